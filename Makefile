@@ -1,0 +1,39 @@
+.DEFAULT_GOAL := help
+PORT ?= 8000
+# uv where it is present; else one of our own, inside the virtual environment.
+UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
+RUN := .venv/bin/
+
+help: ## list these verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: setup ## start everything: Postgres, the API on :8000 (PORT=…); Ctrl-C stops it
+	@$(RUN)daybook serve --port $(PORT)
+
+test: setup ## run the whole suite, with branch coverage
+	@$(RUN)coverage erase
+	@$(RUN)coverage run -m pytest $(ARGS)
+	@$(RUN)coverage combine -q
+	@$(RUN)coverage report
+
+check: setup ## lint, format, types, layers
+	@$(RUN)ruff check
+	@$(RUN)ruff format --check
+	@$(RUN)mypy
+	@$(RUN)lint-imports --no-cache
+
+fix: setup ## mend what ruff can mend
+	@$(RUN)ruff check --fix
+	@$(RUN)ruff format
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml uv.lock
+	@command -v uv >/dev/null || test -x .venv/bin/uv || { python3 -m venv .venv && .venv/bin/pip install -q 'uv>=0.9'; }
+	@$(UV) sync --locked --inexact --quiet
+	@touch $@
+
+clean: ## remove what these verbs made, but not your data
+	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: help run test check fix setup clean
