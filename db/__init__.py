@@ -1,0 +1,1 @@
+"""Postgres, and nothing about tasks: addresses, the pool, the embedded server, migrations."""

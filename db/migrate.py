@@ -1,0 +1,70 @@
+"""Bringing a database's schema up to date, safely when several servers start at once."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from db.dsn import connect_arguments
+
+_MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+class NewerSchema(Exception):
+    """The database was migrated by a newer release of Daybook: start that one."""
+
+
+def head() -> str:
+    """The revision that this release expects."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None  # noqa: S101 - the package carries its migrations
+    return revision
+
+
+def migrate(dsn: str, *, revision: str = "head") -> list[str]:
+    """Upgrade to `revision`; the revisions applied, oldest first (none: it was up to date).
+
+    Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic is not thread-safe). All revisions are applied in one transaction under an
+    advisory lock, so that servers may race. Raises `NewerSchema`, or what connecting raises.
+    """
+    applied: list[str] = []
+    config = _config()
+    config.attributes["applied"] = applied.append
+
+    def upgrade(connection: Connection) -> None:
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, revision)
+        except CommandError as error:
+            if "Can't locate revision" in str(error):
+                raise NewerSchema(str(error)) from error
+            raise
+
+    asyncio.run(_run(dsn, upgrade))
+    return applied
+
+
+async def _run(dsn: str, work: Callable[[Connection], None]) -> None:
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(**connect_arguments(dsn), timeout=15)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(work)
+    finally:
+        await engine.dispose()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config

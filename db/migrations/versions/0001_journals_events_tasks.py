@@ -1,0 +1,138 @@
+"""The log and its projection: journals, events, tasks."""
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+PARTITIONS = 16
+
+# fillfactor 50: seq and hash change with every write and are in no index, so that the updates stay HOT.
+JOURNALS = """
+CREATE TABLE journals (
+    user_id text NOT NULL,
+    seq bigint NOT NULL,
+    hash bytea NOT NULL,
+    CONSTRAINT journals_pkey PRIMARY KEY (user_id),
+    CONSTRAINT journals_user_id_check CHECK (char_length(user_id) BETWEEN 1 AND 255),
+    CONSTRAINT journals_seq_check CHECK (seq >= 1),
+    CONSTRAINT journals_hash_check CHECK (octet_length(hash) = 32)
+) WITH (fillfactor = 50)
+"""
+
+EVENTS = """
+CREATE TABLE events (
+    user_id text NOT NULL,
+    seq bigint NOT NULL,
+    hash bytea NOT NULL,
+    id uuid NOT NULL,
+    task_id uuid NOT NULL,
+    version integer NOT NULL,
+    type text NOT NULL,
+    at timestamptz NOT NULL,
+    actor text NOT NULL,
+    data jsonb NOT NULL,
+    request_id text,
+    client_address text,
+    client_agent text,
+    idempotency_key text,
+    fingerprint bytea,
+    salt bytea NOT NULL,
+    CONSTRAINT events_seq_check CHECK (seq >= 1),
+    CONSTRAINT events_version_check CHECK (version >= 1),
+    CONSTRAINT events_hash_check CHECK (octet_length(hash) = 32),
+    CONSTRAINT events_salt_check CHECK (octet_length(salt) = 16),
+    CONSTRAINT events_idempotency_check CHECK ((idempotency_key IS NULL) = (fingerprint IS NULL))
+) PARTITION BY HASH (user_id)
+"""
+
+TASKS = """
+CREATE TABLE tasks (
+    user_id text NOT NULL,
+    id uuid NOT NULL,
+    title text NOT NULL,
+    description text,
+    completed boolean NOT NULL,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    version integer NOT NULL,
+    CONSTRAINT tasks_title_check CHECK (char_length(title) BETWEEN 1 AND 255),
+    CONSTRAINT tasks_description_check CHECK (char_length(description) <= 5000),
+    CONSTRAINT tasks_updated_at_check CHECK (updated_at >= created_at),
+    CONSTRAINT tasks_version_check CHECK (version >= 1)
+) PARTITION BY HASH (user_id)
+"""
+
+# A violation names the partition's constraint, so each gets a name of its own before the parent's takes it in.
+KEYS = {
+    "events": {
+        "pkey": "PRIMARY KEY (user_id, seq)",
+        "task_version_key": "UNIQUE (user_id, task_id, version)",
+    },
+    "tasks": {"pkey": "PRIMARY KEY (user_id, id)"},
+}
+INDEXES = {
+    "events": ("idempotency_key", "UNIQUE", "(user_id, idempotency_key) WHERE idempotency_key IS NOT NULL"),
+    "tasks": ("created_at_idx", "", "(user_id, created_at DESC, id DESC)"),
+}
+
+REFUSE = """
+CREATE FUNCTION daybook_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% on % refused: the log is append-only', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'restrict_violation', HINT = 'Write an event that undoes the other one instead.';
+END
+$$
+"""
+
+COMMENTS = {
+    "TABLE journals": "One row per user: the number and hash of their last event. Its lock serialises their writes.",
+    "TABLE events": "What happened, in order, per user. Append-only: the truth that tasks is posted from.",
+    "TABLE tasks": "The projection: every live task as its last event left it. Can be rebuilt from events.",
+    "CONSTRAINT journals_pkey ON journals": "One chain per user, never a fork.",
+    "CONSTRAINT journals_user_id_check ON journals": "User ids are opaque, but neither empty nor endless.",
+    "CONSTRAINT journals_seq_check ON journals": "A journal begins with its first event.",
+    "CONSTRAINT journals_hash_check ON journals": "A hash is SHA-256.",
+    "CONSTRAINT events_pkey ON events": "No number of a user's log is given twice.",
+    "CONSTRAINT events_task_version_key ON events": "The optimistic lock: two writers can't both follow one version.",
+    "INDEX events_idempotency_key": "A retried request finds its first event instead of writing another.",
+    "CONSTRAINT events_seq_check ON events": "A log begins with 1.",
+    "CONSTRAINT events_version_check ON events": "A task begins with version 1.",
+    "CONSTRAINT events_hash_check ON events": "A hash is SHA-256.",
+    "CONSTRAINT events_salt_check ON events": "Without its salt a short title could be guessed from the digest.",
+    "CONSTRAINT events_idempotency_check ON events": "A key without the request it stood for can't be compared.",
+    "CONSTRAINT tasks_pkey ON tasks": "One row per task, found by its owner only.",
+    "CONSTRAINT tasks_title_check ON tasks": "The contract's limits hold whoever writes.",
+    "CONSTRAINT tasks_description_check ON tasks": "The contract's limits hold whoever writes.",
+    "CONSTRAINT tasks_updated_at_check ON tasks": "No change comes before the creation.",
+    "CONSTRAINT tasks_version_check ON tasks": "A task that is there has at least one event.",
+    "INDEX tasks_created_at_idx": "Serves the list, newest first, and its pages from any cursor.",
+    "FUNCTION daybook_refuse()": "Keeps the log append-only, for its owner too.",
+}
+
+
+def upgrade() -> None:
+    for statement in (JOURNALS, EVENTS, TASKS, REFUSE):
+        op.execute(statement)
+    for table in ("events", "tasks"):
+        partitions = [f"{table}_p{number:02}" for number in range(PARTITIONS)]
+        for number, partition in enumerate(partitions):
+            op.execute(
+                f"CREATE TABLE {partition} PARTITION OF {table} "
+                f"FOR VALUES WITH (MODULUS {PARTITIONS}, REMAINDER {number})"
+            )
+        for each in (*partitions, table):
+            for name, key in KEYS[table].items():
+                op.execute(f"ALTER TABLE {each} ADD CONSTRAINT {each}_{name} {key}")
+            name, unique, columns = INDEXES[table]
+            op.execute(f"CREATE {unique} INDEX {each}_{name} ON {each} {columns}")
+    # On each partition too: a statement that names the partition fires no trigger of the parent's. ALWAYS, so that
+    # session_replication_role doesn't switch it off.
+    for each in ("events", *(f"events_p{number:02}" for number in range(PARTITIONS))):
+        op.execute(
+            f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {each} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION daybook_refuse()"
+        )
+        op.execute(f"ALTER TABLE {each} ENABLE ALWAYS TRIGGER append_only")
+    for what, comment in COMMENTS.items():
+        op.execute(f"COMMENT ON {what} IS '{comment.replace(chr(39), chr(39) * 2)}'")

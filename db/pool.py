@@ -1,0 +1,46 @@
+"""Connections to Postgres."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from db.dsn import connect_arguments
+
+Pool: TypeAlias = asyncpg.Pool
+Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
+
+UNAVAILABLE: tuple[type[Exception], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+"""What a statement raises when the database can't be reached or doesn't answer in time: try again later."""
+
+
+async def _keep(_connection: Connection) -> None:
+    """No session state is ever set, so nothing need be reset: asyncpg's own costs a round trip at every release."""
+
+
+@asynccontextmanager
+async def open_pool(dsn: str, *, size: int = 10) -> AsyncIterator[Pool]:
+    """A pool of up to `size` connections, closed on the way out. Raises one of `UNAVAILABLE`, or `db.dsn.BadDsn`."""
+    pool = asyncpg.create_pool(
+        **connect_arguments(dsn),
+        min_size=1,
+        max_size=size,
+        reset=_keep,
+        max_inactive_connection_lifetime=60,  # seconds; Neon closes what idles for 300
+        timeout=15,
+        command_timeout=15,
+    )
+    try:
+        yield await pool
+    finally:
+        await pool.close()
