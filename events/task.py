@@ -1,0 +1,134 @@
+"""A task, the facts that can happen to it, and the one rule that folds them."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TypeAlias, TypedDict, assert_never
+from uuid import UUID
+
+
+class Fields(TypedDict, total=False):
+    """The parts of a task that a user may set."""
+
+    title: str
+    description: str | None
+    completed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task as it stands after `version` events. Times are UTC, cut to microseconds."""
+
+    id: UUID
+    user_id: str
+    title: str
+    description: str | None
+    completed: bool
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCreated:
+    title: str
+    description: str | None
+    completed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskUpdated:
+    """Only the fields that changed, with the same keys in `before` and `after`."""
+
+    before: Fields
+    after: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class TaskToggled:
+    """`completed` became this; before, it was the opposite."""
+
+    completed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDeleted:
+    """Keeps the task as it last was, so that it can be shown and brought back."""
+
+    title: str
+    description: str | None
+    completed: bool
+
+
+Fact: TypeAlias = TaskCreated | TaskUpdated | TaskToggled | TaskDeleted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a command came from: all that is known of the request, none of it needed to fold."""
+
+    request_id: str | None = None
+    client_address: str | None = None
+    client_agent: str | None = None
+    idempotency_key: str | None = None
+    fingerprint: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One fact, with who, when and which. Its place in the user's log (`seq`, `hash`) is given by the append.
+
+    `version` counts the task's own events from 1. `salt` is 16 random bytes of this event's own.
+    """
+
+    id: UUID
+    user_id: str
+    task_id: UUID
+    version: int
+    at: datetime
+    actor: str
+    fact: Fact
+    origin: Origin
+    salt: bytes
+
+
+class ImpossibleEvent(Exception):
+    """An event that can't follow from the state it is applied to: the log is damaged or was read out of order."""
+
+
+def evolve(task: Task | None, event: Event) -> Task | None:
+    """Fold one event into a task; `None` is a task that doesn't exist (not yet, or no more).
+
+    Live writes, rebuild, verify and time travel all use this function and no other.
+    Raises `ImpossibleEvent` where the event doesn't fit.
+    """
+    fact = event.fact
+    if isinstance(fact, TaskCreated):
+        if task is not None or event.version != 1:
+            raise _impossible(task, event)
+        return Task(
+            id=event.task_id,
+            user_id=event.user_id,
+            title=fact.title,
+            description=fact.description,
+            completed=fact.completed,
+            created_at=event.at,
+            updated_at=event.at,
+            version=event.version,
+        )
+    if task is None or event.version != task.version + 1:
+        raise _impossible(task, event)
+    match fact:
+        case TaskUpdated():
+            return replace(task, **fact.after, updated_at=event.at, version=event.version)
+        case TaskToggled():
+            return replace(task, completed=fact.completed, updated_at=event.at, version=event.version)
+        case TaskDeleted():
+            return None
+    assert_never(fact)
+
+
+def _impossible(task: Task | None, event: Event) -> ImpossibleEvent:
+    found = "no task" if task is None else f"a task at version {task.version}"
+    return ImpossibleEvent(
+        f"{type(event.fact).__name__} as version {event.version} of task {event.task_id} can't follow {found}"
+    )

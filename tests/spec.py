@@ -1,0 +1,61 @@
+"""Given events, when a command, then events: what decide and evolve do, without a database."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from commands.task import Command, decide
+from events.task import Event, Fact, Origin, Task, evolve
+
+USER = "ann"
+TASK = UUID("019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11")
+DAWN = datetime(2026, 11, 20, 6, 0, tzinfo=UTC)
+
+
+def event(fact: Fact, version: int, *, user_id: str = USER, task_id: UUID = TASK) -> Event:
+    """A fact in an envelope: one second passes with each version."""
+    return Event(
+        id=UUID(int=version),
+        user_id=user_id,
+        task_id=task_id,
+        version=version,
+        at=DAWN + timedelta(seconds=version),
+        actor=user_id,
+        fact=fact,
+        origin=Origin(request_id=f"request-{version}"),
+        salt=bytes(16),
+    )
+
+
+def fold(*facts: Fact) -> Task | None:
+    task = None
+    for version, fact in enumerate(facts, 1):
+        task = evolve(task, event(fact, version))
+    return task
+
+
+@dataclass(frozen=True)
+class given:  # noqa: N801 - reads as a sentence
+    facts: tuple[Fact, ...]
+
+    def __init__(self, *facts: Fact) -> None:
+        object.__setattr__(self, "facts", facts)
+
+    def when(self, command: Command) -> "_When":
+        return _When(fold(*self.facts), command)
+
+
+@dataclass(frozen=True)
+class _When:
+    task: Task | None
+    command: Command
+
+    def then(self, *facts: Fact) -> None:
+        fact = decide(self.command, self.task)
+        assert (() if fact is None else (fact,)) == facts
+
+    def then_raises(self, error: type[Exception]) -> None:
+        with pytest.raises(error):
+            decide(self.command, self.task)

@@ -1,0 +1,53 @@
+"""What may be put into a task, for properties."""
+
+from datetime import UTC, datetime
+
+from hypothesis import strategies as st
+
+from events.task import Event, Fact, Fields, Origin, TaskCreated, TaskDeleted, TaskToggled, TaskUpdated
+
+text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=40)
+titles = text.map(str.strip).filter(bool)
+descriptions = st.none() | text
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> TaskUpdated:
+    names = draw(st.sets(st.sampled_from(["title", "description", "completed"]), min_size=1))
+    before, after = Fields(), Fields()
+    for fields in (before, after):
+        if "title" in names:
+            fields["title"] = draw(titles)
+        if "description" in names:
+            fields["description"] = draw(descriptions)
+        if "completed" in names:
+            fields["completed"] = draw(st.booleans())
+    return TaskUpdated(before, after)
+
+
+facts: st.SearchStrategy[Fact] = st.one_of(
+    st.builds(TaskCreated, titles, descriptions, st.booleans()),
+    changes(),
+    st.builds(TaskToggled, st.booleans()),
+    st.builds(TaskDeleted, titles, descriptions, st.booleans()),
+)
+
+events = st.builds(
+    Event,
+    id=st.uuids(),
+    user_id=titles,
+    task_id=st.uuids(),
+    version=st.integers(1, 2**31 - 1),
+    at=st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - bounds are naive by hypothesis' rule
+    actor=titles,
+    fact=facts,
+    origin=st.builds(
+        Origin,
+        request_id=descriptions,
+        client_address=descriptions,
+        client_agent=descriptions,
+        idempotency_key=descriptions,
+        fingerprint=st.none() | st.binary(min_size=32, max_size=32),
+    ),
+    salt=st.binary(min_size=16, max_size=16),
+)

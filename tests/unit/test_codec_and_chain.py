@@ -1,0 +1,107 @@
+"""What is stored can be read back, and what is hashed is what the design says."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from events import chain
+from events.codec import UnknownEvent, canonical, decode, encode, from_row, rfc3339
+from events.task import Event, Fact, Origin, TaskCreated, TaskToggled
+from tests import independent
+from tests.spec import event
+from tests.strategies import events, facts
+
+MILK = TaskCreated("Buy milk", None, False)
+
+
+def as_row(event: Event) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "user_id": event.user_id,
+        "task_id": event.task_id,
+        "version": event.version,
+        "type": type(event.fact).__name__,
+        "at": event.at,
+        "actor": event.actor,
+        "data": json.dumps(encode(event.fact)),
+        "request_id": event.origin.request_id,
+        "client_address": event.origin.client_address,
+        "client_agent": event.origin.client_agent,
+        "idempotency_key": event.origin.idempotency_key,
+        "fingerprint": event.origin.fingerprint,
+        "salt": event.salt,
+    }
+
+
+@given(facts)
+def test_a_fact_is_decoded_as_it_was_encoded(fact: Fact) -> None:
+    assert decode(type(fact).__name__, encode(fact)) == fact
+
+
+@given(events)
+def test_an_event_is_read_from_its_row_as_it_was(event: Event) -> None:
+    assert from_row(as_row(event)) == event
+
+
+@given(events)
+def test_the_digest_is_the_one_that_the_design_describes(event: Event) -> None:
+    assert chain.digest(event) == independent.digest(as_row(event))
+
+
+def test_canonical_json_has_sorted_keys_no_spaces_and_plain_utf_8() -> None:
+    assert canonical({"b": "ü\n\u2028\x7f", "a": {"d": None, "c": True}}) == (
+        '{"a":{"c":true,"d":null},"b":"ü\\n\u2028\x7f"}'.encode()
+    )
+
+
+def test_the_form_of_stored_data_is_fixed() -> None:
+    assert encode(MILK) == {"v": 1, "task": {"title": "Buy milk", "description": None, "completed": False}}
+    assert encode(TaskToggled(True)) == {"v": 1, "changes": {"completed": {"from": False, "to": True}}}
+
+
+def test_a_known_event_has_a_known_digest_for_ever() -> None:
+    assert chain.digest(event(MILK, 1)).hex() == "424b8e03362da77b12013881f00bbd20c94b0e0d6ff5f7bae621d07a098350c1"
+
+
+def test_the_first_link_begins_with_nothing() -> None:
+    assert chain.link(chain.GENESIS, b"d" * 32) == sha256(b"d" * 32).digest()
+    assert chain.link(b"h" * 32, b"d" * 32) == sha256(b"h" * 32 + b"d" * 32).digest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"user_id": "bob"},
+        {"version": 2},
+        {"actor": "bob"},
+        {"at": datetime(2027, 1, 1, tzinfo=UTC)},
+        {"fact": TaskCreated("Buy silk", None, False)},
+        {"fact": TaskToggled(True)},
+        {"salt": bytes(15) + b"x"},
+        {"origin": Origin(request_id="another")},
+        {"origin": Origin()},
+        {"origin": Origin(request_id="request-1", client_address="192.0.2.1")},
+        {"origin": Origin(request_id="request-1", idempotency_key="k", fingerprint=bytes(32))},
+    ],
+)
+def test_nothing_of_an_event_can_change_without_its_digest(change: dict[str, Any]) -> None:
+    original = event(MILK, 1)
+    assert chain.digest(replace(original, **change)) != chain.digest(original)
+
+
+@pytest.mark.parametrize(
+    ("type_", "data"), [("TaskPainted", {"v": 1}), ("TaskCreated", {"v": 99}), ("TaskCreated", {})]
+)
+def test_what_a_newer_release_wrote_is_refused_not_guessed_at(type_: str, data: dict[str, Any]) -> None:
+    with pytest.raises(UnknownEvent, match=type_):
+        decode(type_, data)
+
+
+def test_moments_always_have_six_decimals_and_z() -> None:
+    assert rfc3339(datetime(2026, 11, 20, 19, 24, 49, tzinfo=UTC)) == "2026-11-20T19:24:49.000000Z"
+    assert rfc3339(datetime(2026, 11, 20, 19, 24, 49, 76369, tzinfo=UTC)) == "2026-11-20T19:24:49.076369Z"
