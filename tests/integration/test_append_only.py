@@ -1,0 +1,82 @@
+"""The database refuses to change the log, for its owner as for the service's role."""
+
+from pathlib import Path
+
+import asyncpg
+import pytest
+from uuid_utils.compat import uuid7
+
+from commands.execute import execute
+from commands.task import CreateTask, DeleteTask, ToggleTask
+from db.pool import Pool, open_pool
+from events.task import Origin
+
+ROLES = Path("db/roles.sql").read_text()
+CHANGES = ["UPDATE {} SET actor = 'mallory'", "DELETE FROM {}", "TRUNCATE {}", "TRUNCATE {} CASCADE"]
+TABLES = ["events", "events_p00", "events_p15"]
+
+
+@pytest.fixture
+async def written(pool: Pool) -> Pool:
+    for n in range(40):  # enough users for every partition to be likely used
+        await execute(pool, CreateTask(user_id=f"u{n}", task_id=uuid7(), title="x"), actor="u", origin=Origin())
+    return pool
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("change", CHANGES)
+async def test_the_owner_cannot_change_the_log(written: Pool, change: str, table: str) -> None:
+    with pytest.raises(asyncpg.RestrictViolationError, match="the log is append-only"):
+        await written.execute(change.format(table))
+    assert await written.fetchval("SELECT count(*) FROM events WHERE actor = 'u'") == 40
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM events", "UPDATE events SET actor = 'mallory'", "TRUNCATE events"])
+async def test_not_even_as_a_replica(written: Pool, change: str) -> None:
+    async with written.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await connection.execute(change)
+
+
+async def test_an_upsert_cannot_change_the_log(written: Pool) -> None:
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await written.execute(
+            "INSERT INTO events SELECT * FROM events ON CONFLICT (user_id, seq) DO UPDATE SET actor = 'mallory'"
+        )
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("change", CHANGES)
+async def test_the_services_role_cannot_change_the_log(written: Pool, change: str, table: str) -> None:
+    await written.execute(ROLES)
+    async with written.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL ROLE daybook_app")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(change.format(table))
+
+
+async def test_the_services_role_can_do_all_that_the_service_does(database: str, pool: Pool) -> None:
+    await pool.execute(ROLES)
+    await pool.execute(ROLES)  # again, as after an upgrade
+    async with open_pool(database, size=1) as restricted:
+        await restricted.execute("SET ROLE daybook_app")
+        task = await execute(
+            restricted, CreateTask(user_id="ann", task_id=uuid7(), title="x"), actor="ann", origin=Origin()
+        )
+        assert task is not None
+        for command in (ToggleTask, DeleteTask):
+            await execute(restricted, command(user_id="ann", task_id=task.id), actor="ann", origin=Origin())
+        assert await restricted.fetchval("SELECT count(*) FROM events") == 3
+        assert await restricted.fetchval("SELECT version_num FROM alembic_version") is not None
+
+
+@pytest.mark.parametrize(
+    "statement", ["DROP TABLE events", "ALTER TABLE events DISABLE TRIGGER ALL", "DELETE FROM journals"]
+)
+async def test_the_services_role_cannot_get_around_it(pool: Pool, statement: str) -> None:
+    await pool.execute(ROLES)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL ROLE daybook_app")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)

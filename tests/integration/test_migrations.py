@@ -1,0 +1,78 @@
+"""The schema: complete, named, commented, and safe to migrate from several places at once."""
+
+import asyncio
+import os
+import sys
+
+import asyncpg
+import pytest
+
+from db.dsn import connect_arguments
+from db.migrate import NewerSchema, head, migrate
+from db.pool import Pool
+from tests.conftest import execute
+
+
+async def test_servers_that_start_at_once_migrate_once(empty_database: str) -> None:
+    migrating = (sys.executable, "-m", "cli.main", "migrate")
+    environment = {**os.environ, "DATABASE_URL": empty_database}
+    servers = [
+        await asyncio.create_subprocess_exec(*migrating, env=environment, stdout=asyncio.subprocess.PIPE)
+        for _ in range(4)
+    ]
+    said = [(await server.communicate())[0].decode().strip() for server in servers]
+    assert sorted(said) == ["Applied 0001.", *["The schema is up to date."] * 3]
+    assert [server.returncode for server in servers] == [0] * 4
+
+
+async def test_migrating_again_does_nothing(database: str) -> None:
+    assert await asyncio.to_thread(migrate, database) == []
+
+
+async def test_a_newer_schema_is_refused(database: str) -> None:
+    await execute(database, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(NewerSchema, match="9999"):
+        await asyncio.to_thread(migrate, database)
+
+
+async def test_a_migration_that_cannot_get_its_turn_leaves_nothing(empty_database: str) -> None:
+    connection = await asyncpg.connect(**connect_arguments(empty_database))
+    async with connection.transaction():
+        await connection.execute("CREATE TABLE journals (x int)")  # uncommitted: the name is taken, and waited for
+        with pytest.raises(Exception, match="lock timeout"):
+            await asyncio.to_thread(migrate, empty_database)
+    assert await connection.fetchval("SELECT to_regclass('events')") is None
+    await connection.close()
+
+
+async def test_the_head_is_what_a_migrated_database_says(pool: Pool) -> None:
+    assert await pool.fetchval("SELECT version_num FROM alembic_version") == head()
+
+
+async def test_every_constraint_and_index_says_what_it_defends(pool: Pool) -> None:
+    undescribed = await pool.fetch("""
+        SELECT conname FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
+        WHERE t.relname IN ('journals', 'events', 'tasks') AND c.contype <> 'n'
+          AND obj_description(c.oid, 'pg_constraint') IS NULL
+        UNION ALL
+        SELECT i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid
+        WHERE t.relname IN ('journals', 'events', 'tasks') AND obj_description(i.oid, 'pg_class') IS NULL
+          AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.oid)
+    """)
+    assert undescribed == []
+
+
+async def test_partitions_have_the_names_that_errors_are_told_apart_by(pool: Pool) -> None:
+    names = {row[0] for row in await pool.fetch("SELECT indexrelid::regclass::text FROM pg_index")}
+    for number in range(16):
+        assert {
+            f"events_p{number:02}_pkey",
+            f"events_p{number:02}_task_version_key",
+            f"events_p{number:02}_idempotency_key",
+            f"tasks_p{number:02}_pkey",
+            f"tasks_p{number:02}_created_at_idx",
+        } <= names
+    attached = await pool.fetchval(
+        "SELECT count(*) FROM pg_inherits WHERE inhparent = 'events_idempotency_key'::regclass"
+    )
+    assert attached == 16

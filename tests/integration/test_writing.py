@@ -1,0 +1,187 @@
+"""Commands on a real database: one event each, a chain that holds, a projection that follows, or nothing at all."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from uuid_utils.compat import uuid7
+
+from commands.execute import execute
+from commands.task import Command, CreateTask, DeleteTask, TaskNotFound, ToggleTask, UpdateTask
+from db.pool import Pool, open_pool
+from events import log
+from events.task import Origin, Task, TaskCreated, TaskToggled, evolve
+from tests import independent
+from tests.spec import event
+
+ORIGIN = Origin(request_id="r-1", client_address="192.0.2.7", client_agent="tests")
+
+
+async def run(pool: Pool, command: Command) -> Task | None:
+    return await execute(pool, command, actor=command.user_id, origin=ORIGIN)
+
+
+async def rows(pool: Pool, user_id: str = "ann") -> Sequence[Any]:
+    return await pool.fetch("SELECT *, data::text AS data FROM events WHERE user_id = $1 ORDER BY seq", user_id)
+
+
+async def create(pool: Pool, user_id: str = "ann", title: str = "Buy milk") -> Task:
+    task = await run(pool, CreateTask(user_id=user_id, task_id=uuid7(), title=title))
+    assert task is not None
+    return task
+
+
+async def test_each_write_leaves_one_event_and_the_projection_follows(pool: Pool) -> None:
+    task = await create(pool)
+    of_task = {"user_id": "ann", "task_id": task.id}
+    steps: list[tuple[Command, str]] = [
+        (UpdateTask(**of_task, fields={"title": "Buy oat milk"}), "TaskUpdated"),
+        (ToggleTask(**of_task), "TaskToggled"),
+        (DeleteTask(**of_task), "TaskDeleted"),
+    ]
+    for version, (command, type_) in enumerate(steps, 2):
+        after = await run(pool, command)
+        last = (await rows(pool))[-1]
+        assert (last["seq"], last["version"], last["type"]) == (version, version, type_)
+        assert await log.load(pool, "ann", task.id) == after  # type: ignore[arg-type] # a pool reads like a connection
+    assert [row["seq"] for row in await rows(pool)] == [1, 2, 3, 4]
+    assert await pool.fetchval("SELECT count(*) FROM tasks") == 0
+
+
+async def test_the_chain_verifies_by_code_that_shares_nothing_with_ours(pool: Pool) -> None:
+    for user in ("ann", "bob", "ann", "ann"):
+        await create(pool, user, "Übung \u2028 \x7f 🥛")
+    for user, count in (("ann", 3), ("bob", 1)):
+        entries = await rows(pool, user)
+        hashes = independent.chain(entries)
+        assert [row["hash"] for row in entries] == hashes
+        journal = await pool.fetchrow("SELECT seq, hash FROM journals WHERE user_id = $1", user)
+        assert journal is not None
+        assert (journal["seq"], journal["hash"]) == (count, hashes[-1])
+
+
+async def test_an_event_records_who_when_and_from_where(pool: Pool) -> None:
+    task = await create(pool)
+    [row] = await rows(pool)
+    assert (row["actor"], row["at"], row["task_id"]) == ("ann", task.created_at, task.id)
+    assert (row["request_id"], row["client_address"], row["client_agent"]) == ("r-1", "192.0.2.7", "tests")
+    assert len(row["salt"]) == 16
+
+
+async def test_a_change_that_changes_nothing_leaves_no_event(pool: Pool) -> None:
+    task = await create(pool)
+    same = UpdateTask(user_id="ann", task_id=task.id, fields={"title": task.title})
+    assert await run(pool, same) == task
+    assert len(await rows(pool)) == 1
+
+
+async def test_another_users_task_is_not_found(pool: Pool) -> None:
+    task = await create(pool)
+    commands: list[Command] = [
+        ToggleTask(user_id="bob", task_id=task.id),
+        DeleteTask(user_id="bob", task_id=task.id),
+        UpdateTask(user_id="bob", task_id=task.id, fields={"title": "Mine"}),
+    ]
+    for command in commands:
+        with pytest.raises(TaskNotFound):
+            await run(pool, command)
+    assert await log.load(pool, "ann", task.id) == task  # type: ignore[arg-type] # a pool reads like a connection
+
+
+async def test_the_same_task_id_may_belong_to_two_users(pool: Pool) -> None:
+    task_id = uuid7()
+    for user in ("ann", "bob"):
+        await run(pool, CreateTask(user_id=user, task_id=task_id, title=user))
+    await run(pool, DeleteTask(user_id="ann", task_id=task_id))
+    left = await pool.fetch("SELECT user_id, title FROM tasks")
+    assert [tuple(row) for row in left] == [("bob", "bob")]
+
+
+@pytest.mark.parametrize("table", ["tasks", "events", "journals"])
+async def test_a_write_that_fails_half_way_leaves_nothing(pool: Pool, table: str) -> None:
+    task = await create(pool)
+    before = await _everything(pool)
+    forbids = {"tasks": "title <> 'boom'", "events": "data::text NOT LIKE '%boom%'", "journals": "seq < 2"}[table]
+    await pool.execute(f"ALTER TABLE {table} ADD CONSTRAINT half_way CHECK ({forbids})")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await run(pool, UpdateTask(user_id="ann", task_id=task.id, fields={"title": "boom"}))
+    assert await _everything(pool) == before
+
+
+async def _everything(pool: Pool) -> list[list[tuple[Any, ...]]]:
+    return [
+        [tuple(row) for row in await pool.fetch(f"SELECT * FROM {table}")] for table in ("journals", "events", "tasks")
+    ]
+
+
+async def test_a_hundred_toggles_at_once_all_count(database: str) -> None:
+    async with open_pool(database, size=20) as pool:
+        task = await create(pool)
+        toggle = ToggleTask(user_id="ann", task_id=task.id)
+        results = await asyncio.gather(*(run(pool, toggle) for _ in range(100)))
+        assert sorted(task.version for task in results if task) == list(range(2, 102))
+        events = await rows(pool)
+        assert [row["version"] for row in events] == list(range(1, 102))
+        assert [row["hash"] for row in events] == independent.chain(events)
+        now = await log.load(pool, "ann", task.id)  # type: ignore[arg-type] # a pool reads like a connection
+        assert now is not None
+        assert (now.version, now.completed) == (101, False)
+
+
+async def test_of_many_deletions_at_once_one_succeeds(pool: Pool) -> None:
+    task = await create(pool)
+    delete = DeleteTask(user_id="ann", task_id=task.id)
+    results = await asyncio.gather(*(run(pool, delete) for _ in range(20)), return_exceptions=True)
+    assert Counter(type(result) for result in results) == {type(None): 1, TaskNotFound: 19}
+    assert [row["type"] for row in await rows(pool)] == ["TaskCreated", "TaskDeleted"]
+
+
+async def test_writers_of_one_user_never_leave_a_gap_or_a_fork(pool: Pool) -> None:
+    await asyncio.gather(*(create(pool, user, str(n)) for n in range(50) for user in ("ann", "bob")))
+    for user in ("ann", "bob"):
+        entries = await rows(pool, user)
+        assert [row["seq"] for row in entries] == list(range(1, 51))
+        assert [row["hash"] for row in entries] == independent.chain(entries)
+
+
+async def test_a_second_event_for_one_version_is_a_conflict(pool: Pool) -> None:
+    created, second = event(TaskCreated("Buy milk", None, False), 1), event(TaskToggled(True), 2)
+    task = evolve(None, created)
+    async with pool.acquire() as connection:
+        await log.append(connection, created, task)
+        await log.append(connection, second, evolve(task, second))
+        with pytest.raises(log.VersionConflict):
+            await log.append(connection, second, evolve(task, second))
+    assert len(await rows(pool)) == 2
+
+
+async def test_an_idempotency_key_is_taken_once_per_user(pool: Pool) -> None:
+    keyed = Origin(idempotency_key="k-1", fingerprint=bytes(32))
+    for user in ("ann", "bob"):
+        await execute(pool, CreateTask(user_id=user, task_id=uuid7(), title="x"), actor=user, origin=keyed)
+    with pytest.raises(log.IdempotencyKeyTaken):
+        await execute(pool, CreateTask(user_id="ann", task_id=uuid7(), title="y"), actor="ann", origin=keyed)
+    assert len(await rows(pool)) == 1
+
+
+async def test_the_log_reads_back_what_was_written(pool: Pool) -> None:
+    task = await create(pool)
+    await run(pool, ToggleTask(user_id="ann", task_id=task.id))
+    folded: dict[UUID, Task | None] = {}
+    async with pool.acquire() as connection, connection.transaction():
+        entries = [entry async for entry in log.read(connection, "ann")]
+    for entry in entries:
+        folded[entry.event.task_id] = evolve(folded.get(entry.event.task_id), entry.event)
+    assert [entry.seq for entry in entries] == [1, 2]
+    assert entries[0].event.origin == ORIGIN
+    assert folded == {task.id: await log.load(pool, "ann", task.id)}  # type: ignore[arg-type] # as above
+
+
+async def test_a_user_can_be_named_in_any_script_and_at_any_length_allowed(pool: Pool) -> None:
+    for user in ("x" * 255, "Ωμέγα 🥛", "a'b\"c\\d;--", " "):
+        await create(pool, user)
+        assert len(await rows(pool, user)) == 1
