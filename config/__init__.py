@@ -1,0 +1,1 @@
+"""What the environment says: settings, and how to log."""

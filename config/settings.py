@@ -1,0 +1,111 @@
+"""Settings, from the environment or `.env` (contract, section 7)."""
+
+import os
+import secrets
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SHORTEST_SECRET = 32
+"""Bytes. A shorter HS256 key can be guessed (RFC 7518, section 3.2)."""
+
+
+class BadSettings(Exception):
+    """The environment isn't fit to start with. Each line of the message names a variable and what it needs."""
+
+
+class Settings(BaseSettings):
+    """Each field's alias is the environment variable; an empty variable counts as unset."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
+
+    environment: Literal["development", "production"] = "development"
+    database_url: SecretStr | None = None
+    database_url_direct: SecretStr | None = None
+    data_dir: Path = Field(default=Path(".daybook"), validation_alias="DAYBOOK_DATA_DIR")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["console", "json"] | None = None
+    jwt_secret: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("JWT_SECRET", "BETTER_AUTH_SECRET")
+    )
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    jwt_user_claim: str = "sub"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and (size := len(value.get_secret_value().encode())) < SHORTEST_SECRET:
+            raise ValueError(f"must have at least {SHORTEST_SECRET} bytes, and has {size}")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        missing = []
+        if self.environment == "production":
+            if not self.database_url:
+                missing.append("DATABASE_URL: must be set in production (postgresql://…)")
+            if not self.jwt_secret:
+                missing.append("JWT_SECRET: must be set in production (or BETTER_AUTH_SECRET)")
+        if missing:
+            raise ValueError("\n".join(missing))
+        return self
+
+    @property
+    def migration_url(self) -> SecretStr | None:
+        """Where to migrate: `DATABASE_URL_DIRECT`, since a pooler may lie behind the other one."""
+        return self.database_url_direct or self.database_url
+
+    @property
+    def log_form(self) -> Literal["console", "json"]:
+        """As set, else JSON in production and readable lines in development."""
+        return self.log_format or ("json" if self.environment == "production" else "console")
+
+    @cached_property
+    def signing_secret(self) -> str:
+        """The key of HS256 tokens; in development, where none is set, one is made and kept in the data directory."""
+        if self.jwt_secret:
+            return self.jwt_secret.get_secret_value()
+        return _kept_secret(self.data_dir / "jwt_secret")
+
+
+def load() -> Settings:
+    """Read the environment. Raises `BadSettings`; never shows a value, since it may be a secret."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_url=False, include_input=False):
+            name = str(problem["loc"][0]).upper() + ": " if problem["loc"] else ""
+            lines.append(name + problem["msg"].removeprefix("Value error, "))
+        raise BadSettings("\n".join(lines)) from None
+
+
+def _kept_secret(path: Path) -> str:
+    """The file's text; where there is none, a new secret, the same one for all who ask at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.touch(mode=0o600)
+    draft.write_text(secrets.token_urlsafe(48))
+    try:
+        os.link(draft, path)  # unlike rename, it fails where another one was first
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text()

@@ -1,0 +1,1 @@
+"""The read side: SQL in, JSON out, from the projection only."""
