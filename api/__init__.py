@@ -1,0 +1,1 @@
+"""HTTP: the app factory, routers, who is asking, errors, wire models."""

@@ -1,0 +1,62 @@
+"""The app factory."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from api import errors, health, tasks
+from api.auth import Verifier
+from api.middleware import CatchAll, RequestContext, TrailingSlash
+from api.state import State
+from config import logs
+from config.settings import Settings, load
+from db.embedded import running
+from db.pool import open_pool
+
+_DESCRIPTION = """
+Tasks per user, and a log of everything that happened to them.
+
+Authenticate with `Authorization: Bearer <JWT>`; the path's user must be the token's. Errors are problem details
+(RFC 9457), and `detail` is always a string.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service, for one process; settings come from the environment where none are given.
+
+    Expects a migrated database (`daybook migrate`). Raises `config.settings.BadSettings`.
+    """
+    settings = settings or load()
+    logs.configure(settings.log_level, settings.log_form)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+        async with AsyncExitStack() as stack:
+            if settings.database_url:
+                dsn = settings.database_url.get_secret_value()
+            else:
+                dsn = stack.enter_context(running(settings.data_dir))
+            pool = await stack.enter_async_context(open_pool(dsn))
+            verifier = Verifier(
+                secret=settings.signing_secret,
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+                user_claim=settings.jwt_user_claim,
+            )
+            yield State(pool=pool, verifier=verifier, readiness=health.Readiness(pool))
+
+    app = FastAPI(
+        title="Daybook",
+        version=version("daybook"),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    errors.install(app)
+    app.include_router(tasks.router)
+    app.include_router(health.router)
+    for middleware in (CatchAll, TrailingSlash, RequestContext):  # the last is outermost
+        app.add_middleware(middleware)
+    return app

@@ -1,0 +1,85 @@
+"""Reading request bodies, after it is known who asks."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+
+from api.errors import BadRequest, BodyTooLarge, Invalid, NotJson, field_errors, summary
+
+LARGEST = 64 * 1024
+"""Bytes; contract, section 1."""
+
+_Body = TypeVar("_Body")
+
+
+def json_body(type_: type[_Body]) -> Callable[[Request], Awaitable[_Body]]:
+    """A dependency that gives the body as `type_`. Raises `BadRequest`, `BodyTooLarge`, `NotJson` or `Invalid`."""
+    model = TypeAdapter(type_)
+
+    async def body(request: Request) -> _Body:
+        raw = await _read(request)
+        if not raw:
+            raise BadRequest("The body is empty; send a JSON object.")
+        return _parse(model, raw, request)
+
+    return body
+
+
+def optional_json_body(type_: type[_Body]) -> Callable[[Request], Awaitable[_Body | None]]:
+    """The same, where a request without a body is fine."""
+    model = TypeAdapter(type_)
+
+    async def body(request: Request) -> _Body | None:
+        raw = await _read(request)
+        return _parse(model, raw, request) if raw else None
+
+    return body
+
+
+async def _read(request: Request) -> bytes:
+    too_large = BodyTooLarge(f"The body must have at most {LARGEST:,} bytes.", headers={"Connection": "close"})
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > LARGEST:
+        raise too_large
+    chunks = bytearray()
+    async for chunk in request.stream():
+        chunks += chunk
+        if len(chunks) > LARGEST:
+            raise too_large
+    return bytes(chunks)
+
+
+def _parse(model: TypeAdapter[_Body], raw: bytes, request: Request) -> _Body:
+    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
+        raise NotJson(f"The body must be application/json, not {media_type or 'without a type'}.")
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise NotJson("The body must not be compressed.")
+    try:
+        return _validate(model, raw)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+    if problems[0]["type"] == "json_invalid":
+        raise BadRequest(f"The body isn't JSON: {problems[0].get('ctx', {}).get('error')}.")
+    errors = field_errors(problems)
+    raise Invalid(summary(errors), errors=errors)
+
+
+def _validate(model: TypeAdapter[_Body], raw: bytes) -> _Body:
+    """Pydantic's parser stops at a lone surrogate (half a character, which no text can hold) before it can name the
+    field. The standard library's reads on, so that it can."""
+    try:
+        return model.validate_json(raw)
+    except ValidationError as error:
+        if error.errors()[0]["type"] != "json_invalid":
+            raise
+        try:
+            value = json.loads(raw)
+        except (ValueError, RecursionError):
+            raise error from None
+        return model.validate_python(value)

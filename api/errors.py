@@ -1,0 +1,207 @@
+"""Every error answer, as problem details (RFC 9457; contract, section 3).
+
+Problem
+├── BadRequest          400  the request can't be read
+├── NotAuthenticated    401  no token, or none that holds
+├── NotYours            403  a valid token, another user's path
+├── NotFound            404  no such task, or not this user's
+├── BodyTooLarge        413
+├── NotJson             415
+├── Invalid             422  it can be read, but a field breaks a rule
+└── Unavailable         503  the database is away
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from commands.task import TaskNotFound
+from db.pool import UNAVAILABLE
+
+_log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """An error answer. `detail` tells the client what to do; `errors` lists the fields at fault."""
+
+    status: ClassVar[int]
+    type: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers
+
+
+class BadRequest(Problem):
+    """The request can't be read: broken JSON, an id that is no UUID, a parameter that isn't allowed."""
+
+    status, type, title = 400, "bad-request", "Bad request"
+
+
+class NotAuthenticated(Problem):
+    """The request has no token, or one that doesn't hold."""
+
+    status, type, title = 401, "not-authenticated", "Not authenticated"
+
+
+class NotYours(Problem):
+    """The token holds, but the path is another user's."""
+
+    status, type, title = 403, "not-yours", "Not yours"
+
+
+class NotFound(Problem):
+    """There is no such task among this user's."""
+
+    status, type, title = 404, "task-not-found", "Task not found"
+
+
+class BodyTooLarge(Problem):
+    """The body is larger than 64 KiB."""
+
+    status, type, title = 413, "body-too-large", "Body too large"
+
+
+class NotJson(Problem):
+    """The body is of a media type other than JSON."""
+
+    status, type, title = 415, "not-json", "Not JSON"
+
+
+class Invalid(Problem):
+    """The body can be read, but a field breaks a rule."""
+
+    status, type, title = 422, "invalid", "Invalid"
+
+
+class Unavailable(Problem):
+    """The database can't be reached just now."""
+
+    status, type, title = 503, "unavailable", "Service unavailable"
+
+
+def answer(
+    status: int,
+    type_: str,
+    title: str,
+    detail: str,
+    *,
+    request_id: str,
+    errors: Sequence[Mapping[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The one shape of all error answers. `type` is a reference to the service's own root (docs/guides/errors.md)."""
+    body: dict[str, Any] = {
+        "type": f"/problems/{type_}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "error": detail,
+        "request_id": request_id,
+    }
+    if errors:
+        body["errors"] = list(errors)
+    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Turn every exception that a request can raise into such an answer, the framework's own included."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(TaskNotFound, _task_not_found)
+    app.add_exception_handler(RequestValidationError, _bad_parameters)
+    app.add_exception_handler(HTTPException, _framework)
+    for unavailable in UNAVAILABLE:
+        app.add_exception_handler(unavailable, _unavailable)
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # noqa: S101 - by registration
+    return answer(
+        error.status,
+        error.type,
+        error.title,
+        error.detail,
+        request_id=request.state.request_id,
+        errors=error.errors,
+        headers=error.headers,
+    )
+
+
+async def _task_not_found(request: Request, error: Exception) -> Response:
+    return await _problem(request, NotFound(str(error)))
+
+
+async def _bad_parameters(request: Request, error: Exception) -> Response:
+    """Path and query only: bodies are read by api.bodies."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - by registration
+    errors = field_errors(error.errors(), skip=1)
+    return await _problem(request, BadRequest(summary(errors), errors=errors))
+
+
+async def _framework(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - by registration
+    status = HTTPStatus(error.status_code)
+    detail, headers = str(error.detail), dict(error.headers or {})
+    if status == HTTPStatus.NOT_FOUND:
+        detail = "There is nothing at this path. The routes are listed at /docs."
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed(request))
+        detail = f"{request.method} isn't allowed here; {headers['Allow']} is."
+    return answer(
+        status.value,
+        status.phrase.lower().replace(" ", "-"),
+        status.phrase.capitalize(),
+        detail,
+        request_id=request.state.request_id,
+        headers=headers,
+    )
+
+
+def _allowed(request: Request) -> list[str]:
+    """All methods of this path. Starlette names those of the first route that matches, and each of ours has one."""
+    return [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    _log.warning("database unavailable", error=repr(error))
+    problem = Unavailable("The database can't be reached just now; try again.", headers={"Retry-After": "1"})
+    return await _problem(request, problem)
+
+
+def field_errors(errors: Sequence[Any], *, skip: int = 0) -> list[dict[str, str]]:
+    """Pydantic's errors as `{field, message, type}`, without the first `skip` steps of each location."""
+    return [
+        {
+            "field": ".".join(str(step) for step in error["loc"][skip:]) or "body",
+            "message": error["msg"].removeprefix("Value error, "),
+            "type": error["type"],
+        }
+        for error in errors
+    ]
+
+
+def summary(errors: Sequence[Mapping[str, str]]) -> str:
+    """All field errors in one sentence, since clients show `detail` as it is."""
+    return "; ".join(f"{error['field']}: {error['message']}" for error in errors)

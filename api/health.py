@@ -1,0 +1,64 @@
+"""Is the process alive, and can it serve? (contract, section 6)"""
+
+import asyncio
+import time
+from importlib.metadata import version
+
+import structlog
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from db.pool import UNAVAILABLE, Pool
+
+_log = structlog.get_logger(__name__)
+
+_FRESH_SECONDS = 1.0
+_TIMEOUT_SECONDS = 2.0
+
+router = APIRouter(tags=["health"])
+
+
+class Readiness:
+    """Whether the database answers, asked at most once a second however many probes come."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._lock = asyncio.Lock()
+        self._asked = float("-inf")
+        self._ready = False
+
+    async def check(self) -> bool:
+        """True where a statement came back within two seconds, now or in the last second."""
+        async with self._lock:
+            if time.monotonic() - self._asked >= _FRESH_SECONDS:
+                self._ready = await self._ask()
+                self._asked = time.monotonic()
+            return self._ready
+
+    async def _ask(self) -> bool:
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                await self._pool.execute("SELECT FROM journals LIMIT 0")
+        except UNAVAILABLE as error:
+            _log.warning("database unavailable", error=repr(error))
+            return False
+        return True
+
+
+@router.get("/livez", operation_id="livez")
+async def livez() -> JSONResponse:
+    """The process runs. Never touches the database."""
+    return JSONResponse({"status": "alive"})
+
+
+@router.get("/readyz", operation_id="readyz")
+@router.get("/health", operation_id="health")
+async def health(request: Request) -> JSONResponse:
+    """Requests can be served: the database answers."""
+    ready = await request.state.readiness.check()
+    body = {
+        "status": "healthy" if ready else "unhealthy",
+        "database": "reachable" if ready else "unreachable",
+        "version": version("daybook"),
+    }
+    return JSONResponse(body, status_code=200 if ready else 503)

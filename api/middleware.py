@@ -1,0 +1,103 @@
+"""Around every request, in pure ASGI: its id, its one log line, trailing slashes, and the last line of defence."""
+
+import logging
+import re
+import time
+from http import HTTPStatus
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils.compat import uuid7
+
+from api.errors import answer
+
+_SANE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_PROBES = frozenset({"/livez", "/readyz", "/health"})
+"""Asked every few seconds, all day: worth a line only when they fail."""
+
+_log = structlog.get_logger(__name__)
+
+
+class RequestContext:
+    """Gives the request an id, and logs it when it is over: method, route's template, status, ms, user, id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        sent = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent if _SANE.fullmatch(sent) else uuid7().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        started = time.perf_counter()
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            route = getattr(scope.get("route"), "path", None)
+            _log.log(
+                logging.DEBUG if route in _PROBES and status == HTTPStatus.OK else logging.INFO,
+                "request",
+                method=scope["method"],
+                route=route,
+                status=status or None,
+                ms=round((time.perf_counter() - started) * 1000, 1),
+            )
+            structlog.contextvars.reset_contextvars(**bound)
+            structlog.contextvars.unbind_contextvars("user")
+
+
+class TrailingSlash:
+    """Serves a path that ends in a slash like the one without, and without a redirect, which would lose a body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if path.endswith("/") and path != "/":
+            scope["path"] = path[:-1]
+        await self.app(scope, receive, send)
+
+
+class CatchAll:
+    """Answers 500 for what nothing else has caught: the client learns nothing of the inside, the log everything."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except Exception:
+            if scope["type"] != "http" or started:
+                raise
+            _log.exception("request failed")
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            detail = "Something went wrong here; the log has it under this request_id."
+            failure = answer(
+                status,
+                "internal-server-error",
+                "Internal server error",
+                detail,
+                request_id=scope["state"]["request_id"],
+            )
+            await failure(scope, receive, send)

@@ -1,0 +1,67 @@
+"""Cursors and links from one page of a list to the next (RFC 8288)."""
+
+import base64
+import binascii
+from datetime import datetime
+from typing import NamedTuple
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+import orjson
+from fastapi import Request
+
+from api.errors import BadRequest
+from api.models import ListParameters
+from events.codec import rfc3339
+from queries.tasks import Key, Order, Sort
+
+
+class Selection(NamedTuple):
+    """Which tasks, in which order: what a cursor is bound to."""
+
+    completed: bool | None
+    words: tuple[str, ...]
+    sort: Sort
+    order: Order
+
+
+def selection(parameters: ListParameters) -> Selection:
+    """What the parameters ask for. Raises `BadRequest` where they contradict each other."""
+    by_status = {"all": None, "pending": False, "completed": True}[parameters.status]
+    completed = parameters.completed
+    if by_status is not None and completed is not None and by_status != completed:
+        raise BadRequest("status and completed contradict each other; give one of the two.")
+    text = parameters.q if parameters.q is not None else parameters.search
+    sort: Sort = parameters.sort.removeprefix("-")  # type: ignore[assignment] # a Literal less its sign
+    descending = parameters.sort.startswith("-") or (sort == "created_at" or sort == "updated_at")
+    order: Order = parameters.order or ("desc" if descending else "asc")
+    return Selection(by_status if completed is None else completed, tuple((text or "").split()), sort, order)
+
+
+def cursor(chosen: Selection, end: Key) -> str:
+    """Where a page ended, opaque to the client and bound to its selection."""
+    value, task_id = end
+    key = rfc3339(value) if isinstance(value, datetime) else value
+    return base64.urlsafe_b64encode(orjson.dumps([list(chosen), key, task_id.hex])).rstrip(b"=").decode()
+
+
+def start(chosen: Selection, text: str) -> Key:
+    """The inverse of `cursor`. Raises `BadRequest` for one that isn't ours, or is of another selection."""
+    try:
+        bound_to, key, task_id = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        value = key if chosen.sort == "title" else datetime.fromisoformat(key)
+        end = (value, UUID(task_id))
+    except (ValueError, TypeError, AttributeError, binascii.Error):
+        raise BadRequest("cursor can't be read; take it from the Link header as it is.") from None
+    if bound_to != [*chosen[:1], list(chosen.words), *chosen[2:]]:
+        raise BadRequest("cursor belongs to another filter or order; begin again without it.")
+    return end
+
+
+def next_link(request: Request, cursor: str) -> str:
+    """The `Link` header to the next page: this request's own path and parameters, with the cursor."""
+    parameters = [
+        (name, value) for name, value in request.query_params.multi_items() if name not in ("cursor", "offset")
+    ]
+    path = quote(request.scope.get("root_path", "") + request.scope["path"], safe="/:@!$&'()*+,;=~")
+    return f'<{path}?{urlencode([*parameters, ("cursor", cursor)])}>; rel="next"'

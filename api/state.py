@@ -1,0 +1,38 @@
+"""What the app holds while it runs, as requests get at it."""
+
+from typing import Annotated, TypedDict
+
+from fastapi import Depends, Request
+
+from api.auth import Verifier
+from api.health import Readiness
+from db.pool import Pool
+from events.task import Origin
+
+_LONGEST_AGENT = 512
+
+
+class State(TypedDict):
+    """Made by the app's lifespan; each request finds it under `request.state`."""
+
+    pool: Pool
+    verifier: Verifier
+    readiness: Readiness
+
+
+async def _pool(request: Request) -> Pool:
+    pool: Pool = request.state.pool
+    return pool
+
+
+async def _origin(request: Request) -> Origin:
+    agent = request.headers.get("user-agent")
+    return Origin(
+        request_id=request.state.request_id,
+        client_address=request.client.host if request.client else None,
+        client_agent=agent and agent[:_LONGEST_AGENT].replace("\0", ""),
+    )
+
+
+Database = Annotated[Pool, Depends(_pool)]
+RequestOrigin = Annotated[Origin, Depends(_origin)]

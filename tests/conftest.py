@@ -1,0 +1,138 @@
+"""A real Postgres for the whole run, and a database of its own for each test that asks for one."""
+
+import asyncio
+import gc
+import os
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from db.dsn import connect_arguments
+from db.embedded import running
+from db.migrate import migrate
+from db.pool import Pool, open_pool
+from tests.service import Service, serving
+
+IMAGE = os.environ.get("DAYBOOK_TEST_IMAGE", "postgres:18-alpine")
+TEMPLATE = "daybook_template"
+
+
+def _docker_answers() -> bool:
+    import docker
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the client leaves its socket open where no engine answers
+        try:
+            docker.from_env(timeout=5).close()
+        except docker.errors.DockerException:
+            return False
+        finally:
+            gc.collect()
+    return True
+
+
+def _kind() -> str:
+    if os.environ.get("DAYBOOK_TEST_DATABASE_URL"):
+        return "DAYBOOK_TEST_DATABASE_URL"
+    return f"testcontainers ({IMAGE})" if _docker_answers() else "the embedded one"
+
+
+KIND = _kind()
+
+
+def pytest_report_header() -> str:
+    return f"postgres: {KIND}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.integration)
+
+
+@contextmanager
+def _started() -> Iterator[str]:
+    if url := os.environ.get("DAYBOOK_TEST_DATABASE_URL"):
+        yield url
+    elif KIND.startswith("testcontainers"):
+        from testcontainers.community.postgres import PostgresContainer
+
+        with PostgresContainer(IMAGE, driver=None) as container:
+            yield container.get_connection_url()
+    else:
+        with (
+            tempfile.TemporaryDirectory(prefix="daybook-tests-") as folder,
+            running(Path(folder), settings={"fsync": "off", "max_connections": "200"}) as dsn,
+        ):
+            yield dsn
+
+
+async def execute(dsn: str, *statements: str) -> None:
+    """Run statements one by one, each in its own transaction."""
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def named(dsn: str, database: str) -> str:
+    """The same server, another database."""
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{database}"))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in tuple(os.environ):
+        if name.startswith(("JWT_", "BETTER_AUTH_", "DATABASE_URL", "LOG_", "DAYBOOK_DATA")) or name == "ENVIRONMENT":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The DSN of a running server, as its owner; it holds an up-to-date template database."""
+    with ExitStack() as stack:
+        dsn = stack.enter_context(_started())
+        asyncio.run(execute(dsn, f"DROP DATABASE IF EXISTS {TEMPLATE}", f"CREATE DATABASE {TEMPLATE}"))
+        migrate(named(dsn, TEMPLATE))
+        yield dsn
+        asyncio.run(execute(dsn, f"DROP DATABASE {TEMPLATE}"))
+
+
+@pytest.fixture
+async def empty_database(server: str) -> AsyncIterator[str]:
+    """The DSN of a new database without a schema."""
+    name = f"test_{uuid4().hex}"
+    await execute(server, f"CREATE DATABASE {name}")
+    yield named(server, name)
+    await execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(server: str) -> AsyncIterator[str]:
+    """The DSN of a new database with the present schema."""
+    name = f"test_{uuid4().hex}"
+    await execute(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    yield named(server, name)
+    await execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    async with open_pool(database) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def service(database: str) -> AsyncIterator[Service]:
+    """The whole app on a database of its own, with a client for the user `ann`."""
+    async with serving(database) as service:
+        yield service

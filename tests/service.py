@@ -1,0 +1,55 @@
+"""The app as tests use it: in this process, through ASGI, on a real database."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import jwt
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+
+from api.app import create_app
+from config.settings import Settings
+
+SECRET = "a secret for tests, of more than 32 bytes"
+
+
+def token(user: object = "ann", *, secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
+    """A token for `user` that holds for an hour; a claim given as None is left out."""
+    all_claims = {"sub": user, "exp": datetime.now(UTC) + timedelta(hours=1), **claims}
+    return jwt.encode({k: v for k, v in all_claims.items() if v is not None}, secret, algorithm)
+
+
+def bearer(user: object = "ann", **options: Any) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(user, **options)}"}
+
+
+@dataclass(frozen=True)
+class Service:
+    app: FastAPI
+    client: httpx.AsyncClient
+
+    def as_user(self, user: str) -> httpx.AsyncClient:
+        """A client of the same service for another user."""
+        return httpx.AsyncClient(transport=self.client._transport, base_url=self.client.base_url, headers=bearer(user))
+
+
+def settings(database_url: str, **options: Any) -> Settings:
+    return Settings(_env_file=None, database_url=database_url, jwt_secret=SECRET, **options)
+
+
+@asynccontextmanager
+async def serving(database_url: str, **options: Any) -> AsyncIterator[Service]:
+    app = create_app(settings(database_url, **options))
+    async with app.router.lifespan_context(app) as state:
+
+        async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["state"] = dict(state or {})
+            await app(scope, receive, send)
+
+        transport = httpx.ASGITransport(with_state, client=("192.0.2.7", 4711))
+        async with httpx.AsyncClient(transport=transport, base_url="http://daybook", headers=bearer()) as client:
+            yield Service(app, client)
