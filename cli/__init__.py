@@ -1,0 +1,1 @@
+"""The terminal: serve, migrate, token."""

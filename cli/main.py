@@ -1,0 +1,117 @@
+"""The `daybook` command."""
+
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version as installed_version
+from typing import Annotated, NoReturn
+
+import typer
+
+from cli.tokens import sign
+from config import logs
+from config.settings import BadSettings, Settings, load
+from db.dsn import BadDsn
+from db.embedded import EmbeddedPostgresFailed
+from db.pool import UNAVAILABLE
+
+app = typer.Typer(
+    name="daybook",
+    help="A multi-user task backend that keeps a log. Settings come from the environment or .env (see .env.example).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+COULD_NOT_RUN = 2
+"""Exit status; contract, section 8."""
+
+
+def run() -> None:
+    """The console script: failures that a user can mend become one message and exit status 2."""
+    try:
+        app()
+    except (BadSettings, BadDsn, EmbeddedPostgresFailed) as error:
+        _fail(str(error))
+    except UNAVAILABLE as error:
+        _fail(f"The database can't be reached: {str(error) or type(error).__name__}")
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"daybook: {message}", file=sys.stderr)  # noqa: T201 - this is the terminal
+    sys.exit(COULD_NOT_RUN)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(installed_version("daybook"))
+        raise typer.Exit
+
+
+@app.callback()
+def daybook(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Daybook."""
+
+
+def _ready() -> Settings:
+    settings = load()
+    logs.configure(settings.log_level, settings.log_form)
+    return settings
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    reload: Annotated[bool, typer.Option("--reload", help="Restart when the code changes.")] = False,
+    migrate: Annotated[bool, typer.Option(help="Bring the schema up to date first.")] = True,
+) -> None:
+    """Run the API, on an embedded Postgres where DATABASE_URL is unset."""
+    from cli.serve import CannotServe
+    from cli.serve import serve as run_server
+
+    try:
+        run_server(_ready(), host=host, port=port, workers=workers, reload=reload, migrate_first=migrate)
+    except CannotServe as error:
+        _fail(str(error))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the schema up to date (DATABASE_URL_DIRECT, else DATABASE_URL, else the embedded Postgres)."""
+    from cli.serve import database
+    from db.migrate import NewerSchema
+    from db.migrate import migrate as upgrade
+
+    with database(_ready(), direct=True) as dsn:
+        try:
+            applied = upgrade(dsn)
+        except NewerSchema as error:
+            _fail(str(error))
+    typer.echo(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
+
+
+def _ttl(text: str) -> timedelta:
+    match = re.fullmatch(r"([1-9]\d{0,5})([smhd])", text)
+    if not match:
+        raise typer.BadParameter("write a number and s, m, h or d, such as 30m or 1h")
+    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match[2]]
+    return timedelta(**{unit: int(match[1])})
+
+
+@app.command()
+def token(
+    user: Annotated[str, typer.Argument(help="The user the token speaks for.")],
+    ttl: Annotated[timedelta, typer.Option(parser=_ttl, metavar="TIME", help="How long it holds: 30m, 1h, 7d.")] = "1h",  # type: ignore[assignment] # typer parses the default
+) -> None:
+    """Print a token for USER, signed with JWT_SECRET or, in development, the secret kept in the data directory."""
+    typer.echo(sign(_ready(), user, until=datetime.now(UTC) + ttl))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,156 @@
+"""`daybook serve`: the database, the schema, the server, in that order, and all of it down again."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+import typer
+import uvicorn
+
+from cli.tokens import sign
+from config.settings import Settings
+from db.embedded import running
+from db.migrate import NewerSchema, migrate
+
+DEMO_USER = "demo"
+_DEMO_TTL = timedelta(days=1)
+_SHUTDOWN_SECONDS = 10
+_STARTUP_SECONDS = 60
+
+
+class CannotServe(Exception):
+    """The server can't be started. The message says why and what to do."""
+
+
+@contextlib.contextmanager
+def database(settings: Settings, *, direct: bool = False) -> Iterator[str]:
+    """The DSN to use: the configured one, or the embedded Postgres', which runs as long as it is used."""
+    configured = settings.migration_url if direct else settings.database_url
+    if configured:
+        yield configured.get_secret_value()
+    else:
+        with running(settings.data_dir) as dsn:
+            yield dsn
+
+
+def serve(settings: Settings, *, host: str, port: int, workers: int, reload: bool, migrate_first: bool) -> None:
+    """Run until SIGINT or SIGTERM, then stop what was started. Raises `CannotServe`."""
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    with contextlib.ExitStack() as stack:
+        if not settings.database_url:
+            stack.enter_context(_only_one(settings.data_dir, address))
+        _check_free(host, port)
+        # From here on both signals must pass through us, so that the way out below is taken.
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            stack.enter_context(database(settings))
+            if migrate_first:
+                with database(settings, direct=True) as dsn:
+                    migrate(dsn)
+            secret = settings.signing_secret  # made before the workers start, so that they find it
+            if settings.environment == "development" and secret:
+                threading.Thread(target=_greet, args=(settings, address), daemon=True).start()
+            uvicorn.run(
+                "api.app:create_app",
+                factory=True,
+                host=host,
+                port=port,
+                workers=workers,
+                reload=reload,
+                reload_excludes=[str(settings.data_dir)] if reload else None,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+            )
+        except KeyboardInterrupt:
+            pass
+        except NewerSchema as error:
+            raise CannotServe(str(error)) from error
+        finally:
+            # What is left to do takes a moment; an impatient second Ctrl-C must not leave the database running.
+            for each in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, signal.SIG_IGN)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path, address: str) -> Iterator[None]:
+    """Hold the folder's serve lock, and leave word of who holds it. Raises `CannotServe` where another server does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "serve.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotServe(_already_running(file, folder)) from None
+        file.truncate(0)
+        json.dump({"pid": os.getpid(), "address": address}, file)
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def _already_running(file: IO[str], folder: Path) -> str:
+    file.seek(0)
+    try:
+        other = json.load(file)
+    except ValueError:
+        return f"Daybook is just starting or stopping with the data in {folder}; try again in a moment."
+    return (
+        f"Daybook is already running with the data in {folder}: {other['address']} (process {other['pid']}).\n"
+        f"Use that one, stop it (Ctrl-C there, or kill {other['pid']}), or set DAYBOOK_DATA_DIR to another folder."
+    )
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raises `CannotServe` where the address can't be listened on: better now than after the database is up."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        raise CannotServe(
+            f"Can't listen on {host}:{port}: {error.strerror or error}. Choose another with --port (make run PORT=…)."
+        ) from error
+
+
+def _greet(settings: Settings, address: str) -> None:
+    """Once the server answers, say where it is and how to try it."""
+    deadline = time.monotonic() + _STARTUP_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{address}/livez", timeout=1):  # noqa: S310 - our own address
+                break
+        except OSError:
+            time.sleep(0.05)
+    else:
+        return
+    token = sign(settings, DEMO_USER, until=datetime.now(UTC) + _DEMO_TTL)
+    typer.echo(
+        f"""
+Daybook is running at {address}, its documentation at {address}/docs. Ctrl-C stops it.
+
+A token for the user {DEMO_USER}, good for a day (more: daybook token USER):
+
+{token}
+
+Create a task:
+
+curl -s {address}/api/{DEMO_USER}/tasks -H 'Content-Type: application/json' -d '{{"title": "Buy milk"}}' \\
+  -H 'Authorization: Bearer {token}'
+"""
+    )
