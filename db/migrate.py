@@ -32,8 +32,9 @@ def head() -> str:
 def migrate(dsn: str, *, revision: str = "head") -> list[str]:
     """Upgrade to `revision`; the revisions applied, oldest first (none: it was up to date).
 
-    Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic is not thread-safe). All revisions are applied in one transaction under an
-    advisory lock, so that servers may race. Raises `NewerSchema`, or what connecting raises.
+    Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic isn't made for it).
+    All revisions are applied in one transaction under an advisory lock, so that servers may race.
+    Raises `NewerSchema`, or what connecting raises.
     """
     applied: list[str] = []
     config = _config()

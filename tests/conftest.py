@@ -25,7 +25,7 @@ TEMPLATE = "daybook_template"
 
 
 def _docker_answers() -> bool:
-    import docker
+    import docker  # type: ignore[import-untyped]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # the client leaves its socket open where no engine answers

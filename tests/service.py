@@ -38,7 +38,8 @@ class Service:
 
 
 def settings(database_url: str, **options: Any) -> Settings:
-    return Settings(_env_file=None, database_url=database_url, jwt_secret=SECRET, **options)
+    values: dict[str, Any] = {"_env_file": None, "database_url": database_url, "jwt_secret": SECRET, **options}
+    return Settings(**values)
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypedDict
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,11 @@ from events.task import Event, Fact, Origin, Task, evolve
 USER = "ann"
 TASK = UUID("019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11")
 DAWN = datetime(2026, 11, 20, 6, 0, tzinfo=UTC)
+
+
+class Ids(TypedDict):
+    user_id: str
+    task_id: UUID
 
 
 def event(fact: Fact, version: int, *, user_id: str = USER, task_id: UUID = TASK) -> Event:

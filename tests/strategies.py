@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from events.task import Event, Fact, Fields, Origin, TaskCreated, TaskDeleted, TaskToggled, TaskUpdated
 
-text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=40)
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 titles = text.map(str.strip).filter(bool)
 descriptions = st.none() | text
 

@@ -12,10 +12,10 @@ from commands.task import (
     moment,
 )
 from events.task import TaskCreated, TaskDeleted, TaskToggled, TaskUpdated
-from tests.spec import DAWN, TASK, USER, fold, given
+from tests.spec import DAWN, TASK, USER, Ids, fold, given
 
 MILK = TaskCreated("Buy milk", None, False)
-ID = {"user_id": USER, "task_id": TASK}
+ID: Ids = {"user_id": USER, "task_id": TASK}
 
 
 def test_a_task_is_created_as_asked() -> None:

@@ -1,0 +1,264 @@
+"""Contract, section 1: filters, words, orders, pages."""
+
+import asyncio
+import re
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from db.pool import Pool
+from events import log
+from events.task import Event, Fact, Origin, Task, TaskCreated, evolve
+from tests.service import Service
+
+TASKS = "/api/ann/tasks"
+NEXT = re.compile(r'<([^>]+)>; rel="next"')
+
+
+async def create(service: Service, *titles: str, **fields: Any) -> list[dict[str, Any]]:
+    return [(await service.client.post(TASKS, json={"title": t, **fields})).json() for t in titles]
+
+
+async def titles(service: Service, query: str = "") -> list[str]:
+    answer = await service.client.get(f"{TASKS}?{query}")
+    assert answer.status_code == 200, answer.text
+    return [task["title"] for task in answer.json()]
+
+
+def next_page(answer: httpx.Response) -> str | None:
+    found = NEXT.fullmatch(answer.headers.get("link", ""))
+    return found[1] if found else None
+
+
+async def walk(service: Service, query: str) -> list[list[str]]:
+    """The titles of each page from the first to the last."""
+    pages = []
+    path: str | None = f"{TASKS}?{query}"
+    while path:
+        answer = await service.client.get(path)
+        assert answer.status_code == 200, answer.text
+        pages.append([task["title"] for task in answer.json()])
+        path = next_page(answer)
+    return pages
+
+
+@pytest.fixture
+async def three(service: Service) -> Service:
+    for title, completed in (("one", False), ("two", True), ("three", False)):
+        await create(service, title, completed=completed)
+    return service
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", ["three", "two", "one"]),
+        ("status=all", ["three", "two", "one"]),
+        ("status=ALL", ["three", "two", "one"]),
+        ("status=pending", ["three", "one"]),
+        ("status=Pending", ["three", "one"]),
+        ("status=incomplete", ["three", "one"]),
+        ("status=completed", ["two"]),
+        ("status=complete", ["two"]),
+        ("completed=true", ["two"]),
+        ("completed=True", ["two"]),
+        ("completed=false", ["three", "one"]),
+        ("status=all&completed=true", ["two"]),
+        ("status=pending&completed=false", ["three", "one"]),
+        ("sort=created_at", ["three", "two", "one"]),
+        ("sort=created_at&order=asc", ["one", "two", "three"]),
+        ("sort=created_at&order=ASC", ["one", "two", "three"]),
+        ("sort=-created_at", ["three", "two", "one"]),
+        ("sort=updated_at&order=asc", ["one", "two", "three"]),
+        ("sort=-updated_at", ["three", "two", "one"]),
+        ("sort=title", ["one", "three", "two"]),
+        ("sort=title&order=asc", ["one", "three", "two"]),
+        ("sort=-title", ["two", "three", "one"]),
+        ("sort=TITLE&order=desc", ["two", "three", "one"]),
+        ("limit=2", ["three", "two"]),
+        ("limit=1&offset=1", ["two"]),
+        ("offset=3", []),
+        ("offset=2147483647", []),
+        ("unknown=1", ["three", "two", "one"]),
+        ("q=", ["three", "two", "one"]),
+    ],
+)
+async def test_each_filter_and_order(three: Service, query: str, expected: list[str]) -> None:
+    assert await titles(three, query) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("status=done", ["all", "pending", "completed"]),
+        ("status=", ["all", "pending", "completed"]),
+        ("completed=yes", ["true", "false"]),
+        ("completed=", ["true", "false"]),
+        ("sort=id", ["created_at", "updated_at", "title"]),
+        ("order=up", ["asc", "desc"]),
+        ("limit=0", ["1"]),
+        ("limit=1001", ["1000"]),
+        ("limit=x", ["integer"]),
+        ("limit=99999999999999999999", ["1000"]),
+        ("offset=-1", ["0"]),
+        ("offset=2147483648", ["2147483647"]),
+        ("offset=99999999999999999999", ["2147483647"]),
+        ("q=a%00b", ["NUL"]),
+        ("search=%00", ["NUL"]),
+        ("q=" + "x" * 256, ["255"]),
+        ("cursor=nonsense", ["Link"]),
+        ("cursor=", ["Link"]),
+        ("cursor=%F0%9F%A5%9B", ["Link"]),
+        ("cursor=bnVsbA", ["Link"]),  # null
+        ("cursor=W10", ["Link"]),  # []
+        ("cursor=WzEsMiwzXQ", ["Link"]),  # [1,2,3]
+        ("status=pending&completed=true", ["status", "completed"]),
+    ],
+)
+async def test_a_bad_value_is_400_and_says_what_is_allowed(service: Service, query: str, names: list[str]) -> None:
+    answer = await service.client.get(f"{TASKS}?{query}")
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    detail = answer.json()["detail"]
+    assert isinstance(detail, str)
+    for name in names:
+        assert name in detail
+
+
+async def test_words_are_found_in_title_or_description_in_any_case(service: Service) -> None:
+    await create(service, "Buy MILK", description="two Litres, 100% whole")
+    await create(service, "Call mum", description=None)
+    await create(service, "Ärger_vermeiden")
+    for query, expected in {
+        "q=milk": ["Buy MILK"],
+        "search=milk": ["Buy MILK"],
+        "q=LITRES+buy": ["Buy MILK"],
+        "q=buy+mum": [],
+        "q=ärger": ["Ärger_vermeiden"],
+        "q=%25": ["Buy MILK"],
+        "q=_": ["Ärger_vermeiden"],
+        "q=100%25+WHOLE": ["Buy MILK"],
+        "q=%5C": [],
+        "q=m": ["Ärger_vermeiden", "Call mum", "Buy MILK"],
+    }.items():
+        assert await titles(service, query) == expected, query
+
+
+async def test_titles_sort_without_regard_to_case(service: Service) -> None:
+    await create(service, "b", "A", "a", "B")
+    assert [t.lower() for t in await titles(service, "sort=title")] == ["a", "a", "b", "b"]
+
+
+async def test_a_change_moves_a_task_to_the_front_by_updated_at(service: Service) -> None:
+    first, _ = await create(service, "first", "second")
+    await service.client.patch(f"{TASKS}/{first['id']}/complete")
+    assert await titles(service, "sort=updated_at") == ["first", "second"]
+
+
+async def test_a_last_page_has_no_next(service: Service) -> None:
+    await create(service, "a", "b")
+    assert next_page(await service.client.get(f"{TASKS}?limit=2")) is None
+    assert next_page(await service.client.get(f"{TASKS}?limit=1")) is not None
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("sort", ["created_at", "updated_at", "title"])
+async def test_pages_together_are_the_list(service: Service, sort: str, order: str) -> None:
+    names = [f"{letter}{n}" for n in range(3) for letter in "bAa"]
+    await create(service, *names)
+    whole = await titles(service, f"sort={sort}&order={order}")
+    for limit in (1, 2, 4, 9, 10):
+        pages = await walk(service, f"sort={sort}&order={order}&limit={limit}")
+        assert sum(pages, []) == whole
+        assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("sort", ["created_at", "updated_at", "title"])
+async def test_pages_lose_nothing_where_all_have_the_same_key(
+    service: Service, pool: Pool, sort: str, order: str
+) -> None:
+    at = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    async with pool.acquire() as connection:
+        for n in range(7):
+            await _append(connection, TaskCreated("same", None, False), None, UUID(int=n + 1), at)
+    seen = []
+    path: str | None = f"{TASKS}?sort={sort}&order={order}&limit=3"
+    while path:
+        answer = await service.client.get(path)
+        seen += [task["id"] for task in answer.json()]
+        path = next_page(answer)
+    assert seen == sorted((str(UUID(int=n + 1)) for n in range(7)), reverse=order == "desc")
+
+
+async def _append(connection: Any, fact: Fact, task: Task | None, task_id: UUID, at: datetime) -> None:
+    event = Event(
+        id=UUID(int=0),
+        user_id="ann",
+        task_id=task_id,
+        version=1 if task is None else task.version + 1,
+        at=at,
+        actor="ann",
+        fact=fact,
+        origin=Origin(),
+        salt=bytes(16),
+    )
+    await log.append(connection, event, evolve(task, event))
+
+
+async def test_pages_walk_on_while_tasks_come_and_go(service: Service) -> None:
+    names = [f"t{n:02}" for n in range(20)]
+    tasks = await create(service, *names)
+    answer = await service.client.get(f"{TASKS}?limit=10")
+    await create(service, "new")
+    await service.client.delete(f"{TASKS}/{tasks[15]['id']}")
+    path = next_page(answer)
+    assert path is not None
+    rest = await service.client.get(path)
+    assert [task["title"] for task in rest.json()] == names[9::-1]
+
+
+async def test_a_link_keeps_the_question_and_leads_on_from_an_offset(service: Service) -> None:
+    await create(service, "a", "b", "c", "d", completed=True)
+    answer = await service.client.get(f"{TASKS}?status=completed&sort=title&offset=1&limit=2&search=")
+    assert [task["title"] for task in answer.json()] == ["b", "c"]
+    path = next_page(answer)
+    assert path is not None
+    assert path.startswith(f"{TASKS}?status=completed&sort=title&limit=2&search=&cursor=")
+    assert [task["title"] for task in (await service.client.get(path)).json()] == ["d"]
+
+
+@pytest.mark.parametrize(
+    "other", ["status=pending", "q=x", "sort=title", "order=asc", "completed=true", "sort=updated_at"]
+)
+async def test_a_cursor_is_bound_to_its_question(service: Service, other: str) -> None:
+    await create(service, "a", "b")
+    path = next_page(await service.client.get(f"{TASKS}?limit=1"))
+    assert path is not None
+    cursor = path.partition("cursor=")[2]
+    answer = await service.client.get(f"{TASKS}?{other}&cursor={cursor}")
+    assert answer.status_code == 400
+    assert "begin again" in answer.json()["detail"]
+    assert (await service.client.get(f"{TASKS}?limit=5&cursor={cursor}")).status_code == 200
+
+
+async def test_cursor_and_offset_exclude_each_other(service: Service) -> None:
+    await create(service, "a", "b")
+    path = next_page(await service.client.get(f"{TASKS}?limit=1"))
+    assert (await service.client.get(f"{path}&offset=1")).status_code == 400
+
+
+async def test_a_list_holds_a_thousand_and_its_next_page_the_rest(service: Service) -> None:
+    await asyncio.gather(*(service.client.post(TASKS, json={"title": str(n)}) for n in range(1003)))
+    pages = await walk(service, "")
+    assert [len(page) for page in pages] == [1000, 3]
+    assert len(set(sum(pages, []))) == 1003
+
+
+async def test_nobody_sees_another_users_tasks(service: Service) -> None:
+    await create(service, "mine")
+    async with service.as_user("bob") as bob:
+        assert (await bob.get("/api/bob/tasks")).json() == []

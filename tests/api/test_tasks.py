@@ -1,0 +1,186 @@
+"""Contract, section 1: the endpoints, a test per row and rule."""
+
+import re
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.service import Service
+
+TASKS = "/api/ann/tasks"
+NOWHERE = f"{TASKS}/019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11"
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+
+async def created(service: Service, **fields: Any) -> dict[str, Any]:
+    answer = await service.client.post(TASKS, json={"title": "Buy milk", **fields})
+    assert answer.status_code == 201, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def test_a_task_is_created_and_found_at_its_location(service: Service) -> None:
+    answer = await service.client.post(
+        TASKS, json={"title": "  Buy milk \n", "description": "2 litres", "completed": True}
+    )
+    task = answer.json()
+    assert answer.status_code == 201
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["location"] == f"{TASKS}/{task['id']}"
+    assert list(task) == [
+        "id",
+        "user_id",
+        "title",
+        "description",
+        "completed",
+        "created_at",
+        "updated_at",
+        "version",
+    ]
+    assert UUID(task["id"]).version == 7
+    assert (task["user_id"], task["title"], task["description"], task["completed"], task["version"]) == (
+        "ann",
+        "Buy milk",
+        "2 litres",
+        True,
+        1,
+    )
+    assert MOMENT.fullmatch(task["created_at"])
+    assert task["updated_at"] == task["created_at"]
+    found = await service.client.get(answer.headers["location"])
+    assert (found.status_code, found.json()) == (200, task)
+
+
+async def test_the_defaults_are_no_description_and_not_completed(service: Service) -> None:
+    task = await created(service)
+    assert (task["description"], task["completed"]) == (None, False)
+
+
+async def test_what_a_write_answers_is_what_reads_answer(service: Service) -> None:
+    task = await created(service, title='Ünïcode 🥛 "quoted" \\ </script> \u2028', description="\n\t")
+    assert (await service.client.get(f"{TASKS}/{task['id']}")).json() == task
+    assert (await service.client.get(TASKS)).json() == [task]
+
+
+async def test_a_list_without_tasks_is_an_empty_array(service: Service) -> None:
+    answer = await service.client.get(TASKS)
+    assert (answer.status_code, answer.json()) == (200, [])
+    assert answer.headers["content-type"] == "application/json"
+    assert "link" not in answer.headers
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_a_change_keeps_what_is_left_out(service: Service, method: str) -> None:
+    task = await created(service, description="2 litres")
+    answer = await service.client.request(method, f"{TASKS}/{task['id']}", json={"title": "Buy oat milk"})
+    changed = answer.json()
+    assert answer.status_code == 200
+    assert changed == {**task, "title": "Buy oat milk", "version": 2, "updated_at": changed["updated_at"]}
+    assert changed["updated_at"] > task["updated_at"]
+    assert (await service.client.get(f"{TASKS}/{task['id']}")).json() == changed
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_null_clears_the_description(service: Service, method: str) -> None:
+    task = await created(service, description="2 litres")
+    answer = await service.client.request(method, f"{TASKS}/{task['id']}", json={"description": None})
+    assert (answer.status_code, answer.json()["description"]) == (200, None)
+
+
+@pytest.mark.parametrize("body", [{}, {"title": "Buy milk"}, {"completed": False}, {"unknown": 1}])
+async def test_a_change_that_changes_nothing_answers_the_task_as_it_is(service: Service, body: Any) -> None:
+    task = await created(service)
+    answer = await service.client.put(f"{TASKS}/{task['id']}", json=body)
+    assert (answer.status_code, answer.json()) == (200, task)
+
+
+async def test_complete_without_a_body_toggles(service: Service) -> None:
+    task = await created(service)
+    for version, completed in ((2, True), (3, False)):
+        answer = await service.client.patch(f"{TASKS}/{task['id']}/complete")
+        assert answer.status_code == 200
+        assert (answer.json()["completed"], answer.json()["version"]) == (completed, version)
+
+
+@pytest.mark.parametrize("options", [{"json": {}}, {"content": b"", "headers": {"Content-Type": "text/plain"}}])
+async def test_complete_without_a_value_toggles(service: Service, options: Any) -> None:
+    task = await created(service)
+    answer = await service.client.patch(f"{TASKS}/{task['id']}/complete", **options)
+    assert (answer.status_code, answer.json()["completed"]) == (200, True)
+
+
+async def test_complete_with_a_body_sets_and_is_safe_to_repeat(service: Service) -> None:
+    task = await created(service)
+    for _ in range(2):
+        answer = await service.client.patch(f"{TASKS}/{task['id']}/complete", json={"completed": True})
+        assert answer.status_code == 200
+        assert (answer.json()["completed"], answer.json()["version"]) == (True, 2)
+
+
+async def test_a_deleted_task_is_gone(service: Service) -> None:
+    task = await created(service)
+    answer = await service.client.delete(f"{TASKS}/{task['id']}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert (await service.client.get(f"{TASKS}/{task['id']}")).status_code == 404
+    assert (await service.client.delete(f"{TASKS}/{task['id']}")).status_code == 404
+    assert (await service.client.get(TASKS)).json() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "", None),
+        ("PUT", "", {"title": "x"}),
+        ("PATCH", "", {"title": "x"}),
+        ("PATCH", "/complete", None),
+        ("DELETE", "", None),
+    ],
+)
+async def test_a_task_that_is_not_there_is_404(service: Service, method: str, path: str, body: Any) -> None:
+    answer = await service.client.request(method, NOWHERE + path, json=body)
+    assert answer.status_code == 404
+    assert answer.json()["type"].endswith("/task-not-found")
+
+
+@pytest.mark.parametrize("task_id", ["1", "abc", "019a9e3c", "019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a1g", "%00"])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", ""), ("PUT", ""), ("PATCH", ""), ("PATCH", "/complete"), ("DELETE", "")]
+)
+async def test_an_id_that_is_no_uuid_is_400(service: Service, method: str, path: str, task_id: str) -> None:
+    json = {} if method in ("PUT", "PATCH") else None
+    answer = await service.client.request(method, f"{TASKS}/{task_id}{path}", json=json)
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == "task_id"
+    assert isinstance(answer.json()["detail"], str)
+
+
+async def test_a_trailing_slash_is_served_like_none(service: Service) -> None:
+    answer = await service.client.post(f"{TASKS}/", json={"title": "x"})
+    assert answer.status_code == 201
+    task = answer.json()
+    for method, path, status in (
+        ("GET", f"{TASKS}/", 200),
+        ("GET", f"{TASKS}/{task['id']}/", 200),
+        ("PATCH", f"{TASKS}/{task['id']}/complete/", 200),
+        ("DELETE", f"{TASKS}/{task['id']}/", 204),
+    ):
+        assert (await service.client.request(method, path)).status_code == status
+
+
+async def test_times_sort_as_text_in_the_order_of_changes(service: Service) -> None:
+    task = await created(service)
+    moments = [task["updated_at"]]
+    for _ in range(10):
+        moments.append((await service.client.patch(f"{TASKS}/{task['id']}/complete")).json()["updated_at"])
+    assert moments == sorted(set(moments))
+    assert all(datetime.fromisoformat(moment).utcoffset() is not None for moment in moments)
+
+
+async def test_users_may_have_names_that_need_quoting(service: Service) -> None:
+    user = "Zoë & co@example.org?#%"
+    async with service.as_user(user) as client:
+        answer = await client.post("/api/Zo%C3%AB%20%26%20co%40example.org%3F%23%25/tasks", json={"title": "x"})
+        assert (answer.status_code, answer.json()["user_id"]) == (201, user)
+        assert (await client.get(answer.headers["location"])).json() == answer.json()
