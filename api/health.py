@@ -5,6 +5,7 @@ import time
 from importlib.metadata import version
 
 import structlog
+from asyncpg import PostgresError
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
@@ -12,6 +13,8 @@ from db.pool import UNAVAILABLE, Pool
 
 _log = structlog.get_logger(__name__)
 
+# No schema is as bad as no database.
+_NOT_READY: tuple[type[Exception], ...] = (*UNAVAILABLE, PostgresError)
 _FRESH_SECONDS = 1.0
 _TIMEOUT_SECONDS = 2.0
 
@@ -39,7 +42,7 @@ class Readiness:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 await self._pool.execute("SELECT FROM journals LIMIT 0")
-        except UNAVAILABLE as error:
+        except _NOT_READY as error:
             _log.warning("database unavailable", error=repr(error))
             return False
         return True

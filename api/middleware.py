@@ -94,7 +94,7 @@ class CatchAll:
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             detail = "Something went wrong here; the log has it under this request_id."
             failure = answer(
-                status,
+                status.value,
                 "internal-server-error",
                 "Internal server error",
                 detail,

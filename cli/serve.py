@@ -109,9 +109,10 @@ def _already_running(file: IO[str], folder: Path) -> str:
         other = json.load(file)
     except ValueError:
         return f"Daybook is just starting or stopping with the data in {folder}; try again in a moment."
+    address, pid = other["address"], other["pid"]
     return (
-        f"Daybook is already running with the data in {folder}: {other['address']} (process {other['pid']}).\n"
-        f"Use that one, stop it (Ctrl-C there, or kill {other['pid']}), or set DAYBOOK_DATA_DIR to another folder."
+        f"Daybook is already running with the data in {folder.resolve()}: {address} (process {pid}).\n"
+        f"Use that one, stop it (Ctrl-C there, or kill {pid}), or set DAYBOOK_DATA_DIR to another folder."
     )
 
 

@@ -91,8 +91,9 @@ def load() -> Settings:
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_url=False, include_input=False):
-            name = str(problem["loc"][0]).upper() + ": " if problem["loc"] else ""
-            lines.append(name + problem["msg"].removeprefix("Value error, "))
+            name = str(problem["loc"][0]).upper() if problem["loc"] else ""
+            name = {"JWT_SECRET": "JWT_SECRET (or BETTER_AUTH_SECRET)"}.get(name, name)
+            lines.append((name and f"{name}: ") + problem["msg"].removeprefix("Value error, "))
         raise BadSettings("\n".join(lines)) from None
 
 

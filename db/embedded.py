@@ -11,9 +11,9 @@ import os
 import pwd
 import shlex
 import shutil
-import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,8 +90,7 @@ class _Server:
         return f"postgresql://daybook@/postgres?host={quote(str(self.sockets))}"
 
     def start(self, settings: Mapping[str, str]) -> None:
-        if self._answers():  # left by a process that was killed, or used by another one
-            self._run("pg_isready", "-h", str(self.sockets), "-t", str(_START_SECONDS))
+        if self._answers():  # used by another process, or left by one that was killed
             return
         self._make_reachable()
         if not self.data.exists():
@@ -105,30 +104,28 @@ class _Server:
         }
         arguments = " ".join(shlex.quote(f"--{name}={value}") for name, value in options.items())
         log = str(self.data / "server.log")
-        self._run(
-            "pg_ctl",
-            "start",
-            "-w",
-            "-t",
-            str(_START_SECONDS),
-            "-D",
-            str(self.data),
-            "-l",
-            log,
-            "-o",
-            arguments,
-        )
+        start = ("pg_ctl", "start", "-w", "-t", str(_START_SECONDS), "-D", str(self.data), "-l", log, "-o", arguments)
+        try:
+            self._run(*start)
+        except EmbeddedPostgresFailed:
+            time.sleep(1)  # the children of a server that was killed may take a moment to let go of its memory
+            self._run(*start)
 
     def stop(self) -> None:
         self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))
 
     def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(self.sockets / ".s.PGSQL.5432"))
-            except OSError:
-                return False
-        return True
+        """Whether a server accepts connections; one that is just starting is waited for."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            match self._status("pg_isready", "-q", "-h", str(self.sockets)):
+                case 0:
+                    return True
+                case 1:  # it rejects connections: starting up
+                    time.sleep(0.1)
+                case _:
+                    return False
+        raise EmbeddedPostgresFailed(f"the server has been starting for a minute\n{self._last_words()}")
 
     def _initialise(self) -> None:
         """Under another name first, so that a start cut short leaves nothing that looks finished."""
@@ -162,21 +159,33 @@ class _Server:
                 folder.chmod(mode | 0o011)
 
     def _run(self, program: str, *arguments: str) -> None:
+        # A file, not a pipe: the server inherits it, and a pipe would never close.
+        with tempfile.TemporaryFile("w+") as output:
+            if status := self._status(program, *arguments, output=output):
+                output.seek(0)
+                raise EmbeddedPostgresFailed(
+                    f"{program} failed with status {status}\n{output.read()}{self._last_words()}".strip()
+                )
+
+    def _status(self, program: str, *arguments: str, output: IO[str] | None = None) -> int:
+        """Run one of the server's programs as its account, in a session of its own: Ctrl-C in the terminal then reaches
+        us and not the server, which must outlive the last connection."""
         who: dict[str, Any] = {}
         if self.account:
             who = {"user": self.account.pw_uid, "group": self.account.pw_gid, "extra_groups": []}
-        # Files, not pipes: the server inherits them, and a pipe would never close. Its own session, so that Ctrl-C
-        # in the terminal reaches us and not the server, which must outlive the last connection.
-        with tempfile.TemporaryFile("w+") as output:
-            command = [str(self.binaries / program), *arguments]
-            try:
-                subprocess.run(  # noqa: S603 - our own binaries, no shell
-                    command, check=True, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                    cwd="/", start_new_session=True, **who,
-                )  # fmt: skip
-            except (OSError, subprocess.CalledProcessError) as error:
-                output.seek(0)
-                raise EmbeddedPostgresFailed(f"{error}\n{output.read()}{self._last_words()}".strip()) from error
+        try:
+            return subprocess.run(  # noqa: S603 - our own binaries, no shell
+                [str(self.binaries / program), *arguments],
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                start_new_session=True,
+                **who,
+            ).returncode
+        except OSError as error:
+            raise EmbeddedPostgresFailed(f"{program} can't be run: {error}") from error
 
     def _last_words(self) -> str:
         log = self.data / "server.log"

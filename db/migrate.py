@@ -46,7 +46,9 @@ def migrate(dsn: str, *, revision: str = "head") -> list[str]:
             command.upgrade(config, revision)
         except CommandError as error:
             if "Can't locate revision" in str(error):
-                raise NewerSchema(str(error)) from error
+                raise NewerSchema(
+                    f"The database was migrated by a newer release of Daybook: start that one. ({error})"
+                ) from error
             raise
 
     asyncio.run(_run(dsn, upgrade))

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -16,12 +16,21 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
 )
 """What a statement raises when the database can't be reached or doesn't answer in time: try again later."""
+
+
+class CannotConnect(ConnectionError):
+    """The server refused the connection; the message is its own: starting up, too many connections, wrong password."""
+
+
+async def _connect(*args: Any, **options: Any) -> asyncpg.Connection:
+    try:
+        return await asyncpg.connect(*args, **options)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise CannotConnect(str(error)) from error
 
 
 async def _keep(_connection: Connection) -> None:
@@ -33,6 +42,7 @@ async def open_pool(dsn: str, *, size: int = 10) -> AsyncIterator[Pool]:
     """A pool of up to `size` connections, closed on the way out. Raises one of `UNAVAILABLE`, or `db.dsn.BadDsn`."""
     pool = asyncpg.create_pool(
         **connect_arguments(dsn),
+        connect=_connect,
         min_size=1,
         max_size=size,
         reset=_keep,

@@ -120,7 +120,7 @@ async def empty_database(server: str) -> AsyncIterator[str]:
 async def database(server: str) -> AsyncIterator[str]:
     """The DSN of a new database with the present schema."""
     name = f"test_{uuid4().hex}"
-    await execute(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    await execute(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
     yield named(server, name)
     await execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -1,5 +1,6 @@
 """The app as tests use it: in this process, through ASGI, on a real database."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,16 +15,18 @@ from starlette.types import Receive, Scope, Send
 from api.app import create_app
 from config.settings import Settings
 
-SECRET = "a secret for tests, of more than 32 bytes"
+logging.getLogger("httpx").setLevel(logging.WARNING)  # the client's own lines are not the service's
+
+SECRET = "a secret for tests, of 64 bytes or more, as HS512 would have it be"
 
 
-def token(user: object = "ann", *, secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
+def token(user: object = "ann", /, *, secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
     """A token for `user` that holds for an hour; a claim given as None is left out."""
     all_claims = {"sub": user, "exp": datetime.now(UTC) + timedelta(hours=1), **claims}
     return jwt.encode({k: v for k, v in all_claims.items() if v is not None}, secret, algorithm)
 
 
-def bearer(user: object = "ann", **options: Any) -> dict[str, str]:
+def bearer(user: object = "ann", /, **options: Any) -> dict[str, str]:
     return {"Authorization": f"Bearer {token(user, **options)}"}
 
 

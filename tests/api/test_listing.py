@@ -3,6 +3,7 @@
 import asyncio
 import re
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -172,7 +173,7 @@ async def test_pages_together_are_the_list(service: Service, sort: str, order: s
     whole = await titles(service, f"sort={sort}&order={order}")
     for limit in (1, 2, 4, 9, 10):
         pages = await walk(service, f"sort={sort}&order={order}&limit={limit}")
-        assert sum(pages, []) == whole
+        assert list(chain.from_iterable(pages)) == whole
         assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
 
 
@@ -231,9 +232,7 @@ async def test_a_link_keeps_the_question_and_leads_on_from_an_offset(service: Se
     assert [task["title"] for task in (await service.client.get(path)).json()] == ["d"]
 
 
-@pytest.mark.parametrize(
-    "other", ["status=pending", "q=x", "sort=title", "order=asc", "completed=true", "sort=updated_at"]
-)
+@pytest.mark.parametrize("other", ["status=pending", "completed=true", "q=x", "sort=title", "order=asc"])
 async def test_a_cursor_is_bound_to_its_question(service: Service, other: str) -> None:
     await create(service, "a", "b")
     path = next_page(await service.client.get(f"{TASKS}?limit=1"))
@@ -255,7 +254,7 @@ async def test_a_list_holds_a_thousand_and_its_next_page_the_rest(service: Servi
     await asyncio.gather(*(service.client.post(TASKS, json={"title": str(n)}) for n in range(1003)))
     pages = await walk(service, "")
     assert [len(page) for page in pages] == [1000, 3]
-    assert len(set(sum(pages, []))) == 1003
+    assert len(set(chain.from_iterable(pages))) == 1003
 
 
 async def test_nobody_sees_another_users_tasks(service: Service) -> None:

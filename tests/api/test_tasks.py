@@ -149,7 +149,7 @@ async def test_a_task_that_is_not_there_is_404(service: Service, method: str, pa
     ("method", "path"), [("GET", ""), ("PUT", ""), ("PATCH", ""), ("PATCH", "/complete"), ("DELETE", "")]
 )
 async def test_an_id_that_is_no_uuid_is_400(service: Service, method: str, path: str, task_id: str) -> None:
-    json = {} if method in ("PUT", "PATCH") else None
+    json: Any = {} if method in ("PUT", "PATCH") else None
     answer = await service.client.request(method, f"{TASKS}/{task_id}{path}", json=json)
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["field"] == "task_id"

@@ -1,0 +1,232 @@
+"""Contract, sections 3 and 6: errors of the framework's own, request ids, the log line, health, the document."""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from api.models import Task
+from db.pool import Pool
+from tests.conftest import execute
+from tests.service import Service, serving, token
+
+TASKS = "/api/ann/tasks"
+
+
+def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    problem: dict[str, Any] = answer.json()
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert list(problem)[:6] == ["type", "title", "status", "detail", "error", "request_id"]
+    assert problem["status"] == status
+    assert isinstance(problem["detail"], str)
+    assert problem["error"] == problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    return problem
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nope", "/api", "/api/ann", "/api/ann/tasks/x/y", "/api//tasks", "/api/a/b/tasks"]
+)
+async def test_an_unknown_route_is_404(service: Service, path: str) -> None:
+    assert_problem(await service.client.get(path), 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", TASKS, "GET, POST"),
+        ("POST", f"{TASKS}/019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11", "GET, PUT, PATCH, DELETE"),
+        ("GET", f"{TASKS}/019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11/complete", "PATCH"),
+        ("POST", "/health", "GET"),
+        ("BREW", TASKS, "GET, POST"),
+    ],
+)
+async def test_an_unknown_method_is_405_and_says_which_are_known(
+    service: Service, method: str, path: str, allowed: str
+) -> None:
+    answer = await service.client.request(method, path)
+    problem = assert_problem(answer, 405)
+    assert answer.headers["allow"] == allowed
+    assert allowed in problem["detail"]
+
+
+@pytest.mark.parametrize("sent", ["abc", "A.b_c-9", "x" * 128])
+async def test_a_sane_request_id_is_kept(service: Service, sent: str, pool: Pool) -> None:
+    answer = await service.client.post(TASKS, json={"title": "x"}, headers={"X-Request-ID": sent})
+    assert answer.headers["x-request-id"] == sent
+    assert await pool.fetchval("SELECT request_id FROM events") == sent
+
+
+@pytest.mark.parametrize("sent", ["", "x" * 129, "a b", "a\tb", "a;b", "ü", None])
+async def test_any_other_request_id_is_replaced(service: Service, sent: str | None) -> None:
+    headers = {} if sent is None else {b"X-Request-ID": sent.encode("latin-1")}
+    first, second = [(await service.client.get(TASKS, headers=headers)).headers["x-request-id"] for _ in range(2)]
+    assert re.fullmatch(r"[0-9a-f]{32}", first)
+    assert first != second
+
+
+async def test_an_event_knows_its_client(service: Service, pool: Pool) -> None:
+    await service.client.post(TASKS, json={"title": "x"}, headers={"User-Agent": "curl/8 " + "x" * 600})
+    row = await pool.fetchrow("SELECT actor, client_address, client_agent FROM events")
+    assert row is not None
+    assert (row["actor"], row["client_address"]) == ("ann", "192.0.2.7")
+    assert row["client_agent"] == ("curl/8 " + "x" * 600)[:512]
+
+
+class Lines:
+    """The log's JSON lines so far."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter([json.loads(line) for line in self._capsys.readouterr().err.splitlines()])
+
+
+async def test_each_request_leaves_one_line_without_its_token(
+    capsys: pytest.CaptureFixture[str], database: str
+) -> None:
+    async with serving(database, log_format="json") as service:
+        capsys.readouterr()
+        answer = await service.client.get(f"{TASKS}?q=secret", headers={"Authorization": f"Bearer {token()}"})
+    text = capsys.readouterr().err
+    [line] = [json.loads(line) for line in text.splitlines()]
+    assert line["event"] == "request"
+    assert (line["method"], line["route"], line["status"], line["user"]) == ("GET", "/api/{user_id}/tasks", 200, "ann")
+    assert line["request_id"] == answer.headers["x-request-id"]
+    assert line["ms"] > 0
+    assert line["level"] == "info"
+    assert token()[:20] not in text
+    assert "secret" not in text
+
+
+async def test_a_refused_token_is_logged_with_its_reason_and_without_itself(
+    capsys: pytest.CaptureFixture[str], database: str
+) -> None:
+    bad = token(secret="another secret of more than 32 bytes, too")
+    async with serving(database, log_format="json") as service:
+        capsys.readouterr()
+        await service.client.get(TASKS, headers={"Authorization": f"Bearer {bad}"})
+    text = capsys.readouterr().err
+    refused, request = [json.loads(line) for line in text.splitlines()]
+    assert (refused["event"], refused["reason"]) == ("token refused", "The token can't be verified.")
+    assert (request["status"], "user" in request) == (401, False)
+    assert bad not in text
+    assert bad.rpartition(".")[2] not in text
+
+
+async def test_one_requests_user_does_not_show_in_the_next_ones_line(
+    capsys: pytest.CaptureFixture[str], database: str
+) -> None:
+    async with serving(database, log_format="json") as service:
+        await service.client.get(TASKS)
+        capsys.readouterr()
+        await service.client.get("/nope")
+    [line] = Lines(capsys)
+    assert "user" not in line
+
+
+async def test_a_failure_says_nothing_of_the_inside_and_the_log_everything(
+    capsys: pytest.CaptureFixture[str], database: str, pool: Pool
+) -> None:
+    async with serving(database, log_format="json") as service:
+        await pool.execute("ALTER TABLE tasks RENAME COLUMN title TO heading")
+        capsys.readouterr()
+        answer = await service.client.get(TASKS)
+    problem = assert_problem(answer, 500)
+    assert "column" not in answer.text
+    failure, request = Lines(capsys)
+    assert 'column "title" does not exist' in failure["exception"]
+    assert failure["request_id"] == request["request_id"] == problem["request_id"]
+    assert failure["level"] == "error"
+    assert request["status"] == 500
+
+
+async def test_without_a_database_requests_are_503_and_health_says_so(server: str, empty_database: str) -> None:
+    name = urlsplit(empty_database).path.removeprefix("/")
+    async with serving(empty_database) as service:
+        await execute(
+            server,
+            f"ALTER DATABASE {name} ALLOW_CONNECTIONS false",
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
+        )
+        for _ in range(3):
+            answer = await service.client.get(TASKS)
+            assert assert_problem(answer, 503)["type"].endswith("/unavailable")
+            assert answer.headers["retry-after"] == "1"
+        answer = await service.client.get("/health")
+        assert (answer.status_code, answer.json()["status"]) == (503, "unhealthy")
+        assert (await service.client.get("/livez")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/readyz"])
+async def test_health_is_known_without_a_token(service: Service, path: str) -> None:
+    answer = await service.client.get(path, headers={"Authorization": ""})
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "healthy", "database": "reachable", "version": version("daybook")}
+
+
+async def test_liveness_never_touches_the_database(service: Service, pool: Pool) -> None:
+    await pool.execute("DROP TABLE journals CASCADE")
+    assert (await service.client.get("/livez")).json() == {"status": "alive"}
+    assert (await service.client.get("/readyz")).status_code == 503
+
+
+async def test_readiness_asks_at_most_once_a_second(service: Service, pool: Pool) -> None:
+    assert (await service.client.get("/readyz")).status_code == 200
+    await pool.execute("DROP TABLE journals CASCADE")
+    assert (await service.client.get("/readyz")).status_code == 200
+
+
+async def test_probes_are_logged_only_when_they_fail(
+    capsys: pytest.CaptureFixture[str], database: str, pool: Pool
+) -> None:
+    async with serving(database, log_format="json") as service:
+        capsys.readouterr()
+        for path in ("/health", "/livez", "/readyz"):
+            await service.client.get(path)
+        assert list(Lines(capsys)) == []
+        await pool.execute("DROP TABLE journals CASCADE")
+        await asyncio.sleep(1.1)
+        await service.client.get("/health")
+        assert [line["event"] for line in Lines(capsys)] == ["database unavailable", "request"]
+
+
+async def test_the_document_describes_what_is_answered(service: Service) -> None:
+    document = (await service.client.get("/openapi.json")).json()
+    assert document["openapi"].startswith("3.1")
+    operations = {
+        operation["operationId"]: operation for path in document["paths"].values() for operation in path.values()
+    }
+    assert set(operations) == {
+        "listTasks",
+        "createTask",
+        "getTask",
+        "putTask",
+        "patchTask",
+        "completeTask",
+        "deleteTask",
+        "health",
+        "livez",
+        "readyz",
+    }
+    for name, operation in operations.items():
+        if name.endswith("Task") or name == "listTasks":
+            assert {"400", "401", "403"} <= set(operation["responses"]), name
+            assert operation["security"] == [{"bearer": []}]
+    assert "title" in operations["createTask"]["requestBody"]["content"]["application/json"]["schema"]["required"]
+    assert (await service.client.get("/docs")).status_code == 200
+
+
+async def test_the_documented_task_is_the_answered_one(service: Service) -> None:
+    document = (await service.client.get("/openapi.json")).json()
+    task = (await service.client.post(TASKS, json={"title": "x"})).json()
+    assert list(document["components"]["schemas"]["Task"]["properties"]) == list(task)
+    Task.model_validate(task)

@@ -1,0 +1,130 @@
+"""Whatever happens, in whatever order and however much at once: the projection is the fold of the log."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from uuid_utils.compat import uuid7
+
+from commands.execute import execute
+from commands.task import Command, CreateTask, DeleteTask, TaskNotFound, ToggleTask, UpdateTask
+from db.pool import Pool, open_pool
+from events import log
+from events.task import Fields, Origin, Task, evolve
+from tests import independent
+from tests.strategies import changes, descriptions, titles
+
+USERS = ("ann", "bob", "cleo")
+
+
+class Daybook(RuleBasedStateMachine):
+    """Several users, one database; each run has users of its own."""
+
+    tasks = Bundle[tuple[int, UUID]]("tasks")
+
+    def __init__(self, runner: asyncio.Runner, pool: Pool) -> None:
+        super().__init__()
+        self.runner, self.pool = runner, pool
+        self.written = 0
+
+    @initialize()
+    def users_of_this_run(self) -> None:
+        run = uuid4().hex
+        self.users = [f"{name}-{run}" for name in USERS]
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(work)
+
+    async def do(self, command: Command) -> None:
+        try:
+            await execute(self.pool, command, actor=command.user_id, origin=Origin(request_id="r"))
+        except TaskNotFound:
+            assert not isinstance(command, CreateTask)
+
+    def command(self, task: tuple[int, UUID], fields: Fields | bool | None) -> Command:
+        user_id, task_id = self.users[task[0]], task[1]
+        match fields:
+            case None:
+                return DeleteTask(user_id=user_id, task_id=task_id)
+            case bool():
+                return ToggleTask(user_id=user_id, task_id=task_id, completed=fields or None)
+            case _:
+                return UpdateTask(user_id=user_id, task_id=task_id, fields=fields)
+
+    @rule(target=tasks, user=st.integers(0, len(USERS) - 1), title=titles, description=descriptions)
+    def create(self, user: int, title: str, description: str | None) -> tuple[int, UUID]:
+        task_id = uuid7()
+        self.run(self.do(CreateTask(user_id=self.users[user], task_id=task_id, title=title, description=description)))
+        return user, task_id
+
+    @rule(task=tasks, wanted=st.none() | st.booleans() | changes().map(lambda change: change.after))
+    def change(self, task: tuple[int, UUID], wanted: Fields | bool | None) -> None:
+        self.run(self.do(self.command(task, wanted)))
+
+    @rule(
+        wanted=st.lists(
+            st.tuples(tasks, st.none() | st.booleans() | changes().map(lambda change: change.after)),
+            min_size=2,
+            max_size=8,
+        )
+    )
+    def change_at_once(self, wanted: list[tuple[tuple[int, UUID], Fields | bool | None]]) -> None:
+        async def together() -> None:
+            await asyncio.gather(*(self.do(self.command(task, fields)) for task, fields in wanted))
+
+        self.run(together())
+
+    @invariant()
+    def projection_is_the_fold_of_the_log(self) -> None:
+        self.run(self.compare())
+
+    async def compare(self) -> None:
+        for user in self.users:
+            folded: dict[UUID, Task] = {}
+            async with self.pool.acquire() as connection, connection.transaction():
+                entries = [entry async for entry in log.read(connection, user)]
+                rows = await connection.fetch(
+                    "SELECT *, data::text AS data FROM events WHERE user_id = $1 ORDER BY seq", user
+                )
+                posted = await connection.fetch("SELECT * FROM tasks WHERE user_id = $1", user)
+            for entry in entries:
+                task = evolve(folded.pop(entry.event.task_id, None), entry.event)
+                if task is not None:
+                    folded[task.id] = task
+            assert {row["id"]: Task(**row) for row in posted} == folded
+            assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+            assert [row["hash"] for row in rows] == independent.chain(rows)
+
+
+@pytest.fixture
+def runner() -> Any:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+def test_the_projection_always_equals_the_fold_of_the_log(server: str, runner: asyncio.Runner) -> None:
+    from tests.conftest import TEMPLATE, execute, named
+
+    name = f"test_{uuid4().hex}"
+    runner.run(execute(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}"))
+    opened = open_pool(named(server, name))
+    pool = runner.run(opened.__aenter__())
+    try:
+        run_state_machine_as_test(
+            lambda: Daybook(runner, pool),  # type: ignore[arg-type] # any factory does
+            settings=settings(
+                max_examples=40,
+                stateful_step_count=25,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+        assert runner.run(pool.fetchval("SELECT count(*) FROM events")) > 100
+    finally:
+        runner.run(opened.__aexit__(None, None, None))
+        runner.run(execute(server, f"DROP DATABASE {name} WITH (FORCE)"))

@@ -1,0 +1,30 @@
+"""The packages have plain names: each must be ours, wherever Python was started from."""
+
+import importlib
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_package_is_found_in_this_repository(package: str) -> None:
+    found = importlib.import_module(package).__file__
+    assert found is not None
+    assert Path(found) == ROOT / package / "__init__.py"
+    assert package not in sys.stdlib_module_names
+
+
+def test_the_wheel_lists_every_package() -> None:
+    there = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert there - {"tests"} == set(PACKAGES)
+
+
+def test_no_module_of_ours_is_named_like_one_of_the_standard_library() -> None:
+    modules = {path.stem for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    assert modules & set(sys.stdlib_module_names) == {"__init__"} & set(sys.stdlib_module_names)
