@@ -27,6 +27,7 @@ import structlog
 _log = structlog.get_logger(__name__)
 
 _START_SECONDS = 60
+_LEFTOVER_SECONDS = 15
 _LONGEST_SOCKET_PATH = 100  # bytes; sun_path holds 104 on macOS, 108 on Linux
 
 
@@ -105,11 +106,15 @@ class _Server:
         arguments = " ".join(shlex.quote(f"--{name}={value}") for name, value in options.items())
         log = str(self.data / "server.log")
         start = ("pg_ctl", "start", "-w", "-t", str(_START_SECONDS), "-D", str(self.data), "-l", log, "-o", arguments)
-        try:
-            self._run(*start)
-        except EmbeddedPostgresFailed:
-            time.sleep(1)  # the children of a server that was killed may take a moment to let go of its memory
-            self._run(*start)
+        for patience in reversed(range(_LEFTOVER_SECONDS)):
+            try:
+                self._run(*start)
+                break
+            except EmbeddedPostgresFailed as error:
+                # The remains of a server that was killed: its children, or itself where init is slow to bury it.
+                if not patience or not any(trace in str(error) for trace in ("lock file", "shared memory")):
+                    raise
+            time.sleep(1)
 
     def stop(self) -> None:
         self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))

@@ -1,0 +1,69 @@
+"""What isn't documented doesn't exist: settings, routes, commands, problems, event types."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from api.app import create_app
+from api.errors import Problem
+from cli.main import app
+from config.settings import Settings
+from events.task import Fact
+from tests.service import settings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+ERRORS = (ROOT / "docs/guides/errors.md").read_text()
+
+
+def variables() -> list[str]:
+    names = []
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        if alias is None:
+            names.append(name.upper())
+        else:
+            names += [str(choice) for choice in getattr(alias, "choices", [alias])]
+    return names
+
+
+@pytest.mark.parametrize("variable", variables())
+def test_every_setting_is_in_the_readme_and_in_the_example(variable: str) -> None:
+    assert f"`{variable}`" in README
+    assert variable in (ROOT / ".env.example").read_text()
+
+
+def test_every_route_is_in_the_readme() -> None:
+    for path, operations in create_app(settings("postgresql://h/d")).openapi()["paths"].items():
+        for method in operations:
+            assert re.search(
+                rf"`[^`]*{method.upper()}[^`]* {re.escape(path)}`|`{method.upper()}` or .*{path}`", README
+            ), (
+                method,
+                path,
+            )
+
+
+@pytest.mark.parametrize(
+    "command", [command.callback.__name__ for command in app.registered_commands if command.callback]
+)
+def test_every_command_is_in_the_readme(command: str) -> None:
+    assert f"daybook {command}" in README
+
+
+@pytest.mark.parametrize("problem", Problem.__subclasses__())
+def test_every_problem_is_in_the_guide(problem: type[Problem]) -> None:
+    assert re.search(rf"`/problems/{problem.type}` \| {problem.status} ", ERRORS)
+
+
+@pytest.mark.parametrize("fact", get_args(Fact))
+def test_every_event_type_is_in_the_readme(fact: type) -> None:
+    assert f"`{fact.__name__}`" in README
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), (document.name, target)
