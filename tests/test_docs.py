@@ -37,18 +37,15 @@ def test_every_setting_is_in_the_readme_and_in_the_example(variable: str) -> Non
 
 def test_every_route_is_in_the_readme() -> None:
     for path, operations in create_app(settings("postgresql://h/d")).openapi()["paths"].items():
-        for method in operations:
-            assert re.search(
-                rf"`[^`]*{method.upper()}[^`]* {re.escape(path)}`|`{method.upper()}` or .*{path}`", README
-            ), (
-                method,
-                path,
-            )
+        for method in map(str.upper, operations):
+            row = rf"`{method}` or .* {re.escape(path)}`|`[^`]*{method}[^`]* {re.escape(path)}`"
+            assert re.search(row, README), (method, path)
 
 
-@pytest.mark.parametrize(
-    "command", [command.callback.__name__ for command in app.registered_commands if command.callback]
-)
+COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_in_the_readme(command: str) -> None:
     assert f"daybook {command}" in README
 
