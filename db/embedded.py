@@ -91,9 +91,9 @@ class _Server:
         return f"postgresql://daybook@/postgres?host={quote(str(self.sockets))}"
 
     def start(self, settings: Mapping[str, str]) -> None:
+        self._make_reachable()
         if self._answers():  # used by another process, or left by one that was killed
             return
-        self._make_reachable()
         if not self.data.exists():
             self._initialise()
         self._make_folder(self.sockets)
