@@ -29,6 +29,7 @@ fix: setup ## mend what ruff can mend
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml uv.lock
+	@echo "Setting up .venv …"
 	@command -v uv >/dev/null || test -x .venv/bin/uv || { python3 -m venv .venv && .venv/bin/pip install -q 'uv>=0.9'; }
 	@$(UV) sync --locked --inexact --quiet
 	@touch $@

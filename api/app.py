@@ -37,7 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             if settings.database_url:
                 dsn = settings.database_url.get_secret_value()
             else:
-                dsn = stack.enter_context(running(settings.data_dir))
+                dsn = stack.enter_context(running(settings.made_data_dir))
             pool = await stack.enter_async_context(open_pool(dsn))
             verifier = Verifier(
                 secret=settings.signing_secret,
@@ -53,6 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        redoc_url=None,
     )
     errors.install(app)
     app.include_router(tasks.router)

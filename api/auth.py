@@ -1,6 +1,5 @@
 """Who is asking: bearer tokens, and the one rule that a path belongs to its user (contract, section 2)."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,13 +10,11 @@ from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.errors import NotAuthenticated, NotYours
+from config.settings import USER_ID
 
 _ALGORITHMS = ["HS256", "HS384", "HS512"]
 _LEEWAY = 10
 """Seconds by which clocks may differ."""
-
-_USER_ID = re.compile(r"[^/\0\ud800-\udfff]{1,255}")
-"""Opaque, but it must fit a path segment and a text column."""
 
 _log = structlog.get_logger(__name__)
 
@@ -71,7 +68,7 @@ def _user(claims: Mapping[str, Any], path: str) -> str:
             value = value.get(step) if isinstance(value, Mapping) else None
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or not _USER_ID.fullmatch(value):
+    if not isinstance(value, str) or not USER_ID.fullmatch(value):
         raise BadToken(f"The token's claim {path} must name the user in 1 to 255 characters without a slash.")
     return value
 

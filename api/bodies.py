@@ -53,11 +53,11 @@ async def _read(request: Request) -> bytes:
 
 
 def _parse(model: TypeAdapter[_Body], raw: bytes, request: Request) -> _Body:
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    media_type = (request.headers.get("content-type") or "application/json").partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
-        raise NotJson(f"The body must be application/json, not {media_type or 'without a type'}.")
+        raise NotJson(f"The body must be application/json, not {media_type!r}.")
     if request.headers.get("content-encoding", "identity") != "identity":
         raise NotJson("The body must not be compressed.")
     try:

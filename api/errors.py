@@ -164,7 +164,7 @@ async def _framework(request: Request, error: Exception) -> Response:
         detail = "There is nothing at this path. The routes are listed at /docs."
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed(request))
-        detail = f"{request.method} isn't allowed here; {headers['Allow']} is."
+        detail = f"{request.method} isn't allowed here; use {headers['Allow']}."
     return answer(
         status.value,
         status.phrase.lower().replace(" ", "-"),

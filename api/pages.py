@@ -1,7 +1,6 @@
 """Cursors and links from one page of a list to the next (RFC 8288)."""
 
 import base64
-import binascii
 from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
@@ -47,15 +46,18 @@ def cursor(chosen: Selection, end: Key) -> str:
 
 def start(chosen: Selection, text: str) -> Key:
     """The inverse of `cursor`. Raises `BadRequest` for one that isn't ours, or is of another selection."""
+    unreadable = BadRequest("cursor can't be read; take it from the Link header as it is.")
     try:
         bound_to, key, task_id = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        value = key if chosen.sort == "title" else datetime.fromisoformat(key)
-        end = (value, UUID(task_id))
-    except (ValueError, TypeError, AttributeError, binascii.Error):
-        raise BadRequest("cursor can't be read; take it from the Link header as it is.") from None
-    if bound_to != [*chosen[:1], list(chosen.words), *chosen[2:]]:
+        end = UUID(task_id)
+    except (ValueError, TypeError, AttributeError):
+        raise unreadable from None
+    if bound_to != [chosen.completed, list(chosen.words), chosen.sort, chosen.order]:
         raise BadRequest("cursor belongs to another filter or order; begin again without it.")
-    return end
+    try:
+        return (key if chosen.sort == "title" else datetime.fromisoformat(key)), end
+    except (ValueError, TypeError):
+        raise unreadable from None
 
 
 def next_link(request: Request, cursor: str) -> str:

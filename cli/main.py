@@ -10,7 +10,7 @@ import typer
 
 from cli.tokens import sign
 from config import logs
-from config.settings import BadSettings, Settings, load
+from config.settings import USER_ID, BadSettings, Settings, load
 from db.dsn import BadDsn
 from db.embedded import EmbeddedPostgresFailed
 from db.pool import UNAVAILABLE
@@ -31,8 +31,10 @@ def run() -> None:
     """The console script: failures that a user can mend become one message and exit status 2."""
     try:
         app()
-    except (BadSettings, BadDsn, EmbeddedPostgresFailed) as error:
+    except (BadSettings, EmbeddedPostgresFailed) as error:
         _fail(str(error))
+    except BadDsn as error:
+        _fail(f"DATABASE_URL or DATABASE_URL_DIRECT: {error}")
     except UNAVAILABLE as error:
         _fail(f"The database can't be reached: {str(error) or type(error).__name__}")
 
@@ -104,9 +106,15 @@ def _ttl(text: str) -> timedelta:
     return timedelta(**{unit: int(match[1])})
 
 
+def _user(text: str) -> str:
+    if not USER_ID.fullmatch(text):
+        raise typer.BadParameter("a user has 1 to 255 characters and no slash")
+    return text
+
+
 @app.command()
 def token(
-    user: Annotated[str, typer.Argument(help="The user the token speaks for.")],
+    user: Annotated[str, typer.Argument(callback=_user, metavar="USER", help="The user the token speaks for.")],
     ttl: Annotated[timedelta, typer.Option(parser=_ttl, metavar="TIME", help="How long it holds: 30m, 1h, 7d.")] = "1h",  # type: ignore[assignment] # typer parses the default
 ) -> None:
     """Print a token for USER, signed with JWT_SECRET or, in development, the secret kept in the data directory."""

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import urllib.request
@@ -39,7 +40,7 @@ def database(settings: Settings, *, direct: bool = False) -> Iterator[str]:
     if configured:
         yield configured.get_secret_value()
     else:
-        with running(settings.data_dir) as dsn:
+        with running(settings.made_data_dir) as dsn:
             yield dsn
 
 
@@ -48,10 +49,12 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     with contextlib.ExitStack() as stack:
         if not settings.database_url:
-            stack.enter_context(_only_one(settings.data_dir, address))
+            stack.enter_context(_only_one(settings.made_data_dir, address))
         _check_free(host, port)
-        # From here on both signals must pass through us, so that the way out below is taken.
-        signal.signal(signal.SIGTERM, _interrupt)
+        # From here on these must pass through us, so that the way out below is taken, and taken once.
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, _interrupt)
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # the terminal was closed
         try:
             stack.enter_context(database(settings))
             if migrate_first:
@@ -78,19 +81,23 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
         except NewerSchema as error:
             raise CannotServe(str(error)) from error
         finally:
-            # What is left to do takes a moment; an impatient second Ctrl-C must not leave the database running.
-            for each in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(each, signal.SIG_IGN)
+            _no_more_signals()
 
 
 def _interrupt(*_: object) -> None:
+    _no_more_signals()
     raise KeyboardInterrupt
+
+
+def _no_more_signals() -> None:
+    """What is left to do takes a moment; an impatient second Ctrl-C must not leave the database running."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def _only_one(folder: Path, address: str) -> Iterator[None]:
     """Hold the folder's serve lock, and leave word of who holds it. Raises `CannotServe` where another server does."""
-    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "serve.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,13 +152,18 @@ def _greet(settings: Settings, address: str) -> None:
         f"""
 Daybook is running at {address}, its documentation at {address}/docs. Ctrl-C stops it.
 
-A token for the user {DEMO_USER}, good for a day (more: daybook token USER):
+A token for the user {DEMO_USER}, good for a day (more: {_command()} token USER):
 
 {token}
 
 Create a task:
 
-curl -s {address}/api/{DEMO_USER}/tasks -H 'Content-Type: application/json' -d '{{"title": "Buy milk"}}' \\
+curl -sw '\\n' {address}/api/{DEMO_USER}/tasks -H 'Content-Type: application/json' -d '{{"title": "Buy milk"}}' \\
   -H 'Authorization: Bearer {token}'
 """
     )
+
+
+def _command() -> str:
+    """How this program was called, to be typed again from the same folder."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "daybook" else "daybook"

@@ -1,13 +1,20 @@
 """Settings, from the environment or `.env` (contract, section 7)."""
 
 import os
+import re
 import secrets
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
+import structlog
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_log = structlog.get_logger(__name__)
+
+USER_ID = re.compile(r"[^/\0\ud800-\udfff]{1,255}")
+"""What may name a user: opaque, but it must fit a path segment and a text column (contract, section 1)."""
 
 SHORTEST_SECRET = 32
 """Bytes. A shorter HS256 key can be guessed (RFC 7518, section 3.2)."""
@@ -81,7 +88,16 @@ class Settings(BaseSettings):
         """The key of HS256 tokens; in development, where none is set, one is made and kept in the data directory."""
         if self.jwt_secret:
             return self.jwt_secret.get_secret_value()
-        return _kept_secret(self.data_dir / "jwt_secret")
+        return _kept_secret(self.made_data_dir / "jwt_secret")
+
+    @property
+    def made_data_dir(self) -> Path:
+        """The data directory, made where there is none. Raises `BadSettings`."""
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadSettings(f"DAYBOOK_DATA_DIR: {self.data_dir} can't be made: {error.strerror}") from error
+        return self.data_dir
 
 
 def load() -> Settings:
@@ -99,7 +115,8 @@ def load() -> Settings:
 
 def _kept_secret(path: Path) -> str:
     """The file's text; where there is none, a new secret, the same one for all who ask at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        return path.read_text()
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.touch(mode=0o600)
     draft.write_text(secrets.token_urlsafe(48))
@@ -107,6 +124,8 @@ def _kept_secret(path: Path) -> str:
         os.link(draft, path)  # unlike rename, it fails where another one was first
     except FileExistsError:
         pass
+    else:
+        _log.warning("a development key was made; tokens signed with another one don't hold", path=str(path.resolve()))
     finally:
         draft.unlink()
     return path.read_text()

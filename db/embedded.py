@@ -11,6 +11,7 @@ import os
 import pwd
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -45,19 +46,29 @@ def running(folder: Path, *, settings: Mapping[str, str] | None = None) -> Itera
     folder.mkdir(parents=True, exist_ok=True)
     server = _Server.under(folder)
     with (folder / "postgres.lock").open("a") as turn, (folder / "postgres.users").open("a") as users:
-        with _locked(turn):
-            server.start(settings or {})
-            fcntl.flock(users, fcntl.LOCK_SH)
         try:
+            with _undisturbed(), _locked(turn):
+                server.start(settings or {})
+                fcntl.flock(users, fcntl.LOCK_SH)
             yield server.dsn
         finally:
-            with _locked(turn):
+            with _undisturbed(), _locked(turn):
                 try:
                     fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     pass  # somebody else still uses it
                 else:
                     server.stop()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep signals waiting, so that Ctrl-C can't leave a server half started: nobody would know of it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -117,13 +128,14 @@ class _Server:
             time.sleep(1)
 
     def stop(self) -> None:
-        self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))
+        if self._answers():
+            self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))
 
     def _answers(self) -> bool:
         """Whether a server accepts connections; one that is just starting is waited for."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            match self._status("pg_isready", "-q", "-h", str(self.sockets)):
+            match self._status("pg_isready", "-q", "-h", str(self.sockets), "-U", "daybook", "-d", "postgres"):
                 case 0:
                     return True
                 case 1:  # it rejects connections: starting up

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_serve_greets_serves_stops_and_keeps_its_data(folder: Path, sign: signal
     with Serving(folder) as serving:
         greeting = serving.greeting()
         assert f"http://127.0.0.1:{serving.port}" in greeting
-        curl = greeting[greeting.index("curl -s") :]
+        curl = greeting[greeting.index("curl -sw") :]
         pasted = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True, timeout=20)
         task = json.loads(pasted.stdout)
         assert (task["user_id"], task["title"]) == ("demo", "Buy milk")
@@ -162,7 +163,8 @@ def test_a_port_in_use_is_named(folder: Path) -> None:
     [
         ({"ENVIRONMENT": "production"}, "DATABASE_URL"),
         ({"JWT_SECRET": "short"}, "JWT_SECRET"),
-        ({"DATABASE_URL": "mysql://x"}, "postgresql://"),
+        ({"DATABASE_URL": "mysql://x"}, "DATABASE_URL or DATABASE_URL_DIRECT: it must start with postgresql://"),
+        ({"DAYBOOK_DATA_DIR": "/proc/nowhere"}, "DAYBOOK_DATA_DIR: /proc/nowhere can't be made"),
         ({"DATABASE_URL": "postgresql://ann:hunter2@127.0.0.1:1/d"}, "can't be reached"),
     ],
 )
@@ -225,6 +227,44 @@ def test_a_time_that_cannot_be_read_is_refused(folder: Path, ttl: str) -> None:
     result = run(folder, "token", "ann", "--ttl", ttl)
     assert result.returncode == 2
     assert "30m" in result.stderr
+
+
+@pytest.mark.parametrize("user", ["", "a/b", "u" * 256])
+def test_a_token_is_not_signed_for_what_names_no_user(folder: Path, user: str) -> None:
+    result = run(folder, "token", user)
+    assert result.returncode == 2
+    assert "1 to 255 characters" in result.stderr
+
+
+@pytest.mark.parametrize("delay", [0.5, 0.7, 0.9, 1.1, 1.3])
+def test_a_start_that_is_interrupted_leaves_nothing_running(folder: Path, delay: float) -> None:
+    run(folder, "migrate")
+    with Serving(folder) as serving:
+        time.sleep(delay)
+        for _ in range(2):
+            os.killpg(serving.process.pid, signal.SIGINT)
+            time.sleep(0.05)
+        serving.process.wait(30)
+    assert servers(folder / ".daybook") == []
+
+
+def test_a_closed_terminal_stops_everything(folder: Path) -> None:
+    with Serving(folder) as serving:
+        serving.greeting()
+        assert serving.stop(signal.SIGHUP) == 0
+    assert servers(folder / ".daybook") == []
+
+
+def test_a_database_that_died_does_not_keep_the_service_from_stopping(folder: Path) -> None:
+    with Serving(folder) as serving:
+        serving.greeting()
+        pid = int((folder / ".daybook/postgres/postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+        while servers(folder / ".daybook"):
+            time.sleep(0.05)
+        time.sleep(1)
+        assert serving.stop() == 0
+    assert "Traceback" not in "".join(serving.errors)
 
 
 def test_help_names_every_command(folder: Path) -> None:
