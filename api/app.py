@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from api import errors, health, tasks
+from api import document, errors, health, tasks
 from api.auth import Verifier
 from api.middleware import CatchAll, RequestContext, TrailingSlash
 from api.state import State
@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     errors.install(app)
+    document.install(app)
     app.include_router(tasks.router)
     app.include_router(health.router)
     for middleware in (CatchAll, TrailingSlash, RequestContext):  # the last is outermost

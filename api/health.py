@@ -9,6 +9,7 @@ from asyncpg import PostgresError
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from api.models import Alive, Health
 from db.pool import UNAVAILABLE, Pool
 
 _log = structlog.get_logger(__name__)
@@ -48,14 +49,14 @@ class Readiness:
         return True
 
 
-@router.get("/livez", operation_id="livez")
+@router.get("/livez", operation_id="livez", summary="Is it alive?", response_model=Alive)
 async def livez() -> JSONResponse:
     """The process runs. Never touches the database."""
     return JSONResponse({"status": "alive"})
 
 
-@router.get("/readyz", operation_id="readyz")
-@router.get("/health", operation_id="health")
+@router.get("/readyz", operation_id="readyz", summary="Can it serve?", response_model=Health)
+@router.get("/health", operation_id="health", summary="Can it serve?", response_model=Health)
 async def health(request: Request) -> JSONResponse:
     """Requests can be served: the database answers."""
     ready = await request.state.readiness.check()

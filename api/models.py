@@ -117,6 +117,20 @@ class ProblemDetails(BaseModel):
     errors: list[FieldError] | None = Field(default=None, description="the fields at fault, where fields are")
 
 
+class Health(BaseModel):
+    """Whether requests can be served."""
+
+    status: Literal["healthy", "unhealthy"]
+    database: Literal["reachable", "unreachable"]
+    version: str = Field(examples=["0.1.0"])
+
+
+class Alive(BaseModel):
+    """The process runs."""
+
+    status: Literal["alive"]
+
+
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 

@@ -1,19 +1,17 @@
 """The task endpoints (contract, section 1): thin, each one command or one query."""
 
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated
 from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import TypeAdapter
 from uuid_utils.compat import uuid7
 
 from api.auth import CurrentUser
 from api.bodies import json_body, optional_json_body
-from api.errors import MEDIA_TYPE, BadRequest, NotFound
-from api.models import Completion, ListParameters, NewTask, ProblemDetails, Task, TaskChanges
-from api.pages import cursor, next_link, selection, start
+from api.errors import BadRequest, NotFound
+from api.models import Completion, ListParameters, NewTask, Task, TaskChanges
+from api.pages import cursor, here, next_link, selection, start
 from api.state import Database, RequestOrigin
 from commands.execute import execute
 from commands.task import CreateTask, DeleteTask, ToggleTask, UpdateTask
@@ -25,32 +23,10 @@ from queries import tasks as query
 TaskId = Annotated[UUID, Path(description="the task's id")]
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    titles = {
-        400: "It can't be read",
-        401: "No token, or none that holds",
-        403: "Another user's path",
-        404: "No such task of this user",
-        413: "The body is larger than 64 KiB",
-        415: "The body isn't JSON",
-        422: "A field breaks a rule",
-    }
-    schema = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs")
-    return {status: {"description": titles[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
+router = APIRouter(prefix="/api/{user_id}/tasks", tags=["tasks"])
 
 
-def _takes(type_: type, *, required: bool = True) -> dict[str, Any]:
-    """The OpenAPI of a body that api.bodies reads."""
-    schema = TypeAdapter(type_).json_schema()
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
-
-
-_BODY = (413, 415, 422)
-router = APIRouter(prefix="/api/{user_id}/tasks", tags=["tasks"], responses=_problems(400, 401, 403))
-
-
-@router.get("", operation_id="listTasks", response_model=list[Task])
+@router.get("", operation_id="listTasks", summary="List tasks", response_model=list[Task])
 async def list_tasks(
     request: Request,
     user: CurrentUser,
@@ -79,12 +55,12 @@ async def list_tasks(
 @router.post(
     "",
     operation_id="createTask",
+    summary="Create a task",
     status_code=201,
     response_model=Task,
-    responses=_problems(*_BODY),
-    openapi_extra=_takes(NewTask),
 )
 async def create_task(
+    request: Request,
     user: CurrentUser,
     database: Database,
     origin: RequestOrigin,
@@ -99,11 +75,10 @@ async def create_task(
         completed=body.completed,
     )
     task = await execute(database, command, actor=user, origin=origin)
-    location = f"/api/{quote(user, safe='')}/tasks/{command.task_id}"
-    return _answer(task, status=201, headers={"Location": location})
+    return _answer(task, status=201, headers={"Location": f"{here(request)}/{command.task_id}"})
 
 
-@router.get("/{task_id}", operation_id="getTask", response_model=Task, responses=_problems(404))
+@router.get("/{task_id}", operation_id="getTask", summary="Get a task", response_model=Task)
 async def get_task(user: CurrentUser, database: Database, task_id: TaskId) -> Response:
     """One task."""
     body = await query.get(database, user, task_id)
@@ -134,17 +109,14 @@ for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
         name=_operation,
         summary="Change a task",
         response_model=Task,
-        responses=_problems(404, *_BODY),
-        openapi_extra=_takes(TaskChanges),
     )
 
 
 @router.patch(
     "/{task_id}/complete",
     operation_id="completeTask",
+    summary="Complete a task, or reopen it",
     response_model=Task,
-    responses=_problems(404, *_BODY),
-    openapi_extra=_takes(Completion, required=False),
 )
 async def complete_task(
     user: CurrentUser,
@@ -158,7 +130,7 @@ async def complete_task(
     return _answer(await execute(database, command, actor=user, origin=origin))
 
 
-@router.delete("/{task_id}", operation_id="deleteTask", status_code=204, responses=_problems(404))
+@router.delete("/{task_id}", operation_id="deleteTask", summary="Delete a task", status_code=204)
 async def delete_task(user: CurrentUser, database: Database, origin: RequestOrigin, task_id: TaskId) -> Response:
     """Delete a task. The log keeps it."""
     await execute(database, DeleteTask(user_id=user, task_id=task_id), actor=user, origin=origin)
