@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from commands.task import TaskNotFound
-from db.pool import UNAVAILABLE
+from db.pool import UNAVAILABLE, CannotConnect
 
 _log = structlog.get_logger(__name__)
 
@@ -186,7 +186,10 @@ def _allowed(request: Request) -> list[str]:
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     _log.warning("database unavailable", error=repr(error))
-    problem = Unavailable("The database can't be reached just now; try again.", headers={"Retry-After": "1"})
+    if request.method == "GET" or isinstance(error, CannotConnect | ConnectionRefusedError):
+        problem = Unavailable("The database can't be reached just now; try again.", headers={"Retry-After": "1"})
+    else:
+        problem = Unavailable("The database stopped answering: the change may have been made. Look, then repeat it.")
     return await _problem(request, problem)
 
 

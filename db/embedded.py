@@ -12,11 +12,12 @@ import pwd
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,7 +46,7 @@ def running(folder: Path, *, settings: Mapping[str, str] | None = None) -> Itera
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     server = _Server.under(folder)
-    with (folder / "postgres.lock").open("a") as turn, (folder / "postgres.users").open("a") as users:
+    with _private(folder / "postgres.lock") as turn, _private(folder / "postgres.users") as users:
         try:
             with _undisturbed(), _locked(turn):
                 server.start(settings or {})
@@ -59,6 +60,12 @@ def running(folder: Path, *, settings: Mapping[str, str] | None = None) -> Itera
                     pass  # somebody else still uses it
                 else:
                     server.stop()
+
+
+def _private(path: Path) -> IO[str]:
+    """A file to lock; nobody else may open it, and so hold the lock."""
+    path.touch(0o600)
+    return path.open("a")
 
 
 @contextmanager
@@ -130,6 +137,9 @@ class _Server:
     def stop(self) -> None:
         if self._answers():
             self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))
+        if self.sockets != self.data:
+            with suppress(OSError):  # not empty, where a server was killed: the next one uses it
+                self.sockets.rmdir()
 
     def _answers(self) -> bool:
         """Whether a server accepts connections; one that is just starting is waited for."""
@@ -160,10 +170,11 @@ class _Server:
             return
         owner = self.account.pw_uid if self.account else os.geteuid()
         folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid not in (owner, os.geteuid()):
-            raise EmbeddedPostgresFailed(f"{folder} belongs to somebody else: remove it, or set DAYBOOK_DATA_DIR")
+        found = folder.lstat()  # not what a link leads to: under /tmp, anybody may have made one
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (owner, os.geteuid()):
+            raise EmbeddedPostgresFailed(f"{folder} isn't a folder of ours: remove it, or set DAYBOOK_DATA_DIR")
         if self.account:
-            os.chown(folder, self.account.pw_uid, self.account.pw_gid)
+            os.chown(folder, self.account.pw_uid, self.account.pw_gid, follow_symlinks=False)
 
     def _make_reachable(self) -> None:
         """As root: let the server's account pass through (not list) the folders above its files."""

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from db.dsn import connect_arguments
+from db.pool import connect
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -56,10 +57,10 @@ def migrate(dsn: str, *, revision: str = "head") -> list[str]:
 
 
 async def _run(dsn: str, work: Callable[[Connection], None]) -> None:
-    async def connect() -> asyncpg.Connection:
-        return await asyncpg.connect(**connect_arguments(dsn), timeout=15)
+    async def creator() -> asyncpg.Connection:
+        return await connect(**connect_arguments(dsn), timeout=15)
 
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=creator, poolclass=NullPool)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(work)

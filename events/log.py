@@ -95,6 +95,8 @@ async def append(connection: Connection, event: Event, task: Task | None) -> Ent
         )
     except asyncpg.UniqueViolationError as error:
         raise _conflict(error) or error from error
+    except asyncpg.TransactionRollbackError as error:  # stricter isolation than ours is set as the database's default
+        raise VersionConflict(str(error)) from error
     assert row is not None  # noqa: S101 - the upsert always returns its row
     return Entry(row["seq"], row["hash"], event)
 

@@ -135,6 +135,18 @@ def test_a_long_path_is_no_obstacle(folder: Path) -> None:
     assert servers(deep) == []
 
 
+def test_a_link_in_place_of_the_socket_folder_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    deep = folder / ("d" * 100)
+    with running(deep):
+        [sockets] = folder.glob("daybook-*")
+    assert not sockets.exists()
+    sockets.symlink_to(folder / "elsewhere", target_is_directory=True)
+    (folder / "elsewhere").mkdir()
+    with pytest.raises(EmbeddedPostgresFailed, match="isn't a folder of ours"), running(deep):
+        pass
+
+
 def test_a_start_cut_short_leaves_nothing_that_looks_finished(folder: Path) -> None:
     (folder / "postgres.unfinished").mkdir()
     (folder / "postgres.unfinished" / "PG_VERSION").write_text("18")

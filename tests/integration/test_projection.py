@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Literal, TypeAlias
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,6 +18,13 @@ from events import log
 from events.task import Fields, Origin, Task, evolve
 from tests import independent
 from tests.strategies import changes, descriptions, titles
+
+Wish: TypeAlias = Fields | bool | Literal["delete"] | None
+"""Fields to set; whether to be completed, None to toggle; or to be deleted."""
+
+wishes: st.SearchStrategy[Wish] = st.one_of(
+    st.none(), st.booleans(), st.just("delete"), changes().map(lambda change: change.after)
+)
 
 USERS = ("ann", "bob", "cleo")
 
@@ -46,13 +53,13 @@ class Daybook(RuleBasedStateMachine):
         except TaskNotFound:
             assert not isinstance(command, CreateTask)
 
-    def command(self, task: tuple[int, UUID], fields: Fields | bool | None) -> Command:
+    def command(self, task: tuple[int, UUID], fields: Wish) -> Command:
         user_id, task_id = self.users[task[0]], task[1]
         match fields:
-            case None:
+            case "delete":
                 return DeleteTask(user_id=user_id, task_id=task_id)
-            case bool():
-                return ToggleTask(user_id=user_id, task_id=task_id, completed=fields or None)
+            case None | bool():
+                return ToggleTask(user_id=user_id, task_id=task_id, completed=fields)
             case _:
                 return UpdateTask(user_id=user_id, task_id=task_id, fields=fields)
 
@@ -62,18 +69,18 @@ class Daybook(RuleBasedStateMachine):
         self.run(self.do(CreateTask(user_id=self.users[user], task_id=task_id, title=title, description=description)))
         return user, task_id
 
-    @rule(task=tasks, wanted=st.none() | st.booleans() | changes().map(lambda change: change.after))
-    def change(self, task: tuple[int, UUID], wanted: Fields | bool | None) -> None:
+    @rule(task=tasks, wanted=wishes)
+    def change(self, task: tuple[int, UUID], wanted: Wish) -> None:
         self.run(self.do(self.command(task, wanted)))
 
     @rule(
         wanted=st.lists(
-            st.tuples(tasks, st.none() | st.booleans() | changes().map(lambda change: change.after)),
+            st.tuples(tasks, wishes),
             min_size=2,
             max_size=8,
         )
     )
-    def change_at_once(self, wanted: list[tuple[tuple[int, UUID], Fields | bool | None]]) -> None:
+    def change_at_once(self, wanted: list[tuple[tuple[int, UUID], Wish]]) -> None:
         async def together() -> None:
             await asyncio.gather(*(self.do(self.command(task, fields)) for task, fields in wanted))
 

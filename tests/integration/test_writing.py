@@ -137,6 +137,17 @@ async def test_a_hundred_toggles_at_once_all_count(database: str) -> None:
         assert (now.version, now.completed) == (101, False)
 
 
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+async def test_a_stricter_default_isolation_changes_nothing(database: str, pool: Pool, isolation: str) -> None:
+    name = await pool.fetchval("SELECT current_database()")
+    await pool.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
+    async with open_pool(database) as strict:
+        task = await create(strict)
+        toggle = ToggleTask(user_id="ann", task_id=task.id)
+        results = await asyncio.gather(*(run(strict, toggle) for _ in range(30)))
+    assert sorted(task.version for task in results if task) == list(range(2, 32))
+
+
 async def test_of_many_deletions_at_once_one_succeeds(pool: Pool) -> None:
     task = await create(pool)
     delete = DeleteTask(user_id="ann", task_id=task.id)
