@@ -42,7 +42,13 @@ class Verifier:
                 issuer=self.issuer,
                 audience=self.audience,
                 leeway=_LEEWAY,
-                options={"require": ["exp"], "verify_aud": self.audience is not None, "verify_sub": False},
+                options={
+                    "require": ["exp"],
+                    "verify_aud": self.audience is not None,
+                    "verify_iat": False,
+                    "verify_jti": False,
+                    "verify_sub": False,
+                },
             )
         except jwt.InvalidTokenError as error:
             raise BadToken(_REASONS.get(type(error), "The token can't be verified.")) from error

@@ -54,10 +54,23 @@ def start(chosen: Selection, text: str) -> Key:
         raise unreadable from None
     if bound_to != [chosen.completed, list(chosen.words), chosen.sort, chosen.order]:
         raise BadRequest("cursor belongs to another filter or order; begin again without it.")
+    if not isinstance(key, str) or "\0" in key:
+        raise unreadable
+    if chosen.sort == "title":
+        return key, end
     try:
-        return (key if chosen.sort == "title" else datetime.fromisoformat(key)), end
-    except (ValueError, TypeError):
+        moment = datetime.fromisoformat(key)
+        ours = rfc3339(moment) == key  # and so none that Postgres can't take, or would read in a zone of its own
+    except (ValueError, OverflowError):
         raise unreadable from None
+    if not ours:
+        raise unreadable
+    return moment, end
+
+
+def here(request: Request) -> str:
+    """This request's path as a reference for headers: from the root, with what isn't ASCII or safe as %XX."""
+    return quote(request.scope["path"], safe="/:@!$&'()*+,;=~")
 
 
 def next_link(request: Request, cursor: str) -> str:
@@ -65,5 +78,4 @@ def next_link(request: Request, cursor: str) -> str:
     parameters = [
         (name, value) for name, value in request.query_params.multi_items() if name not in ("cursor", "offset")
     ]
-    path = quote(request.scope.get("root_path", "") + request.scope["path"], safe="/:@!$&'()*+,;=~")
-    return f'<{path}?{urlencode([*parameters, ("cursor", cursor)])}>; rel="next"'
+    return f'<{here(request)}?{urlencode([*parameters, ("cursor", cursor)])}>; rel="next"'

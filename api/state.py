@@ -9,7 +9,7 @@ from api.health import Readiness
 from db.pool import Pool
 from events.task import Origin
 
-_LONGEST_AGENT = 512
+_LONGEST_ADDRESS, _LONGEST_AGENT = 64, 512
 
 
 class State(TypedDict):
@@ -29,7 +29,7 @@ async def _origin(request: Request) -> Origin:
     agent = request.headers.get("user-agent")
     return Origin(
         request_id=request.state.request_id,
-        client_address=request.client.host if request.client else None,
+        client_address=request.client.host[:_LONGEST_ADDRESS] if request.client else None,
         client_agent=agent and agent[:_LONGEST_AGENT].replace("\0", ""),
     )
 

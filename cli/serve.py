@@ -1,5 +1,6 @@
 """`daybook serve`: the database, the schema, the server, in that order, and all of it down again."""
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -20,8 +21,10 @@ import uvicorn
 
 from cli.tokens import sign
 from config.settings import Settings
+from db.dsn import connect_arguments
 from db.embedded import running
 from db.migrate import NewerSchema, migrate
+from db.pool import connect
 
 DEMO_USER = "demo"
 _DEMO_TTL = timedelta(days=1)
@@ -56,12 +59,14 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
             signal.signal(each, _interrupt)
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # the terminal was closed
         try:
-            stack.enter_context(database(settings))
+            dsn = stack.enter_context(database(settings))
             if migrate_first:
-                with database(settings, direct=True) as dsn:
-                    migrate(dsn)
-            secret = settings.signing_secret  # made before the workers start, so that they find it
-            if settings.environment == "development" and secret:
+                with database(settings, direct=True) as direct:
+                    migrate(direct)
+            else:
+                asyncio.run(_probe(dsn))
+            _ = settings.signing_secret  # made before the workers start, so that they find it
+            if settings.environment == "development":
                 threading.Thread(target=_greet, args=(settings, address), daemon=True).start()
             uvicorn.run(
                 "api.app:create_app",
@@ -70,18 +75,28 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 port=port,
                 workers=workers,
                 reload=reload,
-                reload_excludes=[str(settings.data_dir)] if reload else None,
+                reload_excludes=[str(settings.daybook_data_dir)] if reload else None,
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # Whoever may say so could put any address into the log: only where the operator names the proxies.
+                proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
                 timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
             )
         except KeyboardInterrupt:
             pass
         except NewerSchema as error:
             raise CannotServe(str(error)) from error
+        except SystemExit as error:  # uvicorn's own way out
+            raise CannotServe("The service could not start; the lines above say why.") from error
         finally:
             _no_more_signals()
+
+
+async def _probe(dsn: str) -> None:
+    """Fail now, and with a message, rather than in the workers."""
+    connection = await connect(**connect_arguments(dsn), timeout=15)
+    await connection.close()
 
 
 def _interrupt(*_: object) -> None:
@@ -138,20 +153,23 @@ def _check_free(host: str, port: int) -> None:
 
 def _greet(settings: Settings, address: str) -> None:
     """Once the server answers, say where it is and how to try it."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + _STARTUP_SECONDS
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"{address}/livez", timeout=1):  # noqa: S310 - our own address
+            with direct.open(f"{address}/livez", timeout=1):
                 break
         except OSError:
             time.sleep(0.05)
     else:
         return
+    typer.echo(f"\nDaybook is running at {address}, its documentation at {address}/docs. Ctrl-C stops it.")
+    if settings.jwt_secret:  # a token of the real key is nothing to leave in a terminal
+        typer.echo(f"\nFor a token to try it with: {_command()} token USER\n")
+        return
     token = sign(settings, DEMO_USER, until=datetime.now(UTC) + _DEMO_TTL)
     typer.echo(
         f"""
-Daybook is running at {address}, its documentation at {address}/docs. Ctrl-C stops it.
-
 A token for the user {DEMO_USER}, good for a day (more: {_command()} token USER):
 
 {token}

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _log = structlog.get_logger(__name__)
 
-USER_ID = re.compile(r"[^/\0\ud800-\udfff]{1,255}")
+USER_ID = re.compile(r"(?!\.\.?\Z)[^/\0\ud800-\udfff]{1,255}")
 """What may name a user: opaque, but it must fit a path segment and a text column (contract, section 1)."""
 
 SHORTEST_SECRET = 32
@@ -33,13 +33,12 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
-        populate_by_name=True,
     )
 
     environment: Literal["development", "production"] = "development"
     database_url: SecretStr | None = None
     database_url_direct: SecretStr | None = None
-    data_dir: Path = Field(default=Path(".daybook"), validation_alias="DAYBOOK_DATA_DIR")
+    daybook_data_dir: Path = Path(".daybook")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] | None = None
     jwt_secret: SecretStr | None = Field(
@@ -94,10 +93,10 @@ class Settings(BaseSettings):
     def made_data_dir(self) -> Path:
         """The data directory, made where there is none. Raises `BadSettings`."""
         try:
-            self.data_dir.mkdir(parents=True, exist_ok=True)
+            self.daybook_data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise BadSettings(f"DAYBOOK_DATA_DIR: {self.data_dir} can't be made: {error.strerror}") from error
-        return self.data_dir
+            raise BadSettings(f"DAYBOOK_DATA_DIR: {self.daybook_data_dir} can't be made: {error.strerror}") from error
+        return self.daybook_data_dir
 
 
 def load() -> Settings:
@@ -116,7 +115,10 @@ def load() -> Settings:
 def _kept_secret(path: Path) -> str:
     """The file's text; where there is none, a new secret, the same one for all who ask at once."""
     if path.exists():
-        return path.read_text()
+        kept = path.read_text()
+        if len(kept.encode()) < SHORTEST_SECRET:
+            raise BadSettings(f"JWT_SECRET: the kept one in {path} is too short; remove the file, and one is made")
+        return kept
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.touch(mode=0o600)
     draft.write_text(secrets.token_urlsafe(48))

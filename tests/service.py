@@ -41,7 +41,7 @@ class Service:
 
 
 def settings(database_url: str, **options: Any) -> Settings:
-    values: dict[str, Any] = {"_env_file": None, "database_url": database_url, "jwt_secret": SECRET, **options}
+    values: dict[str, Any] = {"_env_file": None, "database_url": database_url, "JWT_SECRET": SECRET, **options}
     return Settings(**values)
 
 

@@ -166,6 +166,54 @@ async def test_without_a_database_requests_are_503_and_health_says_so(server: st
         assert (await service.client.get("/livez")).status_code == 200
 
 
+async def test_a_connection_lost_in_a_write_is_503_and_does_not_say_that_nothing_happened(
+    database: str, pool: Pool
+) -> None:
+    async with serving(database) as service:
+        task = (await service.client.post(TASKS, json={"title": "x"})).json()
+        async with pool.acquire() as other, other.transaction():
+            await other.execute("SELECT FROM journals FOR UPDATE")
+            writing = asyncio.create_task(service.client.patch(f"{TASKS}/{task['id']}/complete"))
+            waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            while (pid := await pool.fetchval(waiting)) is None:
+                await asyncio.sleep(0.01)
+            await pool.execute("SELECT pg_terminate_backend($1)", pid)
+            answer = await writing
+        assert "may have been made" in assert_problem(answer, 503)["detail"]
+        assert "retry-after" not in answer.headers
+        assert (await service.client.get(f"{TASKS}/{task['id']}")).json() == task
+
+
+@pytest.mark.parametrize("setting", ["lock_timeout = 50", "statement_timeout = 50"])
+async def test_a_write_that_waits_too_long_is_503(database: str, pool: Pool, setting: str) -> None:
+    name = await pool.fetchval("SELECT current_database()")
+    await pool.execute(f"ALTER DATABASE {name} SET {setting}")
+    async with serving(database) as service:
+        await service.client.post(TASKS, json={"title": "x"})
+        async with pool.acquire() as other, other.transaction():
+            await other.execute("SELECT FROM journals FOR UPDATE")
+            assert_problem(await service.client.post(TASKS, json={"title": "y"}), 503)
+        assert len((await service.client.get(TASKS)).json()) == 1
+
+
+async def test_a_client_that_goes_away_is_no_failure_of_ours(capsys: pytest.CaptureFixture[str], database: str) -> None:
+    async with serving(database, log_format="json") as service:
+        capsys.readouterr()
+        messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+        async def receive() -> Any:
+            return next(messages)
+
+        async def send(_message: Any) -> None:
+            raise AssertionError("there is nobody to answer")
+
+        headers = [(b"authorization", f"Bearer {token()}".encode())]
+        scope = {"type": "http", "method": "POST", "path": TASKS, "query_string": b"", "headers": headers}
+        transport: Any = service.client._transport
+        await transport.app(scope, receive, send)
+    assert [line["event"] for line in Lines(capsys)] == ["client went away", "request"]
+
+
 @pytest.mark.parametrize("path", ["/health", "/readyz"])
 async def test_health_is_known_without_a_token(service: Service, path: str) -> None:
     answer = await service.client.get(path, headers={"Authorization": ""})
@@ -205,23 +253,33 @@ async def test_the_document_describes_what_is_answered(service: Service) -> None
     operations = {
         operation["operationId"]: operation for path in document["paths"].values() for operation in path.values()
     }
-    assert set(operations) == {
-        "listTasks",
-        "createTask",
-        "getTask",
-        "putTask",
-        "patchTask",
-        "completeTask",
-        "deleteTask",
-        "health",
-        "livez",
-        "readyz",
+    task, body = {"400", "401", "403", "404", "500", "503"}, {"413", "415", "422"}
+    assert {name: set(operation["responses"]) for name, operation in operations.items()} == {
+        "listTasks": {"200"} | task - {"404"},
+        "createTask": {"201"} | task - {"404"} | body,
+        "getTask": {"200"} | task,
+        "putTask": {"200"} | task | body,
+        "patchTask": {"200"} | task | body,
+        "completeTask": {"200"} | task | body,
+        "deleteTask": {"204"} | task,
+        "health": {"200", "503"},
+        "readyz": {"200", "503"},
+        "livez": {"200"},
     }
     for name, operation in operations.items():
-        if name.endswith("Task") or name == "listTasks":
-            assert {"400", "401", "403"} <= set(operation["responses"]), name
-            assert operation["security"] == [{"bearer": []}]
-    assert "title" in operations["createTask"]["requestBody"]["content"]["application/json"]["schema"]["required"]
+        assert ("security" in operation) == ("Task" in name)
+        assert ("requestBody" in operation) == ("422" in operation["responses"])
+        for status, answer in operation["responses"].items():
+            assert "X-Request-ID" in answer["headers"]
+            assert status < "400" or "Task" not in name or list(answer["content"]) == ["application/problem+json"]
+    assert "Location" in operations["createTask"]["responses"]["201"]["headers"]
+    assert "Link" in operations["listTasks"]["responses"]["200"]["headers"]
+    schemas = document["components"]["schemas"]
+    assert set(schemas) == {
+        "Task", "NewTask", "TaskChanges", "Completion", "ProblemDetails", "FieldError", "Health", "Alive"
+    }  # fmt: skip
+    for reference in re.findall(r"#/components/schemas/(\w+)", json.dumps(document)):
+        assert reference in schemas
     assert (await service.client.get("/docs")).status_code == 200
 
 

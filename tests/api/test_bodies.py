@@ -107,7 +107,21 @@ async def test_half_a_character_in_a_field_that_is_not_known_is_ignored(service:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b'{"title": }', b"title=x", b'{"title": "\xff"}', b"[" * 60_000, b'{"title": "x"} {}', b"\x00"],
+    [
+        b"",
+        b"{",
+        b'{"title": }',
+        b"title=x",
+        b'{"title": "\xff"}',
+        b"[" * 60_000,
+        b'{"title": "x"} {}',
+        b"\x00",
+        '{"title": "x"}'.encode("utf-16"),
+        '{"title": "x"}'.encode("utf-32"),
+        b'\xef\xbb\xbf{"title": "x"}',
+        b'{"title": "x", "y": ' + b"[" * 300 + b"]" * 300 + b"}",
+        b'{"title": "\\ud800", }',
+    ],
 )
 async def test_what_is_no_json_is_400(service: Service, body: bytes) -> None:
     answer = await service.client.post(TASKS, content=body, headers=JSON)

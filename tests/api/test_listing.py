@@ -1,6 +1,8 @@
 """Contract, section 1: filters, words, orders, pages."""
 
 import asyncio
+import base64
+import json
 import re
 from datetime import UTC, datetime
 from itertools import chain
@@ -242,6 +244,46 @@ async def test_a_cursor_is_bound_to_its_question(service: Service, other: str) -
     assert answer.status_code == 400
     assert "begin again" in answer.json()["detail"]
     assert (await service.client.get(f"{TASKS}?limit=5&cursor={cursor}")).status_code == 200
+
+
+def forged(bound_to: list[Any], key: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps([bound_to, key, "f" * 32]).encode()).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize("key", [1, 1.5, True, [], {}, None, "a\0", "\ud800"])
+async def test_a_cursor_of_titles_with_another_key_is_400(service: Service, key: Any) -> None:
+    answer = await service.client.get(f"{TASKS}?sort=title&cursor={forged([None, [], 'title', 'asc'], key)}")
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+        "2026-01-01",
+        "2026-W01",
+        "2026-01-01T00:00:00.000000",
+        "infinity",
+        "",
+        5,
+        None,
+    ],
+)
+async def test_a_cursor_of_times_with_another_key_is_400(service: Service, key: Any) -> None:
+    answer = await service.client.get(f"{TASKS}?cursor={forged([None, [], 'created_at', 'desc'], key)}")
+    assert answer.status_code == 400
+
+
+async def test_links_and_locations_keep_to_the_path_that_was_asked_for(service: Service) -> None:
+    service.app.root_path = "/pre"
+    first = await service.client.post(f"/pre{TASKS}", json={"title": "a"})
+    await service.client.post(f"/pre{TASKS}", json={"title": "b"})
+    assert first.headers["location"] == f"/pre{TASKS}/{first.json()['id']}"
+    path = next_page(await service.client.get(f"/pre{TASKS}?limit=1"))
+    assert path is not None
+    assert path.startswith(f"/pre{TASKS}?")
+    assert (await service.client.get(path)).json() == [first.json()]
 
 
 async def test_cursor_and_offset_exclude_each_other(service: Service) -> None:

@@ -91,6 +91,13 @@ def test_a_secret_is_made_once_and_kept_to_its_owner(monkeypatch: pytest.MonkeyP
     assert [path.name for path in kept.parent.iterdir()] == ["jwt_secret"]
 
 
+def test_a_kept_secret_that_is_too_short_is_refused() -> None:
+    Path(".daybook").mkdir()
+    Path(".daybook/jwt_secret").write_text("")
+    with pytest.raises(BadSettings, match="too short"):
+        _ = load().signing_secret
+
+
 def test_secrets_are_not_in_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_with(monkeypatch, JWT_SECRET=LONG, DATABASE_URL="postgresql://ann:hunter2@h/d")
     assert LONG not in repr(settings)
