@@ -30,7 +30,7 @@ setup: .venv/.ready
 
 .venv/.ready: pyproject.toml uv.lock
 	@echo "Setting up .venv …"
-	@command -v uv >/dev/null || test -x .venv/bin/uv || { python3 -m venv .venv && .venv/bin/pip install -q 'uv>=0.9'; }
+	@command -v uv >/dev/null || test -x .venv/bin/uv || { python3 -m venv .venv && .venv/bin/pip install -q --disable-pip-version-check 'uv>=0.9'; }
 	@$(UV) sync --locked --inexact --quiet
 	@touch $@
 

@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     def made_data_dir(self) -> Path:
         """The data directory, made where there is none. Raises `BadSettings`."""
         try:
-            self.daybook_data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.daybook_data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         except OSError as error:
             raise BadSettings(f"DAYBOOK_DATA_DIR: {self.daybook_data_dir} can't be made: {error.strerror}") from error
         return self.daybook_data_dir
