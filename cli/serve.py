@@ -80,7 +80,8 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 access_log=False,
                 server_header=False,
                 # Whoever may say so could put any address into the log: only where the operator names the proxies.
-                proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
+                proxy_headers=bool(settings.forwarded_allow_ips),
+                forwarded_allow_ips=settings.forwarded_allow_ips,
                 timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
             )
         except KeyboardInterrupt:

@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     database_url_direct: SecretStr | None = None
     daybook_data_dir: Path = Path(".daybook")
+    forwarded_allow_ips: str | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] | None = None
     jwt_secret: SecretStr | None = Field(

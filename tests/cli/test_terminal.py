@@ -10,15 +10,16 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any, Self
 
 import jwt
 import pytest
 
-from tests.integration.test_embedded import servers
+from tests.integration.test_embedded import ask, servers
 
 DAYBOOK = [sys.executable, "-m", "cli.main"]
 
@@ -98,12 +99,14 @@ class Serving:
         return self.process.wait(30)
 
 
-def call(port: int, token: str, method: str = "GET", body: Any = None) -> Any:
+def call(
+    port: int, token: str, method: str = "GET", body: Any = None, headers: Mapping[str, str] = MappingProxyType({})
+) -> Any:
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/api/demo/tasks",
         method=method,
         data=None if body is None else json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json", **headers},
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)
@@ -192,6 +195,21 @@ def test_serve_on_a_configured_database_migrates_it_unless_told_not_to(empty_dat
         assert call(serving.port, token[1]) == []
         assert serving.stop(signal.SIGTERM) == 0
     assert not (folder / ".daybook" / "postgres").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "recorded"),
+    [({}, "127.0.0.1"), ({"FORWARDED_ALLOW_IPS": "127.0.0.1"}, "203.0.113.9")],
+)
+def test_a_forwarded_address_is_believed_only_from_a_proxy_that_is_named(
+    empty_database: str, folder: Path, variables: dict[str, str], recorded: str
+) -> None:
+    with Serving(folder, DATABASE_URL=empty_database, **variables) as serving:
+        token = re.search(r"Bearer (\S+)'", serving.greeting())
+        assert token
+        call(serving.port, token[1], "POST", {"title": "x"}, {"X-Forwarded-For": "203.0.113.9"})
+        assert serving.stop() == 0
+    assert ask(empty_database, "SELECT client_address FROM events") == recorded
 
 
 def test_migrate_says_what_it_did(folder: Path) -> None:
