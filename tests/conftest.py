@@ -3,11 +3,11 @@
 import asyncio
 import gc
 import os
-import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -22,6 +22,7 @@ from tests.service import Service, serving
 
 IMAGE = os.environ.get("DAYBOOK_TEST_IMAGE", "postgres:18-alpine")
 TEMPLATE = "daybook_template"
+FROM_TEMPLATE = f"TEMPLATE {TEMPLATE} STRATEGY FILE_COPY"
 
 
 def _docker_answers() -> bool:
@@ -68,7 +69,7 @@ def _started() -> Iterator[str]:
             yield container.get_connection_url()
     else:
         with (
-            tempfile.TemporaryDirectory(prefix="daybook-tests-") as folder,
+            TemporaryDirectory(prefix="daybook-tests-") as folder,
             running(Path(folder), settings={"fsync": "off", "max_connections": "200"}) as dsn,
         ):
             yield dsn
@@ -107,22 +108,34 @@ def server() -> Iterator[str]:
         asyncio.run(execute(dsn, f"DROP DATABASE {TEMPLATE}"))
 
 
+@asynccontextmanager
+async def new_database(server: str, options: str = "") -> AsyncIterator[str]:
+    """The DSN of a database that is dropped afterwards; `options` are of CREATE DATABASE."""
+    name = f"test_{uuid4().hex}"
+    await execute(server, f"CREATE DATABASE {name} {options}")
+    yield named(server, name)
+    await execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 async def empty_database(server: str) -> AsyncIterator[str]:
     """The DSN of a new database without a schema."""
-    name = f"test_{uuid4().hex}"
-    await execute(server, f"CREATE DATABASE {name}")
-    yield named(server, name)
-    await execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+    async with new_database(server) as dsn:
+        yield dsn
 
 
 @pytest.fixture
 async def database(server: str) -> AsyncIterator[str]:
     """The DSN of a new database with the present schema."""
-    name = f"test_{uuid4().hex}"
-    await execute(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
-    yield named(server, name)
-    await execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+    async with new_database(server, FROM_TEMPLATE) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A new folder with a path short enough for a socket."""
+    with TemporaryDirectory(prefix="daybook-tests-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -22,12 +21,6 @@ import pytest
 from tests.integration.test_embedded import ask, servers
 
 DAYBOOK = [sys.executable, "-m", "cli.main"]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with TemporaryDirectory(prefix="daybook-tests-") as folder:
-        yield Path(folder)
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":

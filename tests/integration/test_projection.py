@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from typing import Any, Literal, TypeAlias
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from db.pool import Pool, open_pool
 from events import log
 from events.task import Fields, Origin, Task, evolve
 from tests import independent
+from tests.conftest import FROM_TEMPLATE, new_database
 from tests.strategies import changes, descriptions, titles
 
 Wish: TypeAlias = Fields | bool | Literal["delete"] | None
@@ -115,13 +117,10 @@ def runner() -> Any:
 
 
 def test_the_projection_always_equals_the_fold_of_the_log(server: str, runner: asyncio.Runner) -> None:
-    from tests.conftest import TEMPLATE, execute, named
-
-    name = f"test_{uuid4().hex}"
-    runner.run(execute(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}"))
-    opened = open_pool(named(server, name))
-    pool = runner.run(opened.__aenter__())
+    opened = AsyncExitStack()
     try:
+        dsn = runner.run(opened.enter_async_context(new_database(server, FROM_TEMPLATE)))
+        pool = runner.run(opened.enter_async_context(open_pool(dsn)))
         run_state_machine_as_test(
             lambda: Daybook(runner, pool),  # type: ignore[arg-type] # any factory does
             settings=settings(
@@ -133,5 +132,4 @@ def test_the_projection_always_equals_the_fold_of_the_log(server: str, runner: a
         )
         assert runner.run(pool.fetchval("SELECT count(*) FROM events")) > 100
     finally:
-        runner.run(opened.__aexit__(None, None, None))
-        runner.run(execute(server, f"DROP DATABASE {name} WITH (FORCE)"))
+        runner.run(opened.aclose())
