@@ -8,6 +8,7 @@ Problem
 ├── BodyTooLarge        413
 ├── NotJson             415
 ├── Invalid             422  it can be read, but a field breaks a rule
+├── Failure             500  something is broken here
 └── Unavailable         503  the database is away
 """
 
@@ -92,13 +93,32 @@ class Invalid(Problem):
     status, type, title = 422, "invalid", "Invalid"
 
 
+class Failure(Problem):
+    """Something is broken here; the client learns nothing more."""
+
+    status, type, title = 500, "internal-server-error", "Internal server error"
+
+
 class Unavailable(Problem):
     """The database can't be reached just now."""
 
     status, type, title = 503, "unavailable", "Service unavailable"
 
 
-def answer(
+def answer(problem: Problem, *, request_id: str) -> Response:
+    """A problem as it goes out."""
+    return _answer(
+        problem.status,
+        problem.type,
+        problem.title,
+        problem.detail,
+        request_id=request_id,
+        errors=problem.errors,
+        headers=problem.headers,
+    )
+
+
+def _answer(
     status: int,
     type_: str,
     title: str,
@@ -134,15 +154,7 @@ def install(app: FastAPI) -> None:
 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101 - by registration
-    return answer(
-        error.status,
-        error.type,
-        error.title,
-        error.detail,
-        request_id=request.state.request_id,
-        errors=error.errors,
-        headers=error.headers,
-    )
+    return answer(error, request_id=request.state.request_id)
 
 
 async def _task_not_found(request: Request, error: Exception) -> Response:
@@ -165,7 +177,7 @@ async def _framework(request: Request, error: Exception) -> Response:
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed(request))
         detail = f"{request.method} isn't allowed here; use {headers['Allow']}."
-    return answer(
+    return _answer(
         status.value,
         status.phrase.lower().replace(" ", "-"),
         status.phrase.capitalize(),

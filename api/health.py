@@ -16,6 +16,7 @@ _log = structlog.get_logger(__name__)
 
 # No schema is as bad as no database.
 _NOT_READY: tuple[type[Exception], ...] = (*UNAVAILABLE, PostgresError)
+_VERSION = version("daybook")
 _FRESH_SECONDS = 1.0
 _TIMEOUT_SECONDS = 2.0
 
@@ -63,6 +64,6 @@ async def health(request: Request) -> JSONResponse:
     body = {
         "status": "healthy" if ready else "unhealthy",
         "database": "reachable" if ready else "unreachable",
-        "version": version("daybook"),
+        "version": _VERSION,
     }
     return JSONResponse(body, status_code=200 if ready else 503)

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from api.errors import answer
+from api.errors import Failure, answer
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _PROBES = frozenset({"/livez", "/readyz", "/health"})
@@ -94,13 +94,5 @@ class CatchAll:
             if scope["type"] != "http" or started:
                 raise
             _log.exception("request failed")
-            status = HTTPStatus.INTERNAL_SERVER_ERROR
-            detail = "Something went wrong here; the log has it under this request_id."
-            failure = answer(
-                status.value,
-                "internal-server-error",
-                "Internal server error",
-                detail,
-                request_id=scope["state"]["request_id"],
-            )
-            await failure(scope, receive, send)
+            failure = Failure("Something went wrong here; the log has it under this request_id.")
+            await answer(failure, request_id=scope["state"]["request_id"])(scope, receive, send)

@@ -32,7 +32,7 @@ def selection(parameters: ListParameters) -> Selection:
         raise BadRequest("status and completed contradict each other; give one of the two.")
     text = parameters.q if parameters.q is not None else parameters.search
     sort: Sort = parameters.sort.removeprefix("-")  # type: ignore[assignment] # a Literal less its sign
-    descending = parameters.sort.startswith("-") or (sort == "created_at" or sort == "updated_at")
+    descending = parameters.sort.startswith("-") or sort != "title"
     order: Order = parameters.order or ("desc" if descending else "asc")
     return Selection(by_status if completed is None else completed, tuple((text or "").split()), sort, order)
 
@@ -41,7 +41,7 @@ def cursor(chosen: Selection, end: Key) -> str:
     """Where a page ended, opaque to the client and bound to its selection."""
     value, task_id = end
     key = rfc3339(value) if isinstance(value, datetime) else value
-    return base64.urlsafe_b64encode(orjson.dumps([list(chosen), key, task_id.hex])).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(orjson.dumps([_question(chosen), key, task_id.hex])).rstrip(b"=").decode()
 
 
 def start(chosen: Selection, text: str) -> Key:
@@ -52,7 +52,7 @@ def start(chosen: Selection, text: str) -> Key:
         end = UUID(task_id)
     except (ValueError, TypeError, AttributeError):
         raise unreadable from None
-    if bound_to != [chosen.completed, list(chosen.words), chosen.sort, chosen.order]:
+    if bound_to != _question(chosen):
         raise BadRequest("cursor belongs to another filter or order; begin again without it.")
     if not isinstance(key, str) or "\0" in key:
         raise unreadable
@@ -66,6 +66,11 @@ def start(chosen: Selection, text: str) -> Key:
     if not ours:
         raise unreadable
     return moment, end
+
+
+def _question(chosen: Selection) -> list[object]:
+    """A selection as it stands in a cursor."""
+    return [chosen.completed, list(chosen.words), chosen.sort, chosen.order]
 
 
 def here(request: Request) -> str:
