@@ -12,7 +12,7 @@ from api.middleware import CatchAll, RequestContext, TrailingSlash
 from api.state import State
 from config import logs
 from config.settings import Settings, load
-from db.embedded import running
+from db.embedded import database
 from db.pool import open_pool
 
 _DESCRIPTION = """
@@ -34,10 +34,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
-            if settings.database_url:
-                dsn = settings.database_url.get_secret_value()
-            else:
-                dsn = stack.enter_context(running(settings.made_data_dir))
+            dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))
             pool = await stack.enter_async_context(open_pool(dsn))
             verifier = Verifier(
                 secret=settings.signing_secret,

@@ -12,7 +12,7 @@ from cli.tokens import sign
 from config import logs
 from config.settings import USER_ID, BadSettings, Settings, load
 from db.dsn import BadDsn
-from db.embedded import EmbeddedPostgresFailed
+from db.embedded import EmbeddedPostgresFailed, database
 from db.pool import UNAVAILABLE
 
 app = typer.Typer(
@@ -86,11 +86,11 @@ def serve(
 @app.command()
 def migrate() -> None:
     """Bring the schema up to date (DATABASE_URL_DIRECT, else DATABASE_URL, else the embedded Postgres)."""
-    from cli.serve import database
     from db.migrate import NewerSchema
     from db.migrate import migrate as upgrade
 
-    with database(_ready(), direct=True) as dsn:
+    settings = _ready()
+    with database(settings.migration_url, settings.daybook_data_dir) as dsn:
         try:
             applied = upgrade(dsn)
         except NewerSchema as error:

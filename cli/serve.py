@@ -22,7 +22,7 @@ import uvicorn
 from cli.tokens import sign
 from config.settings import Settings
 from db.dsn import connect_arguments
-from db.embedded import running
+from db.embedded import database
 from db.migrate import NewerSchema, migrate
 from db.pool import connect
 
@@ -34,17 +34,6 @@ _STARTUP_SECONDS = 60
 
 class CannotServe(Exception):
     """The server can't be started. The message says why and what to do."""
-
-
-@contextlib.contextmanager
-def database(settings: Settings, *, direct: bool = False) -> Iterator[str]:
-    """The DSN to use: the configured one, or the embedded Postgres', which runs as long as it is used."""
-    configured = settings.migration_url if direct else settings.database_url
-    if configured:
-        yield configured.get_secret_value()
-    else:
-        with running(settings.made_data_dir) as dsn:
-            yield dsn
 
 
 def serve(settings: Settings, *, host: str, port: int, workers: int, reload: bool, migrate_first: bool) -> None:
@@ -59,10 +48,9 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
             signal.signal(each, _interrupt)
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # the terminal was closed
         try:
-            dsn = stack.enter_context(database(settings))
+            dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))
             if migrate_first:
-                with database(settings, direct=True) as direct:
-                    migrate(direct)
+                migrate(settings.migration_url or dsn)
             else:
                 asyncio.run(_probe(dsn))
             _ = settings.signing_secret  # made before the workers start, so that they find it

@@ -25,7 +25,7 @@ class BadSettings(Exception):
 
 
 class Settings(BaseSettings):
-    """Each field's alias is the environment variable; an empty variable counts as unset."""
+    """Each field is the environment variable of its name; an empty variable counts as unset."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -74,9 +74,14 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def migration_url(self) -> SecretStr | None:
-        """Where to migrate: `DATABASE_URL_DIRECT`, since a pooler may lie behind the other one."""
-        return self.database_url_direct or self.database_url
+    def service_url(self) -> str | None:
+        """Where the service finds its data, if that was said; a secret."""
+        return self.database_url.get_secret_value() if self.database_url else None
+
+    @property
+    def migration_url(self) -> str | None:
+        """Where to migrate: `DATABASE_URL_DIRECT`, since a pooler may lie behind the other one; a secret."""
+        return self.database_url_direct.get_secret_value() if self.database_url_direct else self.service_url
 
     @property
     def log_form(self) -> Literal["console", "json"]:

@@ -44,7 +44,10 @@ def running(folder: Path, *, settings: Mapping[str, str] | None = None) -> Itera
     `settings` are server settings, used only by the process that starts it. Raises `EmbeddedPostgresFailed`.
     """
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedPostgresFailed(f"DAYBOOK_DATA_DIR: {folder} can't be made: {error.strerror}") from error
     server = _Server.under(folder)
     with _private(folder / "postgres.lock") as turn, _private(folder / "postgres.users") as users:
         try:
@@ -60,6 +63,16 @@ def running(folder: Path, *, settings: Mapping[str, str] | None = None) -> Itera
                     pass  # somebody else still uses it
                 else:
                     server.stop()
+
+
+@contextmanager
+def database(url: str | None, folder: Path) -> Iterator[str]:
+    """The DSN to use: `url`, or where there is none the embedded server's, which runs for as long as this is held."""
+    if url:
+        yield url
+    else:
+        with running(folder) as dsn:
+            yield dsn
 
 
 def _private(path: Path) -> IO[str]:

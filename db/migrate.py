@@ -30,8 +30,8 @@ def head() -> str:
     return revision
 
 
-def migrate(dsn: str, *, revision: str = "head") -> list[str]:
-    """Upgrade to `revision`; the revisions applied, oldest first (none: it was up to date).
+def migrate(dsn: str) -> list[str]:
+    """Upgrade to this release's schema; the revisions applied, oldest first (none: it was up to date).
 
     Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic isn't made for it).
     All revisions are applied in one transaction under an advisory lock, so that servers may race.
@@ -44,7 +44,7 @@ def migrate(dsn: str, *, revision: str = "head") -> list[str]:
     def upgrade(connection: Connection) -> None:
         config.attributes["connection"] = connection
         try:
-            command.upgrade(config, revision)
+            command.upgrade(config, "head")
         except CommandError as error:
             if "Can't locate revision" in str(error):
                 raise NewerSchema(

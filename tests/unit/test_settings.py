@@ -76,10 +76,9 @@ def test_a_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch
 
 def test_migrations_go_to_the_direct_url_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     pooled = load_with(monkeypatch, DATABASE_URL="postgresql://pooled/d")
-    assert pooled.migration_url == pooled.database_url
+    assert pooled.migration_url == pooled.service_url == "postgresql://pooled/d"
     both = load_with(monkeypatch, DATABASE_URL_DIRECT="postgresql://direct/d")
-    assert both.migration_url
-    assert both.migration_url.get_secret_value() == "postgresql://direct/d"
+    assert (both.migration_url, both.service_url) == ("postgresql://direct/d", "postgresql://pooled/d")
 
 
 def test_a_secret_is_made_once_and_kept_to_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
