@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import jwt
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from api.app import create_app
 from config.settings import Settings
 
-logging.getLogger("httpx").setLevel(logging.WARNING)  # the client's own lines are not the service's
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # the client's own lines are not the service's
 
 SECRET = "a secret for tests, of 64 bytes or more, as HS512 would have it be"
 
@@ -33,11 +33,11 @@ def bearer(user: object = "ann", /, **options: Any) -> dict[str, str]:
 @dataclass(frozen=True)
 class Service:
     app: FastAPI
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
 
-    def as_user(self, user: str) -> httpx.AsyncClient:
+    def as_user(self, user: str) -> httpx2.AsyncClient:
         """A client of the same service for another user."""
-        return httpx.AsyncClient(transport=self.client._transport, base_url=self.client.base_url, headers=bearer(user))
+        return httpx2.AsyncClient(transport=self.client._transport, base_url=self.client.base_url, headers=bearer(user))
 
 
 def settings(database_url: str, **options: Any) -> Settings:
@@ -54,6 +54,6 @@ async def serving(database_url: str, **options: Any) -> AsyncIterator[Service]:
             scope["state"] = dict(state or {})
             await app(scope, receive, send)
 
-        transport = httpx.ASGITransport(with_state, client=("192.0.2.7", 4711))
-        async with httpx.AsyncClient(transport=transport, base_url="http://daybook", headers=bearer()) as client:
+        transport = httpx2.ASGITransport(with_state, client=("192.0.2.7", 4711))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://daybook", headers=bearer()) as client:
             yield Service(app, client)

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import pytest
 
 from api.models import Task
@@ -19,7 +19,7 @@ from tests.service import Service, serving, token
 TASKS = "/api/ann/tasks"
 
 
-def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+def assert_problem(answer: httpx2.Response, status: int) -> dict[str, Any]:
     problem: dict[str, Any] = answer.json()
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 import pytest
 
 from db.pool import Pool
@@ -31,7 +31,7 @@ async def titles(service: Service, query: str = "") -> list[str]:
     return [task["title"] for task in answer.json()]
 
 
-def next_page(answer: httpx.Response) -> str | None:
+def next_page(answer: httpx2.Response) -> str | None:
     found = NEXT.fullmatch(answer.headers.get("link", ""))
     return found[1] if found else None
 
