@@ -7,9 +7,10 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from api import document, errors, health, tasks
-from api.auth import Verifier
-from api.middleware import CatchAll, RequestContext, TrailingSlash
+from api.jwks import open_jwks
+from api.middleware import CatchAll, Cors, RequestContext, SecurityHeaders, TrailingSlash
 from api.state import State
+from api.tokens import Expected, Verifier
 from config import logs
 from config.settings import Settings, load
 from db.embedded import database
@@ -36,10 +37,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with AsyncExitStack() as stack:
             dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))
             pool = await stack.enter_async_context(open_pool(dsn))
+            jwks_url = settings.jwks_url
             verifier = Verifier(
                 secret=settings.signing_secret,
-                issuer=settings.jwt_issuer,
-                audience=settings.jwt_audience,
+                of_secret=Expected(settings.jwt_issuer, settings.jwt_audience),
+                keys=await stack.enter_async_context(open_jwks(str(jwks_url))) if jwks_url else None,
+                of_keys=Expected(settings.jwks_issuer, settings.jwks_audience),
                 user_claim=settings.jwt_user_claim,
             )
             yield State(pool=pool, verifier=verifier, readiness=health.Readiness(pool))
@@ -56,6 +59,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     document.install(app)
     app.include_router(tasks.router)
     app.include_router(health.router)
-    for middleware in (CatchAll, TrailingSlash, RequestContext):  # the last is outermost
-        app.add_middleware(middleware)
+    app.add_middleware(CatchAll)
+    app.add_middleware(TrailingSlash)
+    if settings.cors:
+        app.add_middleware(Cors, origins=settings.cors)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestContext)  # outermost
     return app

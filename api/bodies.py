@@ -1,5 +1,6 @@
 """Reading request bodies, after it is known who asks."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -7,10 +8,13 @@ from typing import TypeVar
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 
-from api.errors import BadRequest, BodyTooLarge, Invalid, NotJson, field_errors, summary
+from api.errors import BadRequest, BodyTooLarge, Invalid, NotJson, TooSlow, field_errors, summary
 
 LARGEST = 64 * 1024
 """Bytes; contract, section 1."""
+
+_SLOWEST = 10
+"""Seconds for the whole body to arrive."""
 
 _DIGITS = 9
 """No longer number is worth reading."""
@@ -19,7 +23,9 @@ _Body = TypeVar("_Body")
 
 
 def json_body(type_: type[_Body]) -> Callable[[Request], Awaitable[_Body]]:
-    """A dependency that gives the body as `type_`. Raises `BadRequest`, `BodyTooLarge`, `NotJson` or `Invalid`."""
+    """A dependency that gives the body as `type_`. Raises `BadRequest`, `TooSlow`, `BodyTooLarge`, `NotJson` or
+    `Invalid`.
+    """
     model = TypeAdapter(type_)
 
     async def body(request: Request) -> _Body:
@@ -48,10 +54,14 @@ async def _read(request: Request) -> bytes:
     if length.isdecimal() and (len(length) > _DIGITS or int(length) > LARGEST):
         raise too_large
     chunks = bytearray()
-    async for chunk in request.stream():
-        chunks += chunk
-        if len(chunks) > LARGEST:
-            raise too_large
+    try:
+        async with asyncio.timeout(_SLOWEST):
+            async for chunk in request.stream():
+                chunks += chunk
+                if len(chunks) > LARGEST:
+                    raise too_large
+    except TimeoutError:
+        raise TooSlow(f"The body must arrive within {_SLOWEST} seconds.", headers={"Connection": "close"}) from None
     return bytes(chunks)
 
 

@@ -5,9 +5,11 @@ Problem
 ├── NotAuthenticated    401  no token, or none that holds
 ├── NotYours            403  a valid token, another user's path
 ├── NotFound            404  no such task, or not this user's
+├── TooSlow             408  the body, or the head, takes too long to arrive
 ├── BodyTooLarge        413
 ├── NotJson             415
 ├── Invalid             422  it can be read, but a field breaks a rule
+├── HeadTooLarge        431  request line and headers
 ├── Failure             500  something is broken here
 └── Unavailable         503  the database is away
 """
@@ -75,6 +77,12 @@ class NotFound(Problem):
     status, type, title = 404, "task-not-found", "Task not found"
 
 
+class TooSlow(Problem):
+    """The request takes too long to arrive."""
+
+    status, type, title = 408, "request-timeout", "Request timeout"
+
+
 class BodyTooLarge(Problem):
     """The body is larger than 64 KiB."""
 
@@ -91,6 +99,12 @@ class Invalid(Problem):
     """The body can be read, but a field breaks a rule."""
 
     status, type, title = 422, "invalid", "Invalid"
+
+
+class HeadTooLarge(Problem):
+    """The request line and headers are larger than 64 KiB."""
+
+    status, type, title = 431, "head-too-large", "Head too large"
 
 
 class Failure(Problem):

@@ -3,15 +3,18 @@
 import logging
 import re
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from api.errors import Failure, answer
+from api.errors import BadRequest, Failure, answer
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _PROBES = frozenset({"/livez", "/readyz", "/health"})
@@ -57,6 +60,49 @@ class RequestContext:
             )
             structlog.contextvars.reset_contextvars(**bound)
             structlog.contextvars.unbind_contextvars("user")
+
+
+class SecurityHeaders:
+    """Has browsers take answers for what they say they are, and nobody keep them, unless an answer says otherwise."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+class Cors(CORSMiddleware):
+    """Lets pages of the given origins call (contract, section 6), with whatever headers they send."""
+
+    def __init__(self, app: ASGIApp, *, origins: Sequence[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["*"],
+            allow_credentials=True,
+            expose_headers=["ETag", "Link", "Location", "X-Request-ID", "Idempotency-Replayed"],
+        )
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """As Starlette makes it, but a refusal is a problem document like every other error."""
+        response = super().preflight_response(request_headers)
+        if response.status_code == HTTPStatus.OK:
+            return response
+        reason = bytes(response.body).decode()
+        problem = BadRequest(
+            f"{reason}: allowed are {', '.join(self.allow_methods)} from the origins in CORS_ORIGINS.",
+            headers={name: value for name, value in response.headers.items() if not name.startswith("content-")},
+        )
+        return answer(problem, request_id=structlog.contextvars.get_contextvars()["request_id"])
 
 
 class TrailingSlash:

@@ -4,8 +4,8 @@ from typing import Annotated, TypedDict
 
 from fastapi import Depends, Request
 
-from api.auth import Verifier
 from api.health import Readiness
+from api.tokens import Verifier
 from db.pool import Pool
 from events.task import Origin
 

@@ -64,6 +64,8 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 workers=workers,
                 reload=reload,
                 reload_excludes=[str(settings.daybook_data_dir)] if reload else None,
+                http="api.protocol:BoundedRequests",
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -153,6 +155,9 @@ def _greet(settings: Settings, address: str) -> None:
     else:
         return
     typer.echo(f"\nDaybook is running at {address}, its documentation at {address}/docs. Ctrl-C stops it.")
+    if settings.signing_secret is None:
+        typer.echo(f"\nIt takes the tokens whose keys are at {settings.jwks_url}\n")
+        return
     if settings.jwt_secret:  # a token of the real key is nothing to leave in a terminal
         typer.echo(f"\nFor a token to try it with: {_command()} token USER\n")
         return

@@ -5,11 +5,19 @@ from typing import Any
 
 import jwt
 
-from config.settings import Settings
+from config.settings import BadSettings, Settings
 
 
 def sign(settings: Settings, user: str, *, until: datetime) -> str:
-    """An HS256 token for `user` with all that the service, with the same settings, will ask for."""
+    """An HS256 token for `user` with all that the service, with the same settings, will ask for.
+
+    Raises `BadSettings` where an issuer's keys are set and no secret is: only the issuer can sign then.
+    """
+    if settings.signing_secret is None:
+        raise BadSettings(
+            f"JWT_SECRET: isn't set, and tokens are verified with the keys at {settings.jwks_url}.\n"
+            "Get a token from there, or set JWT_SECRET as well."
+        )
     claims: dict[str, Any] = {}
     place = claims
     *parents, name = settings.jwt_user_claim.split(".")

@@ -44,5 +44,5 @@ def configure(level: str, form: Literal["console", "json"]) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Their lines say what ours say better, or say what nobody needs.
-    for noisy in ("uvicorn.access", "alembic", "asyncio", "uvicorn.error"):
+    for noisy in ("uvicorn.access", "alembic", "asyncio", "uvicorn.error", "httpx2", "httpcore2"):
         logging.getLogger(noisy).setLevel(max(logging.getLevelNamesMapping()[level], logging.WARNING))

@@ -1,15 +1,27 @@
 """Settings, from the environment or `.env` (contract, section 7)."""
 
+import ipaddress
 import os
 import re
 import secrets
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import structlog
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _log = structlog.get_logger(__name__)
 
@@ -22,6 +34,51 @@ SHORTEST_SECRET = 32
 
 class BadSettings(Exception):
     """The environment isn't fit to start with. Each line of the message names a variable and what it needs."""
+
+
+_NEXT_JS = ("http://localhost:3000", "http://127.0.0.1:3000")
+"""Where a Next.js frontend runs in development."""
+
+
+def origin(url: HttpUrl) -> str:
+    """As browsers send it: scheme and host, and the port where it isn't the scheme's own (RFC 6454)."""
+    port = "" if url.port == {"http": 80, "https": 443}[url.scheme] else f":{url.port}"
+    return f"{url.scheme}://{url.host}{port}"
+
+
+def _plain(url: HttpUrl) -> HttpUrl:
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError("must be a URL without user, password, query and fragment")
+    return url
+
+
+def _origins(text: object) -> object:
+    """`https://a.example, https://b.example` or `*`."""
+    if not isinstance(text, str):
+        return text
+    origins = [each.strip() for each in text.split(",") if each.strip()]
+    return tuple(each if each == "*" else _origin(each) for each in origins)
+
+
+def _origin(text: str) -> str:
+    try:
+        url = _plain(TypeAdapter(HttpUrl).validate_python(text))
+    except ValueError:
+        url = None
+    if url is None or url.path != "/":
+        raise ValueError("must be origins such as https://app.example.com, separated by commas")
+    return origin(url)
+
+
+def _private(host: str) -> bool:
+    """Whether such a host is reached without the public internet: loopback, a private address, a container's name."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".internal", ".local"))
+
+
+PlainUrl = Annotated[HttpUrl, AfterValidator(_plain)]
 
 
 class Settings(BaseSettings):
@@ -45,9 +102,12 @@ class Settings(BaseSettings):
     jwt_secret: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("JWT_SECRET", "BETTER_AUTH_SECRET")
     )
+    jwt_jwks_url: PlainUrl | None = None
+    better_auth_url: PlainUrl | None = None
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwt_user_claim: str = "sub"
+    cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_origins)] = None
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -63,14 +123,19 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        missing = []
+        wrong = []
         if self.environment == "production":
             if not self.database_url:
-                missing.append("DATABASE_URL: must be set in production (postgresql://…)")
-            if not self.jwt_secret:
-                missing.append("JWT_SECRET: must be set in production (or BETTER_AUTH_SECRET)")
-        if missing:
-            raise ValueError("\n".join(missing))
+                wrong.append("DATABASE_URL: must be set in production (postgresql://…)")
+            if not self.jwt_secret and not self.jwks_url:
+                wrong.append("BETTER_AUTH_URL, JWT_JWKS_URL or JWT_SECRET (BETTER_AUTH_SECRET): set one in production")
+            if self.jwks_url and self.jwks_url.scheme == "http" and not _private(self.jwks_url.host or ""):
+                name = "JWT_JWKS_URL" if self.jwt_jwks_url else "BETTER_AUTH_URL"
+                wrong.append(f"{name}: must be https in production; over http, others could put in their own keys")
+            if "*" in self.cors:
+                wrong.append("CORS_ORIGINS: must name the origins in production, not *")
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
 
     @property
@@ -88,12 +153,43 @@ class Settings(BaseSettings):
         """As set, else JSON in production and readable lines in development."""
         return self.log_format or ("json" if self.environment == "production" else "console")
 
+    @property
+    def cors(self) -> tuple[str, ...]:
+        """The origins whose pages may call; where none are set, Better Auth's and, in development, Next.js's own."""
+        if self.cors_origins is not None:
+            return self.cors_origins
+        frontend = (origin(self.better_auth_url),) if self.better_auth_url else ()
+        return (*frontend, *_NEXT_JS) if self.environment == "development" else frontend
+
+    @property
+    def jwks_url(self) -> HttpUrl | None:
+        """Where the issuer publishes its keys, if there is one."""
+        if self.jwt_jwks_url or not self.better_auth_url:
+            return self.jwt_jwks_url
+        base = str(self.better_auth_url).rstrip("/")
+        # Better Auth serves at /api/auth of a URL without a path, and at the path itself of one that has one.
+        mounted = base if (self.better_auth_url.path or "/").strip("/") else f"{base}/api/auth"
+        return HttpUrl(f"{mounted}/jwks")
+
+    @property
+    def jwks_issuer(self) -> str | None:
+        """Whom the issuer's tokens must come from; Better Auth's own origin, unless said otherwise."""
+        return self.jwt_issuer or (origin(self.better_auth_url) if self.better_auth_url else None)
+
+    @property
+    def jwks_audience(self) -> str | None:
+        """Whom the issuer's tokens must be meant for; Better Auth's own origin, unless said otherwise."""
+        return self.jwt_audience or (origin(self.better_auth_url) if self.better_auth_url else None)
+
     @cached_property
-    def signing_secret(self) -> str:
-        """The key of HS256 tokens; in development, where none is set, one is made and kept in the data directory."""
+    def signing_secret(self) -> str | None:
+        """The key of HS256 tokens, a secret; None where only an issuer signs.
+
+        In development, where no key of either kind is set, one is made and kept in the data directory.
+        """
         if self.jwt_secret:
             return self.jwt_secret.get_secret_value()
-        return _kept_secret(self.made_data_dir / "jwt_secret")
+        return None if self.jwks_url else _kept_secret(self.made_data_dir / "jwt_secret")
 
     @property
     def made_data_dir(self) -> Path:

@@ -116,7 +116,10 @@ async def test_a_refused_token_is_logged_with_its_reason_and_without_itself(
         await service.client.get(TASKS, headers={"Authorization": f"Bearer {bad}"})
     text = capsys.readouterr().err
     refused, request = [json.loads(line) for line in text.splitlines()]
-    assert (refused["event"], refused["reason"]) == ("token refused", "The token can't be verified.")
+    assert (refused["event"], refused["reason"]) == (
+        "token refused",
+        "The token can't be verified: its signature isn't that of the key here.",
+    )
     assert (request["status"], "user" in request) == (401, False)
     assert bad not in text
     assert bad.rpartition(".")[2] not in text

@@ -83,6 +83,7 @@ def test_migrations_go_to_the_direct_url_where_there_is_one(monkeypatch: pytest.
 
 def test_a_secret_is_made_once_and_kept_to_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = load_with(monkeypatch).signing_secret
+    assert secret is not None
     kept = Path(".daybook/jwt_secret")
     assert len(secret.encode()) >= 32
     assert load().signing_secret == secret == kept.read_text()

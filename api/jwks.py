@@ -1,0 +1,200 @@
+"""An issuer's public keys (JWKS, RFC 7517), kept while the issuer is away."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, TypeAlias
+
+import httpx2
+import orjson
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt import InvalidKeyError
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+_log = structlog.get_logger(__name__)
+
+# Seconds.
+_SOON = 240
+"""From this age on the keys are fetched again, while requests go on with those there are."""
+_STALE = 300
+"""From this age on requests wait for it, so that a key the issuer has dropped isn't trusted for longer."""
+_PAUSE = 10
+"""Between two fetches for unknown keys, and between two tries while the issuer is away."""
+_TIMEOUT = 3
+
+_LARGEST = 1024 * 1024
+"""Bytes of a JWKS: thousands of keys."""
+_SMALLEST_RSA = 2048
+"""Bits (RFC 7518, section 3.3)."""
+
+PublicKey: TypeAlias = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
+
+
+class UnusableKey(Exception):
+    """A published key that no token is checked with. The message says why."""
+
+
+class UnknownKey(Exception):
+    """The issuer publishes no key of this id."""
+
+
+class KeysUnavailable(Exception):
+    """The issuer can't be reached, so nobody can tell whether it has such a key. Worth another try in `seconds`."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Key:
+    """A public key, and the names of the algorithms that it may verify."""
+
+    public: PublicKey
+    algorithms: frozenset[str]
+
+
+class Jwks:
+    """The keys at `url`, by their ids. Fetched when first needed, when they have become old, and when a token names one
+    that isn't there: at most once in ten seconds for that reason, however many such tokens come. While the issuer can't
+    be reached, the keys that it last published go on verifying.
+    """
+
+    def __init__(self, url: str, client: httpx2.AsyncClient, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._url = url
+        self._client = client
+        self._clock = clock
+        self._published: Mapping[str, Mapping[str, Any]] = {}
+        self._keys: dict[str, Key] = {}
+        self._fetching: asyncio.Task[None] | None = None
+        self._failing = False
+        self._fetched = self._tried = self._asked = float("-inf")
+
+    async def key(self, kid: str) -> Key:
+        """The same object each time, for as long as the issuer publishes it.
+
+        Waits for a fetch of at most three seconds where there is need of one. Raises `UnknownKey`, `UnusableKey` or
+        `KeysUnavailable`.
+        """
+        now = self._clock()
+        if now - self._fetched >= _SOON and now - self._tried >= _PAUSE:
+            self.fetch()
+        if now - self._fetched >= _STALE and self._fetching and not self._failing:
+            await asyncio.shield(self._fetching)
+        if kid not in self._published:
+            if self._tried < now and now - self._asked >= _PAUSE and not self._fetching:
+                self._asked = now
+                self.fetch()
+            if self._fetching:
+                await asyncio.shield(self._fetching)
+        if found := self._keys.get(kid):
+            return found
+        if jwk := self._published.get(kid):
+            return self._keys.setdefault(kid, _key(jwk))
+        if self._failing:
+            raise KeysUnavailable(max(1, ceil(self._tried + _PAUSE - self._clock())))
+        raise UnknownKey(kid)
+
+    def fetch(self) -> "asyncio.Task[None]":
+        """Begin to fetch the keys; where that is under way, the same task. It logs what fails, and doesn't raise it."""
+        if not self._fetching:
+            self._tried = self._clock()
+            self._fetching = asyncio.create_task(self._fetch())
+        return self._fetching
+
+    async def close(self) -> None:
+        """End what is under way."""
+        if self._fetching:
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
+
+    async def _fetch(self) -> None:
+        try:
+            published = _parse(await self._read())
+        except (httpx2.HTTPError, TimeoutError, ValueError) as error:
+            self._failing = True
+            _log.warning("JWKS can't be fetched", url=self._url, error=str(error) or type(error).__name__)
+        else:
+            self._keys = {kid: key for kid, key in self._keys.items() if published.get(kid) == self._published[kid]}
+            self._published = published
+            self._failing = False
+            self._fetched = self._clock()
+        finally:
+            self._fetching = None
+
+    async def _read(self) -> bytes:
+        body = bytearray()
+        async with asyncio.timeout(_TIMEOUT), self._client.stream("GET", self._url) as answer:
+            if answer.status_code != httpx2.codes.OK:
+                raise ValueError(f"the answer was {answer.status_code}, not 200")
+            async for chunk in answer.aiter_raw():  # raw: what is compressed could unpack to any size
+                body += chunk
+                if len(body) > _LARGEST:
+                    raise ValueError(f"the answer has more than {_LARGEST:,} bytes")
+        return bytes(body)
+
+
+@asynccontextmanager
+async def open_jwks(url: str) -> AsyncIterator[Jwks]:
+    """The keys at `url`; a first fetch is under way, so that the log soon shows whether it works."""
+    async with httpx2.AsyncClient(
+        headers={"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"},
+        follow_redirects=False,  # whoever may redirect could have their own keys trusted
+        timeout=_TIMEOUT,
+    ) as client:
+        jwks = Jwks(url, client)
+        jwks.fetch()
+        try:
+            yield jwks
+        finally:
+            await jwks.close()
+
+
+def _parse(body: bytes) -> dict[str, dict[str, Any]]:
+    """The published keys by id. Raises `ValueError` where it is no JWKS; single keys are judged when they are used."""
+    document = orjson.loads(body)
+    keys = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(keys, list):
+        raise ValueError("the answer is no JWKS: an object with a list of keys")
+    return {key["kid"]: key for key in keys if isinstance(key, dict) and isinstance(key.get("kid"), str)}
+
+
+def _key(jwk: Mapping[str, Any]) -> Key:
+    """A published key, ready for use. Raises `UnusableKey`."""
+    if "d" in jwk:
+        raise UnusableKey("its private half is published")
+    if jwk.get("use", "sig") != "sig":
+        raise UnusableKey("it isn't for signatures")
+    kind = _KINDS.get(str(jwk.get("crv", jwk.get("kty"))))
+    if kind is None:
+        raise UnusableKey(f"its type isn't one of {', '.join(_KINDS)}")
+    read, algorithms = kind
+    if "alg" in jwk:  # keys of an older Better Auth have none
+        algorithms = frozenset(each for each in algorithms if each == jwk["alg"])
+    if not algorithms:
+        raise UnusableKey("its alg isn't one of its type's that are accepted here")
+    try:
+        public = read(dict(jwk))
+    except (InvalidKeyError, ValueError, TypeError, KeyError) as error:
+        raise UnusableKey("it can't be read") from error
+    if isinstance(public, RSAPublicKey) and public.key_size < _SMALLEST_RSA:
+        raise UnusableKey(f"it has less than {_SMALLEST_RSA} bits")
+    return Key(public, algorithms)
+
+
+# By curve, else by type: what reads such a key, and which algorithms it may verify (contract, section 2).
+_KINDS: dict[str, tuple[Callable[[dict[str, Any]], Any], frozenset[str]]] = {
+    "Ed25519": (OKPAlgorithm.from_jwk, frozenset({"EdDSA"})),
+    "P-256": (ECAlgorithm.from_jwk, frozenset({"ES256"})),
+    "P-521": (ECAlgorithm.from_jwk, frozenset({"ES512"})),
+    "RSA": (RSAAlgorithm.from_jwk, frozenset({"PS256", "RS256"})),
+}
+
+ALGORITHMS = frozenset[str]().union(*(algorithms for _, algorithms in _KINDS.values()))
+"""All that a published key can verify."""

@@ -1,0 +1,168 @@
+"""What a bearer token must meet, and whom it speaks for (contract, section 2)."""
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jwt
+
+from api.jwks import ALGORITHMS, Jwks, Key, PublicKey, UnknownKey, UnusableKey
+from config.settings import USER_ID
+
+_OF_SECRET = frozenset({"HS256", "HS384", "HS512"})
+
+_LEEWAY = 10
+"""Seconds by which clocks may differ."""
+
+_LONGEST = 16 * 1024
+"""Characters; many proxies pass on half of that at most."""
+
+_REMEMBERED = 10_000
+"""Tokens, of each its digest, user and expiry: a few megabytes."""
+
+
+class BadToken(Exception):
+    """A token that doesn't hold. The message is for its bearer, and never shows the token."""
+
+
+class Expected(NamedTuple):
+    """Whom a token must come from (`iss`) and be meant for (`aud`); None: anybody."""
+
+    issuer: str | None = None
+    audience: str | None = None
+
+
+ANYBODY = Expected()
+
+
+class _Verified(NamedTuple):
+    """Whom a token speaks for, until when (Unix time, leeway included), and the issuer's key that proved it."""
+
+    user: str
+    until: float
+    kid: str | None
+    key: Key | None
+
+
+class Verifier:
+    """Verifies tokens of two kinds, either of which may be missing: those signed with a shared `secret`, and those
+    signed by an issuer that publishes its `keys`. The token's algorithm says of which kind it is; each is checked with
+    the keys of its own kind only, and against its own expectations.
+    """
+
+    def __init__(
+        self,
+        *,
+        secret: str | None = None,
+        of_secret: Expected = ANYBODY,
+        keys: Jwks | None = None,
+        of_keys: Expected = ANYBODY,
+        user_claim: str = "sub",
+    ) -> None:
+        self._secret = secret
+        self._of_secret = of_secret
+        self._keys = keys
+        self._of_keys = of_keys
+        self._user_claim = user_claim
+        self._remembered: OrderedDict[bytes, _Verified] = OrderedDict()
+
+    async def user(self, token: str) -> str:
+        """The user whom the token speaks for. Raises `BadToken`, or `api.jwks.KeysUnavailable`.
+
+        A token that held is remembered, and not verified again until it expires or its key is no longer published.
+        """
+        if len(token) > _LONGEST:
+            raise BadToken(f"The token is too long; {_LONGEST:,} characters are the most.")
+        digest = hashlib.sha256(token.encode()).digest()
+        verified = self._remembered.get(digest)
+        if verified is None or verified.until <= time.time() or not await self._still_published(verified):
+            verified = self._remembered[digest] = await self._verify(token)
+            if len(self._remembered) > _REMEMBERED:
+                self._remembered.popitem(last=False)
+        else:
+            self._remembered.move_to_end(digest)
+        return verified.user
+
+    async def _still_published(self, verified: _Verified) -> bool:
+        if not (self._keys and verified.kid is not None):
+            return True
+        try:
+            return await self._keys.key(verified.kid) is verified.key
+        except (UnknownKey, UnusableKey):
+            return False
+
+    async def _verify(self, token: str) -> _Verified:
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.InvalidTokenError as error:
+            raise BadToken("The token is not a JWT; a session token or cookie won't do.") from error
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if algorithm in _OF_SECRET:
+            if self._secret is None:
+                raise BadToken(f"{algorithm} tokens aren't accepted here: no JWT_SECRET is set.")
+            return self._claims(token, self._secret, algorithm, self._of_secret)
+        if algorithm not in ALGORITHMS:
+            raise BadToken("The token is signed with an algorithm that isn't accepted here.")
+        if self._keys is None:
+            raise BadToken(f"{algorithm} tokens aren't accepted here: no BETTER_AUTH_URL or JWT_JWKS_URL is set.")
+        if kid is None:
+            raise BadToken("The token's header doesn't name its key (kid).")
+        try:
+            key = await self._keys.key(kid)
+        except UnknownKey:
+            raise BadToken("The token's key isn't among those that its issuer publishes.") from None
+        except UnusableKey as error:
+            raise BadToken(f"The token's key can't be used: {error}.") from error
+        if algorithm not in key.algorithms:
+            raise BadToken("The token's algorithm isn't its key's.")
+        verified = self._claims(token, key.public, algorithm, self._of_keys)
+        return verified._replace(kid=kid, key=key)
+
+    def _claims(self, token: str, key: str | PublicKey, algorithm: str, expected: Expected) -> _Verified:
+        try:
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                issuer=expected.issuer,
+                audience=expected.audience,
+                leeway=_LEEWAY,
+                options={
+                    "require": ["exp"],
+                    "verify_aud": expected.audience is not None,
+                    "verify_iat": False,
+                    "verify_jti": False,
+                    "verify_sub": False,
+                },
+            )
+        except jwt.InvalidIssuerError as error:
+            raise BadToken(f"The token's issuer (iss) isn't {expected.issuer}.") from error
+        except jwt.InvalidAudienceError as error:
+            raise BadToken(f"The token's audience (aud) isn't {expected.audience}.") from error
+        except jwt.InvalidTokenError as error:
+            raise BadToken(_REASONS.get(type(error), "The token can't be verified.")) from error
+        return _Verified(_user(claims, self._user_claim), int(claims["exp"]) + _LEEWAY, None, None)
+
+
+_REASONS: dict[type[jwt.InvalidTokenError], str] = {
+    jwt.ExpiredSignatureError: "The token has expired; get a new one.",
+    jwt.ImmatureSignatureError: "The token isn't valid yet.",
+    jwt.MissingRequiredClaimError: "The token lacks a required claim (exp, and iss and aud where they are configured).",
+    jwt.InvalidSignatureError: "The token can't be verified: its signature isn't that of the key here.",
+}
+
+
+def _user(claims: Mapping[str, Any], path: str) -> str:
+    """The claim at `path`: as a name of its own, else step by step at the dots. Whole numbers count as text."""
+    value: Any = claims.get(path)
+    if value is None:
+        value = claims
+        for step in path.split("."):
+            value = value.get(step) if isinstance(value, Mapping) else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not USER_ID.fullmatch(value):
+        raise BadToken(f"The token's claim {path} must name the user in 1 to 255 characters without a slash.")
+    return value

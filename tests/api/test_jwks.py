@@ -1,0 +1,240 @@
+"""The issuer's keys: fetched from a real server that fails on demand, by a clock of the test's own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from api.jwks import Jwks, KeysUnavailable, UnknownKey, UnusableKey
+from tests.issuer import ALGORITHMS, FAILURES, Issuer, SigningKey, issuing
+
+OLD, NEW = SigningKey.new("old"), SigningKey.new("new")
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def cache(issuer: Issuer, clock: Clock) -> AsyncIterator[Jwks]:
+    """As `open_jwks` makes it, but for the clock and the first fetch."""
+    async with httpx2.AsyncClient() as client:
+        jwks = Jwks(f"{issuer.origin}/jwks", client, clock=clock)
+        yield jwks
+        await jwks.close()
+
+
+async def test_a_key_is_fetched_once_and_stays_the_same_object() -> None:
+    async with issuing(OLD) as issuer, cache(issuer, Clock()) as jwks:
+        first = await jwks.key("old")
+        assert first.algorithms == {"EdDSA"}
+        assert await jwks.key("old") is first
+        assert issuer.requests == 1
+
+
+async def test_many_at_once_share_one_fetch() -> None:
+    async with issuing(OLD) as issuer, cache(issuer, Clock()) as jwks:
+        keys = await asyncio.gather(*(jwks.key("old") for _ in range(100)))
+        assert len(set(map(id, keys))) == 1
+        assert issuer.requests == 1
+
+
+async def test_one_that_gives_up_waiting_does_not_end_the_others_fetch() -> None:
+    async with issuing(OLD) as issuer, cache(issuer, Clock()) as jwks:
+        issuer.gate.clear()
+        impatient, patient = [asyncio.create_task(jwks.key("old")) for _ in range(2)]
+        while not issuer.requests:
+            await asyncio.sleep(0)
+        impatient.cancel()
+        issuer.gate.set()
+        assert (await patient).algorithms == {"EdDSA"}
+        assert impatient.cancelled()
+
+
+async def test_a_new_key_is_found_at_once() -> None:
+    clock = Clock()
+    async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
+        old = await jwks.key("old")
+        issuer.publish(OLD, NEW)
+        clock.now += 0.1
+        await jwks.key("new")
+        assert await jwks.key("old") is old
+
+
+async def test_a_flood_of_unknown_keys_fetches_once_in_ten_seconds() -> None:
+    clock = Clock()
+    async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
+        await jwks.key("old")
+        for _ in range(21):
+            clock.now += 1
+            answers = await asyncio.gather(*(jwks.key(f"x{n}") for n in range(50)), return_exceptions=True)
+            assert {type(answer) for answer in answers} == {UnknownKey}
+        assert issuer.requests == 1 + 3
+        await jwks.key("old")
+
+
+async def test_a_flood_does_not_keep_a_new_key_out_for_longer_than_ten_seconds() -> None:
+    clock = Clock()
+    async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
+        await jwks.key("old")
+        clock.now += 1
+        with pytest.raises(UnknownKey):
+            await jwks.key("x")
+        issuer.publish(OLD, NEW)
+        clock.now += 9.9
+        with pytest.raises(UnknownKey):
+            await jwks.key("new")
+        clock.now += 0.1
+        await jwks.key("new")
+
+
+@pytest.mark.parametrize("how", FAILURES)
+async def test_known_keys_go_on_while_the_issuer_is_away(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.jwks._TIMEOUT", 0.1)
+    clock = Clock()
+    async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
+        key = await jwks.key("old")
+        await issuer.fail(how)
+        for _ in range(5):
+            clock.now += 600
+            assert await jwks.key("old") is key
+            with pytest.raises(KeysUnavailable) as caught:
+                await jwks.key("new")
+            assert 1 <= caught.value.seconds <= 10
+        issuer.publish(NEW)
+        await issuer.recover()
+        clock.now += 10
+        await jwks.key("new")
+        with pytest.raises(UnknownKey):
+            await jwks.key("old")
+
+
+async def test_while_the_issuer_is_away_requests_do_not_wait_for_it_and_it_is_asked_every_ten_seconds() -> None:
+    clock = Clock()
+    async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
+        key = await jwks.key("old")
+        await issuer.fail("500")
+        clock.now += 600
+        await jwks.key("old")
+        issuer.gate.clear()  # from here on it hangs, and whoever waits for it would hang too
+        asked = issuer.requests
+        for _ in range(10):
+            clock.now += 1
+            assert await jwks.key("old") is key
+        while issuer.requests == asked:
+            await asyncio.sleep(0)
+        assert issuer.requests == asked + 1
+
+
+async def test_without_any_keys_yet_nobody_is_told_that_the_token_is_bad() -> None:
+    clock = Clock()
+    async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
+        await issuer.fail("refused")
+        with pytest.raises(KeysUnavailable):
+            await jwks.key("old")
+        await issuer.recover()
+        clock.now += 10
+        await jwks.key("old")
+
+
+async def test_a_dropped_key_is_trusted_for_five_minutes_at_most() -> None:
+    clock = Clock()
+    async with issuing(OLD, NEW) as issuer, cache(issuer, clock) as jwks:
+        new = await jwks.key("new")
+        issuer.publish(NEW)
+        clock.now += 300
+        with pytest.raises(UnknownKey):
+            await jwks.key("old")
+        assert await jwks.key("new") is new
+
+
+async def test_in_a_busy_service_nobody_waits_for_the_keys_to_be_fetched_again() -> None:
+    clock = Clock()
+    async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
+        key = await jwks.key("old")
+        issuer.gate.clear()
+        clock.now += 240
+        assert await jwks.key("old") is key  # while the fetch is under way
+        assert jwks._fetching
+        issuer.gate.set()
+        await jwks._fetching
+        clock.now += 239
+        assert await jwks.key("old") is key
+        assert issuer.requests == 2
+
+
+async def test_a_key_that_was_replaced_under_its_id_is_another_one() -> None:
+    clock = Clock()
+    async with issuing(SigningKey.new("same")) as issuer, cache(issuer, clock) as jwks:
+        first = await jwks.key("same")
+        issuer.publish(SigningKey.new("same"))
+        clock.now += 300
+        assert await jwks.key("same") is not first
+
+
+async def test_closing_ends_a_fetch_that_is_under_way() -> None:
+    async with issuing(OLD) as issuer:
+        async with cache(issuer, Clock()) as jwks:
+            issuer.gate.clear()
+            fetching = jwks.fetch()
+            while not issuer.requests:
+                await asyncio.sleep(0)
+        assert fetching.cancelled()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_each_kind_of_key_verifies_its_own_algorithms(algorithm: str) -> None:
+    key = SigningKey.new("k", algorithm)
+    async with issuing(key) as issuer, cache(issuer, Clock()) as jwks:
+        assert (await jwks.key("k")).algorithms == {algorithm}
+        issuer.keys = [key.jwk(alg=None)]
+        await jwks.fetch()
+        either = {"PS256", "RS256"}
+        assert (await jwks.key("k")).algorithms == (either if algorithm in either else {algorithm})
+
+
+RSA = SigningKey.new("k", "RS256")
+EC = SigningKey.new("k", "ES256")
+WEAK = SigningKey("k", "RS256", rsa.generate_private_key(65537, 1024))  # noqa: S505 - that is the point
+
+
+@pytest.mark.parametrize(
+    ("jwk", "reason"),
+    [
+        (RSA.jwk(d="AQAB"), "private half"),
+        (RSA.jwk(use="enc"), "isn't for signatures"),
+        (WEAK.jwk(), "less than 2048 bits"),
+        (RSA.jwk(alg="HS256"), "alg"),
+        (RSA.jwk(alg="ES256"), "alg"),
+        (RSA.jwk(alg=["RS256"]), "alg"),
+        (RSA.jwk(n=None), "can't be read"),
+        (RSA.jwk(n=7), "can't be read"),
+        (RSA.jwk(e=""), "can't be read"),
+        (EC.jwk(crv="P-521"), "alg"),
+        (EC.jwk(crv="P-521", alg="ES512"), "can't be read"),
+        (EC.jwk(crv="secp256k1"), "type"),
+        (EC.jwk(y=EC.jwk()["x"]), "can't be read"),
+        (OLD.jwk(kid="k", x="AAAA"), "can't be read"),
+        (OLD.jwk(kid="k", crv="X25519"), "type"),
+        (OLD.jwk(kid="k", crv=["Ed25519"]), "type"),
+        ({"kty": "oct", "kid": "k", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA", "alg": "HS256"}, "type"),
+        ({"kid": "k"}, "type"),
+    ],
+)
+async def test_a_key_that_is_not_fit_verifies_nothing_and_does_not_spoil_the_others(
+    jwk: dict[str, Any], reason: str
+) -> None:
+    async with issuing() as issuer, cache(issuer, Clock()) as jwks:
+        issuer.keys = [jwk, OLD.jwk(), {"kty": "RSA"}, 7]  # type: ignore[list-item] # hostile
+        with pytest.raises(UnusableKey, match=reason):
+            await jwks.key("k")
+        await jwks.key("old")
