@@ -98,7 +98,7 @@ class Verifier:
             header = jwt.get_unverified_header(token)
         except jwt.InvalidTokenError as error:
             raise BadToken("The token is not a JWT; a session token or cookie won't do.") from error
-        algorithm, kid = header.get("alg"), header.get("kid")
+        algorithm, kid = str(header.get("alg")), header.get("kid")  # alg could be anything
         if algorithm in _OF_SECRET:
             if self._secret is None:
                 raise BadToken(f"{algorithm} tokens aren't accepted here: no JWT_SECRET is set.")

@@ -131,6 +131,15 @@ async def database(server: str) -> AsyncIterator[str]:
         yield dsn
 
 
+@pytest.fixture(scope="module")
+def unchanged_database(server: str) -> Iterator[str]:
+    """The DSN of a database for all those tests of a module that write nothing."""
+    with asyncio.Runner() as runner:
+        made = new_database(server, FROM_TEMPLATE)
+        yield runner.run(made.__aenter__())
+        runner.run(made.__aexit__(None, None, None))
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A new folder with a path short enough for a socket."""
