@@ -20,6 +20,8 @@ _VERSION = version("daybook")
 _FRESH_SECONDS = 1.0
 _TIMEOUT_SECONDS = 2.0
 
+PROBE = "SELECT FROM journals LIMIT 0"
+
 router = APIRouter(tags=["health"])
 
 
@@ -43,7 +45,7 @@ class Readiness:
     async def _ask(self) -> bool:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                await self._pool.execute("SELECT FROM journals LIMIT 0")
+                await self._pool.execute(PROBE)
         except _NOT_READY as error:
             _log.warning("database unavailable", error=repr(error))
             return False

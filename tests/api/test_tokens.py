@@ -1,0 +1,162 @@
+"""Verified tokens are remembered: for as long as they hold, and not longer."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+import jwt
+import pytest
+
+from api import tokens
+from api.jwks import Jwks, KeysUnavailable
+from api.tokens import BadToken, Verifier
+from tests.issuer import Issuer, SigningKey, issuing
+from tests.service import SECRET, token
+
+KEY = SigningKey.new()
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def verifications(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tokens whose signatures were checked, in order."""
+    checked: list[str] = []
+    decode = jwt.decode
+
+    def noting(jwt: str, *args: Any, **options: Any) -> Any:
+        checked.append(jwt)
+        return decode(jwt, *args, **options)
+
+    monkeypatch.setattr("jwt.decode", noting)
+    return checked
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    async with issuing(KEY) as issuer:
+        yield issuer
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def verifier(issuer: Issuer, clock: Clock) -> AsyncIterator[Verifier]:
+    async with httpx2.AsyncClient() as client:
+        jwks = Jwks(issuer.origin, client, clock=clock)
+        yield Verifier(secret=SECRET, keys=jwks)
+        await jwks.close()
+
+
+@pytest.mark.parametrize("sign", [token, KEY.token])
+async def test_a_signature_is_checked_once(verifier: Verifier, verifications: list[str], sign: Any) -> None:
+    mine, theirs = sign("ann"), sign("bob")
+    for _ in range(3):
+        assert await verifier.user(mine) == "ann"
+        assert await verifier.user(theirs) == "bob"
+    assert verifications == [mine, theirs]
+
+
+@pytest.mark.parametrize("sign", [token, KEY.token])
+async def test_a_remembered_token_expires_like_any_other(verifier: Verifier, sign: Any) -> None:
+    expires = int(time.time()) - tokens._LEEWAY + 2
+    held = sign(exp=expires)
+    assert await verifier.user(held) == "ann"
+    await asyncio.sleep(expires + tokens._LEEWAY - time.time() + 0.01)
+    with pytest.raises(BadToken, match="expired"):
+        await verifier.user(held)
+
+
+async def test_a_bad_token_is_not_remembered_and_checked_each_time(
+    verifier: Verifier, verifications: list[str]
+) -> None:
+    bad = token(secret="another secret of more than 32 bytes, too")
+    for _ in range(3):
+        with pytest.raises(BadToken):
+            await verifier.user(bad)
+    assert verifications == [bad] * 3
+
+
+async def test_a_dropped_keys_tokens_are_forgotten_with_it(
+    verifier: Verifier, verifications: list[str], issuer: Issuer, clock: Clock
+) -> None:
+    held, new = KEY.token(), SigningKey.new("k2")
+    assert await verifier.user(held) == "ann"
+    issuer.publish(new)
+    clock.now += 300
+    with pytest.raises(BadToken, match="isn't among those"):
+        await verifier.user(held)
+    assert verifications == [held]
+    assert await verifier.user(new.token()) == "ann"
+
+
+async def test_a_replaced_keys_tokens_are_forgotten_with_it(verifier: Verifier, issuer: Issuer, clock: Clock) -> None:
+    held = KEY.token()
+    assert await verifier.user(held) == "ann"
+    issuer.publish(SigningKey.new(KEY.kid))
+    clock.now += 300
+    with pytest.raises(BadToken, match="signature"):
+        await verifier.user(held)
+
+
+async def test_a_key_that_becomes_unfit_is_noticed(verifier: Verifier, issuer: Issuer, clock: Clock) -> None:
+    held = KEY.token()
+    assert await verifier.user(held) == "ann"
+    issuer.keys = [KEY.jwk(d="AAAA")]
+    clock.now += 300
+    with pytest.raises(BadToken, match="private half"):
+        await verifier.user(held)
+
+
+async def test_remembered_tokens_hold_while_the_issuer_is_away(
+    verifier: Verifier, verifications: list[str], issuer: Issuer, clock: Clock
+) -> None:
+    held = KEY.token()
+    await verifier.user(held)
+    await issuer.fail("refused")
+    for _ in range(3):
+        clock.now += 600
+        assert await verifier.user(held) == "ann"
+    with pytest.raises(KeysUnavailable):
+        await verifier.user(SigningKey.new("unknown").token())
+    assert verifications == [held]
+    await issuer.recover()
+
+
+async def test_only_so_many_are_remembered_and_the_least_used_goes_first(
+    verifier: Verifier, verifications: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_REMEMBERED", 3)
+    first, *others = [token(f"u{n}") for n in range(5)]
+    for each in others:
+        await verifier.user(first)
+        await verifier.user(each)
+    assert len(verifier._remembered) == 3
+    await verifier.user(first)
+    await verifier.user(others[0])
+    assert verifications == [first, *others, others[0]]
+
+
+async def test_what_is_remembered_does_not_hold_the_token(verifier: Verifier) -> None:
+    held = token()
+    await verifier.user(held)
+    memory = repr(verifier._remembered)
+    assert "ann" in memory
+    for part in held.split("."):
+        assert part not in memory
+
+
+async def test_a_token_that_expires_in_the_far_future_is_remembered(verifier: Verifier) -> None:
+    held = token(exp=datetime.now(UTC) + timedelta(days=365_000))
+    assert await verifier.user(held) == await verifier.user(held) == "ann"

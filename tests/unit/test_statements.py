@@ -1,0 +1,166 @@
+"""Every statement on a user's rows names the user: read from the source, and parsed by Postgres's own parser."""
+
+import ast
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pglast
+import pytest
+from pglast.ast import (
+    A_Expr,
+    BoolExpr,
+    ColumnRef,
+    ParamRef,
+    RangeVar,
+    String,
+)
+from pglast.enums import BoolExprType
+from pglast.visitors import Visitor
+
+PACKAGES = ["api", "cli", "commands", "config", "db", "events", "queries"]
+TABLES = {"tasks", "events", "journals"}
+SQL = re.compile(rf"\b(SELECT|INSERT|UPDATE|DELETE)\b.*\b({'|'.join(TABLES)})\b", re.DOTALL)
+
+EXCEPTIONS = {
+    "api.health.PROBE": "reads no row: it only asks whether the table can be read",
+}
+"""Statements that don't name the user, and why they needn't."""
+
+
+def modules() -> Iterator[str]:
+    for package in PACKAGES:
+        yield package
+        for each in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if not each.name.startswith("db.migrations"):  # the schema, which belongs to nobody
+                yield each.name
+
+
+def constants() -> Iterator[tuple[str, str]]:
+    """Every SQL statement on the three tables, by the name of its constant."""
+    for module in modules():
+        for name, value in vars(importlib.import_module(module)).items():
+            if name.lstrip("_").isupper():
+                entries = value.items() if isinstance(value, dict) else [(None, value)]
+                for key, text in entries:
+                    if isinstance(text, str) and SQL.search(text) and "{" not in text:
+                        yield f"{module}.{name}" + (f"[{key}]" if key else ""), text
+
+
+STATEMENTS = dict(constants())
+
+
+class Binds(Visitor):
+    """Collects the table references that aren't bound to a user by a parameter."""
+
+    def __init__(self) -> None:
+        self.unbound: list[str] = []
+        self.bound: list[str] = []
+        self.named: set[str] = set()
+
+    def _note(self, table: Any, *, is_bound: bool) -> None:
+        if table.relname in TABLES - self.named:
+            (self.bound if is_bound else self.unbound).append(table.relname)
+
+    def visit_CommonTableExpr(self, _path: Any, node: Any) -> None:  # noqa: N802 - pglast's name
+        self.named.add(node.ctename)
+
+    def visit_SelectStmt(self, _path: Any, node: Any) -> None:  # noqa: N802 - pglast's name
+        for table in node.fromClause or ():
+            if isinstance(table, RangeVar):
+                self._note(table, is_bound=_names_the_user(node.whereClause, table))
+            else:
+                assert type(table).__name__ == "RangeSubselect", "joins aren't read yet: teach this test"
+
+    def visit_InsertStmt(self, _path: Any, node: Any) -> None:  # noqa: N802 - pglast's name
+        place = [column.name for column in node.cols].index("user_id")
+        values = node.selectStmt.valuesLists
+        value = values[0][place] if values else node.selectStmt.targetList[place].val
+        conflict = node.onConflictClause
+        key = [each.name for each in conflict.infer.indexElems] if conflict else ["user_id"]
+        self._note(node.relation, is_bound=isinstance(value, ParamRef) and "user_id" in key)
+
+    def visit_UpdateStmt(self, _path: Any, node: Any) -> None:  # noqa: N802 - pglast's name
+        self._note(node.relation, is_bound=_names_the_user(node.whereClause, node.relation))
+
+    def visit_DeleteStmt(self, _path: Any, node: Any) -> None:  # noqa: N802 - pglast's name
+        self._note(node.relation, is_bound=_names_the_user(node.whereClause, node.relation))
+
+
+def _names_the_user(where: Any, table: Any) -> bool:
+    """Whether one of the conditions that must all hold is `user_id = $n`."""
+    match where:
+        case BoolExpr(boolop=BoolExprType.AND_EXPR):
+            return any(_names_the_user(each, table) for each in where.args or ())
+        case A_Expr(name=(String(sval="="),), lexpr=ColumnRef(fields=fields), rexpr=ParamRef()):
+            names = [field.sval for field in fields or ()]
+            alias = table.alias.aliasname if table.alias else table.relname
+            return names in (["user_id"], [alias, "user_id"])
+        case _:
+            return False
+
+
+def unbound(statement: str) -> list[str]:
+    found = Binds()
+    found(pglast.parse_sql(statement))
+    assert found.bound or found.unbound, "it touches none of the tables"
+    return found.unbound
+
+
+def test_the_statements_are_found() -> None:
+    assert {"events.log.APPEND", "events.log.LOAD", "queries.tasks.GET"} <= STATEMENTS.keys()
+    assert sum(name.startswith("queries.tasks.LIST[") for name in STATEMENTS) == 6
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_each_statement_names_the_user(name: str) -> None:
+    assert bool(unbound(STATEMENTS[name])) == (name in EXCEPTIONS)
+
+
+def test_each_exception_is_still_there() -> None:
+    assert EXCEPTIONS.keys() <= STATEMENTS.keys()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM tasks",
+        "SELECT * FROM tasks WHERE id = $1",
+        "SELECT * FROM tasks WHERE user_id = $1 OR id = $2",
+        "SELECT * FROM tasks WHERE NOT user_id = $1",
+        "SELECT * FROM tasks WHERE user_id <> $1",
+        "SELECT * FROM tasks AS t WHERE other.user_id = $1",
+        "SELECT * FROM tasks WHERE user_id = 'ann'",
+        "SELECT * FROM (SELECT * FROM events) AS e WHERE user_id = $1",
+        "WITH mine AS (SELECT * FROM tasks WHERE user_id = $1) SELECT * FROM mine, events",
+        "INSERT INTO tasks (id, user_id) VALUES ($1, 'ann')",
+        "INSERT INTO tasks (user_id, id) SELECT id, user_id FROM tasks WHERE user_id = $1",
+        "INSERT INTO tasks (user_id, id) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET title = 'x'",
+        "UPDATE tasks SET user_id = $1",
+        "DELETE FROM tasks WHERE id = $1",
+    ],
+)
+def test_one_that_does_not_would_be_noticed(statement: str) -> None:
+    assert unbound(statement)
+
+
+def test_no_statement_hides_outside_such_a_constant() -> None:
+    for package in PACKAGES:
+        for path in Path(package).rglob("*.py"):
+            if "migrations" in path.parts:
+                continue
+            tree = ast.parse(path.read_text())
+            kept = {
+                inner
+                for node in tree.body
+                if isinstance(node, ast.Assign | ast.AnnAssign)
+                for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+                if isinstance(target, ast.Name) and target.id.lstrip("_").isupper()
+                for inner in ast.walk(node)
+            }
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and SQL.search(node.value):
+                    assert node in kept, f"{path}:{node.lineno}"
