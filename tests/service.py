@@ -1,5 +1,6 @@
 """The app as tests use it: in this process, through ASGI, on a real database."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,10 +10,13 @@ from typing import Any
 
 import httpx2
 import jwt
+import uvicorn
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from api.app import create_app
+from api.protocol import BoundedRequests
 from config.settings import Settings
 
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # the client's own lines are not the service's
@@ -33,6 +37,7 @@ def bearer(user: object = "ann", /, **options: Any) -> dict[str, str]:
 @dataclass(frozen=True)
 class Service:
     app: FastAPI
+    asgi: ASGIApp
     client: httpx2.AsyncClient
 
     def as_user(self, user: str) -> httpx2.AsyncClient:
@@ -56,4 +61,23 @@ async def serving(database_url: str, **options: Any) -> AsyncIterator[Service]:
 
         transport = httpx2.ASGITransport(with_state, client=("192.0.2.7", 4711))
         async with httpx2.AsyncClient(transport=transport, base_url="http://daybook", headers=bearer()) as client:
-            yield Service(app, client)
+            yield Service(app, with_state, client)
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp) -> AsyncIterator[int]:
+    """The app behind the protocol that `daybook serve` runs it behind, on loopback; its port."""
+    config = uvicorn.Config(app, http=BoundedRequests, ws="none", lifespan="off", log_config=None, access_log=False)
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: BoundedRequests(config, state, {}), "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for connection in list(state.connections):
+            connection.shutdown()
+        await server.wait_closed()
+        while state.connections:
+            await asyncio.sleep(0)

@@ -1,0 +1,272 @@
+"""What a connection may do to the server: too much, too slowly, or not HTTP at all."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from api import bodies, protocol
+from tests.service import Service, bearer, listening
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class App:
+    """Answers the path, after `gate` is open; never reads a body."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked: list[str] = []
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        self.asked.append(scope["path"])
+        await self.gate.wait()
+        body = scope["path"].encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        problem: dict[str, Any] = json.loads(self.body)
+        assert self.headers["content-type"] == "application/problem+json"
+        assert problem["status"] == self.status
+        assert problem["request_id"] == self.headers["x-request-id"]
+        return problem
+
+
+class Connection:
+    """One client's connection, byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send(self, *parts: bytes) -> None:
+        for part in parts:
+            self._writer.write(part)
+            await self._writer.drain()
+
+    async def answer(self) -> Answer:
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        body = await self._reader.readexactly(int(headers["content-length"]))
+        return Answer(int(head[0].split()[1]), headers, body)
+
+    async def closed(self) -> bool:
+        """True once the other side has said its last word, and that was nothing."""
+        return await self._reader.read() == b""
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Connection]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield Connection(reader, writer)
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@pytest.fixture
+async def port(app: App) -> AsyncIterator[int]:
+    async with listening(app) as port:
+        yield port
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests must arrive within a tenth of a second. To be asked for before the connection."""
+    monkeypatch.setattr(protocol, "_SLOWEST", 0.1)
+
+
+@pytest.fixture
+async def connection(port: int) -> AsyncIterator[Connection]:
+    async with connected(port) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def service_connection(service: Service) -> AsyncIterator[Connection]:
+    async with listening(service.asgi) as port, connected(port) as connection:
+        yield connection
+
+
+async def test_ordinary_requests_share_a_connection(connection: Connection) -> None:
+    for path in (b"/a", b"/b", b"/c"):
+        await connection.send(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nCookie: " + b"c" * 60_000 + b"\r\n\r\n")
+        assert (await connection.answer()).body == path
+
+
+async def test_requests_in_one_piece_are_answered_in_turn(connection: Connection) -> None:
+    await connection.send(b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\nGET /c HT")
+    assert [(await connection.answer()).body for _ in range(2)] == [b"/a", b"/b"]
+    await connection.send(b"TP/1.1\r\n\r\n")
+    assert (await connection.answer()).body == b"/c"
+
+
+async def test_a_request_byte_by_byte_is_answered(connection: Connection) -> None:
+    await connection.send(*(bytes([byte]) for byte in GET))
+    assert (await connection.answer()).status == 200
+
+
+async def test_a_token_without_end_is_401_and_the_answer_arrives(connection: Connection, app: App) -> None:
+    head = b"GET /api/ann/tasks HTTP/1.1\r\nHost: x\r\nauthorization: Bearer "
+    await connection.send(head, *[b"x" * 64 * 1024] * 16, b"\r\n\r\n")
+    answer = await connection.answer()
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"].startswith('bearer error="invalid_token"')
+    assert answer.headers["connection"] == "close"
+    assert "too long" in answer.problem["detail"]
+    assert await connection.closed()
+    assert app.asked == []
+
+
+async def test_a_token_of_a_megabyte_is_401_and_not_in_the_log(
+    service_connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        await service_connection.send(
+            b"GET /api/ann/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + b"eyJx" * 256 * 1024 + b"\r\n\r\n"
+        )
+        assert (await service_connection.answer()).status == 401
+    assert caplog.records
+    assert "eyJx" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [[b"X-Long: ", *[b"x" * 10_000] * 10], [b"X-Many: x\r\n" * 1000] * 10, [b"x" * 10_000] * 10],
+    ids=["one header", "many headers", "one name"],
+)
+async def test_a_head_without_end_is_431(connection: Connection, app: App, endless: list[bytes]) -> None:
+    await connection.send(GET[:-2], *endless)
+    answer = await connection.answer()
+    assert answer.status == 431
+    assert answer.problem["type"] == "/problems/head-too-large"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert await connection.closed()
+    assert app.asked == []
+
+
+async def test_a_path_without_end_is_431(connection: Connection) -> None:
+    await connection.send(b"GET /", *[b"x" * 10_000] * 10)
+    assert (await connection.answer()).status == 431
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"\x16\x03\x01\x02\x00\x01", b"HELO daybook\r\n\r\n", b"FOO / HTTP/1.1\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n"],
+)
+async def test_what_is_not_http_is_400(connection: Connection, nonsense: bytes) -> None:
+    await connection.send(nonsense)
+    answer = await connection.answer()
+    assert answer.status == 400
+    assert answer.problem["type"] == "/problems/bad-request"
+    assert await connection.closed()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_head_that_takes_too_long_is_408(connection: Connection) -> None:
+    for _ in range(2):  # the second on the connection that is kept alive
+        await connection.send(GET)
+        assert (await connection.answer()).status == 200
+    await connection.send(GET[:10])
+    answer = await connection.answer()
+    assert answer.status == 408
+    assert answer.problem["type"] == "/problems/request-timeout"
+    assert await connection.closed()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_head_that_never_begins_ends_the_connection(connection: Connection) -> None:
+    assert await connection.closed()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_body_that_nobody_reads_ends_the_connection_when_it_takes_too_long(connection: Connection) -> None:
+    await connection.send(b"GET / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nx")
+    assert (await connection.answer()).status == 200
+    assert await connection.closed()
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on"), [(b"", b"A\r\n0123456789\r\n"), (b"0\r\nX-Trailer: ", b"x" * 1000)], ids=["body", "trailer"]
+)
+async def test_a_body_that_nobody_reads_ends_the_connection_when_it_is_too_large(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, begins: bytes, goes_on: bytes
+) -> None:
+    monkeypatch.setattr(protocol, "_LARGEST", 100_000)
+    await connection.send(b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert (await connection.answer()).status == 200
+    await connection.send(begins)
+    with pytest.raises(ConnectionError):
+        await connection.send(*repeat(goes_on, 1_000_000))
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_slow_answer_is_not_cut_by_a_slow_request(connection: Connection, app: App) -> None:
+    app.gate.clear()
+    await connection.send(b"POST /slow HTTP/1.1\r\nContent-Length: 1000\r\n\r\nx")
+    await asyncio.sleep(0.3)
+    app.gate.set()
+    assert (await connection.answer()).body == b"/slow"
+
+
+async def test_nonsense_behind_a_request_does_not_cut_its_answer(connection: Connection, app: App) -> None:
+    app.gate.clear()
+    await connection.send(b"GET /first HTTP/1.1\r\nHost: x\r\n\r\n", b"nonsense\r\n\r\n")
+    while not app.asked:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.05)
+    app.gate.set()
+    assert (await connection.answer()).body == b"/first"
+    assert await connection.closed()
+
+
+async def test_a_websocket_is_no_way_in(service_connection: Connection) -> None:
+    await service_connection.send(
+        b"GET /api/ann/tasks HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MTIzNDU2Nzg5MDEyMzQ1Ng==\r\n\r\n"
+    )
+    assert (await service_connection.answer()).status == 401
+
+
+def post(length: int) -> bytes:
+    headers = f"Host: x\r\nAuthorization: {bearer()['Authorization']}\r\nContent-Length: {length}\r\n"
+    return f"POST /api/ann/tasks HTTP/1.1\r\n{headers}\r\n".encode()
+
+
+async def test_a_slow_body_is_408(service_connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "_SLOWEST", 0.1)
+    await service_connection.send(post(100), b'{"title"')
+    answer = await service_connection.answer()
+    assert answer.status == 408
+    assert answer.problem["type"] == "/problems/request-timeout"
+    assert answer.headers["connection"] == "close"
+    assert await service_connection.closed()
+
+
+async def test_a_body_that_is_too_large_is_413_and_the_answer_arrives(service_connection: Connection) -> None:
+    size = 2 * 1024 * 1024
+    await service_connection.send(post(size), *[b"x" * 64 * 1024] * 32)
+    answer = await service_connection.answer()
+    assert answer.status == 413
+    assert answer.problem["type"] == "/problems/body-too-large"
