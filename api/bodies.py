@@ -49,7 +49,7 @@ def optional_json_body(type_: type[_Body]) -> Callable[[Request], Awaitable[_Bod
 
 
 async def _read(request: Request) -> bytes:
-    too_large = BodyTooLarge(f"The body must have at most {LARGEST:,} bytes.", headers={"Connection": "close"})
+    too_large = BodyTooLarge(f"The body must have at most {LARGEST:,} bytes.")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > _DIGITS or int(length) > LARGEST):
         raise too_large

@@ -55,8 +55,7 @@ class BoundedRequests(HttpToolsProtocol):
             if len(self._head) > _LARGEST_HEAD:
                 self._refuse(_too_large(self._head))
         elif self._received > _LARGEST:
-            self._refused = True
-            self.transport.close()
+            self._linger()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -96,9 +95,8 @@ class BoundedRequests(HttpToolsProtocol):
         return bool(self.cycle) and not self.cycle.response_complete  # None before the first request, whatever its type
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer at once, then let the client finish talking, unheard. An answer that is under way becomes the last."""
-        self._arrived()
-        self._refused = True
+        """Answer at once. An answer that is under way becomes the last instead."""
+        self._linger()
         if self._answering():
             self.cycle.keep_alive = False
             return
@@ -117,7 +115,18 @@ class BoundedRequests(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[problem.status] + head + b"\r\n" + bytes(response.body))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._deadline = self.loop.call_later(_LINGER, self.transport.close)
+
+    def _linger(self) -> None:
+        """Let the client finish talking, unheard, and close."""
+        self._refused = True
+        self._arrived()
+        self._deadline = self.loop.call_later(_LINGER, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if self._answering():
+            self._deadline = self.loop.call_later(_LINGER, self._hang_up)
+        else:
+            self.transport.close()
 
 
 def _too_large(head: bytearray) -> Problem:

@@ -214,6 +214,7 @@ async def test_a_body_that_nobody_reads_ends_the_connection_when_it_is_too_large
     connection: Connection, monkeypatch: pytest.MonkeyPatch, begins: bytes, goes_on: bytes
 ) -> None:
     monkeypatch.setattr(protocol, "_LARGEST", 100_000)
+    monkeypatch.setattr(protocol, "_LINGER", 0.1)
     await connection.send(b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
     assert (await connection.answer()).status == 200
     await connection.send(begins)
@@ -265,8 +266,9 @@ async def test_a_slow_body_is_408(service_connection: Connection, monkeypatch: p
 
 
 async def test_a_body_that_is_too_large_is_413_and_the_answer_arrives(service_connection: Connection) -> None:
-    size = 2 * 1024 * 1024
-    await service_connection.send(post(size), *[b"x" * 64 * 1024] * 32)
-    answer = await service_connection.answer()
-    assert answer.status == 413
-    assert answer.problem["type"] == "/problems/body-too-large"
+    for megabytes in (1, 3, 20):  # the connection goes on, but after the last
+        await service_connection.send(post(megabytes * 1024 * 1024), *[b"x" * 1024 * 1024] * megabytes)
+        answer = await service_connection.answer()
+        assert answer.status == 413
+        assert answer.problem["type"] == "/problems/body-too-large"
+    assert await service_connection.closed()
