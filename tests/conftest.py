@@ -93,7 +93,10 @@ def named(dsn: str, database: str) -> str:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in tuple(os.environ):
-        if name.startswith(("JWT_", "BETTER_AUTH_", "DATABASE_URL", "LOG_", "DAYBOOK_DATA")) or name == "ENVIRONMENT":
+        if name.startswith(("JWT_", "BETTER_AUTH_", "CORS_", "DATABASE_URL", "LOG_", "DAYBOOK_DATA")) or name in (
+            "ENVIRONMENT",
+            "FORWARDED_ALLOW_IPS",
+        ):
             monkeypatch.delenv(name)
 
 

@@ -76,13 +76,13 @@ class Serving:
             assert pipe
             pipe.close()
 
-    def greeting(self) -> str:
-        """What it prints once it is up, to the last line of the command to paste."""
+    def greeting(self, end: str = "Authorization") -> str:
+        """What it prints once it is up; by default to the last line of the command to paste."""
         assert self.process.stdout
         lines = []
         for line in self.process.stdout:
             lines.append(line)
-            if "Authorization" in line:
+            if end in line:
                 break
         return "".join(lines)
 
@@ -203,6 +203,24 @@ def test_a_forwarded_address_is_believed_only_from_a_proxy_that_is_named(
         call(serving.port, token[1], "POST", {"title": "x"}, {"X-Forwarded-For": "203.0.113.9"})
         assert serving.stop() == 0
     assert ask(empty_database, "SELECT client_address FROM events") == recorded
+
+
+def test_with_an_issuer_there_is_no_token_to_give_away_and_hostile_requests_are_bounded(
+    empty_database: str, folder: Path
+) -> None:
+    issuer = f"http://127.0.0.1:{free_port()}"  # where nobody is, so far
+    with Serving(folder, DATABASE_URL=empty_database, BETTER_AUTH_URL=issuer) as serving:
+        greeting = serving.greeting("keys are at")
+        assert f"{issuer}/api/auth/jwks" in greeting
+        assert "Authorization" not in greeting
+        token = run(folder, "token", "demo", BETTER_AUTH_URL=issuer)
+        assert (token.returncode, token.stdout) == (2, "")
+        assert "JWT_SECRET: isn't set" in token.stderr
+        with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+            connection.sendall(b"nonsense\r\n\r\n")
+            assert b"application/problem+json" in connection.makefile("rb").read()
+        assert serving.stop() == 0
+    assert any("JWKS can't be fetched" in line for line in serving.errors)
 
 
 def test_migrate_says_what_it_did(folder: Path) -> None:

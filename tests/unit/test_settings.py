@@ -8,6 +8,7 @@ import pytest
 from config.settings import BadSettings, Settings, load
 
 LONG = "x" * 32
+PRODUCTION = {"ENVIRONMENT": "production", "DATABASE_URL": "postgresql://h/d", "JWT_SECRET": LONG}
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
-        ({"ENVIRONMENT": "production"}, ["DATABASE_URL", "JWT_SECRET"]),
+        ({"ENVIRONMENT": "production"}, ["DATABASE_URL", "BETTER_AUTH_URL", "JWT_JWKS_URL", "JWT_SECRET"]),
         ({"ENVIRONMENT": "production", "JWT_SECRET": LONG}, ["DATABASE_URL"]),
         ({"ENVIRONMENT": "production", "DATABASE_URL": "postgresql://h/d"}, ["JWT_SECRET"]),
         ({"ENVIRONMENT": "staging"}, ["ENVIRONMENT", "production"]),
@@ -41,6 +42,17 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ({"LOG_FORMAT": "xml"}, ["LOG_FORMAT", "json"]),
         ({"JWT_SECRET": "hunter2"}, ["JWT_SECRET", "32 bytes", "7"]),
         ({"BETTER_AUTH_SECRET": "hunter2" + "x" * 24}, ["BETTER_AUTH_SECRET", "32 bytes", "31"]),
+        ({"BETTER_AUTH_URL": "app.example.com"}, ["BETTER_AUTH_URL", "valid URL"]),
+        ({"BETTER_AUTH_URL": "ftp://app.example.com"}, ["BETTER_AUTH_URL", "http"]),
+        ({"BETTER_AUTH_URL": "https://ann:hunter2@app.example.com"}, ["BETTER_AUTH_URL", "without user, password"]),
+        ({"JWT_JWKS_URL": "https://app.example.com/jwks?key=hunter2"}, ["JWT_JWKS_URL", "query"]),
+        ({"CORS_ORIGINS": "app.example.com"}, ["CORS_ORIGINS", "https://app.example.com"]),
+        ({"CORS_ORIGINS": "https://app.example.com/tasks"}, ["CORS_ORIGINS", "origins such as"]),
+        ({"CORS_ORIGINS": "https://*.example.com,https://hunter2@x"}, ["CORS_ORIGINS", "origins such as"]),
+        ({**PRODUCTION, "BETTER_AUTH_URL": "http://app.example.com"}, ["BETTER_AUTH_URL", "https"]),
+        ({**PRODUCTION, "JWT_JWKS_URL": "http://192.0.2.7.example/jwks"}, ["JWT_JWKS_URL", "https"]),
+        ({**PRODUCTION, "JWT_JWKS_URL": "http://8.8.8.8/jwks"}, ["JWT_JWKS_URL", "https"]),
+        ({**PRODUCTION, "CORS_ORIGINS": "https://app.example.com,*"}, ["CORS_ORIGINS", "not *"]),
     ],
 )
 def test_what_is_wrong_is_named_and_never_shown(
@@ -63,8 +75,7 @@ def test_better_auths_secret_serves_too(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_production_logs_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    production = {"ENVIRONMENT": "production", "DATABASE_URL": "postgresql://h/d", "JWT_SECRET": LONG}
-    assert load_with(monkeypatch, **production).log_form == "json"
+    assert load_with(monkeypatch, **PRODUCTION).log_form == "json"
     assert load_with(monkeypatch, LOG_FORMAT="console").log_form == "console"
 
 
@@ -102,3 +113,80 @@ def test_secrets_are_not_in_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> 
     settings = load_with(monkeypatch, JWT_SECRET=LONG, DATABASE_URL="postgresql://ann:hunter2@h/d")
     assert LONG not in repr(settings)
     assert "hunter2" not in repr(settings)
+
+
+APP = "https://app.example.com"
+
+
+@pytest.mark.parametrize(
+    ("url", "jwks", "origin"),
+    [
+        (APP, f"{APP}/api/auth/jwks", APP),
+        (f"{APP}/", f"{APP}/api/auth/jwks", APP),
+        ("HTTPS://App.Example.com:443", f"{APP}/api/auth/jwks", APP),
+        ("http://localhost:3000", "http://localhost:3000/api/auth/jwks", "http://localhost:3000"),
+        ("http://[::1]:3000", "http://[::1]:3000/api/auth/jwks", "http://[::1]:3000"),
+        (f"{APP}/api/auth", f"{APP}/api/auth/jwks", APP),
+        (f"{APP}/login/", f"{APP}/login/jwks", APP),
+        ("https://b\u00fccher.example", "https://xn--bcher-kva.example/api/auth/jwks", "https://xn--bcher-kva.example"),
+    ],
+)
+def test_better_auths_url_says_where_its_keys_are_and_who_it_is(
+    monkeypatch: pytest.MonkeyPatch, url: str, jwks: str, origin: str
+) -> None:
+    settings = load_with(monkeypatch, BETTER_AUTH_URL=url)
+    assert (str(settings.jwks_url), settings.jwks_issuer, settings.jwks_audience) == (jwks, origin, origin)
+    assert (settings.jwt_issuer, settings.jwt_audience) == (None, None)  # these are for all tokens
+    assert settings.cors[0] == origin
+
+
+def test_each_of_these_can_be_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_with(
+        monkeypatch,
+        BETTER_AUTH_URL=APP,
+        JWT_JWKS_URL="http://web:3000/k",
+        JWT_ISSUER="i",
+        JWT_AUDIENCE="a",
+        CORS_ORIGINS="http://x",
+    )
+    assert (str(settings.jwks_url), settings.jwks_issuer, settings.jwks_audience) == ("http://web:3000/k", "i", "a")
+    assert settings.cors == ("http://x",)
+
+
+def test_another_issuers_tokens_may_come_from_anybody_unless_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_with(monkeypatch, JWT_JWKS_URL="https://id.example/jwks.json")
+    assert (settings.jwks_issuer, settings.jwks_audience) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://app.example.com",
+        "http://localhost:3000",
+        "http://127.0.0.1:3000",
+        "http://[::1]:3000",
+        "http://10.0.0.7",
+        "http://web:3000",
+        "http://web.railway.internal",
+        "http://web.default.svc.cluster.local",
+    ],
+)
+def test_in_production_keys_come_by_https_or_by_a_network_of_ones_own(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    assert load_with(monkeypatch, **{**PRODUCTION, "JWT_SECRET": ""}, BETTER_AUTH_URL=url).jwks_url
+
+
+def test_with_an_issuer_no_secret_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_with(monkeypatch, BETTER_AUTH_URL=APP).signing_secret is None
+    assert not Path(".daybook").exists()
+    assert load_with(monkeypatch, JWT_SECRET=LONG).signing_secret == LONG
+
+
+def test_origins_are_taken_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_with(monkeypatch, CORS_ORIGINS=" https://App.example.com/ ,http://localhost:80,, http://x:8080")
+    assert settings.cors == (APP, "http://localhost", "http://x:8080")
+
+
+def test_a_star_is_fine_in_development(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_with(monkeypatch, CORS_ORIGINS="*").cors == ("*",)
