@@ -35,6 +35,6 @@ setup: .venv/.ready
 	@touch $@
 
 clean: ## remove what these verbs made, but not your data
-	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules
 
 .PHONY: help run test check fix setup clean
