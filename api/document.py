@@ -1,80 +1,165 @@
-"""The OpenAPI document: FastAPI's, with what it can't know of our bodies, errors and headers."""
+"""The OpenAPI document: FastAPI's, with what it can't know of our bodies, errors, headers and links."""
 
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
-from pydantic.json_schema import models_json_schema
 
 from api.errors import MEDIA_TYPE
-from api.models import Completion, Health, NewTask, ProblemDetails, TaskChanges
+from api.examples import ANSWERS, BODIES, FAULTS, TASK_ID, Named
+from api.models import USER_ID, Completion, NewTask, ProblemDetails, TaskChanges
 
+_JSON = "application/json"
 _REF = "#/components/schemas/{model}"
-_ERRORS = {
-    "400": "It can't be read: broken JSON, an id that is no UUID, a parameter that isn't allowed",
-    "401": "No token, or one that doesn't hold",
-    "403": "The token is another user's than the path's",
-    "404": "This user has no such task",
-    "413": "The body is larger than 64 KiB",
-    "415": "The body's media type isn't JSON",
-    "422": "A field breaks a rule",
-    "500": "Something is broken here; the log has it under the same request id",
-    "503": "The database can't be reached just now",
-}
-_HEADERS = {
-    "X-Request-ID": "The request's id: as sent, where it is sane, else made; the log and the event have it too",
-    "Location": "Where the task is",
-    "Link": 'The next page, if there is one: `<…>; rel="next"` (RFC 8288)',
-    "WWW-Authenticate": "What is wrong with the token (RFC 6750)",
-    "Retry-After": "Seconds until another try makes sense; absent where a change may already have been made",
-}
-_OF_STATUS = {"201": ["Location"], "401": ["WWW-Authenticate"], "503": ["Retry-After"]}
+_TAGS = [
+    {"name": "tasks", "description": "A user's tasks, for that user alone"},
+    {"name": "health", "description": "For probes and load balancers; without a token"},
+]
 _BODIES: dict[str, tuple[type, bool]] = {
     "createTask": (NewTask, True),
     "putTask": (TaskChanges, True),
     "patchTask": (TaskChanges, True),
     "completeTask": (Completion, False),
 }
+_REQUEST_ID = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}
+_HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-ID": {
+        "description": "The request's id: as sent, where it is sane, else made; the log and the event have it too",
+        "required": True,
+        "schema": _REQUEST_ID,
+    },
+    "X-Content-Type-Options": {
+        "description": "An answer is what its Content-Type says",
+        "schema": {"type": "string", "const": "nosniff"},
+    },
+    "Cache-Control": {
+        "description": "No cache may keep what is a user's own",
+        "schema": {"type": "string", "const": "no-store"},
+    },
+    "Location": {
+        "description": "Where the task is",
+        "required": True,
+        "schema": {"type": "string", "format": "uri-reference"},
+        "example": f"/api/demo/tasks/{TASK_ID}",
+    },
+    "Link": {
+        "description": "The next page, if there is one (RFC 8288)",
+        "schema": {"type": "string"},
+        "example": '</api/demo/tasks?limit=100&cursor=W1tudWxsLFtd>; rel="next"',
+    },
+    "WWW-Authenticate": {
+        "description": "What is wrong with the token (RFC 6750)",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^Bearer"},
+        "example": 'Bearer error="invalid_token", error_description="The token has expired; get a new one."',
+    },
+    "Retry-After": {
+        "description": "Seconds until another try makes sense; absent where a change may already have been made",
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 1,
+    },
+}
+_SENT_WITH = {
+    ("any", ""): ("X-Request-ID",),
+    ("user", ""): ("X-Content-Type-Options", "Cache-Control"),
+    ("user", "401"): ("WWW-Authenticate",),
+    ("user", "503"): ("Retry-After",),
+    ("createTask", "201"): ("Location",),
+    ("listTasks", "200"): ("Link",),
+}
+"""By trait, and how the status begins."""
+_FOLLOWED_BY = {"createTask": ("getTask", "putTask", "patchTask", "completeTask", "deleteTask")}
+_SAME_TASK = {"user_id": "$request.path.user_id", "task_id": "$response.body#/id"}
+_SENT_REQUEST_ID = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "required": False,
+    "description": "A name for this request, to find it in the log: up to 128 of `A-Z a-z 0-9 . _ -`, else one is made",
+    "schema": {"type": "string", "examples": ["checkout-7f3a"]},
+}
 
 
 def document(app: FastAPI) -> dict[str, Any]:
     """The whole document, made anew; `install` keeps it."""
-    made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    schemas = made["components"]["schemas"]
-    for automatic in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(automatic, None)
-    _, definitions = models_json_schema([(ProblemDetails, "serialization")], ref_template=_REF)
-    schemas |= definitions["$defs"]
-    for body, _required in _BODIES.values():
-        schemas[body.__name__] = TypeAdapter(body).json_schema(ref_template=_REF)
+    made = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        tags=_TAGS,
+        license_info={"name": "MIT", "identifier": "MIT"},
+    )
+    components = made["components"]
+    components["schemas"] = _schemas(components["schemas"])
+    components["parameters"] = {"X-Request-ID": _SENT_REQUEST_ID}
+    components["headers"] = _HEADERS
+    components["examples"] = {
+        name: {"summary": fault.summary, "value": fault.value()} for name, fault in FAULTS.items()
+    }
     for path, operations in made["paths"].items():
-        for operation in operations.values():
-            _complete(operation, tasks=path.startswith("/api"), one=path.count("/") > 3)
+        for method, operation in operations.items():
+            _complete(operation, _traits(path, method, operation))
     return made
 
 
-def _complete(operation: dict[str, Any], *, tasks: bool, one: bool) -> None:
+def _schemas(found: dict[str, Any]) -> dict[str, Any]:
+    """Those that FastAPI found, less its own errors, with those that only `api.bodies` and `api.errors` use."""
+    schemas = {name: schema for name, schema in found.items() if name not in ("HTTPValidationError", "ValidationError")}
+    for type_ in (ProblemDetails, *(body for body, _required in _BODIES.values())):
+        schema = TypeAdapter(type_).json_schema(ref_template=_REF)
+        schemas |= {**schema.pop("$defs", {}), type_.__name__: schema}
+    return schemas
+
+
+def _traits(path: str, method: str, operation: dict[str, Any]) -> frozenset[str]:
+    """What `FAULTS` and the tables above call an operation: by its name, and by what it has to do with."""
+    return frozenset(
+        {
+            "any",
+            operation["operationId"],
+            *(["user"] if "security" in operation else []),
+            *(["task"] if "{task_id}" in path else []),
+            *(["body"] if operation["operationId"] in _BODIES else []),
+            *(["write"] if method != "get" else []),
+        }
+    )
+
+
+def _complete(operation: dict[str, Any], traits: frozenset[str]) -> None:
     name = operation["operationId"]
-    answers: dict[str, Any] = operation["responses"]
-    answers.pop("422", None)
+    parameters = operation.setdefault("parameters", [])
+    for parameter in parameters:
+        parameter["schema"].pop("description", None)  # said by the parameter already
+        if parameter["name"] == "user_id":
+            parameter["schema"] |= USER_ID
+    parameters.append({"$ref": "#/components/parameters/X-Request-ID"})
     if name in _BODIES:
         body, required = _BODIES[name]
-        content = {"application/json": {"schema": {"$ref": _REF.format(model=body.__name__)}}}
-        operation["requestBody"] = {"required": required, "content": content}
-    if tasks:
-        possible = ["400", "401", "403", *(["404"] if one else [])]
-        possible += ["413", "415", "422"] if name in _BODIES else []
-        for status in (*possible, "500", "503"):
-            schema = {"$ref": _REF.format(model=ProblemDetails.__name__)}
-            answers[status] = {"description": _ERRORS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
-    elif name != "livez":
-        schema = {"$ref": _REF.format(model=Health.__name__)}
-        answers["503"] = {"description": _ERRORS["503"], "content": {"application/json": {"schema": schema}}}
+        operation["requestBody"] = {"required": required, "content": _content(_JSON, body, BODIES[name])}
+    operation["responses"].pop("422", None)  # FastAPI's, in a shape that isn't ours
+    answers: dict[str, Any] = operation["responses"]
+    for each, fault in FAULTS.items():
+        if not traits.isdisjoint(fault.on):
+            empty = {"description": fault.problem.__doc__, "content": _content(MEDIA_TYPE, ProblemDetails, {})}
+            answer = answers.setdefault(str(fault.problem.status), empty)
+            answer["content"][MEDIA_TYPE]["examples"][each] = {"$ref": f"#/components/examples/{each}"}
+    for status, examples in ANSWERS.get(name, {}).items():
+        answers[status]["content"][_JSON]["examples"] = examples
     for status, answer in answers.items():
-        named = ["X-Request-ID", *(_OF_STATUS.get(status, []) if tasks else [])]
-        named += ["Link"] if name == "listTasks" and status == "200" else []
-        answer["headers"] = {each: {"description": _HEADERS[each], "schema": {"type": "string"}} for each in named}
+        sent = [
+            header
+            for (trait, beginning), headers in _SENT_WITH.items()
+            if trait in traits and status.startswith(beginning)
+            for header in headers
+        ]
+        answer["headers"] = {header: {"$ref": f"#/components/headers/{header}"} for header in sent}
+        if status.startswith("2") and name in _FOLLOWED_BY:
+            answer["links"] = {each: {"operationId": each, "parameters": _SAME_TASK} for each in _FOLLOWED_BY[name]}
+
+
+def _content(media_type: str, type_: type, examples: Named) -> dict[str, Any]:
+    return {media_type: {"schema": {"$ref": _REF.format(model=type_.__name__)}, "examples": examples}}
 
 
 def install(app: FastAPI) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 from asyncpg import PostgresError
@@ -23,6 +24,12 @@ _TIMEOUT_SECONDS = 2.0
 PROBE = "SELECT FROM journals LIMIT 0"
 
 router = APIRouter(tags=["health"])
+
+_HEALTH: dict[str, Any] = {
+    "response_model": Health,
+    "response_description": "Requests can be served",
+    "responses": {503: {"model": Health, "description": "Requests can't be served: no database"}},
+}
 
 
 class Readiness:
@@ -52,14 +59,20 @@ class Readiness:
         return True
 
 
-@router.get("/livez", operation_id="livez", summary="Is it alive?", response_model=Alive)
+@router.get(
+    "/livez",
+    operation_id="livez",
+    summary="Is it alive?",
+    response_model=Alive,
+    response_description="The process runs",
+)
 async def livez() -> JSONResponse:
     """The process runs. Never touches the database."""
     return JSONResponse({"status": "alive"})
 
 
-@router.get("/readyz", operation_id="readyz", summary="Can it serve?", response_model=Health)
-@router.get("/health", operation_id="health", summary="Can it serve?", response_model=Health)
+@router.get("/readyz", operation_id="readyz", summary="Can it serve?", **_HEALTH)
+@router.get("/health", operation_id="health", summary="Can it serve, by another name?", **_HEALTH)
 async def health(request: Request) -> JSONResponse:
     """Requests can be served: the database answers."""
     ready = await request.state.readiness.check()

@@ -10,6 +10,7 @@ from uuid_utils.compat import uuid7
 from api.auth import CurrentUser
 from api.bodies import json_body, optional_json_body
 from api.errors import BadRequest, NotFound
+from api.examples import TASK_ID
 from api.models import Completion, ListParameters, NewTask, Task, TaskChanges
 from api.pages import cursor, here, next_link, selection, start
 from api.state import Database, RequestOrigin
@@ -20,13 +21,19 @@ from events.codec import rfc3339
 from events.task import Fields
 from queries import tasks as query
 
-TaskId = Annotated[UUID, Path(description="the task's id")]
+TaskId = Annotated[UUID, Path(description="the task's id", examples=[TASK_ID])]
 
 
 router = APIRouter(prefix="/api/{user_id}/tasks", tags=["tasks"])
 
 
-@router.get("", operation_id="listTasks", summary="List tasks", response_model=list[Task])
+@router.get(
+    "",
+    operation_id="listTasks",
+    summary="List tasks",
+    response_model=list[Task],
+    response_description="The tasks, or a page of them",
+)
 async def list_tasks(
     request: Request,
     user: CurrentUser,
@@ -58,6 +65,7 @@ async def list_tasks(
     summary="Create a task",
     status_code=201,
     response_model=Task,
+    response_description="The task was created",
 )
 async def create_task(
     request: Request,
@@ -78,7 +86,13 @@ async def create_task(
     return _answer(task, status=201, headers={"Location": f"{here(request)}/{command.task_id}"})
 
 
-@router.get("/{task_id}", operation_id="getTask", summary="Get a task", response_model=Task)
+@router.get(
+    "/{task_id}",
+    operation_id="getTask",
+    summary="Get a task",
+    response_model=Task,
+    response_description="The task",
+)
 async def get_task(user: CurrentUser, database: Database, task_id: TaskId) -> Response:
     """One task."""
     body = await query.get(database, user, task_id)
@@ -109,6 +123,7 @@ for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
         name=_operation,
         summary="Change a task",
         response_model=Task,
+        response_description="The task as it is now",
     )
 
 
@@ -117,6 +132,7 @@ for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
     operation_id="completeTask",
     summary="Complete a task, or reopen it",
     response_model=Task,
+    response_description="The task as it is now",
 )
 async def complete_task(
     user: CurrentUser,
@@ -130,7 +146,13 @@ async def complete_task(
     return _answer(await execute(database, command, actor=user, origin=origin))
 
 
-@router.delete("/{task_id}", operation_id="deleteTask", summary="Delete a task", status_code=204)
+@router.delete(
+    "/{task_id}",
+    operation_id="deleteTask",
+    summary="Delete a task",
+    status_code=204,
+    response_description="The task is gone from the lists",
+)
 async def delete_task(user: CurrentUser, database: Database, origin: RequestOrigin, task_id: TaskId) -> Response:
     """Delete a task. The log keeps it."""
     await execute(database, DeleteTask(user_id=user, task_id=task_id), actor=user, origin=origin)

@@ -1,0 +1,198 @@
+"""The examples in the OpenAPI document, errors included: what the service takes, and what it answers."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from api import errors
+from api.errors import Problem
+
+Named = dict[str, dict[str, Any]]
+"""Examples as OpenAPI has them: `{name: {"summary": …, "value": …}}`."""
+
+TASK_ID = "019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11"
+REQUEST_ID = "01a1faaeb46b7282813f2d77eb9b3c64"
+
+_NEW = {
+    "id": TASK_ID,
+    "user_id": "demo",
+    "title": "Buy milk",
+    "description": "2 litres",
+    "completed": False,
+    "created_at": "2026-11-20T19:24:49.076369Z",
+    "updated_at": "2026-11-20T19:24:49.076369Z",
+    "version": 1,
+}
+_LATER = {"updated_at": "2026-11-20T19:31:02.518204Z", "version": 2}
+_CHANGED = {**_NEW, "title": "Buy oat milk", **_LATER}
+_COMPLETED = {**_NEW, "completed": True, **_LATER}
+
+
+def _one(summary: str, value: Any) -> Named:
+    return {"example": {"summary": summary, "value": value}}
+
+
+BODIES: dict[str, Named] = {
+    "createTask": {
+        "short": {"summary": "Only a title", "value": {"title": "Buy milk"}},
+        "whole": {
+            "summary": "Everything",
+            "value": {"title": "Buy milk", "description": "2 litres", "completed": False},
+        },
+    },
+    "putTask": _one("All fields", {"title": "Buy oat milk", "description": "2 litres", "completed": False}),
+    "patchTask": {
+        "title": {"summary": "Only the title", "value": {"title": "Buy oat milk"}},
+        "clear": {"summary": "Clear the description", "value": {"description": None}},
+    },
+    "completeTask": {
+        "set": {"summary": "Complete it; safe to repeat", "value": {"completed": True}},
+        "toggle": {"summary": "Turn it over, as no body does", "value": {}},
+    },
+}
+"""By operation."""
+
+_HEALTH = {"status": "healthy", "database": "reachable", "version": "0.1.0"}
+_UNHEALTHY = {"status": "unhealthy", "database": "unreachable", "version": "0.1.0"}
+ANSWERS: dict[str, dict[str, Named]] = {
+    "listTasks": {
+        "200": {
+            "some": {"summary": "Newest first", "value": [_COMPLETED]},
+            "none": {"summary": "Nothing found", "value": []},
+        }
+    },
+    "createTask": {"201": _one("The new task", _NEW)},
+    "getTask": {"200": _one("The task", _NEW)},
+    "putTask": {"200": _one("The task as it is now", _CHANGED)},
+    "patchTask": {"200": _one("The task as it is now", _CHANGED)},
+    "completeTask": {"200": _one("The task as it is now", _COMPLETED)},
+    "health": {"200": _one("All is well", _HEALTH), "503": _one("No database", _UNHEALTHY)},
+    "readyz": {"200": _one("All is well", _HEALTH), "503": _one("No database", _UNHEALTHY)},
+    "livez": {"200": _one("The process runs", {"status": "alive"})},
+}
+"""By operation and status."""
+
+
+class RequestTimeout:
+    """The body came too slowly."""
+
+    status: ClassVar = 408
+    type: ClassVar = "request-timeout"
+    title: ClassVar = "Request timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A way for an operation to fail. `on` names operations, or traits of them: see `api.document`."""
+
+    problem: type[Problem | RequestTimeout]
+    on: tuple[str, ...]
+    summary: str
+    detail: str
+    errors: tuple[dict[str, str], ...] = ()
+
+    def value(self) -> dict[str, Any]:
+        """The answer's body."""
+        body = {
+            "type": f"/problems/{self.problem.type}",
+            "title": self.problem.title,
+            "status": self.problem.status,
+            "detail": self.detail,
+            "error": self.detail,
+            "request_id": REQUEST_ID,
+        }
+        return {**body, "errors": [*self.errors]} if self.errors else body
+
+
+def _of_fields(problem: type[Problem], on: tuple[str, ...], summary: str, *faults: tuple[str, str, str]) -> Fault:
+    listed = tuple({"field": field, "message": message, "type": type_} for field, message, type_ in faults)
+    return Fault(problem, on, summary, errors.summary(listed), listed)
+
+
+FAULTS = {
+    "notReadable": Fault(
+        errors.BadRequest,
+        ("body",),
+        "The body is cut off",
+        "The body isn't JSON: EOF while parsing a string at line 1 column 14.",
+    ),
+    "noUuid": _of_fields(
+        errors.BadRequest,
+        ("task",),
+        "The id is no UUID",
+        (
+            "task_id",
+            "Input should be a valid UUID, invalid length: found 2",
+            "uuid_parsing",
+        ),
+    ),
+    "badParameter": _of_fields(
+        errors.BadRequest,
+        ("listTasks",),
+        "A parameter isn't allowed",
+        ("limit", "Input should be less than or equal to 1000", "less_than_equal"),
+    ),
+    "badCursor": Fault(
+        errors.BadRequest,
+        ("listTasks",),
+        "The cursor isn't ours",
+        "cursor can't be read; take it from the Link header as it is.",
+    ),
+    "otherCursor": Fault(
+        errors.BadRequest,
+        ("listTasks",),
+        "The cursor is another list's",
+        "cursor belongs to another filter or order; begin again without it.",
+    ),
+    "contradiction": Fault(
+        errors.BadRequest,
+        ("listTasks",),
+        "Two parameters exclude each other",
+        "status and completed contradict each other; give one of the two.",
+    ),
+    "noToken": Fault(
+        errors.NotAuthenticated, ("user",), "There is no token", "Send a token: Authorization: Bearer <JWT>."
+    ),
+    "expired": Fault(errors.NotAuthenticated, ("user",), "It is too old", "The token has expired; get a new one."),
+    "notYours": Fault(
+        errors.NotYours, ("user",), "The path is another user's", "The token is another user's than the path's."
+    ),
+    "notFound": Fault(errors.NotFound, ("task",), "There is no such task", f"There is no task {TASK_ID}."),
+    "tooSlow": Fault(RequestTimeout, ("body",), "The body stopped coming", "The body came too slowly; send it again."),
+    "tooLarge": Fault(
+        errors.BodyTooLarge, ("body",), "The body is too large", "The body must have at most 65,536 bytes."
+    ),
+    "notJson": Fault(
+        errors.NotJson,
+        ("body",),
+        "The body is something else",
+        "The body must be application/json, not 'text/plain'.",
+    ),
+    "invalid": _of_fields(
+        errors.Invalid,
+        ("createTask", "putTask", "patchTask"),
+        "Two fields break a rule",
+        ("title", "String should have at least 1 character", "string_too_short"),
+        ("completed", "Input should be a valid boolean", "bool_type"),
+    ),
+    "notBoolean": _of_fields(
+        errors.Invalid,
+        ("completeTask",),
+        "It is no boolean",
+        ("completed", "Input should be a valid boolean", "bool_type"),
+    ),
+    "broken": Fault(
+        errors.Failure,
+        ("user",),
+        "Something is broken",
+        "Something went wrong here; the log has it under this request_id.",
+    ),
+    "unreachable": Fault(
+        errors.Unavailable, ("user",), "No database", "The database can't be reached just now; try again."
+    ),
+    "unknown": Fault(
+        errors.Unavailable,
+        ("write",),
+        "The database went away in between",
+        "The database stopped answering: the change may have been made. Look, then repeat it.",
+    ),
+}
