@@ -26,6 +26,9 @@ fix: setup ## mend what ruff can mend
 	@$(RUN)ruff check --fix
 	@$(RUN)ruff format
 
+openapi: setup ## write docs/openapi.json anew, as the code has it
+	@$(RUN)python -m tests.openapi
+
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml uv.lock
@@ -37,4 +40,4 @@ setup: .venv/.ready
 clean: ## remove what these verbs made, but not your data
 	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules
 
-.PHONY: help run test check fix setup clean
+.PHONY: help run test check fix openapi setup clean

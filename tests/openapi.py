@@ -1,0 +1,19 @@
+"""The OpenAPI document as it lies in docs/, for those who read it without running the service."""
+
+import json
+from pathlib import Path
+
+from api.app import create_app
+from tests.service import settings
+
+SNAPSHOT = Path(__file__).parents[1] / "docs" / "openapi.json"
+
+
+def text() -> str:
+    """What the snapshot has to be."""
+    document = create_app(settings("postgresql://localhost/daybook")).openapi()
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(text())
