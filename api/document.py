@@ -99,7 +99,8 @@ def document(app: FastAPI) -> dict[str, Any]:
     }
     for path, operations in made["paths"].items():
         for method, operation in operations.items():
-            _complete(operation, _traits(path, method, operation))
+            _complete_question(operation)
+            _complete_answers(operation, _traits(path, method, operation))
     return made
 
 
@@ -126,19 +127,25 @@ def _traits(path: str, method: str, operation: dict[str, Any]) -> frozenset[str]
     )
 
 
-def _complete(operation: dict[str, Any], traits: frozenset[str]) -> None:
+def _complete_question(operation: dict[str, Any]) -> None:
     name = operation["operationId"]
     parameters = operation.setdefault("parameters", [])
     for parameter in parameters:
-        parameter["schema"].pop("description", None)  # said by the parameter already
+        schema = parameter["schema"]
+        schema.pop("description", None)  # said by the parameter already
+        if "anyOf" in schema:  # or null, says pydantic; but a parameter is left out, and never null
+            schema |= schema.pop("anyOf")[0]
         if parameter["name"] == "user_id":
-            parameter["schema"] |= USER_ID
+            schema |= USER_ID
     parameters.append({"$ref": "#/components/parameters/X-Request-ID"})
     if name in _BODIES:
         body, required = _BODIES[name]
         operation["requestBody"] = {"required": required, "content": _content(_JSON, body, BODIES[name])}
-    operation["responses"].pop("422", None)  # FastAPI's, in a shape that isn't ours
-    answers: dict[str, Any] = operation["responses"]
+
+
+def _complete_answers(operation: dict[str, Any], traits: frozenset[str]) -> None:
+    name, answers = operation["operationId"], operation["responses"]
+    answers.pop("422", None)  # FastAPI's, in a shape that isn't ours
     for each, fault in FAULTS.items():
         if not traits.isdisjoint(fault.on):
             empty = {"description": fault.problem.__doc__, "content": _content(MEDIA_TYPE, ProblemDetails, {})}

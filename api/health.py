@@ -72,7 +72,7 @@ async def livez() -> JSONResponse:
 
 
 @router.get("/readyz", operation_id="readyz", summary="Can it serve?", **_HEALTH)
-@router.get("/health", operation_id="health", summary="Can it serve, by another name?", **_HEALTH)
+@router.get("/health", operation_id="health", summary="Can it serve? (as /readyz)", **_HEALTH)
 async def health(request: Request) -> JSONResponse:
     """Requests can be served: the database answers."""
     ready = await request.state.readiness.check()

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal, NotRequired
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, StringConstraints
-from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
 _WHITE_SPACE = r"\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -136,8 +135,6 @@ Text = Annotated[
     AfterValidator(_storable),
     Field(json_schema_extra={"pattern": _NO_NUL}),
 ]
-Absent = SkipJsonSchema[None]
-"""A parameter can be left out, but null can't be sent."""
 
 
 class ListParameters(BaseModel):
@@ -146,24 +143,24 @@ class ListParameters(BaseModel):
     status: Annotated[Literal["all", "pending", "completed"], BeforeValidator(_status)] = Field(
         default="all", description="in any case; `incomplete` and `complete` are understood too", examples=["pending"]
     )
-    completed: Annotated[bool | Absent, BeforeValidator(_truth)] = Field(
+    completed: Annotated[bool | None, BeforeValidator(_truth)] = Field(
         default=None, description="the same as `status`, as a boolean: give one of the two", examples=[False]
     )
-    q: Text | Absent = Field(
+    q: Text | None = Field(
         default=None, description="words, all of which must occur in title or description", examples=["oat milk"]
     )
-    search: Text | Absent = Field(default=None, description="another name for `q`", examples=["oat milk"])
+    search: Text | None = Field(default=None, description="another name for `q`", examples=["oat milk"])
     sort: Annotated[SortName, BeforeValidator(_lower)] = Field(
         default="created_at", description="a leading `-` means descending", examples=["-updated_at"]
     )
-    order: Annotated[Literal["asc", "desc"] | Absent, BeforeValidator(_lower)] = Field(
+    order: Annotated[Literal["asc", "desc"] | None, BeforeValidator(_lower)] = Field(
         default=None, description="default: newest first for times, A to Z for titles", examples=["desc"]
     )
     limit: int = Field(default=1000, ge=1, le=1000, description="the longest page wanted", examples=[100])
-    offset: Annotated[int, Field(ge=0, le=2**31 - 1)] | Absent = Field(
-        default=None, description="how many to skip; `cursor` is faster, and exact", examples=[100]
+    offset: int | None = Field(
+        default=None, ge=0, le=2**31 - 1, description="how many to skip; `cursor` is faster, and exact", examples=[100]
     )
-    cursor: str | Absent = Field(
+    cursor: str | None = Field(
         default=None,
         description="from the `Link` header of the page before, as it is; bound to its filter and order",
         examples=[

@@ -131,6 +131,16 @@ async def test_a_bad_value_is_400_and_says_what_is_allowed(service: Service, que
         assert name in detail
 
 
+@pytest.mark.parametrize(
+    "query",
+    ["status=x", "completed=x", "q=%00", "search=%00", "sort=x", "order=x", "limit=0", "offset=-1", f"q={'x' * 256}"],
+)
+async def test_a_parameter_at_fault_is_named_as_it_was_sent(service: Service, query: str) -> None:
+    answer = await service.client.get(f"{TASKS}?{query}")
+    assert answer.status_code == 400
+    assert [error["field"] for error in answer.json()["errors"]] == [query.partition("=")[0]]
+
+
 async def test_words_are_found_in_title_or_description_in_any_case(service: Service) -> None:
     await create(service, "Buy MILK", description="two Litres, 100% whole")
     await create(service, "Call mum", description=None)
