@@ -31,10 +31,12 @@ _HEADERS: dict[str, dict[str, Any]] = {
     },
     "X-Content-Type-Options": {
         "description": "An answer is what its Content-Type says",
+        "required": True,
         "schema": {"type": "string", "const": "nosniff"},
     },
     "Cache-Control": {
-        "description": "No cache may keep what is a user's own",
+        "description": "No cache may keep an answer",
+        "required": True,
         "schema": {"type": "string", "const": "no-store"},
     },
     "Location": {
@@ -61,8 +63,7 @@ _HEADERS: dict[str, dict[str, Any]] = {
     },
 }
 _SENT_WITH = {
-    ("any", ""): ("X-Request-ID",),
-    ("user", ""): ("X-Content-Type-Options", "Cache-Control"),
+    ("any", ""): ("X-Request-ID", "X-Content-Type-Options", "Cache-Control"),
     ("user", "401"): ("WWW-Authenticate",),
     ("user", "503"): ("Retry-After",),
     ("createTask", "201"): ("Location",),

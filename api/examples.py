@@ -1,7 +1,7 @@
 """The examples in the OpenAPI document, errors included: what the service takes, and what it answers."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from api import errors
 from api.errors import Problem
@@ -72,19 +72,11 @@ ANSWERS: dict[str, dict[str, Named]] = {
 """By operation and status."""
 
 
-class RequestTimeout:
-    """The body came too slowly."""
-
-    status: ClassVar = 408
-    type: ClassVar = "request-timeout"
-    title: ClassVar = "Request timeout"
-
-
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A way for an operation to fail. `on` names operations, or traits of them: see `api.document`."""
 
-    problem: type[Problem | RequestTimeout]
+    problem: type[Problem]
     on: tuple[str, ...]
     summary: str
     detail: str
@@ -157,7 +149,7 @@ FAULTS = {
         errors.NotYours, ("user",), "The path is another user's", "The token is another user's than the path's."
     ),
     "notFound": Fault(errors.NotFound, ("task",), "There is no such task", f"There is no task {TASK_ID}."),
-    "tooSlow": Fault(RequestTimeout, ("body",), "The body stopped coming", "The body came too slowly; send it again."),
+    "tooSlow": Fault(errors.TooSlow, ("body",), "The body stopped coming", "The body must arrive within 10 seconds."),
     "tooLarge": Fault(
         errors.BodyTooLarge, ("body",), "The body is too large", "The body must have at most 65,536 bytes."
     ),
@@ -188,6 +180,12 @@ FAULTS = {
     ),
     "unreachable": Fault(
         errors.Unavailable, ("user",), "No database", "The database can't be reached just now; try again."
+    ),
+    "noKeys": Fault(
+        errors.Unavailable,
+        ("user",),
+        "The token can't be verified now",
+        "The keys that tokens are verified with can't be fetched just now; try again.",
     ),
     "unknown": Fault(
         errors.Unavailable,

@@ -3,15 +3,16 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from api.errors import Problem
+from api.errors import HeadTooLarge, Problem
 from api.examples import FAULTS, TASK_ID
 from api.models import NewTask, Task
 from tests.openapi import SNAPSHOT, text
@@ -32,6 +33,11 @@ def resolved(value: Any) -> Any:
             target = target[step]
         return target
     return value
+
+
+@cache
+def component(name: str) -> jsonschema_rs.Validator:
+    return matching({"$ref": f"#/components/schemas/{name}"})
 
 
 def matching(schema: dict[str, Any]) -> jsonschema_rs.Validator:
@@ -99,8 +105,7 @@ def test_every_answer_has_its_headers_and_examples_that_fit(name: str, status: s
     answer = OPERATIONS[name]["responses"][status]
     headers = {header: resolved(reference) for header, reference in answer["headers"].items()}
     assert answer["description"] not in ("", "Successful Response")
-    assert "X-Request-ID" in headers
-    assert ("Cache-Control" in headers) == ("X-Content-Type-Options" in headers) == ("Task" in name)
+    assert {"X-Request-ID", "X-Content-Type-Options", "Cache-Control"} <= headers.keys()
     assert ("WWW-Authenticate" in headers) == (status == "401")
     assert ("Location" in headers) == (status == "201")
     assert ("Link" in headers) == ((name, status) == ("listTasks", "200"))
@@ -138,11 +143,11 @@ def test_every_component_is_used() -> None:
         assert {f"#/components/{kind}/{name}" for name in DOCUMENT["components"][kind]} <= used
 
 
-@pytest.mark.parametrize("problem", Problem.__subclasses__())
-def test_every_problem_has_an_example(problem: type[Problem]) -> None:
-    assert (problem.status, problem.type, problem.title) in {
-        (fault.problem.status, fault.problem.type, fault.problem.title) for fault in FAULTS.values()
-    }
+@pytest.mark.parametrize("problem", [each for each in Problem.__subclasses__() if each is not HeadTooLarge])
+def test_every_problem_has_an_example_but_the_one_that_comes_before_there_is_an_operation(
+    problem: type[Problem],
+) -> None:
+    assert problem in [fault.problem for fault in FAULTS.values()]
 
 
 TASKS = "/api/demo/tasks"
@@ -197,7 +202,7 @@ async def test_the_examples_of_a_body_are_taken(service: Service, name: str) -> 
 async def test_the_documented_task_is_the_answered_one(service: Service) -> None:
     task = (await service.client.post("/api/ann/tasks", json={"title": "x"})).json()
     assert list(DOCUMENT["components"]["schemas"]["Task"]["properties"]) == list(task)
-    matching({"$ref": "#/components/schemas/Task"}).validate(task)
+    component("Task").validate(task)
     Task.model_validate(task)
 
 
@@ -207,13 +212,14 @@ TITLES = st.text() | st.text(WHITE_SPACE + LOOKS_LIKE_IT + "\0x") | st.integers(
 
 
 @given(title=TITLES, description=st.none() | st.text(WHITE_SPACE + "\0x") | st.integers(4999, 5001).map("x".__mul__))
+@settings(deadline=None)
 @example(title=WHITE_SPACE, description=None)
 @example(title="\ufeff", description=None)
 def test_what_fits_the_documented_schema_is_accepted_and_what_does_not_is_refused(
     title: str, description: str | None
 ) -> None:
     body = {"title": title, "description": description}
-    fits = matching({"$ref": "#/components/schemas/NewTask"}).is_valid(body)
+    fits = component("NewTask").is_valid(body)
     try:
         TypeAdapter(NewTask).validate_python(body)
     except ValidationError:
