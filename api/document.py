@@ -22,12 +22,11 @@ _BODIES: dict[str, tuple[type, bool]] = {
     "patchTask": (TaskChanges, True),
     "completeTask": (Completion, False),
 }
-_REQUEST_ID = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}
 _HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
         "description": "The request's id: as sent, where it is sane, else made; the log and the event have it too",
         "required": True,
-        "schema": _REQUEST_ID,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
     },
     "X-Content-Type-Options": {
         "description": "An answer is what its Content-Type says",

@@ -16,9 +16,10 @@ def test_the_service_answers_as_its_document_says_whatever_it_is_asked(database:
     with Serving(folder, DATABASE_URL=database, LOG_LEVEL="WARNING") as serving:
         token = re.search(r"Bearer (\S+)'", serving.greeting())
         assert token
+        arguments = ("--no-color", "-H", f"Authorization: Bearer {token[1]}")
         document = f"http://127.0.0.1:{serving.port}/openapi.json"
         asked = subprocess.run(
-            [sys.executable, "-m", "schemathesis.cli", "run", document, "-H", f"Authorization: Bearer {token[1]}"],
+            [sys.executable, "-m", "schemathesis.cli", "run", document, *arguments],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
