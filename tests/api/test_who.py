@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.issuer import ALGORITHMS, SigningKey, issuing
 from tests.service import Service, bearer, serving, token
 
 TASKS = "/api/ann/tasks"
@@ -69,3 +70,35 @@ async def test_the_user_claim_can_be_another_one(database: str, claim: str, clai
 async def test_a_number_names_a_user_too(service: Service) -> None:
     answer = await service.client.get("/api/7/tasks", headers=bearer(7))
     assert answer.status_code == 200
+
+
+async def test_while_an_issuer_is_away_its_unknown_tokens_are_503_and_its_known_ones_go_on(database: str) -> None:
+    known, new = SigningKey.new("known"), SigningKey.new("new")
+    async with issuing(known) as issuer, serving(database, jwt_jwks_url=f"{issuer.origin}/jwks") as service:
+        assert (await service.client.get(TASKS, headers=known.bearer())).status_code == 200
+        await issuer.fail("refused")
+        answer = await service.client.get(TASKS, headers=new.bearer())
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "/problems/unavailable"
+        assert 1 <= int(answer.headers["retry-after"]) <= 10
+        for fresh in (known.bearer(), known.bearer(iat=1)):
+            assert (await service.client.get(TASKS, headers=fresh)).status_code == 200
+        assert (await service.client.get(TASKS, headers=bearer())).status_code == 200
+        await issuer.recover()
+
+
+async def test_tokens_of_an_issuer_where_there_is_none_are_401_and_say_what_to_set(service: Service) -> None:
+    answer = await service.client.get(TASKS, headers=SigningKey.new().bearer())
+    assert answer.status_code == 401
+    assert "BETTER_AUTH_URL" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_each_algorithm_of_an_issuer_is_taken_also_where_its_key_does_not_say_which(
+    database: str, algorithm: str
+) -> None:
+    key = SigningKey.new("k", algorithm)
+    async with issuing(key) as issuer, serving(database, better_auth_url=issuer.origin, JWT_SECRET=None) as service:
+        issuer.keys = [key.jwk(alg=None)]
+        headers = key.bearer(iss=issuer.origin, aud=issuer.origin)
+        assert (await service.client.get(TASKS, headers=headers)).status_code == 200
