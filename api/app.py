@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
+import structlog
 from fastapi import FastAPI
 
 from api import document, errors, health, tasks
@@ -15,6 +16,8 @@ from config import logs
 from config.settings import Settings, load
 from db.embedded import database
 from db.pool import open_pool
+
+_log = structlog.get_logger(__name__)
 
 _DESCRIPTION = """
 Tasks per user, and a log of everything that happened to them.
@@ -31,6 +34,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load()
     logs.configure(settings.log_level, settings.log_form)
+    if settings.jwks_url and not settings.jwks_audience:
+        _log.warning("JWT_AUDIENCE isn't set: tokens that the issuer made for other services are taken too")
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:

@@ -56,6 +56,16 @@ class SigningKey:
 
 
 @dataclass
+class Clock:
+    """A monotonic clock that stands still until it is set forward; in seconds."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
 class Issuer:
     """A server of keys. What it answers can be changed at any moment."""
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -11,17 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from api.jwks import Jwks, KeysUnavailable, UnknownKey, UnusableKey
-from tests.issuer import ALGORITHMS, FAILURES, Issuer, SigningKey, issuing
+from tests.issuer import ALGORITHMS, FAILURES, Clock, Issuer, SigningKey, issuing
 
 OLD, NEW = SigningKey.new("old"), SigningKey.new("new")
-
-
-@dataclass
-class Clock:
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @asynccontextmanager

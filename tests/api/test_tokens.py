@@ -13,17 +13,10 @@ import pytest
 from api import tokens
 from api.jwks import Jwks, KeysUnavailable
 from api.tokens import BadToken, Verifier
-from tests.issuer import Issuer, SigningKey, issuing
+from tests.issuer import Clock, Issuer, SigningKey, issuing
 from tests.service import SECRET, token
 
 KEY = SigningKey.new()
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
