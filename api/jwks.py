@@ -146,6 +146,7 @@ async def open_jwks(url: str) -> AsyncIterator[Jwks]:
     async with httpx2.AsyncClient(
         headers={"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"},
         follow_redirects=False,  # whoever may redirect could have their own keys trusted
+        limits=httpx2.Limits(max_keepalive_connections=0),  # the next fetch is far off, and Node hangs up after seconds
         timeout=_TIMEOUT,
     ) as client:
         jwks = Jwks(url, client)

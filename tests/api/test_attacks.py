@@ -23,6 +23,8 @@ from config import logs
 from tests.issuer import Issuer, SigningKey, issuing
 from tests.service import SECRET, Service, bearer, serving, settings, token
 
+pytestmark = pytest.mark.once
+
 KEYS = {
     each.kid: each for each in (SigningKey.new("ed"), SigningKey.new("ec", "ES256"), SigningKey.new("rsa", "RS256"))
 }

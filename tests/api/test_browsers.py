@@ -5,6 +5,8 @@ import pytest
 
 from tests.service import Service, serving
 
+pytestmark = pytest.mark.once
+
 TASKS = "/api/ann/tasks"
 APP, OTHER = "https://app.example.com", "https://evil.example"
 EXPOSED = {"ETag", "Link", "Location", "X-Request-ID", "Idempotency-Replayed"}

@@ -18,6 +18,8 @@ from api.models import NewTask, Task
 from tests.openapi import SNAPSHOT, text
 from tests.service import Service, bearer
 
+pytestmark = pytest.mark.once
+
 DOCUMENT: dict[str, Any] = json.loads(SNAPSHOT.read_text())
 OPERATIONS: dict[str, dict[str, Any]] = {
     operation["operationId"]: operation for path in DOCUMENT["paths"].values() for operation in path.values()

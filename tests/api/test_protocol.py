@@ -14,6 +14,8 @@ from starlette.types import Receive, Scope, Send
 from api import bodies, protocol
 from tests.service import Service, bearer, listening
 
+pytestmark = pytest.mark.once
+
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 

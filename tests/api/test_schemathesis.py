@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cli.test_terminal import Serving
 from tests.openapi import SNAPSHOT
+
+pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).parents[2]
 

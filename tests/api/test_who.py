@@ -8,6 +8,8 @@ import pytest
 from tests.issuer import ALGORITHMS, SigningKey, issuing
 from tests.service import Service, bearer, serving, token
 
+pytestmark = pytest.mark.once
+
 TASKS = "/api/ann/tasks"
 
 
