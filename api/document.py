@@ -109,6 +109,8 @@ def _schemas(found: dict[str, Any]) -> dict[str, Any]:
     schemas = {name: schema for name, schema in found.items() if name not in ("HTTPValidationError", "ValidationError")}
     for type_ in (ProblemDetails, *(body for body, _required in _BODIES.values())):
         schema = TypeAdapter(type_).json_schema(ref_template=_REF)
+        for field in schema["properties"].values():
+            field.pop("default", None)  # generators of clients would have such a field always sent
         schemas |= {**schema.pop("$defs", {}), type_.__name__: schema}
     return schemas
 

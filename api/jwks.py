@@ -87,12 +87,13 @@ class Jwks:
             self.fetch()
         if now - self._fetched >= _STALE and self._fetching and not self._failing:
             await asyncio.shield(self._fetching)
-        if kid not in self._published:
-            if self._tried < now and now - self._asked >= _PAUSE and not self._fetching:
-                self._asked = now
-                self.fetch()
-            if self._fetching:
-                await asyncio.shield(self._fetching)
+        for _ in range(2):  # once more where the fetch that was under way may have begun before the key was published
+            if kid not in self._published:
+                if not self._fetching and self._tried < now and now - self._asked >= _PAUSE:
+                    self._asked = now
+                    self.fetch()
+                if self._fetching:
+                    await asyncio.shield(self._fetching)
         if found := self._keys.get(kid):
             return found
         if jwk := self._published.get(kid):
@@ -130,7 +131,16 @@ class Jwks:
 
     async def _read(self) -> bytes:
         body = bytearray()
-        async with asyncio.timeout(_TIMEOUT), self._client.stream("GET", self._url) as answer:
+        async with (
+            asyncio.timeout(_TIMEOUT),
+            self._client.stream(
+                "GET",
+                self._url,
+                headers={"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"},
+                follow_redirects=False,  # whoever may redirect could have their own keys trusted
+                timeout=None,
+            ) as answer,
+        ):
             if answer.status_code != httpx2.codes.OK:
                 raise ValueError(f"the answer was {answer.status_code}, not 200")
             async for chunk in answer.aiter_raw():  # raw: what is compressed could unpack to any size
@@ -143,12 +153,8 @@ class Jwks:
 @asynccontextmanager
 async def open_jwks(url: str) -> AsyncIterator[Jwks]:
     """The keys at `url`; a first fetch is under way, so that the log soon shows whether it works."""
-    async with httpx2.AsyncClient(
-        headers={"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"},
-        follow_redirects=False,  # whoever may redirect could have their own keys trusted
-        limits=httpx2.Limits(max_keepalive_connections=0),  # the next fetch is far off, and Node hangs up after seconds
-        timeout=_TIMEOUT,
-    ) as client:
+    # The next fetch is far off, and Node hangs up on an idle connection after seconds.
+    async with httpx2.AsyncClient(limits=httpx2.Limits(max_keepalive_connections=0)) as client:
         jwks = Jwks(url, client)
         jwks.fetch()
         try:

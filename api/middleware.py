@@ -89,7 +89,15 @@ class Cors(CORSMiddleware):
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["*"],
             allow_credentials=True,
-            expose_headers=["ETag", "Link", "Location", "X-Request-ID", "Idempotency-Replayed"],
+            expose_headers=[
+                "ETag",
+                "Link",
+                "Location",
+                "Retry-After",
+                "WWW-Authenticate",
+                "X-Request-ID",
+                "Idempotency-Replayed",
+            ],
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:

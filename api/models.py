@@ -47,7 +47,7 @@ class NewTask(BaseModel):
 
     title: Title
     description: Description | None = None
-    completed: StrictBool = False
+    completed: StrictBool = Field(default=False, description="false unless given")
 
 
 class TaskChanges(TypedDict, total=False):

@@ -21,13 +21,18 @@ connection, and the client might never see the answer."""
 _log = structlog.get_logger(__name__)
 
 
+class _Refused(Exception):
+    """Ends the parsing of a request that has been refused."""
+
+
 class BoundedRequests(HttpToolsProtocol):
     """Refuses what uvicorn would read for as long as it comes, and what isn't HTTP, with a problem document."""
 
     _head: bytearray | None = None
     """What has come of a head that isn't complete. Most heads arrive in one piece, and are never copied here."""
     _received = 0
-    """Bytes of the present request."""
+    """Bytes of the present request, and of those before it that came in one piece with its beginning."""
+    _chunk = 0
     _arriving = True
     _deadline: asyncio.TimerHandle | None = None
     _refused = False
@@ -44,7 +49,8 @@ class BoundedRequests(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        self._received += len(data)
+        self._chunk = len(data)
+        self._received += self._chunk
         super().data_received(data)
         if not self._arriving or self._refused:
             return
@@ -53,18 +59,23 @@ class BoundedRequests(HttpToolsProtocol):
         if self._head is not None:
             self._head += data
             if len(self._head) > _LARGEST_HEAD:
-                self._refuse(_too_large(self._head))
+                self._refuse(_too_large(bytes(self._head.rpartition(b"\n")[2])))
         elif self._received > _LARGEST:
             self._linger()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._arriving = True
-        self._received = 0
+        self._received = self._chunk
         self._head = bytearray()
 
     def on_headers_complete(self) -> None:
         self._head = None
+        if self._received > _LARGEST_HEAD:  # rarely, and then with some of the body
+            lines = [b"GET  HTTP/1.1" + self.url, *(b"%b: %b" % header for header in self.headers)]
+            if sum(len(line) + 2 for line in lines) > _LARGEST_HEAD:
+                self._refuse(_too_large(max(lines, key=len)))
+                raise _Refused
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -72,7 +83,8 @@ class BoundedRequests(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(BadRequest(f"{msg} This isn't HTTP as RFC 9112 has it."))
+        if not self._refused:
+            self._refuse(BadRequest(f"{msg} This isn't HTTP as RFC 9112 has it."))
 
     def _arrived(self) -> None:
         self._arriving = False
@@ -129,9 +141,9 @@ class BoundedRequests(HttpToolsProtocol):
             self.transport.close()
 
 
-def _too_large(head: bytearray) -> Problem:
-    """Whose fault it is shows in the line that has no end yet."""
-    if head.rpartition(b"\n")[2].partition(b":")[0].lower() == b"authorization":
+def _too_large(line: bytes) -> Problem:
+    """Whose fault it is shows in the line at fault: the one that has no end yet, else the longest."""
+    if line.partition(b":")[0].lower() == b"authorization":
         detail = "The token is too long."
         challenge = f'Bearer error="invalid_token", error_description="{detail}"'
         return NotAuthenticated(detail, headers={"WWW-Authenticate": challenge})

@@ -10,7 +10,6 @@ from typing import Annotated, Literal, Self
 
 import structlog
 from pydantic import (
-    AfterValidator,
     AliasChoices,
     BeforeValidator,
     Field,
@@ -18,6 +17,8 @@ from pydantic import (
     SecretStr,
     TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -65,8 +66,8 @@ def _origin(text: str) -> str:
         url = _plain(TypeAdapter(HttpUrl).validate_python(text))
     except ValueError:
         url = None
-    if url is None or url.path != "/":
-        raise ValueError("must be origins such as https://app.example.com, separated by commas")
+    if url is None or url.path != "/" or "*" in text:
+        raise ValueError("must be origins such as https://app.example.com, separated by commas; each by its whole name")
     return origin(url)
 
 
@@ -78,7 +79,15 @@ def _private(host: str) -> bool:
         return "." not in host or host.endswith((".localhost", ".internal", ".local"))
 
 
-PlainUrl = Annotated[HttpUrl, AfterValidator(_plain)]
+def _url(text: object, parse: ValidatorFunctionWrapHandler) -> HttpUrl:
+    try:
+        url: HttpUrl = parse(text)
+    except ValueError:
+        raise ValueError("must be a URL such as https://app.example.com") from None
+    return _plain(url)
+
+
+PlainUrl = Annotated[HttpUrl, WrapValidator(_url)]
 
 
 class Settings(BaseSettings):
@@ -119,6 +128,24 @@ class Settings(BaseSettings):
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value and (size := len(value.get_secret_value().encode())) < SHORTEST_SECRET:
             raise ValueError(f"must have at least {SHORTEST_SECRET} bytes, and has {size}")
+        return value
+
+    @field_validator("better_auth_url")
+    @classmethod
+    def _not_its_keys(cls, value: HttpUrl | None) -> HttpUrl | None:
+        if value and (value.path or "").rstrip("/").endswith("/jwks"):
+            raise ValueError("must be where Better Auth runs, without /jwks (or say JWT_JWKS_URL)")
+        return value
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _addresses(cls, value: str | None) -> str | None:
+        for each in (value or "").split(","):
+            try:
+                ipaddress.ip_network(each.strip() or "::", strict=False)
+            except ValueError:
+                if each.strip() != "*":
+                    raise ValueError("must be addresses or networks such as 10.0.0.0/8, separated by commas") from None
         return value
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """An issuer of tokens, as tests need one: it publishes its keys over real HTTP, and fails on demand."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -89,13 +90,12 @@ class Issuer:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await reader.readuntil(b"\r\n\r\n")
+            asked = await reader.readuntil(b"\r\n\r\n")
             self.requests += 1
             await self.gate.wait()
             body = json.dumps({"keys": self.keys}).encode() if self.body is None else self.body
-            head = (
-                f"HTTP/1.1 {self.status} Whatever\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{self.headers}"
-            )
+            status = 200 if b" /elsewhere " in asked else self.status
+            head = f"HTTP/1.1 {status} Whatever\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{self.headers}"
             writer.write(f"{head}\r\n".encode() + body)
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -129,6 +129,9 @@ class Issuer:
                 self.body = b'{"error": "try later"}'
             case "endless":
                 self.body = b'{"keys": [' + b" " * 2 * 1024 * 1024 + b"]}"
+            case "compressed":
+                self.body = gzip.compress(json.dumps({"keys": self.keys}).encode())
+                self.headers = "Content-Encoding: gzip\r\n"
             case "redirected":
                 self.status, self.headers = 307, f"Location: {self.origin}/elsewhere\r\n"
 
@@ -140,7 +143,7 @@ class Issuer:
             await self.start()
 
 
-FAILURES = ["refused", "silent", "500", "no JSON", "no JWKS", "endless", "redirected"]
+FAILURES = ["refused", "silent", "500", "no JSON", "no JWKS", "endless", "compressed", "redirected"]
 
 
 @asynccontextmanager

@@ -297,6 +297,14 @@ async def test_a_token_that_is_meant_to_exhaust(target: Target, bad: str) -> Non
     await target.refuses(bad, "too long|not a JWT|signature isn't")
 
 
+async def test_a_token_may_have_16_384_characters(target: Target) -> None:
+    long = token(pad="")
+    longest = token(pad="x" * ((16_384 - len(long)) * 3 // 4))
+    assert 16_380 <= len(longest) <= 16_384
+    assert (await target.get(longest)).status_code == 200
+    await target.refuses(token(pad="x" * 12_400), "too long")
+
+
 async def test_signatures_that_are_bent(target: Target) -> None:
     good = ED.token()
     body, _, signature = good.rpartition(".")

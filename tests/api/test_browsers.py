@@ -9,7 +9,7 @@ pytestmark = pytest.mark.once
 
 TASKS = "/api/ann/tasks"
 APP, OTHER = "https://app.example.com", "https://evil.example"
-EXPOSED = {"ETag", "Link", "Location", "X-Request-ID", "Idempotency-Replayed"}
+EXPOSED = {"ETag", "Link", "Location", "X-Request-ID", "Idempotency-Replayed", "Retry-After", "WWW-Authenticate"}
 
 
 async def preflight(service: Service, origin: str, *, method: str = "PATCH", headers: str = "") -> httpx2.Response:

@@ -1,7 +1,8 @@
 """The issuer's keys: fetched from a real server that fails on demand, by a clock of the test's own."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,7 +10,7 @@ import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from api.jwks import Jwks, KeysUnavailable, UnknownKey, UnusableKey
+from api.jwks import Jwks, Key, KeysUnavailable, UnknownKey, UnusableKey
 from tests.issuer import ALGORITHMS, FAILURES, Clock, Issuer, SigningKey, issuing
 
 OLD, NEW = SigningKey.new("old"), SigningKey.new("new")
@@ -39,11 +40,18 @@ async def test_many_at_once_share_one_fetch() -> None:
         assert issuer.requests == 1
 
 
-async def test_one_that_gives_up_waiting_does_not_end_the_others_fetch() -> None:
-    async with issuing(OLD) as issuer, cache(issuer, Clock()) as jwks:
+@pytest.mark.parametrize("first", [True, False], ids=["the first fetch", "for a new key"])
+async def test_one_that_gives_up_waiting_does_not_end_the_others_fetch(*, first: bool) -> None:
+    clock = Clock()
+    async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
+        if not first:
+            await jwks.key("old")
+            issuer.publish(OLD, NEW)
+            clock.now += 1
+        asked = issuer.requests
         issuer.gate.clear()
-        impatient, patient = [asyncio.create_task(jwks.key("old")) for _ in range(2)]
-        while not issuer.requests:
+        impatient, patient = [asyncio.create_task(jwks.key("old" if first else "new")) for _ in range(2)]
+        while issuer.requests == asked:
             await asyncio.sleep(0)
         impatient.cancel()
         issuer.gate.set()
@@ -109,21 +117,84 @@ async def test_known_keys_go_on_while_the_issuer_is_away(how: str, monkeypatch: 
             await jwks.key("old")
 
 
-async def test_while_the_issuer_is_away_requests_do_not_wait_for_it_and_it_is_asked_every_ten_seconds() -> None:
+async def test_while_the_issuer_is_away_it_is_asked_once_in_ten_seconds() -> None:
+    clock = Clock()
+    async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
+        await jwks.key("old")
+        await issuer.fail("500")
+        clock.now += 600
+        asked = issuer.requests
+        for _ in range(30):
+            await jwks.key("old")
+            if jwks._fetching:
+                await jwks._fetching
+            clock.now += 1
+        assert issuer.requests == asked + 3
+
+
+async def test_while_the_issuer_is_away_requests_do_not_wait_for_it() -> None:
     clock = Clock()
     async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
         key = await jwks.key("old")
         await issuer.fail("500")
         clock.now += 600
         await jwks.key("old")
-        issuer.gate.clear()  # from here on it hangs, and whoever waits for it would hang too
-        asked = issuer.requests
-        for _ in range(10):
-            clock.now += 1
-            assert await jwks.key("old") is key
-        while issuer.requests == asked:
+        issuer.gate.clear()  # from here on it hangs, and whoever waits for it hangs too
+        clock.now += 10
+        assert await at_once(jwks.key("old")) is key
+        assert jwks._fetching
+
+
+async def at_once(coroutine: Coroutine[Any, Any, Key]) -> Key:
+    """What it returns without waiting for anything."""
+    task = asyncio.create_task(coroutine)
+    await asyncio.sleep(0)
+    assert task.done()
+    return await task
+
+
+async def test_it_says_when_to_try_again() -> None:
+    clock = Clock()
+    async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
+        await issuer.fail("500")
+        for seconds in (10, 10, 7, 4, 1):  # the first fetch was due anyway
+            with pytest.raises(KeysUnavailable) as caught:
+                await jwks.key("old")
+            assert caught.value.seconds == seconds
+            clock.now += 3
+
+
+async def test_the_first_fetch_serves_unknown_keys_too() -> None:
+    async with issuing(OLD) as issuer, cache(issuer, Clock()) as jwks:
+        with pytest.raises(UnknownKey):
+            await jwks.key("x")
+        assert issuer.requests == 1
+
+
+async def test_a_key_published_during_a_fetch_is_found_by_the_next_one_at_once() -> None:
+    clock = Clock()
+    async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
+        await jwks.key("old")
+        clock.now += 240
+        issuer.body = json.dumps({"keys": issuer.keys}).encode()
+        issuer.gate.clear()
+        await jwks.key("old")
+        while issuer.requests == 1:
             await asyncio.sleep(0)
-        assert issuer.requests == asked + 1
+
+        def publish(_: object) -> None:
+            issuer.publish(OLD, NEW)
+            issuer.body = None
+
+        clock.now += 1
+        waiting = [asyncio.create_task(jwks.key("new")) for _ in range(5)]
+        await asyncio.sleep(0)
+        fetching = jwks._fetching
+        assert fetching
+        fetching.add_done_callback(publish)
+        issuer.gate.set()
+        assert len({id(await each) for each in waiting}) == 1
+        assert issuer.requests == 3
 
 
 async def test_without_any_keys_yet_nobody_is_told_that_the_token_is_bad() -> None:

@@ -168,6 +168,29 @@ async def test_a_head_without_end_is_431(connection: Connection, app: App, endle
     assert app.asked == []
 
 
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"X-Long: " + b"x" * 65_000, 200),
+        (b"X-Long: " + b"x" * 66_000, 431),
+        (b"\r\n".join([b"X-Many: " + b"x" * 6_600] * 10), 431),
+        (b"Authorization: Bearer " + b"x" * 66_000, 401),
+    ],
+)
+async def test_a_head_in_one_piece_is_measured_too(connection: Connection, app: App, line: bytes, status: int) -> None:
+    body = b"x" * 65_000
+    await connection.send(b"POST / HTTP/1.1\r\nContent-Length: 65000\r\n" + line + b"\r\n\r\n" + body)
+    assert (await connection.answer()).status == status
+    assert bool(app.asked) == (status == 200)
+    assert status == 200 or await connection.closed()
+
+
+@pytest.mark.parametrize(("length", "status"), [(65_000, 200), (65_520, 431), (65_600, 431), (70_000, 431)])
+async def test_a_long_path_is_served_or_431(connection: Connection, length: int, status: int) -> None:
+    await connection.send(b"GET /" + b"x" * length + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await connection.answer()).status == status
+
+
 async def test_a_path_without_end_is_431(connection: Connection) -> None:
     await connection.send(b"GET /", *[b"x" * 10_000] * 10)
     assert (await connection.answer()).status == 431

@@ -1,5 +1,6 @@
 """Contract, section 2: who may ask for what."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -87,6 +88,12 @@ async def test_while_an_issuer_is_away_its_unknown_tokens_are_503_and_its_known_
             assert (await service.client.get(TASKS, headers=fresh)).status_code == 200
         assert (await service.client.get(TASKS, headers=bearer())).status_code == 200
         await issuer.recover()
+
+
+async def test_the_keys_are_asked_for_when_the_service_starts(database: str) -> None:
+    async with issuing(SigningKey.new()) as issuer, serving(database, jwt_jwks_url=f"{issuer.origin}/jwks"):
+        while not issuer.requests:
+            await asyncio.sleep(0)
 
 
 async def test_tokens_of_an_issuer_where_there_is_none_are_401_and_say_what_to_set(service: Service) -> None:

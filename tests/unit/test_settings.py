@@ -42,13 +42,17 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ({"LOG_FORMAT": "xml"}, ["LOG_FORMAT", "json"]),
         ({"JWT_SECRET": "hunter2"}, ["JWT_SECRET", "32 bytes", "7"]),
         ({"BETTER_AUTH_SECRET": "hunter2" + "x" * 24}, ["BETTER_AUTH_SECRET", "32 bytes", "31"]),
-        ({"BETTER_AUTH_URL": "app.example.com"}, ["BETTER_AUTH_URL", "valid URL"]),
-        ({"BETTER_AUTH_URL": "ftp://app.example.com"}, ["BETTER_AUTH_URL", "http"]),
+        ({"BETTER_AUTH_URL": "app.example.com"}, ["BETTER_AUTH_URL", "must be a URL such as https://"]),
+        ({"BETTER_AUTH_URL": "localhost:3000"}, ["BETTER_AUTH_URL", "must be a URL such as https://"]),
+        ({"BETTER_AUTH_URL": "ftp://app.example.com"}, ["BETTER_AUTH_URL", "must be a URL such as https://"]),
+        ({"BETTER_AUTH_URL": "https://app.example.com/api/auth/jwks"}, ["BETTER_AUTH_URL", "without /jwks"]),
+        ({"FORWARDED_ALLOW_IPS": "10.0.0.1, nginx"}, ["FORWARDED_ALLOW_IPS", "addresses or networks"]),
         ({"BETTER_AUTH_URL": "https://ann:hunter2@app.example.com"}, ["BETTER_AUTH_URL", "without user, password"]),
         ({"JWT_JWKS_URL": "https://app.example.com/jwks?key=hunter2"}, ["JWT_JWKS_URL", "query"]),
         ({"CORS_ORIGINS": "app.example.com"}, ["CORS_ORIGINS", "https://app.example.com"]),
         ({"CORS_ORIGINS": "https://app.example.com/tasks"}, ["CORS_ORIGINS", "origins such as"]),
-        ({"CORS_ORIGINS": "https://*.example.com,https://hunter2@x"}, ["CORS_ORIGINS", "origins such as"]),
+        ({"CORS_ORIGINS": "https://*.example.com"}, ["CORS_ORIGINS", "each by its whole name"]),
+        ({"CORS_ORIGINS": "https://hunter2@x"}, ["CORS_ORIGINS", "origins such as"]),
         ({**PRODUCTION, "BETTER_AUTH_URL": "http://app.example.com"}, ["BETTER_AUTH_URL", "https"]),
         ({**PRODUCTION, "JWT_JWKS_URL": "http://192.0.2.7.example/jwks"}, ["JWT_JWKS_URL", "https"]),
         ({**PRODUCTION, "JWT_JWKS_URL": "http://8.8.8.8/jwks"}, ["JWT_JWKS_URL", "https"]),
@@ -186,6 +190,11 @@ def test_with_an_issuer_no_secret_is_made(monkeypatch: pytest.MonkeyPatch) -> No
 def test_origins_are_taken_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_with(monkeypatch, CORS_ORIGINS=" https://App.example.com/ ,http://localhost:80,, http://x:8080")
     assert settings.cors == (APP, "http://localhost", "http://x:8080")
+
+
+@pytest.mark.parametrize("proxies", ["127.0.0.1", "10.0.0.0/8, ::1", "10.0.0.7/8", "*"])
+def test_proxies_are_named_by_address(monkeypatch: pytest.MonkeyPatch, proxies: str) -> None:
+    assert load_with(monkeypatch, FORWARDED_ALLOW_IPS=proxies).forwarded_allow_ips == proxies
 
 
 def test_a_star_is_fine_in_development(monkeypatch: pytest.MonkeyPatch) -> None:
