@@ -34,6 +34,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load()
     logs.configure(settings.log_level, settings.log_form)
+    _log.info(
+        "tokens taken",
+        secret=settings.jwt_secret is not None or not settings.jwks_url,
+        jwks=settings.jwks_url and str(settings.jwks_url),
+        issuer=settings.jwks_issuer,
+        audience=settings.jwks_audience,
+        origins=settings.cors,
+    )
     if settings.jwks_url and not settings.jwks_audience:
         _log.warning("JWT_AUDIENCE isn't set: tokens that the issuer made for other services are taken too")
 

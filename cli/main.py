@@ -36,7 +36,7 @@ def run() -> None:
     except BadDsn as error:
         _fail(f"DATABASE_URL or DATABASE_URL_DIRECT: {error}")
     except UNAVAILABLE as error:
-        _fail(f"The database can't be reached: {str(error) or type(error).__name__}")
+        _fail(f"The database (DATABASE_URL) can't be reached: {str(error) or type(error).__name__}")
 
 
 def _fail(message: str) -> NoReturn:

@@ -155,8 +155,10 @@ def _greet(settings: Settings, address: str) -> None:
     else:
         return
     typer.echo(f"\nDaybook is running at {address}, its documentation at {address}/docs. Ctrl-C stops it.")
+    if settings.jwks_url:
+        typer.echo(f"\nIt takes the tokens whose keys are at {settings.jwks_url}")
     if settings.signing_secret is None:
-        typer.echo(f"\nIt takes the tokens whose keys are at {settings.jwks_url}\n")
+        typer.echo("")
         return
     if settings.jwt_secret:  # a token of the real key is nothing to leave in a terminal
         typer.echo(f"\nFor a token to try it with: {_command()} token USER\n")
