@@ -2,7 +2,9 @@
 
 import httpx2
 import pytest
+from starlette.responses import Response
 
+from api.middleware import SecurityHeaders
 from tests.service import Service, serving
 
 pytestmark = pytest.mark.once
@@ -83,3 +85,9 @@ async def test_answers_are_what_they_say_they_are_and_nobody_keeps_them(service:
     answer = await service.client.get(path)
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_an_answer_that_says_itself_how_it_may_be_kept_is_believed() -> None:
+    app = SecurityHeaders(Response(headers={"Cache-Control": "private, no-cache"}))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://x") as client:
+        assert (await client.get("/")).headers["cache-control"] == "private, no-cache"

@@ -111,7 +111,8 @@ async def service_connection(service: Service) -> AsyncIterator[Connection]:
         yield connection
 
 
-async def test_ordinary_requests_share_a_connection(connection: Connection) -> None:
+async def test_ordinary_requests_share_a_connection(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "_LARGEST", 100_000)  # of one, not of all
     for path in (b"/a", b"/b", b"/c"):
         await connection.send(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nCookie: " + b"c" * 60_000 + b"\r\n\r\n")
         assert (await connection.answer()).body == path
@@ -265,6 +266,27 @@ async def test_nonsense_behind_a_request_does_not_cut_its_answer(connection: Con
     app.gate.set()
     assert (await connection.answer()).body == b"/first"
     assert await connection.closed()
+
+
+async def test_an_answer_that_takes_its_time_is_waited_for_before_hanging_up(
+    connection: Connection, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_LINGER", 0.02)
+    app.gate.clear()
+    await connection.send(b"GET /first HTTP/1.1\r\nHost: x\r\n\r\n", b"nonsense\r\n\r\n")
+    await asyncio.sleep(0.2)
+    app.gate.set()
+    assert (await connection.answer()).body == b"/first"
+    assert await connection.closed()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_whoever_hangs_up_is_not_refused_anything_afterwards(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        async with connected(port) as connection:
+            await connection.send(GET[:10])
+        await asyncio.sleep(0.3)
+    assert caplog.records == []
 
 
 async def test_a_websocket_is_no_way_in(service_connection: Connection) -> None:

@@ -90,6 +90,14 @@ async def test_while_an_issuer_is_away_its_unknown_tokens_are_503_and_its_known_
         await issuer.recover()
 
 
+async def test_what_the_challenge_quotes_stays_within_its_quotes(database: str) -> None:
+    async with serving(database, jwt_issuer='https://"app"\\\r\nSet-Cookie: x=é') as service:
+        answer = await service.client.get(TASKS, headers=bearer(iss="x"))
+        assert answer.status_code == 401
+        description = "The token's issuer (iss) isn't https://?app????Set-Cookie: x=?."
+        assert answer.headers["www-authenticate"] == f'Bearer error="invalid_token", error_description="{description}"'
+
+
 async def test_the_keys_are_asked_for_when_the_service_starts(database: str) -> None:
     async with issuing(SigningKey.new()) as issuer, serving(database, jwt_jwks_url=f"{issuer.origin}/jwks"):
         while not issuer.requests:

@@ -49,6 +49,7 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ({"FORWARDED_ALLOW_IPS": "10.0.0.1, nginx"}, ["FORWARDED_ALLOW_IPS", "addresses or networks"]),
         ({"BETTER_AUTH_URL": "https://ann:hunter2@app.example.com"}, ["BETTER_AUTH_URL", "without user, password"]),
         ({"JWT_JWKS_URL": "https://app.example.com/jwks?key=hunter2"}, ["JWT_JWKS_URL", "query"]),
+        ({"JWT_JWKS_URL": "https://app.example.com/jwks#hunter2"}, ["JWT_JWKS_URL", "fragment"]),
         ({"CORS_ORIGINS": "app.example.com"}, ["CORS_ORIGINS", "https://app.example.com"]),
         ({"CORS_ORIGINS": "https://app.example.com/tasks"}, ["CORS_ORIGINS", "origins such as"]),
         ({"CORS_ORIGINS": "https://*.example.com"}, ["CORS_ORIGINS", "each by its whole name"]),
@@ -56,6 +57,8 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ({**PRODUCTION, "BETTER_AUTH_URL": "http://app.example.com"}, ["BETTER_AUTH_URL", "https"]),
         ({**PRODUCTION, "JWT_JWKS_URL": "http://192.0.2.7.example/jwks"}, ["JWT_JWKS_URL", "https"]),
         ({**PRODUCTION, "JWT_JWKS_URL": "http://8.8.8.8/jwks"}, ["JWT_JWKS_URL", "https"]),
+        ({**PRODUCTION, "JWT_JWKS_URL": "http://[2606:4700::1111]/jwks"}, ["JWT_JWKS_URL", "https"]),
+        ({**PRODUCTION, "JWT_JWKS_URL": "http://localhost.example.com/jwks"}, ["JWT_JWKS_URL", "https"]),
         ({**PRODUCTION, "CORS_ORIGINS": "https://app.example.com,*"}, ["CORS_ORIGINS", "not *"]),
     ],
 )
