@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, TypeAlias
@@ -74,7 +75,7 @@ class Jwks:
         self._keys: dict[str, Key] = {}
         self._fetching: asyncio.Task[None] | None = None
         self._failing = False
-        self._fetched = self._tried = self._asked = float("-inf")
+        self._fetched = self._failed = self._tried = self._asked = float("-inf")
 
     async def key(self, kid: str) -> Key:
         """The same object each time, for as long as the issuer publishes it.
@@ -85,10 +86,11 @@ class Jwks:
         now = self._clock()
         if now - self._fetched >= _SOON and now - self._tried >= _PAUSE:
             self.fetch()
-        if now - self._fetched >= _STALE and self._fetching and not self._failing:
+        away = now - self._failed < _SOON  # in an idle service, the issuer may be back since long
+        if now - self._fetched >= _STALE and self._fetching and not (self._failing and away):
             await asyncio.shield(self._fetching)
         for _ in range(2):  # once more where the fetch that was under way may have begun before the key was published
-            if kid not in self._published:
+            if kid not in self._published and self._failed < now:
                 if not self._fetching and self._tried < now and now - self._asked >= _PAUSE:
                     self._asked = now
                     self.fetch()
@@ -106,7 +108,8 @@ class Jwks:
         """Begin to fetch the keys; where that is under way, the same task. It logs what fails, and doesn't raise it."""
         if not self._fetching:
             self._tried = self._clock()
-            self._fetching = asyncio.create_task(self._fetch())
+            # In a context of its own: it isn't part of the request that happened to begin it.
+            self._fetching = asyncio.create_task(self._fetch(), context=Context())
         return self._fetching
 
     async def close(self) -> None:
@@ -118,8 +121,9 @@ class Jwks:
     async def _fetch(self) -> None:
         try:
             published = _parse(await self._read())
-        except (httpx2.HTTPError, TimeoutError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the keys that are known go on
             self._failing = True
+            self._failed = self._clock()
             _log.warning("JWKS can't be fetched", url=self._url, error=str(error) or type(error).__name__)
         else:
             self._keys = {kid: key for kid, key in self._keys.items() if published.get(kid) == self._published[kid]}
@@ -154,7 +158,10 @@ class Jwks:
 async def open_jwks(url: str) -> AsyncIterator[Jwks]:
     """The keys at `url`; a first fetch is under way, so that the log soon shows whether it works."""
     # The next fetch is far off, and Node hangs up on an idle connection after seconds.
-    async with httpx2.AsyncClient(limits=httpx2.Limits(max_keepalive_connections=0)) as client:
+    # An inner address, which http is for, isn't to be had from the proxy to the world outside.
+    async with httpx2.AsyncClient(
+        limits=httpx2.Limits(max_keepalive_connections=0), trust_env=url.startswith("https:")
+    ) as client:
         jwks = Jwks(url, client)
         jwks.fetch()
         try:

@@ -1,6 +1,8 @@
 """uvicorn's HTTP/1.1 protocol, with bounds on how large a request may be and how long it may take to arrive."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any, cast
 
 import structlog
 from uuid_utils.compat import uuid7
@@ -14,9 +16,13 @@ _LARGEST = 4 * 1024 * 1024
 """Bytes of a whole request. api.bodies answers for bodies long before; this is for what nobody reads."""
 _SLOWEST = 10
 """Seconds from the connection, or where it is kept alive from a request's first byte, to the request's last."""
+_SLOWEST_READER = 30
+"""Seconds in which a client must take some of an answer that waits for it."""
+_MOST_WAITING = 16
+"""Requests of one connection behind the one that is being answered."""
 _LINGER = 2
-"""Seconds in which the rest of a refused request is thrown away: were it left unread, the kernel would reset the
-connection, and the client might never see the answer."""
+"""Seconds of silence after which a refused client is hung up on; at most five times as many in all. What it still
+sends is thrown away: were it left unread, the kernel would reset the connection, and it might never see the answer."""
 
 _log = structlog.get_logger(__name__)
 
@@ -32,51 +38,69 @@ class BoundedRequests(HttpToolsProtocol):
     """What has come of a head that isn't complete. Most heads arrive in one piece, and are never copied here."""
     _received = 0
     """Bytes of the present request, and of those before it that came in one piece with its beginning."""
-    _chunk = 0
+    _piece = 0
+    _began = False
+    """Whether the present request began in the present piece."""
     _arriving = True
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _refused = False
+    _heard = 0
+    """How often a refused client was heard while it was lingered for."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _Patient(transport, self._close)))
+        self._close_now = transport.close
         self._head = bytearray()
-        self._deadline = self.loop.call_later(_SLOWEST, self._too_slow)
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._arrived()
+        self._has_read()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
+            self._heard += 1
             return
-        self._chunk = len(data)
-        self._received += self._chunk
+        self._piece = len(data)
+        self._received += self._piece
+        self._began = False
         super().data_received(data)
-        if not self._arriving or self._refused:
+        if self._refused:
             return
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(_SLOWEST, self._too_slow)
+        if self._deadline is None and (self._arriving or not self._answering()):
+            self._watch()  # also after blank lines, or the end of a body that was answered early: uvicorn doesn't
+        if not self._arriving:
+            return
         if self._head is not None:
-            self._head += data
+            if not (self._began and self._answering()):  # else the piece is mostly of the requests before it
+                self._head += data
             if len(self._head) > _LARGEST_HEAD:
                 self._refuse(_too_large(bytes(self._head.rpartition(b"\n")[2])))
         elif self._received > _LARGEST:
             self._linger()
+        elif self._declared() > _LARGEST:
+            self.cycle.keep_alive = False  # said in the answer, so that no request is sent behind this one
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._arriving = True
-        self._received = self._chunk
+        self._began = self._arriving = True
+        self._received = self._piece
         self._head = bytearray()
 
     def on_headers_complete(self) -> None:
         self._head = None
+        if len(self.pipeline) >= _MOST_WAITING:
+            self._refuse(BadRequest("Too many requests at once on one connection."))
+            raise _Refused
         if self._received > _LARGEST_HEAD:  # rarely, and then with some of the body
             lines = [b"GET  HTTP/1.1" + self.url, *(b"%b: %b" % header for header in self.headers)]
             if sum(len(line) + 2 for line in lines) > _LARGEST_HEAD:
                 self._refuse(_too_large(max(lines, key=len)))
                 raise _Refused
         super().on_headers_complete()
+        self.headers = []  # for trailers, which are no headers (RFC 9110, section 6.5.1); the request has its own list
 
     def on_message_complete(self) -> None:
         self._arrived()
@@ -85,6 +109,22 @@ class BoundedRequests(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         if not self._refused:
             self._refuse(BadRequest(f"{msg} This isn't HTTP as RFC 9112 has it."))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(_SLOWEST_READER, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._has_read()
+
+    def _has_read(self) -> None:
+        if self._unread:
+            self._unread.cancel()
+            self._unread = None
+
+    def _watch(self) -> None:
+        self._deadline = self.loop.call_later(_SLOWEST, self._too_slow)
 
     def _arrived(self) -> None:
         self._arriving = False
@@ -95,19 +135,21 @@ class BoundedRequests(HttpToolsProtocol):
     def _too_slow(self) -> None:
         self._deadline = None
         if self._answering():  # the route that reads the body has a limit of its own
-            self._deadline = self.loop.call_later(_SLOWEST, self._too_slow)
-        elif self._head is None:
-            self.transport.close()
+            self._watch()
         elif self._head:
             self._refuse(TooSlow(f"The request must arrive within {_SLOWEST} seconds."))
         else:
-            self.transport.close()  # nothing was ever asked
+            self._close_now()  # nothing was asked, or it has been answered
 
     def _answering(self) -> bool:
         return bool(self.cycle) and not self.cycle.response_complete  # None before the first request, whatever its type
 
+    def _declared(self) -> int:
+        """Bytes of the body, as Content-Length has it, which the parser has checked."""
+        return int(next((value for name, value in self.scope["headers"] if name == b"content-length"), 0))
+
     def _refuse(self, problem: Problem) -> None:
-        """Answer at once. An answer that is under way becomes the last instead."""
+        """Answer at once. Where answers are due to requests before it, the last of them becomes the last of all."""
         self._linger()
         if self._answering():
             self.cycle.keep_alive = False
@@ -128,17 +170,44 @@ class BoundedRequests(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
+    def _close(self) -> None:
+        """What uvicorn means by closing: the answer is complete, but the client may still be sending."""
+        if self._refused:
+            return  # it will be, soon
+        if self._arriving and self._head is None and not self.transport.is_closing():
+            self._linger()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+        else:
+            self._close_now()
+
     def _linger(self) -> None:
         """Let the client finish talking, unheard, and close."""
-        self._refused = True
         self._arrived()
-        self._deadline = self.loop.call_later(_LINGER, self._hang_up)
+        self._refused = True
+        self.flow.resume_reading()
+        self._heard = 0
+        self._deadline = self.loop.call_later(_LINGER, self._hang_up, 0, 4)
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, heard: int, more: int) -> None:
         if self._answering():
-            self._deadline = self.loop.call_later(_LINGER, self._hang_up)
+            self._deadline = self.loop.call_later(_LINGER, self._hang_up, heard, more)
+        elif self._heard > heard and more:
+            self._deadline = self.loop.call_later(_LINGER, self._hang_up, self._heard, more - 1)
         else:
-            self.transport.close()
+            self._close_now()
+
+
+class _Patient:
+    """A transport that leaves it to `close` when to close."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.close = close
+        self.write, self.is_closing = transport.write, transport.is_closing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 def _too_large(line: bytes) -> Problem:

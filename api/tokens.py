@@ -82,6 +82,7 @@ class Verifier:
             if len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)
         else:
+            self._remembered[digest] = verified  # others may have pushed it out while this one waited
             self._remembered.move_to_end(digest)
         return verified.user
 

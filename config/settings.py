@@ -48,7 +48,7 @@ def origin(url: HttpUrl) -> str:
 
 
 def _plain(url: HttpUrl) -> HttpUrl:
-    if url.username or url.password or url.query or url.fragment:
+    if url.username or url.password or url.query is not None or url.fragment is not None:
         raise ValueError("must be a URL without user, password, query and fragment")
     return url
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from api.jwks import Jwks, Key, KeysUnavailable, UnknownKey, UnusableKey
+from api.jwks import Jwks, Key, KeysUnavailable, UnknownKey, UnusableKey, open_jwks
 from tests.issuer import ALGORITHMS, FAILURES, Clock, Issuer, SigningKey, issuing
 
 OLD, NEW = SigningKey.new("old"), SigningKey.new("new")
@@ -217,6 +217,41 @@ async def test_a_dropped_key_is_trusted_for_five_minutes_at_most() -> None:
         with pytest.raises(UnknownKey):
             await jwks.key("old")
         assert await jwks.key("new") is new
+
+
+async def test_a_key_dropped_while_the_issuer_was_away_is_not_trusted_when_an_idle_service_wakes() -> None:
+    clock = Clock()
+    async with issuing(OLD, NEW) as issuer, cache(issuer, clock) as jwks:
+        await jwks.key("old")
+        await issuer.fail("500")
+        clock.now += 300
+        await jwks.key("old")
+        issuer.publish(NEW)
+        await issuer.recover()
+        clock.now += 3600
+        with pytest.raises(UnknownKey):
+            await jwks.key("old")
+
+
+async def test_nobody_waits_for_a_second_fetch_after_one_that_failed() -> None:
+    clock = Clock()
+    async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
+        await jwks.key("old")
+        await issuer.fail("500")
+        clock.now += 300
+        asked = issuer.requests
+        with pytest.raises(KeysUnavailable):
+            await jwks.key("new")
+        assert issuer.requests == asked + 1
+
+
+async def test_an_inner_address_is_not_asked_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with issuing(OLD) as issuer, open_jwks(issuer.origin) as jwks:
+        assert (await jwks.key("old")).algorithms == {"EdDSA"}
 
 
 async def test_in_a_busy_service_nobody_waits_for_the_keys_to_be_fetched_again() -> None:

@@ -234,13 +234,15 @@ async def test_a_body_that_nobody_reads_ends_the_connection_when_it_takes_too_lo
 
 
 @pytest.mark.parametrize(
-    ("begins", "goes_on"), [(b"", b"A\r\n0123456789\r\n"), (b"0\r\nX-Trailer: ", b"x" * 1000)], ids=["body", "trailer"]
+    ("begins", "goes_on"),
+    [(b"", b"3E8\r\n" + b"x" * 1000 + b"\r\n"), (b"0\r\nX-Trailer: ", b"x" * 1000)],
+    ids=["body", "trailer"],
 )
 async def test_a_body_that_nobody_reads_ends_the_connection_when_it_is_too_large(
     connection: Connection, monkeypatch: pytest.MonkeyPatch, begins: bytes, goes_on: bytes
 ) -> None:
     monkeypatch.setattr(protocol, "_LARGEST", 100_000)
-    monkeypatch.setattr(protocol, "_LINGER", 0.1)
+    monkeypatch.setattr(protocol, "_LINGER", 0.01)
     await connection.send(b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
     assert (await connection.answer()).status == 200
     await connection.send(begins)
@@ -289,6 +291,82 @@ async def test_whoever_hangs_up_is_not_refused_anything_afterwards(port: int, ca
     assert caplog.records == []
 
 
+async def test_only_so_many_requests_may_wait_in_one_connection(connection: Connection, app: App) -> None:
+    app.gate.clear()
+    await connection.send(b"GET /many HTTP/1.1\r\n\r\n" * 1000)
+    while not app.asked:
+        await asyncio.sleep(0)
+    app.gate.set()
+    for _ in range(17):
+        assert (await connection.answer()).body == b"/many"
+    assert await connection.closed()
+    assert len(app.asked) == 17
+
+
+async def test_as_many_as_that_are_answered(connection: Connection, app: App) -> None:
+    app.gate.clear()
+    await connection.send(b"GET /many HTTP/1.1\r\n\r\n" * 17)
+    app.gate.set()
+    for _ in range(17):
+        assert (await connection.answer()).body == b"/many"
+
+
+async def test_requests_that_wait_are_not_taken_for_a_head(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_LARGEST_HEAD", 200)
+    await connection.send(b"GET /many HTTP/1.1\r\n\r\n" * 12 + b"GET /la")
+    for _ in range(12):
+        assert (await connection.answer()).body == b"/many"
+    await connection.send(b"st HTTP/1.1\r\n\r\n")
+    assert (await connection.answer()).body == b"/last"
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("late", [b"\r\n", b"yz"], ids=["a blank line", "the rest of a body"])
+async def test_what_comes_after_the_answer_does_not_keep_the_connection_for_ever(
+    connection: Connection, late: bytes
+) -> None:
+    length = b"3" if late == b"yz" else b"1"
+    await connection.send(b"POST / HTTP/1.1\r\nContent-Length: " + length + b"\r\n\r\nx")
+    assert (await connection.answer()).status == 200
+    await connection.send(late)
+    assert await connection.closed()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_connection_that_is_kept_alive_outlives_its_first_deadline(connection: Connection) -> None:
+    for _ in range(4):
+        await connection.send(GET)
+        assert (await connection.answer()).status == 200
+        await asyncio.sleep(0.05)
+
+
+async def test_a_trailer_is_no_header(service_connection: Connection) -> None:
+    await service_connection.send(
+        b"POST /api/ann/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b'e\r\n{"title": "x"}\r\n0\r\n' + f"Authorization: {bearer()['Authorization']}\r\n\r\n".encode()
+    )
+    assert (await service_connection.answer()).status == 401
+
+
+async def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "_SLOWEST_READER", 0.1)
+    over = asyncio.Event()
+
+    async def endless(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            for _ in range(10_000):
+                await send({"type": "http.response.body", "body": b"x" * 64 * 1024, "more_body": True})
+        finally:
+            over.set()
+
+    async with listening(endless) as port, connected(port) as connection:
+        await connection.send(GET)
+        await over.wait()
+
+
 async def test_a_websocket_is_no_way_in(service_connection: Connection) -> None:
     await service_connection.send(
         b"GET /api/ann/tasks HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -319,3 +397,19 @@ async def test_a_body_that_is_too_large_is_413_and_the_answer_arrives(service_co
         assert answer.status == 413
         assert answer.problem["type"] == "/problems/body-too-large"
     assert await service_connection.closed()
+
+
+@pytest.mark.parametrize("how", [b"HTTP/1.0", b"HTTP/1.1\r\nConnection: close"])
+async def test_it_arrives_too_where_the_connection_ends_with_it(service: Service, how: bytes) -> None:
+    for megabytes in (1, 5, 20):
+        async with listening(service.asgi) as port, connected(port) as connection:
+            head = post(megabytes * 1024 * 1024).replace(b"HTTP/1.1", how)
+            await connection.send(head, *[b"x" * 1024 * 1024] * megabytes)
+            assert (await connection.answer()).status == 413
+            assert await connection.closed()
+
+
+async def test_who_announces_far_too_much_is_told_that_the_connection_ends(service_connection: Connection) -> None:
+    await service_connection.send(post(5 * 1024 * 1024), b"x")
+    answer = await service_connection.answer()
+    assert (answer.status, answer.headers["connection"]) == (413, "close")

@@ -141,6 +141,22 @@ async def test_only_so_many_are_remembered_and_the_least_used_goes_first(
     assert verifications == [first, *others, others[0]]
 
 
+async def test_one_that_is_pushed_out_while_its_key_is_looked_up_still_holds(
+    verifier: Verifier, issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_REMEMBERED", 3)
+    held = KEY.token()
+    await verifier.user(held)
+    clock.now += 300
+    issuer.gate.clear()
+    waiting = asyncio.create_task(verifier.user(held))
+    await asyncio.sleep(0)
+    for n in range(5):
+        await verifier.user(token(f"u{n}"))
+    issuer.gate.set()
+    assert await waiting == "ann"
+
+
 async def test_what_is_remembered_does_not_hold_the_token(verifier: Verifier) -> None:
     held = token()
     await verifier.user(held)

@@ -81,12 +81,18 @@ class Binds(Visitor):
         value = values[0][place] if values else node.selectStmt.targetList[place].val
         conflict = node.onConflictClause
         key = [each.name for each in conflict.infer.indexElems] if conflict else ["user_id"]
-        self._note(node.relation, is_bound=isinstance(value, ParamRef) and "user_id" in key)
+        only_one = values is None or len(values) == 1
+        self._note(node.relation, is_bound=only_one and isinstance(value, ParamRef) and "user_id" in key)
 
     def visit_UpdateStmt(self, _path: Any, node: Any) -> None:  # noqa: N802 - pglast's name
+        assert "user_id" not in [each.name for each in node.targetList], "a row never changes hands"
+        for table in node.fromClause or ():
+            self._note(table, is_bound=_names_the_user(node.whereClause, table))
         self._note(node.relation, is_bound=_names_the_user(node.whereClause, node.relation))
 
     def visit_DeleteStmt(self, _path: Any, node: Any) -> None:  # noqa: N802 - pglast's name
+        for table in node.usingClause or ():
+            self._note(table, is_bound=_names_the_user(node.whereClause, table))
         self._note(node.relation, is_bound=_names_the_user(node.whereClause, node.relation))
 
 
@@ -139,7 +145,10 @@ def test_each_exception_is_still_there() -> None:
         "INSERT INTO tasks (id, user_id) VALUES ($1, 'ann')",
         "INSERT INTO tasks (user_id, id) SELECT id, user_id FROM tasks WHERE user_id = $1",
         "INSERT INTO tasks (user_id, id) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET title = 'x'",
-        "UPDATE tasks SET user_id = $1",
+        "INSERT INTO tasks (user_id, id) VALUES ($1, $2), ('bob', $3)",
+        "UPDATE tasks SET title = $1",
+        "UPDATE tasks SET title = 'x' FROM events WHERE tasks.user_id = $1",
+        "DELETE FROM tasks USING events WHERE tasks.user_id = $1",
         "DELETE FROM tasks WHERE id = $1",
     ],
 )
