@@ -219,6 +219,12 @@ def test_with_an_issuer_there_is_no_token_to_give_away_and_hostile_requests_are_
         with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
             connection.sendall(b"nonsense\r\n\r\n")
             assert b"application/problem+json" in connection.makefile("rb").read()
+        with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+            upgrade = (
+                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA=="
+            )
+            connection.sendall(f"GET /livez HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n\r\n".encode())
+            assert connection.recv(12) == b"HTTP/1.1 200"  # there is nothing to upgrade to
         assert serving.stop() == 0
     assert any("JWKS can't be fetched" in line for line in serving.errors)
 
