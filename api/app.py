@@ -34,30 +34,30 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load()
     logs.configure(settings.log_level, settings.log_form)
-    _log.info(
-        "tokens taken",
-        secret=settings.jwt_secret is not None or not settings.jwks_url,
-        jwks=settings.jwks_url and str(settings.jwks_url),
-        issuer=settings.jwks_issuer,
-        audience=settings.jwks_audience,
-        origins=settings.cors,
-    )
-    if settings.jwks_url and not settings.jwks_audience:
-        _log.warning("JWT_AUDIENCE isn't set: tokens that the issuer made for other services are taken too")
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
             dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))
             pool = await stack.enter_async_context(open_pool(dsn))
-            jwks_url = settings.jwks_url
+            jwks_url = str(settings.jwks_url) if settings.jwks_url else None
             verifier = Verifier(
                 secret=settings.signing_secret,
                 of_secret=Expected(settings.jwt_issuer, settings.jwt_audience),
-                keys=await stack.enter_async_context(open_jwks(str(jwks_url))) if jwks_url else None,
+                keys=await stack.enter_async_context(open_jwks(jwks_url)) if jwks_url else None,
                 of_keys=Expected(settings.jwks_issuer, settings.jwks_audience),
                 user_claim=settings.jwt_user_claim,
             )
+            _log.info(
+                "tokens taken",
+                secret=settings.signing_secret is not None,
+                jwks=jwks_url,
+                issuer=settings.jwks_issuer,
+                audience=settings.jwks_audience,
+                origins=settings.cors,
+            )
+            if jwks_url and not settings.jwks_audience:
+                _log.warning("JWT_AUDIENCE isn't set: tokens that the issuer made for other services are taken too")
             yield State(pool=pool, verifier=verifier, readiness=health.Readiness(pool))
 
     app = FastAPI(

@@ -14,6 +14,7 @@ Problem
 └── Unavailable         503  the database is away
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -31,6 +32,9 @@ from db.pool import UNAVAILABLE, CannotConnect
 _log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+
+_UNQUOTABLE = re.compile(r"[^ !#-\[\]-~]")
+"""What an error_description must not hold (RFC 6750, section 3)."""
 
 
 class Problem(Exception):
@@ -63,6 +67,13 @@ class NotAuthenticated(Problem):
     """The request has no token, or one that doesn't hold."""
 
     status, type, title = 401, "not-authenticated", "Not authenticated"
+
+
+def invalid_token(reason: str) -> NotAuthenticated:
+    """The 401 for a token that was sent and doesn't hold, with its challenge (RFC 6750, section 3)."""
+    description = _UNQUOTABLE.sub("?", reason)
+    challenge = f'Bearer error="invalid_token", error_description="{description}"'
+    return NotAuthenticated(reason, headers={"WWW-Authenticate": challenge})
 
 
 class NotYours(Problem):

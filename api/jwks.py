@@ -28,6 +28,7 @@ _STALE = 300
 _PAUSE = 10
 """Between two fetches for unknown keys, and between two tries while the issuer is away."""
 _TIMEOUT = 3
+_NEVER = float("-inf")
 
 _LARGEST = 1024 * 1024
 """Bytes of a JWKS: thousands of keys."""
@@ -74,8 +75,8 @@ class Jwks:
         self._published: Mapping[str, Mapping[str, Any]] = {}
         self._keys: dict[str, Key] = {}
         self._fetching: asyncio.Task[None] | None = None
-        self._failing = False
-        self._fetched = self._failed = self._tried = self._asked = float("-inf")
+        # By the clock: the last success, the last failure since then, the last try, the last one for an unknown key.
+        self._fetched = self._failed = self._tried = self._asked = _NEVER
 
     async def key(self, kid: str) -> Key:
         """The same object each time, for as long as the issuer publishes it.
@@ -87,7 +88,7 @@ class Jwks:
         if now - self._fetched >= _SOON and now - self._tried >= _PAUSE:
             self.fetch()
         away = now - self._failed < _SOON  # in an idle service, the issuer may be back since long
-        if now - self._fetched >= _STALE and self._fetching and not (self._failing and away):
+        if now - self._fetched >= _STALE and self._fetching and not away:
             await asyncio.shield(self._fetching)
         for _ in range(2):  # once more where the fetch that was under way may have begun before the key was published
             if kid not in self._published and self._failed < now:
@@ -100,7 +101,7 @@ class Jwks:
             return found
         if jwk := self._published.get(kid):
             return self._keys.setdefault(kid, _key(jwk))
-        if self._failing:
+        if self._failed > _NEVER:
             raise KeysUnavailable(max(1, ceil(self._tried + _PAUSE - self._clock())))
         raise UnknownKey(kid)
 
@@ -122,14 +123,12 @@ class Jwks:
         try:
             published = _parse(await self._read())
         except Exception as error:  # noqa: BLE001 - whatever it is, the keys that are known go on
-            self._failing = True
             self._failed = self._clock()
             _log.warning("JWKS can't be fetched", url=self._url, error=str(error) or type(error).__name__)
         else:
             self._keys = {kid: key for kid, key in self._keys.items() if published.get(kid) == self._published[kid]}
             self._published = published
-            self._failing = False
-            self._fetched = self._clock()
+            self._fetched, self._failed = self._clock(), _NEVER
         finally:
             self._fetching = None
 

@@ -62,6 +62,9 @@ class RequestContext:
             structlog.contextvars.unbind_contextvars("user")
 
 
+SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+
+
 class SecurityHeaders:
     """Has browsers take answers for what they say they are, and nobody keep them, unless an answer says otherwise."""
 
@@ -72,8 +75,8 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers.setdefault("Cache-Control", "no-store")
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

@@ -8,7 +8,8 @@ import structlog
 from uuid_utils.compat import uuid7
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api.errors import BadRequest, HeadTooLarge, NotAuthenticated, Problem, TooSlow, answer
+from api.errors import BadRequest, HeadTooLarge, Problem, TooSlow, answer, invalid_token
+from api.middleware import SECURITY_HEADERS
 
 _LARGEST_HEAD = 64 * 1024
 """Bytes of request line and headers."""
@@ -160,8 +161,7 @@ class BoundedRequests(HttpToolsProtocol):
         response.headers.update(
             {
                 "X-Request-ID": request_id,
-                "X-Content-Type-Options": "nosniff",
-                "Cache-Control": "no-store",
+                **SECURITY_HEADERS,
                 "Connection": "close",
             }
         )
@@ -213,7 +213,5 @@ class _Patient:
 def _too_large(line: bytes) -> Problem:
     """Whose fault it is shows in the line at fault: the one that has no end yet, else the longest."""
     if line.partition(b":")[0].lower() == b"authorization":
-        detail = "The token is too long."
-        challenge = f'Bearer error="invalid_token", error_description="{detail}"'
-        return NotAuthenticated(detail, headers={"WWW-Authenticate": challenge})
+        return invalid_token("The token is too long.")
     return HeadTooLarge(f"Request line and headers must have at most {_LARGEST_HEAD:,} bytes.")

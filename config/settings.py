@@ -181,11 +181,16 @@ class Settings(BaseSettings):
         return self.log_format or ("json" if self.environment == "production" else "console")
 
     @property
+    def better_auth_origin(self) -> str | None:
+        """What Better Auth calls itself in its tokens, and where its pages come from."""
+        return origin(self.better_auth_url) if self.better_auth_url else None
+
+    @property
     def cors(self) -> tuple[str, ...]:
         """The origins whose pages may call; where none are set, Better Auth's and, in development, Next.js's own."""
         if self.cors_origins is not None:
             return self.cors_origins
-        frontend = (origin(self.better_auth_url),) if self.better_auth_url else ()
+        frontend = (self.better_auth_origin,) if self.better_auth_origin else ()
         return (*frontend, *_NEXT_JS) if self.environment == "development" else frontend
 
     @property
@@ -201,12 +206,12 @@ class Settings(BaseSettings):
     @property
     def jwks_issuer(self) -> str | None:
         """Whom the issuer's tokens must come from; Better Auth's own origin, unless said otherwise."""
-        return self.jwt_issuer or (origin(self.better_auth_url) if self.better_auth_url else None)
+        return self.jwt_issuer or self.better_auth_origin
 
     @property
     def jwks_audience(self) -> str | None:
         """Whom the issuer's tokens must be meant for; Better Auth's own origin, unless said otherwise."""
-        return self.jwt_audience or (origin(self.better_auth_url) if self.better_auth_url else None)
+        return self.jwt_audience or self.better_auth_origin
 
     @cached_property
     def signing_secret(self) -> str | None:

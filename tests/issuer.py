@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+import httpx2
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
+
+from api.jwks import Jwks
 
 _MAKERS: dict[str, Callable[[], Any]] = {
     "EdDSA": ed25519.Ed25519PrivateKey.generate,
@@ -158,3 +161,12 @@ async def issuing(*keys: SigningKey) -> AsyncIterator[Issuer]:
     finally:
         issuer.gate.set()
         await issuer.stop()
+
+
+@asynccontextmanager
+async def cache(issuer: Issuer, clock: Clock) -> AsyncIterator[Jwks]:
+    """As `open_jwks` makes it, but for the clock and the first fetch."""
+    async with httpx2.AsyncClient() as client:
+        jwks = Jwks(f"{issuer.origin}/jwks", client, clock=clock)
+        yield jwks
+        await jwks.close()

@@ -1,7 +1,6 @@
 """What somebody might try who isn't the user: one test for each, and none leaves its token in the log."""
 
 import base64
-import hashlib
 import hmac
 import json
 import re
@@ -85,8 +84,12 @@ def forged(header: Any, sign: Callable[[bytes], bytes] = lambda _: b"", **claims
     return f"{body}.{segment(sign(body.encode()))}"
 
 
-def hs256(key: bytes) -> Callable[[bytes], bytes]:
-    return lambda body: hmac.new(key, body, hashlib.sha256).digest()
+def hmac_with(key: bytes, digest: str = "sha256") -> Callable[[bytes], bytes]:
+    return lambda body: hmac.new(key, body, digest).digest()
+
+
+def always(signature: bytes) -> Callable[[bytes], bytes]:
+    return lambda _: signature
 
 
 def public_forms(key: SigningKey) -> list[bytes]:
@@ -119,9 +122,8 @@ async def test_no_signature_at_all(target: Target, name: Any) -> None:
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
 @pytest.mark.parametrize("kid", KEYS)
 async def test_the_public_keys_bytes_as_a_shared_secret(target: Target, algorithm: str, kid: str) -> None:
-    digest = {"HS256": hashlib.sha256, "HS384": hashlib.sha384, "HS512": hashlib.sha512}[algorithm]
     for key in public_forms(KEYS[kid]):
-        bad = forged({"alg": algorithm, "kid": kid}, lambda body, key=key: hmac.new(key, body, digest).digest())  # type: ignore[misc]
+        bad = forged({"alg": algorithm, "kid": kid}, hmac_with(key, algorithm.replace("HS", "sha")))
         await target.refuses(bad, "signature isn't")
 
 
@@ -131,7 +133,7 @@ async def test_the_public_keys_bytes_where_no_secret_is_set(unchanged_database: 
         serving(unchanged_database, jwt_jwks_url=f"{issuer.origin}/jwks", JWT_SECRET=None) as service,
     ):
         for key in (b"", *public_forms(RSA)):
-            bad = forged({"alg": "HS256", "kid": "rsa"}, hs256(key))
+            bad = forged({"alg": "HS256", "kid": "rsa"}, hmac_with(key))
             answer = await service.client.get("/api/ann/tasks", headers={"Authorization": f"Bearer {bad}"})
             assert answer.status_code == 401
             assert "no JWT_SECRET" in answer.json()["detail"]
@@ -139,7 +141,7 @@ async def test_the_public_keys_bytes_where_no_secret_is_set(unchanged_database: 
 
 async def test_the_shared_secret_for_an_issuers_algorithm(target: Target) -> None:
     for algorithm in ("EdDSA", "ES256", "RS256", "PS256"):
-        await target.refuses(forged({"alg": algorithm, "kid": "ed"}, hs256(SECRET.encode())), "algorithm|signature")
+        await target.refuses(forged({"alg": algorithm, "kid": "ed"}, hmac_with(SECRET.encode())), "algorithm|signature")
 
 
 async def test_another_type_of_key_under_a_known_id(target: Target) -> None:
@@ -162,7 +164,9 @@ async def test_a_good_keys_token_under_another_keys_id(target: Target) -> None:
     "name", ["RS384", "PS512", "ES384", "ES256K", "Ed25519", "RSA-OAEP", "dir", "HS1", "hs256", "eddsa"]
 )
 async def test_an_algorithm_that_is_not_taken(target: Target, name: str) -> None:
-    await target.refuses(forged({"alg": name, "kid": "rsa"}, hs256(SECRET.encode())), "algorithm that isn't accepted")
+    await target.refuses(
+        forged({"alg": name, "kid": "rsa"}, hmac_with(SECRET.encode())), "algorithm that isn't accepted"
+    )
 
 
 @pytest.mark.parametrize(
@@ -323,8 +327,8 @@ async def test_signatures_that_are_bent(target: Target) -> None:
 
 async def test_the_neutral_point_as_a_signature_of_everything(target: Target) -> None:
     for signature in (b"\0" * 64, b"\1" + b"\0" * 63):
-        await target.refuses(forged({"alg": "EdDSA", "kid": "ed"}, lambda _, it=signature: it), "signature isn't")  # type: ignore[misc]
-        await target.refuses(forged({"alg": "ES256", "kid": "ec"}, lambda _, it=signature: it), "signature isn't")  # type: ignore[misc]
+        await target.refuses(forged({"alg": "EdDSA", "kid": "ed"}, always(signature)), "signature isn't")
+        await target.refuses(forged({"alg": "ES256", "kid": "ec"}, always(signature)), "signature isn't")
 
 
 async def test_the_key_id_chooses_among_published_keys_only(target: Target) -> None:

@@ -2,27 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from typing import Any
 
-import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from api.jwks import Jwks, Key, KeysUnavailable, UnknownKey, UnusableKey, open_jwks
-from tests.issuer import ALGORITHMS, FAILURES, Clock, Issuer, SigningKey, issuing
+from api.jwks import Key, KeysUnavailable, UnknownKey, UnusableKey, open_jwks
+from tests.issuer import ALGORITHMS, FAILURES, Clock, SigningKey, cache, issuing
 
 OLD, NEW = SigningKey.new("old"), SigningKey.new("new")
-
-
-@asynccontextmanager
-async def cache(issuer: Issuer, clock: Clock) -> AsyncIterator[Jwks]:
-    """As `open_jwks` makes it, but for the clock and the first fetch."""
-    async with httpx2.AsyncClient() as client:
-        jwks = Jwks(f"{issuer.origin}/jwks", client, clock=clock)
-        yield jwks
-        await jwks.close()
 
 
 async def test_a_key_is_fetched_once_and_stays_the_same_object() -> None:

@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx2
 import jwt
 import pytest
 
 from api import tokens
-from api.jwks import Jwks, KeysUnavailable
+from api.jwks import KeysUnavailable
 from api.tokens import BadToken, Verifier
-from tests.issuer import Clock, Issuer, SigningKey, issuing
+from tests.issuer import Clock, Issuer, SigningKey, cache, issuing
 from tests.service import SECRET, token
 
 KEY = SigningKey.new()
@@ -46,10 +45,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def verifier(issuer: Issuer, clock: Clock) -> AsyncIterator[Verifier]:
-    async with httpx2.AsyncClient() as client:
-        jwks = Jwks(issuer.origin, client, clock=clock)
+    async with cache(issuer, clock) as jwks:
         yield Verifier(secret=SECRET, keys=jwks)
-        await jwks.close()
 
 
 @pytest.mark.parametrize("sign", [token, KEY.token])
