@@ -83,7 +83,7 @@ async def create_task(
         completed=body.completed,
     )
     task = await execute(database, command, actor=user, origin=origin)
-    return _answer(task, status=201, headers={"Location": f"{here(request)}/{command.task_id}"})
+    return _answer(task.task, status=201, headers={"Location": f"{here(request)}/{command.task_id}"})
 
 
 @router.get(
@@ -111,7 +111,7 @@ async def _update(
     """Change the fields that are given; what is left out keeps its value."""
     fields: Fields = {**body}
     command = UpdateTask(user_id=user, task_id=task_id, fields=fields)
-    return _answer(await execute(database, command, actor=user, origin=origin))
+    return _answer((await execute(database, command, actor=user, origin=origin)).task)
 
 
 for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
@@ -143,7 +143,7 @@ async def complete_task(
 ) -> Response:
     """Turn `completed` over; with a body, set it, which is safe to repeat."""
     command = ToggleTask(user_id=user, task_id=task_id, completed=body.get("completed") if body else None)
-    return _answer(await execute(database, command, actor=user, origin=origin))
+    return _answer((await execute(database, command, actor=user, origin=origin)).task)
 
 
 @router.delete(

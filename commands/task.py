@@ -1,11 +1,32 @@
-"""What a user may ask of a task, and what comes of it: pure, so that every rule can be tested without a database."""
+"""What a user may ask of a task, and what comes of it: pure, so that every rule can be tested without a database.
 
+The refusals
+├── TaskNotFound      there is no such task among this user's
+├── TaskExists        there is one already
+├── VersionMismatch   the task is at another version than the command was meant for
+└── NotRestorable     the task was not there at that version
+"""
+
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias, assert_never
 from uuid import UUID
 
-from events.task import Fact, Fields, Task, TaskCreated, TaskDeleted, TaskToggled, TaskUpdated
+from events.task import (
+    Fact,
+    Fields,
+    Task,
+    TaskCreated,
+    TaskDeleted,
+    TaskRestored,
+    TaskToggled,
+    TaskUpdated,
+    fields,
+)
+
+Versions: TypeAlias = Set[int] | None
+"""The versions of the task that a command is meant for (`None`: any), so that no change unseen is overwritten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +45,7 @@ class UpdateTask:
     user_id: str
     task_id: UUID
     fields: Fields
+    versions: Versions = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +55,26 @@ class ToggleTask:
     user_id: str
     task_id: UUID
     completed: bool | None = None
+    versions: Versions = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteTask:
     user_id: str
     task_id: UUID
+    versions: Versions = None
 
 
-Command: TypeAlias = CreateTask | UpdateTask | ToggleTask | DeleteTask
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreTask:
+    """Make a task again what it was at a version; without one, what it last was, which brings a deleted one back."""
+
+    user_id: str
+    task_id: UUID
+    version: int | None = None
+
+
+Command: TypeAlias = CreateTask | UpdateTask | ToggleTask | DeleteTask | RestoreTask
 
 
 class TaskNotFound(Exception):
@@ -52,14 +85,47 @@ class TaskExists(Exception):
     """This user already has a task with this id."""
 
 
-def decide(command: Command, task: Task | None) -> Fact | None:
-    """What happens when `command` meets `task`; `None`: nothing changes. Raises `TaskNotFound` or `TaskExists`."""
+class VersionMismatch(Exception):
+    """The task is at another version than those that the command was meant for."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(f"The task is at version {task.version} by now: look at it, then repeat the change.")
+        self.current = task.version
+
+
+class NotRestorable(Exception):
+    """There is no task at this version to go back to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a command is decided on. `version` and `at` are of the task's last event (0, `None`: it never was)."""
+
+    task: Task | None = None
+    version: int = 0
+    at: datetime | None = None
+    then: Task | None = None
+    """For a restoration: the task as it was at the version asked for."""
+
+
+def known(task: Task | None) -> Known:
+    """All that is known by the task alone."""
+    return Known() if task is None else Known(task=task, version=task.version, at=task.updated_at)
+
+
+def decide(command: Command, known: Known) -> Fact | None:
+    """What happens when `command` meets what is known; `None`: nothing changes. Raises the refusals above."""
+    task = known.task
     if isinstance(command, CreateTask):
         if task is not None:
             raise TaskExists(f"There is a task {command.task_id} already.")
         return TaskCreated(command.title, command.description, command.completed)
+    if isinstance(command, RestoreTask):
+        return _restored(command, known)
     if task is None:
         raise TaskNotFound(f"There is no task {command.task_id}.")
+    if command.versions is not None and task.version not in command.versions:
+        raise VersionMismatch(task)
     match command:
         case UpdateTask():
             before, after = _difference(task, command.fields)
@@ -70,6 +136,23 @@ def decide(command: Command, task: Task | None) -> Fact | None:
         case DeleteTask():
             return TaskDeleted(task.title, task.description, task.completed)
     assert_never(command)
+
+
+def _restored(command: RestoreTask, known: Known) -> TaskRestored | None:
+    then = known.then
+    if not known.version:
+        raise TaskNotFound(f"There is no task {command.task_id}.")
+    if then is None:
+        deleted = command.version is not None and command.version <= known.version
+        raise NotRestorable(
+            f"version {command.version} is the task's deletion; restore the one before it"
+            if deleted
+            else f"the task has versions 1 to {known.version}"
+        )
+    if known.task is None:
+        return TaskRestored(then.version, then.created_at, {}, fields(then))
+    before, after = _difference(known.task, fields(then))
+    return TaskRestored(then.version, then.created_at, before, after) if after else None
 
 
 def _difference(task: Task, wanted: Fields) -> tuple[Fields, Fields]:
@@ -84,6 +167,6 @@ def _difference(task: Task, wanted: Fields) -> tuple[Fields, Fields]:
     return before, after
 
 
-def moment(now: datetime, task: Task | None) -> datetime:
-    """When the event happens: now, but always after the task's last change, however the clocks were set."""
-    return now if task is None else max(now, task.updated_at + timedelta(microseconds=1))
+def moment(now: datetime, last: datetime | None) -> datetime:
+    """When the event happens: now, but always after the task's last one, however the clocks were set."""
+    return now if last is None else max(now, last + timedelta(microseconds=1))

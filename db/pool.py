@@ -11,6 +11,8 @@ from db.dsn import connect_arguments
 
 Pool: TypeAlias = asyncpg.Pool
 Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
+Executor: TypeAlias = "asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy"
+"""What runs single statements: a connection, or a pool, which takes one for each."""
 
 UNAVAILABLE: tuple[type[Exception], ...] = (
     OSError,

@@ -2,21 +2,20 @@
 
 from hashlib import sha256
 
-from events.codec import canonical, encode, header, meta
-from events.task import Event
+from events.codec import Json, canonical
 
 GENESIS = b""
 """The hash before a user's first event."""
 
 
-def digest(event: Event) -> bytes:
+def digest(header: Json, data: Json, meta: Json, salt: bytes) -> bytes:
     """SHA-256 over the canonical header and the salted digest of `{data, meta}` (32 bytes each).
 
     Two steps, so that the personal part can one day give way to its own digest while the chain still verifies;
-    salted, so that a short title can't be guessed from it.
+    salted, so that a short title can't be guessed from it. `data` is what is stored, in whatever form it was written.
     """
-    personal = canonical({"data": encode(event.fact), "meta": meta(event.origin)})
-    return sha256(canonical(header(event)) + sha256(event.salt + personal).digest()).digest()
+    personal = canonical({"data": data, "meta": meta})
+    return sha256(canonical(header) + sha256(salt + personal).digest()).digest()
 
 
 def link(previous: bytes, digest: bytes) -> bytes:

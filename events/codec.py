@@ -6,10 +6,10 @@ from typing import Any, Protocol, assert_never, cast
 
 import orjson
 
-from events.task import Event, Fact, Fields, Origin, TaskCreated, TaskDeleted, TaskToggled, TaskUpdated
+from events.task import Event, Fact, Fields, Origin, TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
 
-DATA_VERSION = 1
-"""The form of `data` that is written today. It stands in every event as `v`."""
+DATA_VERSION = 2
+"""The form of `data` that is written today. It stands in every event as `v`. Older ones are read for ever."""
 
 Json = dict[str, Any]
 
@@ -35,43 +35,94 @@ def rfc3339(moment: datetime) -> str:
 
 
 def encode(fact: Fact) -> Json:
-    """A fact as the `data` of its event: `task` for a whole task, `changes` for the fields that changed."""
+    """A fact as the `data` of its event: the value before and after, null where there was no task, of each field."""
     match fact:
-        case TaskCreated() | TaskDeleted():
-            task = {"title": fact.title, "description": fact.description, "completed": fact.completed}
-            return {"v": DATA_VERSION, "task": task}
+        case TaskCreated():
+            return _data({}, _fields(fact))
         case TaskUpdated():
-            before, after = dict(fact.before), dict(fact.after)
-            return {
-                "v": DATA_VERSION,
-                "changes": {name: {"from": before[name], "to": after[name]} for name in after},
-            }
+            return _data(fact.before, fact.after)
         case TaskToggled():
-            change = {"from": not fact.completed, "to": fact.completed}
-            return {"v": DATA_VERSION, "changes": {"completed": change}}
+            return _data({"completed": not fact.completed}, {"completed": fact.completed})
+        case TaskDeleted():
+            return _data(_fields(fact), {})
+        case TaskRestored():
+            restored = {"version": fact.version, "created_at": rfc3339(fact.created_at)}
+            return {**_data(fact.before, fact.after), "restored": restored}
     assert_never(fact)
 
 
+def _fields(fact: TaskCreated | TaskDeleted) -> Fields:
+    return Fields(title=fact.title, description=fact.description, completed=fact.completed)
+
+
+def _data(before: Fields, after: Fields) -> Json:
+    names = after or before
+    return {
+        "v": DATA_VERSION,
+        "changes": {name: {"from": before.get(name), "to": after.get(name)} for name in names},
+    }
+
+
 def decode(type_: str, data: Json) -> Fact:
-    """The inverse of `encode`. Raises `UnknownEvent` for a type or form of data that this release doesn't know."""
-    build = _FACTS.get(type_)
-    if build is None or data.get("v") != DATA_VERSION:
-        raise UnknownEvent(f"{type_} in form {data.get('v')!r} is not known to this release")
-    return build(data)
+    """The inverse of `encode`, for every form that was ever written. Raises `UnknownEvent`."""
+    now = upcast(type_, data)
+    try:
+        return _FACTS[type_](now)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnknownEvent(f"the data of this {type_} are damaged: {error!r}") from error
 
 
-def _updated(data: Json) -> TaskUpdated:
-    changes = data["changes"].items()
-    before = cast("Fields", {name: change["from"] for name, change in changes})
-    after = cast("Fields", {name: change["to"] for name, change in changes})
-    return TaskUpdated(before, after)
+def upcast(type_: str, data: Json) -> Json:
+    """Data as they would be written today, step by step from the form that they have. Raises `UnknownEvent`.
+
+    The log keeps what it was given, and that is what was hashed: only readers see the new form.
+    """
+    form = data.get("v")
+    if type_ not in _FACTS or form not in (*_UPCASTS, DATA_VERSION):
+        raise UnknownEvent(f"{type_} in form {form!r} is not known to this release")
+    while data["v"] != DATA_VERSION:
+        data = _UPCASTS[data["v"]](type_, data)
+    return data
+
+
+def _from_1(type_: str, data: Json) -> Json:
+    """Form 1 kept a created or deleted task as `task`, without saying from what or to what."""
+    if "changes" in data:
+        return {**data, "v": 2}
+    deleted = type_ == "TaskDeleted"
+    return {
+        "v": 2,
+        "changes": {
+            name: {"from": value, "to": None} if deleted else {"from": None, "to": value}
+            for name, value in data.get("task", {}).items()
+        },
+    }
+
+
+_UPCASTS: Mapping[int, Callable[[str, Json], Json]] = {1: _from_1}
+
+
+def _side(data: Json, side: str) -> Fields:
+    return cast("Fields", {name: change[side] for name, change in data["changes"].items()})
+
+
+def _restored(data: Json) -> TaskRestored:
+    restored, before, after = data["restored"], _side(data, "from"), _side(data, "to")
+    brought_back = "title" in before and before["title"] is None  # null is no title, so there was no task
+    return TaskRestored(
+        version=restored["version"],
+        created_at=datetime.fromisoformat(restored["created_at"]),
+        before={} if brought_back else before,
+        after=after,
+    )
 
 
 _FACTS: Mapping[str, Callable[[Json], Fact]] = {
-    "TaskCreated": lambda data: TaskCreated(**data["task"]),
-    "TaskUpdated": _updated,
+    "TaskCreated": lambda data: TaskCreated(**_side(data, "to")),
+    "TaskUpdated": lambda data: TaskUpdated(_side(data, "from"), _side(data, "to")),
     "TaskToggled": lambda data: TaskToggled(data["changes"]["completed"]["to"]),
-    "TaskDeleted": lambda data: TaskDeleted(**data["task"]),
+    "TaskDeleted": lambda data: TaskDeleted(**_side(data, "from")),
+    "TaskRestored": _restored,
 }
 
 

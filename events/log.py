@@ -1,16 +1,17 @@
-"""The log: append an event and post it to the projection, lock a user's journal, read events back."""
+"""The log: append an event and post it to the projection, lock a user's journal, read events back, find one."""
 
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 import orjson
 
-from db.pool import Connection
+from db.pool import Connection, Executor
 from events import chain
-from events.codec import encode, from_row
+from events.codec import Json, encode, from_row, header, meta
 from events.task import Event, Task
 
 
@@ -28,11 +29,15 @@ class IdempotencyKeyTaken(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event in its place: number `seq` of its user's log, `hash` the chain up to and with it (32 bytes)."""
+    """An event in its place: number `seq` of its user's log, `hash` the chain up to and with it (32 bytes).
+
+    `data` is the event's fact as it is stored, which may be in an older form than `events.codec` writes today.
+    """
 
     seq: int
     hash: bytes
     event: Event
+    data: Json
 
 
 # One statement, so one round trip and one transaction. Each step reads FROM journal, so that the row lock on the
@@ -69,18 +74,19 @@ async def append(connection: Connection, event: Event, task: Task | None) -> Ent
     `IdempotencyKeyTaken` (nothing is written then).
     """
     origin = event.origin
+    data = encode(event.fact)
     try:
         row = await connection.fetchrow(
             APPEND,
             event.user_id,
-            chain.digest(event),
+            chain.digest(header(event), data, meta(origin), event.salt),
             event.id,
             event.task_id,
             event.version,
             type(event.fact).__name__,
             event.at,
             event.actor,
-            orjson.dumps(encode(event.fact)).decode(),
+            orjson.dumps(data).decode(),
             origin.request_id,
             origin.client_address,
             origin.client_agent,
@@ -98,7 +104,7 @@ async def append(connection: Connection, event: Event, task: Task | None) -> Ent
     except asyncpg.TransactionRollbackError as error:  # stricter isolation than ours is set as the database's default
         raise VersionConflict(str(error)) from error
     assert row is not None  # noqa: S101 - the upsert always returns its row
-    return Entry(row["seq"], row["hash"], event)
+    return Entry(row["seq"], row["hash"], event, data)
 
 
 _CONFLICTS = {
@@ -124,17 +130,79 @@ async def lock_journal(connection: Connection, user_id: str) -> int:
     return seq or 0
 
 
-READ = """
-SELECT user_id, seq, hash, id, task_id, version, type, at, actor, data::text AS data,
-       request_id, client_address, client_agent, idempotency_key, fingerprint, salt
-FROM events WHERE user_id = $1 ORDER BY seq
-"""
+COLUMNS = """user_id, seq, hash, id, task_id, version, type, at, actor, data::text AS data,
+       request_id, client_address, client_agent, idempotency_key, fingerprint, salt"""
+"""What `events.codec.from_row` and `events.records` want of a row."""
+
+BATCH = 200
+"""Events read at once: enough to make round trips cheap, and 10 MB where all are as large as they can be."""
 
 
-async def read(connection: Connection, user_id: str) -> AsyncIterator[Entry]:
-    """A user's events in order, through a cursor: in constant memory, and only within a transaction."""
-    async for row in connection.cursor(READ, user_id, prefetch=500):
-        yield Entry(row["seq"], row["hash"], from_row(row))
+HEAD = "SELECT seq FROM journals WHERE user_id = $1"
+
+
+async def head(database: Executor, user_id: str) -> int:
+    """The number of a user's last event, 0 where there is none."""
+    seq: int | None = await database.fetchval(HEAD, user_id)
+    return seq or 0
+
+
+READ = f"""
+SELECT {COLUMNS} FROM events
+WHERE user_id = $1 AND seq > $2 AND seq <= $3 AND at <= coalesce($4::timestamptz, 'infinity')
+ORDER BY seq LIMIT $5
+"""  # noqa: S608 - a constant fragment
+
+
+async def read(database: Executor, user_id: str, *, upto: int, at: datetime | None = None) -> AsyncIterator[Entry]:
+    """A user's events in order, up to and with number `upto` and none after the moment `at`, in constant memory.
+
+    Batch by batch, which needs no transaction: what is in the log never changes. From a pool, the connection is only
+    held while a batch is fetched. Raises `UnknownEvent` (events.codec).
+    """
+    seq = 0
+    while rows := await database.fetch(READ, user_id, seq, upto, at, BATCH):
+        for row in rows:
+            yield Entry(row["seq"], row["hash"], from_row(row), orjson.loads(row["data"]))
+        seq = rows[-1]["seq"]
+
+
+HISTORY = f"""
+SELECT {COLUMNS} FROM events
+WHERE user_id = $1 AND task_id = $2 AND version > $3
+  AND version <= coalesce($4::integer, 2147483647) AND at <= coalesce($5::timestamptz, 'infinity')
+ORDER BY version LIMIT $6
+"""  # noqa: S608 - a constant fragment
+
+
+async def history(
+    database: Executor,
+    user_id: str,
+    task_id: UUID,
+    *,
+    version: int | None = None,
+    at: datetime | None = None,
+) -> AsyncIterator[Event]:
+    """A task's events in order, up to and with `version` and the moment `at`; none where it never was.
+
+    Batch by batch, as `read` does. Raises `UnknownEvent` (events.codec).
+    """
+    seen = 0
+    while rows := await database.fetch(HISTORY, user_id, task_id, seen, version, at, BATCH):
+        for row in rows:
+            yield from_row(row)
+        if len(rows) < BATCH:
+            return
+        seen = rows[-1]["version"]
+
+
+FIND = f"SELECT {COLUMNS} FROM events WHERE user_id = $1 AND idempotency_key = $2"  # noqa: S608 - a constant fragment
+
+
+async def find(database: Executor, user_id: str, idempotency_key: str) -> Event | None:
+    """The event that the request with this key left, if there is one. Raises `UnknownEvent` (events.codec)."""
+    row = await database.fetchrow(FIND, user_id, idempotency_key)
+    return None if row is None else from_row(row)
 
 
 LOAD = """

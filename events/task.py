@@ -14,6 +14,9 @@ class Fields(TypedDict, total=False):
     completed: bool
 
 
+_FIELDS = Fields.__annotations__.keys()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A task as it stands after `version` events. Times are UTC, cut to microseconds."""
@@ -59,7 +62,20 @@ class TaskDeleted:
     completed: bool
 
 
-Fact: TypeAlias = TaskCreated | TaskUpdated | TaskToggled | TaskDeleted
+@dataclass(frozen=True, slots=True)
+class TaskRestored:
+    """Made again what it was at `version`: `after` has the fields that changed, or all where it had been deleted.
+
+    `created_at` is the task's own, so that the fold needs nothing from before a deletion.
+    """
+
+    version: int
+    created_at: datetime
+    before: Fields
+    after: Fields
+
+
+Fact: TypeAlias = TaskCreated | TaskUpdated | TaskToggled | TaskDeleted | TaskRestored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,16 +131,32 @@ def evolve(task: Task | None, event: Event) -> Task | None:
             updated_at=event.at,
             version=event.version,
         )
+    if isinstance(fact, TaskRestored) and task is None:
+        if not fact.after.keys() >= _FIELDS or not 0 < fact.version < event.version - 1:
+            raise _impossible(task, event)
+        return Task(
+            id=event.task_id,
+            user_id=event.user_id,
+            **fact.after,
+            created_at=fact.created_at,
+            updated_at=event.at,
+            version=event.version,
+        )
     if task is None or event.version != task.version + 1:
         raise _impossible(task, event)
     match fact:
-        case TaskUpdated():
+        case TaskUpdated() | TaskRestored():
             return replace(task, **fact.after, updated_at=event.at, version=event.version)
         case TaskToggled():
             return replace(task, completed=fact.completed, updated_at=event.at, version=event.version)
         case TaskDeleted():
             return None
     assert_never(fact)
+
+
+def fields(task: Task) -> Fields:
+    """A task's fields as they are."""
+    return Fields(title=task.title, description=task.description, completed=task.completed)
 
 
 def _impossible(task: Task | None, event: Event) -> ImpossibleEvent:

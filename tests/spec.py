@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from commands.task import Command, decide
+from commands.task import Command, Known, RestoreTask, decide
 from events.task import Event, Fact, Origin, Task, evolve
 
 USER = "ann"
@@ -50,18 +50,37 @@ class given:  # noqa: N801 - reads as a sentence
         object.__setattr__(self, "facts", facts)
 
     def when(self, command: Command) -> "_When":
-        return _When(fold(*self.facts), command)
+        return _When(self.facts, command)
 
 
 @dataclass(frozen=True)
 class _When:
-    task: Task | None
+    facts: tuple[Fact, ...]
     command: Command
 
     def then(self, *facts: Fact) -> None:
-        fact = decide(self.command, self.task)
+        fact = self._decide()
         assert (() if fact is None else (fact,)) == facts
 
-    def then_raises(self, error: type[Exception]) -> None:
-        with pytest.raises(error):
-            decide(self.command, self.task)
+    def then_raises(self, error: type[Exception], match: str | None = None) -> None:
+        with pytest.raises(error, match=match):
+            self._decide()
+
+    def _decide(self) -> Fact | None:
+        states = [fold(*self.facts[:number]) for number in range(len(self.facts) + 1)]
+        then = None
+        if isinstance(self.command, RestoreTask):
+            version = self.command.version
+            if version is None:
+                then = next((task for task in reversed(states) if task is not None), None)
+            elif version < len(states):
+                then = states[version]
+        return decide(
+            self.command,
+            Known(
+                task=states[-1],
+                version=len(self.facts),
+                at=DAWN + timedelta(seconds=len(self.facts)) if self.facts else None,
+                then=then,
+            ),
+        )

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from hypothesis import strategies as st
 
-from events.task import Event, Fact, Fields, Origin, TaskCreated, TaskDeleted, TaskToggled, TaskUpdated
+from events.task import Event, Fact, Fields, Origin, TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 titles = text.map(str.strip).filter(bool)
@@ -25,11 +25,28 @@ def changes(draw: st.DrawFn) -> TaskUpdated:
     return TaskUpdated(before, after)
 
 
+@st.composite
+def restorations(draw: st.DrawFn) -> TaskRestored:
+    change = draw(changes())
+    brought_back = draw(st.booleans())
+    return TaskRestored(
+        version=draw(st.integers(1, 2**31 - 1)),
+        created_at=draw(moments),
+        before={} if brought_back else change.before,
+        after=Fields(title=draw(titles), description=draw(descriptions), completed=draw(st.booleans()))
+        if brought_back
+        else change.after,
+    )
+
+
+moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds are naive by hypothesis' rule
+
 facts: st.SearchStrategy[Fact] = st.one_of(
     st.builds(TaskCreated, titles, descriptions, st.booleans()),
     changes(),
     st.builds(TaskToggled, st.booleans()),
     st.builds(TaskDeleted, titles, descriptions, st.booleans()),
+    restorations(),
 )
 
 events = st.builds(
@@ -38,7 +55,7 @@ events = st.builds(
     user_id=titles,
     task_id=st.uuids(),
     version=st.integers(1, 2**31 - 1),
-    at=st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - bounds are naive by hypothesis' rule
+    at=moments,
     actor=titles,
     fact=facts,
     origin=st.builds(

@@ -61,9 +61,8 @@ async def test_the_services_role_can_do_all_that_the_service_does(database: str,
     await pool.execute(ROLES)  # again, as after an upgrade
     async with open_pool(database, size=1) as restricted:
         await restricted.execute("SET ROLE daybook_app")
-        task = await execute(
-            restricted, CreateTask(user_id="ann", task_id=uuid7(), title="x"), actor="ann", origin=Origin()
-        )
+        create = CreateTask(user_id="ann", task_id=uuid7(), title="x")
+        task = (await execute(restricted, create, actor="ann", origin=Origin())).task
         assert task is not None
         for command in (ToggleTask, DeleteTask):
             await execute(restricted, command(user_id="ann", task_id=task.id), actor="ann", origin=Origin())

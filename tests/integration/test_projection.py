@@ -95,8 +95,9 @@ class Daybook(RuleBasedStateMachine):
     async def compare(self) -> None:
         for user in self.users:
             folded: dict[UUID, Task] = {}
-            async with self.pool.acquire() as connection, connection.transaction():
-                entries = [entry async for entry in log.read(connection, user)]
+            async with self.pool.acquire() as connection:
+                upto = await log.head(connection, user)
+                entries = [entry async for entry in log.read(connection, user, upto=upto)]
                 rows = await connection.fetch(
                     "SELECT *, data::text AS data FROM events WHERE user_id = $1 ORDER BY seq", user
                 )

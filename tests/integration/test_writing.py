@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
-from commands.execute import execute
+from commands.execute import IdempotencyKeyReused, execute
 from commands.task import Command, CreateTask, DeleteTask, TaskNotFound, ToggleTask, UpdateTask
 from db.pool import Pool, open_pool
 from events import log
@@ -22,7 +23,7 @@ ORIGIN = Origin(request_id="r-1", client_address="192.0.2.7", client_agent="test
 
 
 async def run(pool: Pool, command: Command) -> Task | None:
-    return await execute(pool, command, actor=command.user_id, origin=ORIGIN)
+    return (await execute(pool, command, actor=command.user_id, origin=ORIGIN)).task
 
 
 async def rows(pool: Pool, user_id: str = "ann") -> Sequence[Any]:
@@ -179,8 +180,12 @@ async def test_an_idempotency_key_is_taken_once_per_user(pool: Pool) -> None:
     keyed = Origin(idempotency_key="k-1", fingerprint=bytes(32))
     for user in ("ann", "bob"):
         await execute(pool, CreateTask(user_id=user, task_id=uuid7(), title="x"), actor=user, origin=keyed)
-    with pytest.raises(log.IdempotencyKeyTaken):
-        await execute(pool, CreateTask(user_id="ann", task_id=uuid7(), title="y"), actor="ann", origin=keyed)
+    first = await pool.fetchval("SELECT task_id FROM events WHERE user_id = 'ann'")
+    outcome = await execute(pool, CreateTask(user_id="ann", task_id=uuid7(), title="x"), actor="ann", origin=keyed)
+    assert (outcome.task and outcome.task.id, outcome.replayed) == (first, True)
+    other = replace(keyed, fingerprint=bytes(31) + b"x")
+    with pytest.raises(IdempotencyKeyReused):
+        await execute(pool, CreateTask(user_id="ann", task_id=uuid7(), title="y"), actor="ann", origin=other)
     assert len(await rows(pool)) == 1
 
 
@@ -188,8 +193,7 @@ async def test_the_log_reads_back_what_was_written(pool: Pool) -> None:
     task = await create(pool)
     await run(pool, ToggleTask(user_id="ann", task_id=task.id))
     folded: dict[UUID, Task | None] = {}
-    async with pool.acquire() as connection, connection.transaction():
-        entries = [entry async for entry in log.read(connection, "ann")]
+    entries = [entry async for entry in log.read(pool, "ann", upto=await log.head(pool, "ann"))]
     for entry in entries:
         folded[entry.event.task_id] = evolve(folded.get(entry.event.task_id), entry.event)
     assert [entry.seq for entry in entries] == [1, 2]

@@ -10,13 +10,17 @@ import pytest
 from hypothesis import given
 
 from events import chain
-from events.codec import UnknownEvent, canonical, decode, encode, from_row, rfc3339
-from events.task import Event, Fact, Origin, TaskCreated, TaskToggled
+from events.codec import UnknownEvent, canonical, decode, encode, from_row, header, meta, rfc3339
+from events.task import Event, Fact, Origin, TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
 from tests import independent
-from tests.spec import event
+from tests.spec import DAWN, event
 from tests.strategies import events, facts
 
 MILK = TaskCreated("Buy milk", None, False)
+
+
+def digest(event: Event) -> bytes:
+    return chain.digest(header(event), encode(event.fact), meta(event.origin), event.salt)
 
 
 def as_row(event: Event) -> dict[str, Any]:
@@ -50,7 +54,7 @@ def test_an_event_is_read_from_its_row_as_it_was(event: Event) -> None:
 
 @given(events)
 def test_the_digest_is_the_one_that_the_design_describes(event: Event) -> None:
-    assert chain.digest(event) == independent.digest(as_row(event))
+    assert digest(event) == independent.digest(as_row(event))
 
 
 def test_canonical_json_has_sorted_keys_no_spaces_and_plain_utf_8() -> None:
@@ -60,12 +64,31 @@ def test_canonical_json_has_sorted_keys_no_spaces_and_plain_utf_8() -> None:
 
 
 def test_the_form_of_stored_data_is_fixed() -> None:
-    assert encode(MILK) == {"v": 1, "task": {"title": "Buy milk", "description": None, "completed": False}}
-    assert encode(TaskToggled(True)) == {"v": 1, "changes": {"completed": {"from": False, "to": True}}}
+    made = {"title": (None, "Buy milk"), "description": (None, None), "completed": (None, False)}
+    assert encode(MILK) == {"v": 2, "changes": {name: {"from": a, "to": b} for name, (a, b) in made.items()}}
+    assert encode(TaskDeleted("Buy milk", None, False)) == {
+        "v": 2,
+        "changes": {name: {"from": b, "to": a} for name, (a, b) in made.items()},
+    }
+    assert encode(TaskToggled(True)) == {"v": 2, "changes": {"completed": {"from": False, "to": True}}}
+    assert encode(TaskUpdated({"title": "x"}, {"title": "y"})) == {
+        "v": 2,
+        "changes": {"title": {"from": "x", "to": "y"}},
+    }
+    assert encode(TaskRestored(2, DAWN, {"title": "x"}, {"title": "y"})) == {
+        "v": 2,
+        "changes": {"title": {"from": "x", "to": "y"}},
+        "restored": {"version": 2, "created_at": "2026-11-20T06:00:00.000000Z"},
+    }
 
 
 def test_a_known_event_has_a_known_digest_for_ever() -> None:
-    assert chain.digest(event(MILK, 1)).hex() == "424b8e03362da77b12013881f00bbd20c94b0e0d6ff5f7bae621d07a098350c1"
+    milk = event(MILK, 1)
+    old = {"v": 1, "task": {"title": "Buy milk", "description": None, "completed": False}}
+    assert chain.digest(header(milk), old, meta(milk.origin), milk.salt).hex() == (
+        "424b8e03362da77b12013881f00bbd20c94b0e0d6ff5f7bae621d07a098350c1"
+    )
+    assert digest(milk).hex() == "50d0bdfe6f4570ffdf071ea187444dcb442892320c857f8ef6269a4a4dfe67de"
 
 
 def test_the_first_link_begins_with_nothing() -> None:
@@ -91,7 +114,7 @@ def test_the_first_link_begins_with_nothing() -> None:
 )
 def test_nothing_of_an_event_can_change_without_its_digest(change: dict[str, Any]) -> None:
     original = event(MILK, 1)
-    assert chain.digest(replace(original, **change)) != chain.digest(original)
+    assert digest(replace(original, **change)) != digest(original)
 
 
 @pytest.mark.parametrize(

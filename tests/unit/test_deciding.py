@@ -1,17 +1,23 @@
 """Every rule of the write side, as given events, when a command, then events."""
 
+from dataclasses import replace
 from datetime import timedelta
+
+import pytest
 
 from commands.task import (
     CreateTask,
     DeleteTask,
+    NotRestorable,
+    RestoreTask,
     TaskExists,
     TaskNotFound,
     ToggleTask,
     UpdateTask,
+    VersionMismatch,
     moment,
 )
-from events.task import TaskCreated, TaskDeleted, TaskToggled, TaskUpdated
+from events.task import TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
 from tests.spec import DAWN, TASK, USER, Ids, fold, given
 
 MILK = TaskCreated("Buy milk", None, False)
@@ -81,10 +87,86 @@ def test_what_was_deleted_cannot_be_changed() -> None:
         given(MILK, TaskDeleted("Buy milk", None, False)).when(command).then_raises(TaskNotFound)
 
 
+@pytest.mark.parametrize("versions", [{1}, {1, 3}, {3, 2, 1}, None])
+def test_a_command_meant_for_the_present_version_is_carried_out(versions: set[int] | None) -> None:
+    given(MILK).when(ToggleTask(**ID, versions=versions)).then(TaskToggled(True))
+
+
+@pytest.mark.parametrize("versions", [{2}, {1, 2}, set[int]()])
+def test_a_command_meant_for_other_versions_is_refused_also_where_it_would_change_nothing(versions: set[int]) -> None:
+    seen = given(MILK, TaskToggled(True), TaskToggled(False))
+    for command in (
+        UpdateTask(**ID, fields={"title": "x"}, versions=versions),
+        UpdateTask(**ID, fields={}, versions=versions),
+        ToggleTask(**ID, versions=versions),
+        DeleteTask(**ID, versions=versions),
+    ):
+        seen.when(command).then_raises(VersionMismatch, match="at version 3 by now")
+
+
+def test_what_is_not_there_is_not_found_whatever_version_is_meant() -> None:
+    given().when(ToggleTask(**ID, versions={1})).then_raises(TaskNotFound)
+
+
+DELETED = TaskDeleted("Oat milk", "2 litres", True)
+LIFE = (
+    TaskCreated("Buy milk", "2 litres", False),
+    TaskUpdated({"title": "Buy milk"}, {"title": "Oat milk"}),
+    TaskToggled(True),
+    DELETED,
+)
+BORN = DAWN + timedelta(seconds=1)
+LAST = {"title": "Oat milk", "description": "2 litres", "completed": True}
+
+
+@pytest.mark.parametrize("version", [3, None])
+def test_a_deleted_task_comes_back_as_it_last_was(version: int | None) -> None:
+    given(*LIFE).when(RestoreTask(**ID, version=version)).then(TaskRestored(3, BORN, {}, {**LAST}))  # type: ignore[typeddict-item] # all of them
+
+
+def test_a_deleted_task_can_come_back_as_it_once_was() -> None:
+    given(*LIFE).when(RestoreTask(**ID, version=1)).then(
+        TaskRestored(1, BORN, {}, {"title": "Buy milk", "description": "2 litres", "completed": False})
+    )
+
+
+def test_a_restoration_of_what_is_there_records_only_what_changed() -> None:
+    given(*LIFE[:3]).when(RestoreTask(**ID, version=2)).then(
+        TaskRestored(2, BORN, {"completed": True}, {"completed": False})
+    )
+    given(*LIFE[:3]).when(RestoreTask(**ID, version=1)).then(
+        TaskRestored(1, BORN, {"title": "Oat milk", "completed": True}, {"title": "Buy milk", "completed": False})
+    )
+
+
+@pytest.mark.parametrize("version", [3, None])
+def test_a_restoration_to_what_it_is_leaves_no_event(version: int | None) -> None:
+    given(*LIFE[:3]).when(RestoreTask(**ID, version=version)).then()
+
+
+def test_a_task_can_be_deleted_and_brought_back_again_and_again() -> None:
+    back = TaskRestored(3, BORN, {}, {"title": "Oat milk", "description": "2 litres", "completed": True})
+    given(*LIFE, back, DELETED).when(RestoreTask(**ID)).then(replace(back, version=5))
+    given(*LIFE, back).when(RestoreTask(**ID, version=1)).then(
+        TaskRestored(1, BORN, {"title": "Oat milk", "completed": True}, {"title": "Buy milk", "completed": False})
+    )
+
+
+def test_what_was_never_there_cannot_be_restored() -> None:
+    given().when(RestoreTask(**ID)).then_raises(TaskNotFound)
+    given().when(RestoreTask(**ID, version=1)).then_raises(TaskNotFound)
+
+
+def test_a_version_that_never_was_or_was_the_deletion_cannot_be_restored() -> None:
+    given(*LIFE).when(RestoreTask(**ID, version=5)).then_raises(NotRestorable, match="has versions 1 to 4")
+    given(*LIFE).when(RestoreTask(**ID, version=4)).then_raises(NotRestorable, match="version 4 is the task's deletion")
+
+
 def test_an_event_happens_now_but_after_the_last_one_whatever_the_clock_says() -> None:
     task = fold(MILK)
     assert task is not None
     assert moment(DAWN, None) == DAWN
-    assert moment(task.updated_at + timedelta(hours=1), task) == task.updated_at + timedelta(hours=1)
-    assert moment(task.updated_at, task) == task.updated_at + timedelta(microseconds=1)
-    assert moment(task.updated_at - timedelta(hours=1), task) == task.updated_at + timedelta(microseconds=1)
+    last = task.updated_at
+    assert moment(last + timedelta(hours=1), last) == last + timedelta(hours=1)
+    assert moment(last, last) == last + timedelta(microseconds=1)
+    assert moment(last - timedelta(hours=1), last) == last + timedelta(microseconds=1)

@@ -1,10 +1,21 @@
 """The one rule that folds events into a task."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from events.task import Fact, ImpossibleEvent, Task, TaskCreated, TaskDeleted, TaskToggled, TaskUpdated, evolve
+from events.task import (
+    Fact,
+    ImpossibleEvent,
+    Task,
+    TaskCreated,
+    TaskDeleted,
+    TaskRestored,
+    TaskToggled,
+    TaskUpdated,
+    evolve,
+)
 from tests.spec import DAWN, TASK, USER, event, fold
 
 MILK = TaskCreated("Buy milk", None, False)
@@ -61,3 +72,41 @@ def test_no_version_is_skipped_or_repeated(version: int) -> None:
 def test_a_creation_is_version_1() -> None:
     with pytest.raises(ImpossibleEvent):
         evolve(None, event(MILK, 2))
+
+
+DELETED = TaskDeleted("Buy milk", None, False)
+BACK = TaskRestored(1, DAWN, {}, {"title": "Buy milk", "description": None, "completed": True})
+
+
+def test_a_restoration_brings_a_task_back_as_old_as_it_was() -> None:
+    assert fold(MILK, DELETED, BACK) == Task(
+        id=TASK,
+        user_id=USER,
+        title="Buy milk",
+        description=None,
+        completed=True,
+        created_at=DAWN,
+        updated_at=DAWN + timedelta(seconds=3),
+        version=3,
+    )
+
+
+def test_a_restoration_of_what_is_there_changes_its_fields_and_no_others() -> None:
+    toggled = fold(MILK, TaskToggled(True))
+    task = fold(MILK, TaskToggled(True), TaskRestored(1, DAWN, {"completed": True}, {"completed": False}))
+    assert toggled is not None
+    assert task == replace(toggled, completed=False, version=3, updated_at=DAWN + timedelta(seconds=3))
+
+
+@pytest.mark.parametrize(
+    ("fact", "version"),
+    [
+        (TaskRestored(1, DAWN, {"title": "x"}, {"title": "y"}), 3),  # only a part of the task
+        (BACK, 1),  # nothing can have been before it
+        (BACK, 2),  # nor a deletion
+        (replace(BACK, version=3), 3),  # as it was after itself
+    ],
+)
+def test_nothing_comes_back_that_was_not_there(fact: Fact, version: int) -> None:
+    with pytest.raises(ImpossibleEvent):
+        evolve(None, event(fact, version))
