@@ -7,7 +7,7 @@ from importlib.metadata import version
 import structlog
 from fastapi import FastAPI
 
-from api import document, errors, health, tasks
+from api import audit, document, errors, health, tasks
 from api.jwks import open_jwks
 from api.middleware import CatchAll, Cors, RequestContext, SecurityHeaders, TrailingSlash
 from api.state import State
@@ -71,6 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     errors.install(app)
     document.install(app)
     app.include_router(tasks.router)
+    app.include_router(audit.router)
     app.include_router(health.router)
     app.add_middleware(CatchAll)
     app.add_middleware(TrailingSlash)

@@ -3,9 +3,9 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from fastapi import Request
+from fastapi import Depends, Request
 from pydantic import TypeAdapter, ValidationError
 
 from api.errors import BadRequest, BodyTooLarge, Invalid, NotJson, TooSlow, field_errors, summary
@@ -22,33 +22,8 @@ _DIGITS = 9
 _Body = TypeVar("_Body")
 
 
-def json_body(type_: type[_Body]) -> Callable[[Request], Awaitable[_Body]]:
-    """A dependency that gives the body as `type_`. Raises `BadRequest`, `TooSlow`, `BodyTooLarge`, `NotJson` or
-    `Invalid`.
-    """
-    model = TypeAdapter(type_)
-
-    async def body(request: Request) -> _Body:
-        raw = await _read(request)
-        if not raw:
-            raise BadRequest("The body is empty; send a JSON object.")
-        return _parse(model, raw, request)
-
-    return body
-
-
-def optional_json_body(type_: type[_Body]) -> Callable[[Request], Awaitable[_Body | None]]:
-    """The same, where a request without a body is fine."""
-    model = TypeAdapter(type_)
-
-    async def body(request: Request) -> _Body | None:
-        raw = await _read(request)
-        return _parse(model, raw, request) if raw else None
-
-    return body
-
-
 async def _read(request: Request) -> bytes:
+    """The body as it came. Raises `BodyTooLarge` or `TooSlow`."""
     too_large = BodyTooLarge(f"The body must have at most {LARGEST:,} bytes.")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > _DIGITS or int(length) > LARGEST):
@@ -63,6 +38,32 @@ async def _read(request: Request) -> bytes:
     except TimeoutError:
         raise TooSlow(f"The body must arrive within {_SLOWEST} seconds.", headers={"Connection": "close"}) from None
     return bytes(chunks)
+
+
+RawBody = Annotated[bytes, Depends(_read)]
+"""Read once, whoever asks for it."""
+
+
+def json_body(type_: type[_Body]) -> Callable[[Request, bytes], Awaitable[_Body]]:
+    """A dependency that gives the body as `type_`. Raises `BadRequest`, `NotJson` or `Invalid`."""
+    model = TypeAdapter(type_)
+
+    async def body(request: Request, raw: RawBody) -> _Body:
+        if not raw:
+            raise BadRequest("The body is empty; send a JSON object.")
+        return _parse(model, raw, request)
+
+    return body
+
+
+def optional_json_body(type_: type[_Body]) -> Callable[[Request, bytes], Awaitable[_Body | None]]:
+    """The same, where a request without a body is fine."""
+    model = TypeAdapter(type_)
+
+    async def body(request: Request, raw: RawBody) -> _Body | None:
+        return _parse(model, raw, request) if raw else None
+
+    return body
 
 
 def _parse(model: TypeAdapter[_Body], raw: bytes, request: Request) -> _Body:

@@ -6,9 +6,11 @@ Problem
 ├── NotYours            403  a valid token, another user's path
 ├── NotFound            404  no such task, or not this user's
 ├── TooSlow             408  the body, or the head, takes too long to arrive
+├── PreconditionFailed  412  the task is at another version than If-Match wants
 ├── BodyTooLarge        413
 ├── NotJson             415
 ├── Invalid             422  it can be read, but a field breaks a rule
+├── KeyReused           422  the Idempotency-Key stands for another request
 ├── HeadTooLarge        431  request line and headers
 ├── Failure             500  something is broken here
 └── Unavailable         503  the database is away
@@ -26,7 +28,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from commands.task import TaskNotFound
+from api.entity_tags import etag
+from commands.execute import IdempotencyKeyReused
+from commands.task import NotRestorable, TaskNotFound, VersionMismatch
 from db.pool import UNAVAILABLE, CannotConnect
 
 _log = structlog.get_logger(__name__)
@@ -94,6 +98,12 @@ class TooSlow(Problem):
     status, type, title = 408, "request-timeout", "Request timeout"
 
 
+class PreconditionFailed(Problem):
+    """The task is at another version than those in `If-Match`; `ETag` has the present one."""
+
+    status, type, title = 412, "precondition-failed", "Precondition failed"
+
+
 class BodyTooLarge(Problem):
     """The body is larger than 64 KiB."""
 
@@ -110,6 +120,12 @@ class Invalid(Problem):
     """The body can be read, but a field breaks a rule."""
 
     status, type, title = 422, "invalid", "Invalid"
+
+
+class KeyReused(Problem):
+    """The `Idempotency-Key` stands for another request."""
+
+    status, type, title = 422, "idempotency-key-reused", "Idempotency key reused"
 
 
 class HeadTooLarge(Problem):
@@ -171,6 +187,9 @@ def install(app: FastAPI) -> None:
     """Turn every exception that a request can raise into such an answer, the framework's own included."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(TaskNotFound, _task_not_found)
+    app.add_exception_handler(VersionMismatch, _version_mismatch)
+    app.add_exception_handler(NotRestorable, _not_restorable)
+    app.add_exception_handler(IdempotencyKeyReused, _key_reused)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
     app.add_exception_handler(HTTPException, _framework)
     for unavailable in UNAVAILABLE:
@@ -184,6 +203,20 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _task_not_found(request: Request, error: Exception) -> Response:
     return await _problem(request, NotFound(str(error)))
+
+
+async def _version_mismatch(request: Request, error: Exception) -> Response:
+    assert isinstance(error, VersionMismatch)  # noqa: S101 - by registration
+    return await _problem(request, PreconditionFailed(str(error), headers={"ETag": etag(error.current)}))
+
+
+async def _not_restorable(request: Request, error: Exception) -> Response:
+    errors = [{"field": "version", "message": str(error), "type": "not_restorable"}]
+    return await _problem(request, Invalid(summary(errors), errors=errors))
+
+
+async def _key_reused(request: Request, error: Exception) -> Response:
+    return await _problem(request, KeyReused(str(error)))
 
 
 async def _bad_parameters(request: Request, error: Exception) -> Response:
@@ -225,6 +258,11 @@ async def _unavailable(request: Request, error: Exception) -> Response:
     _log.warning("database unavailable", error=repr(error))
     if request.method == "GET" or isinstance(error, CannotConnect | ConnectionRefusedError):
         problem = Unavailable("The database can't be reached just now; try again.", headers={"Retry-After": "1"})
+    elif "idempotency-key" in request.headers:
+        problem = Unavailable(
+            "The database stopped answering: the change may have been made. Repeat it with the same Idempotency-Key.",
+            headers={"Retry-After": "1"},
+        )
     else:
         problem = Unavailable("The database stopped answering: the change may have been made. Look, then repeat it.")
     return await _problem(request, problem)

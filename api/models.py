@@ -1,11 +1,18 @@
-"""What goes over the wire (contract, section 1)."""
+"""What goes over the wire (contract, sections 1 and 5)."""
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NotRequired
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, StringConstraints
+from fastapi import Path
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, StrictInt, StringConstraints
 from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
+
+from api.examples import TASK_ID
+
+LARGEST_VERSION = 2**31 - 1
+LARGEST_SEQ = 2**63 - 1
 
 _WHITE_SPACE = r"\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """Unicode's White_Space, which is what pydantic cuts. `\\s` is something else in each regex dialect."""
@@ -79,6 +86,76 @@ class Task(BaseModel):
     version: int = Field(ge=1, description="starts at 1 and counts the task's events")
 
 
+class Restoration(TypedDict, total=False):
+    """Which version to go back to; without it, the last one at which the task was there."""
+
+    version: Annotated[
+        StrictInt,
+        Field(ge=1, le=LARGEST_VERSION, description="as in the history; not that of a deletion"),
+    ]
+
+
+EventType = Literal["TaskCreated", "TaskUpdated", "TaskToggled", "TaskDeleted", "TaskRestored"]
+Change = TypedDict(
+    "Change",
+    {
+        "from": Annotated[str | bool | None, Field(description="null where there was none")],
+        "to": Annotated[str | bool | None, Field(description="null where it was cleared, or the task deleted")],
+    },
+)
+_HASH = "^[0-9a-f]{64}$"
+
+
+class Client(BaseModel):
+    """Where a request came from."""
+
+    address: str | None
+    agent: str | None = Field(description="its `User-Agent`")
+
+
+class AuditEvent(BaseModel):
+    """One thing that happened."""
+
+    seq: int = Field(ge=1, description="its number in the user's log, which has no gaps")
+    id: UUID
+    type: EventType
+    task_id: UUID
+    version: int = Field(ge=1, description="its number in the task's history; the version it made")
+    at: datetime = Field(
+        description="UTC, RFC 3339, always six decimals and Z", json_schema_extra={"pattern": _TIMESTAMP}
+    )
+    actor: str = Field(description="the user who did it")
+    request_id: str | None = Field(description="as in the answer's `X-Request-ID` then")
+    client: Client
+    changes: dict[Literal["title", "description", "completed"], Change] = Field(
+        description="the fields that changed; all of them where a task was created, deleted or brought back"
+    )
+    hash: str = Field(description="the chain up to and with this event", json_schema_extra={"pattern": _HASH})
+
+
+class ExportedEvent(AuditEvent):
+    """The same, with all that it takes to compute the hash again: a line of an export."""
+
+    user_id: str
+    idempotency_key: str | None
+    fingerprint: str | None = Field(description="of the request with that key: SHA-256 of method, path and body")
+    salt: str = Field(json_schema_extra={"pattern": "^[0-9a-f]{32}$"})
+    data: dict[str, Any] = Field(description="as it is stored, which is what was hashed")
+
+
+class Head(BaseModel):
+    """The end of a user's log. Keep it: with it, nobody can rewrite what was before, and go unnoticed."""
+
+    seq: int = Field(ge=0, description="how many events there are")
+    hash: str = Field(
+        description="of the last one; empty where there is none", json_schema_extra={"pattern": f"^$|{_HASH}"}
+    )
+    at: datetime | None = Field(json_schema_extra={"pattern": _TIMESTAMP})
+
+
+TaskId = Annotated[UUID, Path(description="the task's id", examples=[TASK_ID])]
+
+
 class FieldError(TypedDict):
     """One field at fault."""
 
@@ -128,6 +205,21 @@ def _truth(value: Any) -> Any:
     return _lower(value) == "true"
 
 
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[ +-]\d\d:\d\d)", re.ASCII)
+
+
+def _moment(value: Any) -> Any:
+    """Any offset; what is finer than a microsecond is cut off. A plus that came as a space is one."""
+    try:
+        date, time, fraction, zone = _RFC3339.fullmatch(value).groups()  # type: ignore[union-attr] # as a TypeError
+        moment = datetime.fromisoformat(f"{date}T{time}{(fraction or '')[:7]}{zone.upper().replace(' ', '+')}")
+        return moment.astimezone(UTC)
+    except (AttributeError, ValueError, OverflowError):
+        raise ValueError("must be a time with its offset, as in RFC 3339: 2026-11-20T19:24:49.076369Z") from None
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+
 SortName = Literal["created_at", "updated_at", "title", "-created_at", "-updated_at", "-title"]
 Text = Annotated[
     str,
@@ -162,8 +254,65 @@ class ListParameters(BaseModel):
     )
     cursor: str | None = Field(
         default=None,
-        description="from the `Link` header of the page before, as it is; bound to its filter and order",
+        description="from the `Link` header of the page before, as it is; bound to its filter, order and `as_of`",
         examples=[
             "W1tudWxsLFtdLCJjcmVhdGVkX2F0IiwiZGVzYyJdLCIyMDI2LTExLTIwVDE5OjI0OjQ5LjA3NjM2OVoiLCIwMTlhOWUzYzVmM2E3YzIxOWQ1MjNkMGM1ZjBlOGExMSJd"
         ],
+    )
+    as_of: Moment | None = Field(
+        default=None,
+        description="as the list was at this moment, from the log; RFC 3339",
+        examples=["2026-11-20T19:30:00Z"],
+    )
+
+
+class PastParameters(BaseModel):
+    """Which past of a task to show."""
+
+    as_of: Moment | None = Field(
+        default=None,
+        description="as the task was at this moment, from the log; RFC 3339",
+        examples=["2026-11-20T19:30:00Z"],
+    )
+    version: int | None = Field(
+        default=None, ge=1, le=LARGEST_VERSION, description="as this version of the task was", examples=[1]
+    )
+
+
+class HistoryParameters(BaseModel):
+    """Which part of a task's history to show."""
+
+    after: int = Field(default=0, ge=0, le=LARGEST_SEQ, description="only events with a greater `seq`", examples=[0])
+    limit: int = Field(default=1000, ge=1, le=1000, description="the longest page wanted", examples=[100])
+
+
+class AuditParameters(BaseModel):
+    """Which events to show, and how. Parameters that aren't known are ignored."""
+
+    task_id: UUID | None = Field(default=None, description="only this task's", examples=[TASK_ID])
+    type: list[EventType] = Field(default=[], description="only these types; repeatable", examples=[["TaskDeleted"]])
+    since: Moment | None = Field(
+        default=None, description="only events at or after this time; RFC 3339", examples=["2026-11-20T00:00:00Z"]
+    )
+    until: Moment | None = Field(
+        default=None, description="only events before this time; RFC 3339", examples=["2026-11-21T00:00:00Z"]
+    )
+    after: int = Field(default=0, ge=0, le=LARGEST_SEQ, description="only events with a greater `seq`", examples=[0])
+    before: int = Field(
+        default=LARGEST_SEQ, ge=0, le=LARGEST_SEQ, description="only events with a smaller `seq`", examples=[101]
+    )
+    order: Annotated[Literal["asc", "desc"], BeforeValidator(_lower)] = Field(
+        default="desc", description="by `seq`: newest first unless `asc`", examples=["asc"]
+    )
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="the longest page wanted, 100 unless given; an export has no limit unless given",
+        examples=[100],
+    )
+    format: Annotated[Literal["json", "ndjson", "csv"] | None, BeforeValidator(_lower)] = Field(
+        default=None,
+        description="a page as `json`, or the whole selection as `ndjson` or `csv`; goes before `Accept`",
+        examples=["ndjson"],
     )

@@ -22,6 +22,7 @@ class Selection(NamedTuple):
     words: tuple[str, ...]
     sort: Sort
     order: Order
+    as_of: datetime | None
 
 
 def selection(parameters: ListParameters) -> Selection:
@@ -34,7 +35,8 @@ def selection(parameters: ListParameters) -> Selection:
     sort: Sort = parameters.sort.removeprefix("-")  # type: ignore[assignment] # a Literal less its sign
     descending = parameters.sort.startswith("-") or sort != "title"
     order: Order = parameters.order or ("desc" if descending else "asc")
-    return Selection(by_status if completed is None else completed, tuple((text or "").split()), sort, order)
+    words = tuple((text or "").split())
+    return Selection(by_status if completed is None else completed, words, sort, order, parameters.as_of)
 
 
 def cursor(chosen: Selection, end: Key) -> str:
@@ -70,7 +72,8 @@ def start(chosen: Selection, text: str) -> Key:
 
 def _question(chosen: Selection) -> list[object]:
     """A selection as it stands in a cursor."""
-    return [chosen.completed, list(chosen.words), chosen.sort, chosen.order]
+    question: list[object] = [chosen.completed, list(chosen.words), chosen.sort, chosen.order]
+    return question if chosen.as_of is None else [*question, rfc3339(chosen.as_of)]
 
 
 def here(request: Request) -> str:
@@ -78,9 +81,7 @@ def here(request: Request) -> str:
     return quote(request.scope["path"], safe="/:@!$&'()*+,;=~")
 
 
-def next_link(request: Request, cursor: str) -> str:
-    """The `Link` header to the next page: this request's own path and parameters, with the cursor."""
-    parameters = [
-        (name, value) for name, value in request.query_params.multi_items() if name not in ("cursor", "offset")
-    ]
-    return f'<{here(request)}?{urlencode([*parameters, ("cursor", cursor)])}>; rel="next"'
+def next_link(request: Request, name: str, place: str | int, *, instead_of: str = "") -> str:
+    """The `Link` header to the next page: this request's own path and parameters, with where it goes on."""
+    kept = [each for each in request.query_params.multi_items() if each[0] not in (name, instead_of)]
+    return f'<{here(request)}?{urlencode([*kept, (name, place)])}>; rel="next"'

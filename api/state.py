@@ -4,6 +4,8 @@ from typing import Annotated, TypedDict
 
 from fastapi import Depends, Request
 
+from api.bodies import RawBody
+from api.conditions import fingerprint, idempotency_key
 from api.health import Readiness
 from api.tokens import Verifier
 from db.pool import Pool
@@ -25,12 +27,15 @@ async def _pool(request: Request) -> Pool:
     return pool
 
 
-async def _origin(request: Request) -> Origin:
+async def _origin(request: Request, body: RawBody) -> Origin:
     agent = request.headers.get("user-agent")
+    key = idempotency_key(request.headers)
     return Origin(
         request_id=request.state.request_id,
         client_address=request.client.host[:_LONGEST_ADDRESS] if request.client else None,
         client_agent=agent and agent[:_LONGEST_AGENT].replace("\0", ""),
+        idempotency_key=key,
+        fingerprint=fingerprint(request.method, request.scope["path"], body) if key else None,
     )
 
 

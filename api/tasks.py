@@ -1,28 +1,24 @@
-"""The task endpoints (contract, section 1): thin, each one command or one query."""
+"""The task endpoints (contract, sections 1, 4 and 5): thin, each one command or one query."""
 
 from typing import Annotated
-from uuid import UUID
 
-import orjson
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from uuid_utils.compat import uuid7
 
+from api import answers
 from api.auth import CurrentUser
 from api.bodies import json_body, optional_json_body
+from api.conditions import IfMatch, has_condition, matches
 from api.errors import BadRequest, NotFound
-from api.examples import TASK_ID
-from api.models import Completion, ListParameters, NewTask, Task, TaskChanges
+from api.models import Completion, ListParameters, NewTask, PastParameters, Restoration, Task, TaskChanges, TaskId
 from api.pages import cursor, here, next_link, selection, start
 from api.state import Database, RequestOrigin
 from commands.execute import execute
-from commands.task import CreateTask, DeleteTask, ToggleTask, UpdateTask
-from events import task as domain
-from events.codec import rfc3339
+from commands.task import CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
+from events import log
+from events.past import task_at
 from events.task import Fields
 from queries import tasks as query
-
-TaskId = Annotated[UUID, Path(description="the task's id", examples=[TASK_ID])]
-
 
 router = APIRouter(prefix="/api/{user_id}/tasks", tags=["tasks"])
 
@@ -40,10 +36,16 @@ async def list_tasks(
     database: Database,
     parameters: Annotated[ListParameters, Query()],
 ) -> Response:
-    """The user's tasks, newest first unless asked otherwise. `Link` leads to the next page, if there is one."""
+    """The user's tasks, newest first unless asked otherwise. `Link` leads to the next page, if there is one.
+
+    With `as_of`, as they were at that moment. The `ETag` changes with every change to any of the user's tasks.
+    """
     chosen = selection(parameters)
     if parameters.cursor is not None and parameters.offset is not None:
         raise BadRequest("cursor and offset exclude each other; give one of the two.")
+    after = None if parameters.cursor is None else start(chosen, parameters.cursor)
+    if has_condition(request) and matches(request, seq := await log.head(database, user)):
+        return answers.not_modified(seq)
     page = await query.list_tasks(
         database,
         user,
@@ -53,10 +55,11 @@ async def list_tasks(
         order=chosen.order,
         limit=parameters.limit,
         offset=parameters.offset or 0,
-        after=None if parameters.cursor is None else start(chosen, parameters.cursor),
+        after=after,
+        as_of=chosen.as_of,
     )
-    headers = {"Link": next_link(request, cursor(chosen, page.end))} if page.end else None
-    return Response(page.body, headers=headers, media_type="application/json")
+    link = {"Link": next_link(request, "cursor", cursor(chosen, page.end), instead_of="offset")} if page.end else None
+    return answers.of_read(request, page.body, page.seq, link)
 
 
 @router.post(
@@ -82,8 +85,9 @@ async def create_task(
         description=body.description,
         completed=body.completed,
     )
-    task = await execute(database, command, actor=user, origin=origin)
-    return _answer(task.task, status=201, headers={"Location": f"{here(request)}/{command.task_id}"})
+    outcome = await execute(database, command, actor=user, origin=origin)
+    task_id = outcome.task.id if outcome.task else command.task_id
+    return answers.of_write(outcome, status=201, headers={"Location": f"{here(request)}/{task_id}"})
 
 
 @router.get(
@@ -93,12 +97,26 @@ async def create_task(
     response_model=Task,
     response_description="The task",
 )
-async def get_task(user: CurrentUser, database: Database, task_id: TaskId) -> Response:
-    """One task."""
-    body = await query.get(database, user, task_id)
-    if body is None:
-        raise NotFound(f"There is no task {task_id}.")
-    return Response(body, media_type="application/json")
+async def get_task(
+    request: Request,
+    user: CurrentUser,
+    database: Database,
+    task_id: TaskId,
+    parameters: Annotated[PastParameters, Query()],
+) -> Response:
+    """One task as it is; with `as_of` or `version`, as it was, also where it has been deleted since."""
+    version, as_of = parameters.version, parameters.as_of
+    if version is None and as_of is None:
+        found = await query.get(database, user, task_id)
+        if found is None:
+            raise NotFound(f"There is no task {task_id}.")
+        return answers.of_read(request, found[1], found[0])
+    if version is not None and as_of is not None:
+        raise BadRequest("as_of and version exclude each other; give one of the two.")
+    task = await task_at(database, user, task_id, version=version, at=as_of)
+    if task is None:
+        raise NotFound(f"There was no task {task_id} then.")
+    return answers.of_read(request, answers.task_json(task), task.version)
 
 
 async def _update(
@@ -106,12 +124,13 @@ async def _update(
     database: Database,
     origin: RequestOrigin,
     task_id: TaskId,
+    versions: IfMatch,
     body: Annotated[TaskChanges, Depends(json_body(TaskChanges))],
 ) -> Response:
     """Change the fields that are given; what is left out keeps its value."""
     fields: Fields = {**body}
-    command = UpdateTask(user_id=user, task_id=task_id, fields=fields)
-    return _answer((await execute(database, command, actor=user, origin=origin)).task)
+    command = UpdateTask(user_id=user, task_id=task_id, fields=fields, versions=versions)
+    return answers.of_write(await execute(database, command, actor=user, origin=origin))
 
 
 for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
@@ -139,11 +158,13 @@ async def complete_task(
     database: Database,
     origin: RequestOrigin,
     task_id: TaskId,
+    versions: IfMatch,
     body: Annotated[Completion | None, Depends(optional_json_body(Completion))],
 ) -> Response:
     """Turn `completed` over; with a body, set it, which is safe to repeat."""
-    command = ToggleTask(user_id=user, task_id=task_id, completed=body.get("completed") if body else None)
-    return _answer((await execute(database, command, actor=user, origin=origin)).task)
+    completed = body.get("completed") if body else None
+    command = ToggleTask(user_id=user, task_id=task_id, completed=completed, versions=versions)
+    return answers.of_write(await execute(database, command, actor=user, origin=origin))
 
 
 @router.delete(
@@ -153,23 +174,28 @@ async def complete_task(
     status_code=204,
     response_description="The task is gone from the lists",
 )
-async def delete_task(user: CurrentUser, database: Database, origin: RequestOrigin, task_id: TaskId) -> Response:
-    """Delete a task. The log keeps it."""
-    await execute(database, DeleteTask(user_id=user, task_id=task_id), actor=user, origin=origin)
-    return Response(status_code=204)
+async def delete_task(
+    user: CurrentUser, database: Database, origin: RequestOrigin, task_id: TaskId, versions: IfMatch
+) -> Response:
+    """Delete a task. The log keeps it, and `restore` brings it back."""
+    command = DeleteTask(user_id=user, task_id=task_id, versions=versions)
+    return answers.of_write(await execute(database, command, actor=user, origin=origin))
 
 
-def _answer(task: domain.Task | None, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A task as a write left it, byte for byte of the same meaning as queries.tasks gives it."""
-    assert task is not None  # noqa: S101 - only a deletion leaves none
-    body = {
-        "id": str(task.id),
-        "user_id": task.user_id,
-        "title": task.title,
-        "description": task.description,
-        "completed": task.completed,
-        "created_at": rfc3339(task.created_at),
-        "updated_at": rfc3339(task.updated_at),
-        "version": task.version,
-    }
-    return Response(orjson.dumps(body), status, headers, "application/json")
+@router.post(
+    "/{task_id}/restore",
+    operation_id="restoreTask",
+    summary="Bring a task back, or to an earlier version",
+    response_model=Task,
+    response_description="The task as it is now",
+)
+async def restore_task(
+    user: CurrentUser,
+    database: Database,
+    origin: RequestOrigin,
+    task_id: TaskId,
+    body: Annotated[Restoration | None, Depends(optional_json_body(Restoration))],
+) -> Response:
+    """Bring a deleted task back, or an existing one to what it was at `version`, as a new event."""
+    command = RestoreTask(user_id=user, task_id=task_id, version=body.get("version") if body else None)
+    return answers.of_write(await execute(database, command, actor=user, origin=origin))

@@ -7,14 +7,17 @@ import orjson
 
 from events.codec import Json, Row, rfc3339, upcast
 
-_FIELDS = ("title", "description", "completed")
+FIELDS = ("title", "description", "completed")
+
+
+def changes(type_: str, data: Json) -> Json:
+    """Each field that an event changed, with its value before and after. Raises `UnknownEvent` (events.codec)."""
+    found = upcast(type_, data)["changes"]
+    return {name: {"from": found[name]["from"], "to": found[name]["to"]} for name in FIELDS if name in found}
 
 
 def record(row: Row) -> Json:
-    """What an audit page shows of a row of `events`. `changes` has each field's value before and after.
-
-    Raises `UnknownEvent` (events.codec).
-    """
+    """What an audit page shows of a row of `events`. Raises `UnknownEvent` (events.codec)."""
     return {
         "seq": row["seq"],
         "id": str(row["id"]),
@@ -25,7 +28,7 @@ def record(row: Row) -> Json:
         "actor": row["actor"],
         "request_id": row["request_id"],
         "client": {"address": row["client_address"], "agent": row["client_agent"]},
-        "changes": upcast(row["type"], orjson.loads(row["data"]))["changes"],
+        "changes": changes(row["type"], orjson.loads(row["data"])),
         "hash": row["hash"].hex(),
     }
 
@@ -44,7 +47,7 @@ def full_record(row: Row) -> Json:
 
 CSV_COLUMNS = (
     *("seq", "id", "type", "task_id", "version", "at", "actor", "request_id", "client_address", "client_agent"),
-    *(f"{field}_{side}" for field in _FIELDS for side in ("from", "to")),
+    *(f"{field}_{side}" for field in FIELDS for side in ("from", "to")),
     *("hash", "user_id", "idempotency_key", "fingerprint", "salt", "data"),
 )
 
@@ -52,9 +55,9 @@ CSV_COLUMNS = (
 def csv_cells(row: Row) -> Sequence[str]:
     """A full record as one cell per `CSV_COLUMNS`: null is empty, `data` is JSON, and no cell is a formula."""
     full = full_record(row)
-    client, changes = full.pop("client"), full.pop("changes")
+    client, changed = full.pop("client"), full.pop("changes")
     full |= {f"client_{name}": value for name, value in client.items()}
-    full |= {f"{field}_{side}": value for field, change in changes.items() for side, value in change.items()}
+    full |= {f"{field}_{side}": value for field, change in changed.items() for side, value in change.items()}
     full["data"] = orjson.dumps(full["data"]).decode()
     return [_cell(full.get(column)) for column in CSV_COLUMNS]
 

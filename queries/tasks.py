@@ -6,7 +6,10 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 from uuid import UUID
 
+import orjson
+
 from db.pool import Pool
+from events import log, past
 
 Sort: TypeAlias = Literal["created_at", "updated_at", "title"]
 Order: TypeAlias = Literal["asc", "desc"]
@@ -20,13 +23,13 @@ _TASK = """json_build_object(
     'updated_at', to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
     'version', version)"""
 
-GET = f"SELECT {_TASK}::text FROM tasks WHERE user_id = $1 AND id = $2"  # noqa: S608 - a constant fragment
+GET = f"SELECT version, {_TASK}::text AS body FROM tasks WHERE user_id = $1 AND id = $2"  # noqa: S608 - a constant fragment
 
 
-async def get(pool: Pool, user_id: str, task_id: UUID) -> bytes | None:
-    """A task as JSON; `None` where this user has none with this id."""
-    body: str | None = await pool.fetchval(GET, user_id, task_id)
-    return None if body is None else body.encode()
+async def get(pool: Pool, user_id: str, task_id: UUID) -> tuple[int, bytes] | None:
+    """A task's version, and the task as JSON; `None` where this user has none with this id."""
+    row = await pool.fetchrow(GET, user_id, task_id)
+    return None if row is None else (row["version"], row["body"].encode())
 
 
 # $4 is the page's size: one row more is read, to know whether there is a next page. $6 and $7 are where the last page
@@ -34,12 +37,13 @@ async def get(pool: Pool, user_id: str, task_id: UUID) -> bytes | None:
 _LIST = f"""
 SELECT coalesce(json_agg({_TASK}) FILTER (WHERE n <= $4), '[]')::text AS body,
        max(key) FILTER (WHERE n = $4 AND more) AS key,
-       max(id::text) FILTER (WHERE n = $4 AND more) AS id
+       max(id::text) FILTER (WHERE n = $4 AND more) AS id,
+       {{seq}} AS seq
 FROM (
     SELECT *, row_number() OVER () AS n, count(*) OVER () > $4 AS more
     FROM (
         SELECT id, user_id, title, description, completed, created_at, updated_at, version, {{key}} AS key
-        FROM tasks
+        FROM {{tasks}}
         WHERE user_id = $1
           AND ($2::boolean IS NULL OR completed = $2)
           AND ($3::text[] IS NULL OR (title || E'\\n' || coalesce(description, '')) ILIKE ALL ($3))
@@ -56,26 +60,43 @@ _LATER = f"({{0}}, id) > (coalesce($6::timestamptz, '-infinity'), coalesce($7::u
 _BELOW = "($6::text IS NULL OR (lower(title), id) < (lower($6), $7::uuid))"
 _ABOVE = "($6::text IS NULL OR (lower(title), id) > (lower($6), $7::uuid))"
 
+_ORDERS: dict[tuple[Sort, Order], dict[str, str]] = {
+    ("created_at", "desc"): {
+        "key": "created_at",
+        "order": "created_at DESC, id DESC",
+        "after": _EARLIER.format("created_at"),
+    },
+    ("created_at", "asc"): {"key": "created_at", "order": "created_at, id", "after": _LATER.format("created_at")},
+    ("updated_at", "desc"): {
+        "key": "updated_at",
+        "order": "updated_at DESC, id DESC",
+        "after": _EARLIER.format("updated_at"),
+    },
+    ("updated_at", "asc"): {"key": "updated_at", "order": "updated_at, id", "after": _LATER.format("updated_at")},
+    ("title", "desc"): {"key": "title", "order": "lower(title) DESC, id DESC", "after": _BELOW},
+    ("title", "asc"): {"key": "title", "order": "lower(title), id", "after": _ABOVE},
+}
 LIST: dict[tuple[Sort, Order], str] = {
-    ("created_at", "desc"): _LIST.format(
-        key="created_at", order="created_at DESC, id DESC", after=_EARLIER.format("created_at")
-    ),
-    ("created_at", "asc"): _LIST.format(key="created_at", order="created_at, id", after=_LATER.format("created_at")),
-    ("updated_at", "desc"): _LIST.format(
-        key="updated_at", order="updated_at DESC, id DESC", after=_EARLIER.format("updated_at")
-    ),
-    ("updated_at", "asc"): _LIST.format(key="updated_at", order="updated_at, id", after=_LATER.format("updated_at")),
-    ("title", "desc"): _LIST.format(key="title", order="lower(title) DESC, id DESC", after=_BELOW),
-    ("title", "asc"): _LIST.format(key="title", order="lower(title), id", after=_ABOVE),
+    order: _LIST.format(tasks="tasks", seq="(SELECT seq FROM journals WHERE user_id = $1)", **parts)
+    for order, parts in _ORDERS.items()
+}
+# The same on tasks that are brought along ($8), so that filters, words and orders mean the same in the past.
+_BROUGHT = """json_to_recordset($8::json) AS tasks (
+            id uuid, user_id text, title text, description text, completed boolean,
+            created_at timestamptz, updated_at timestamptz, version integer
+        )"""
+LIST_PAST: dict[tuple[Sort, Order], str] = {
+    order: _LIST.format(tasks=_BROUGHT, seq="$9::bigint", **parts) for order, parts in _ORDERS.items()
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A JSON array of tasks, and where it ended if there are more."""
+    """A JSON array of tasks, where it ended if there are more, and the number of the user's last event then."""
 
     body: bytes
     end: Key | None
+    seq: int
 
 
 async def list_tasks(
@@ -89,21 +110,22 @@ async def list_tasks(
     limit: int,
     offset: int = 0,
     after: Key | None = None,
+    as_of: datetime | None = None,
 ) -> Page:
-    """A user's tasks in the order asked for, ids breaking ties. Each of `words` occurs in title or description."""
+    """A user's tasks in the order asked for, ids breaking ties. Each of `words` occurs in title or description.
+
+    With `as_of` they are folded from the log, as they were at that moment: that costs as much as the log is long.
+    """
     key, task_id = after or (None, None)
-    row = await pool.fetchrow(
-        LIST[sort, order],
-        user_id,
-        completed,
-        [_pattern(w) for w in words] or None,
-        limit,
-        offset,
-        key,
-        task_id,
-    )
+    arguments = (user_id, completed, [_pattern(w) for w in words] or None, limit, offset, key, task_id)
+    if as_of is None:
+        row = await pool.fetchrow(LIST[sort, order], *arguments)
+    else:
+        seq = await log.head(pool, user_id)
+        tasks = await past.tasks_at(pool, user_id, as_of, upto=seq)
+        row = await pool.fetchrow(LIST_PAST[sort, order], *arguments, orjson.dumps(tasks, default=str).decode(), seq)
     assert row is not None  # noqa: S101 - an aggregate always returns a row
-    return Page(row["body"].encode(), None if row["id"] is None else (row["key"], UUID(row["id"])))
+    return Page(row["body"].encode(), None if row["id"] is None else (row["key"], UUID(row["id"])), row["seq"] or 0)
 
 
 def _pattern(word: str) -> str:

@@ -15,6 +15,7 @@ from pglast.ast import (
     BoolExpr,
     ColumnRef,
     ParamRef,
+    RangeFunction,
     RangeVar,
     String,
 )
@@ -72,6 +73,8 @@ class Binds(Visitor):
         for table in node.fromClause or ():
             if isinstance(table, RangeVar):
                 self._note(table, is_bound=_names_the_user(node.whereClause, table))
+            elif isinstance(table, RangeFunction):  # brings its own rows, which are held to the same
+                (self.bound if _names_the_user(node.whereClause, table) else self.unbound).append("a function")
             else:
                 assert type(table).__name__ == "RangeSubselect", "joins aren't read yet: teach this test"
 
@@ -119,6 +122,7 @@ def unbound(statement: str) -> list[str]:
 def test_the_statements_are_found() -> None:
     assert {"events.log.APPEND", "events.log.LOAD", "queries.tasks.GET"} <= STATEMENTS.keys()
     assert sum(name.startswith("queries.tasks.LIST[") for name in STATEMENTS) == 6
+    assert sum(name.startswith("queries.audit.AUDIT") for name in STATEMENTS) == 4
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
@@ -142,6 +146,8 @@ def test_each_exception_is_still_there() -> None:
         "SELECT * FROM tasks WHERE user_id = 'ann'",
         "SELECT * FROM (SELECT * FROM events) AS e WHERE user_id = $1",
         "WITH mine AS (SELECT * FROM tasks WHERE user_id = $1) SELECT * FROM mine, events",
+        "SELECT * FROM json_to_recordset($1) AS tasks (user_id text)",
+        "SELECT (SELECT seq FROM journals) FROM tasks WHERE user_id = $1",
         "INSERT INTO tasks (id, user_id) VALUES ($1, 'ann')",
         "INSERT INTO tasks (user_id, id) SELECT id, user_id FROM tasks WHERE user_id = $1",
         "INSERT INTO tasks (user_id, id) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET title = 'x'",

@@ -1,0 +1,176 @@
+"""The audit endpoints (contract, section 5): pages of the log, the whole of it, its head, and a task's history."""
+
+import csv
+import io
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Annotated, Literal, TypeAlias
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from api.answers import JSON
+from api.auth import CurrentUser
+from api.errors import NotFound
+from api.models import AuditEvent, AuditParameters, Head, HistoryParameters, TaskId
+from api.pages import next_link
+from api.state import Database
+from events.codec import Row
+from events.records import CSV_COLUMNS, csv_cells, full_record, record
+from queries import audit as query
+from queries.audit import Selection
+
+Form: TypeAlias = Literal["json", "ndjson", "csv"]
+_MEDIA_TYPES: dict[Form, str] = {
+    "json": JSON,
+    "ndjson": "application/x-ndjson",
+    "csv": "text/csv; charset=utf-8; header=present",
+}
+_FORMS: dict[str, Form] = {
+    "application/json": "json",
+    "application/*": "json",
+    "*/*": "json",
+    "application/x-ndjson": "ndjson",
+    "text/csv": "csv",
+}
+_VARY = {"Vary": "Accept"}
+_QUALITY = re.compile(r"(?:^|;)\s*q=([01](?:\.[0-9]{0,3})?)\s*(?:;|$)", re.IGNORECASE)
+_PAGE = 100
+"""Events, unless `limit` says otherwise."""
+_CHUNK = 64 * 1024
+"""Bytes that are sent at once, about: what a slow reader must take within the protocol's bounds."""
+
+router = APIRouter(prefix="/api/{user_id}", tags=["audit"])
+
+
+@router.get(
+    "/audit",
+    operation_id="listEvents",
+    summary="What happened",
+    response_model=list[AuditEvent],
+    response_description="The events, or a page of them",
+)
+async def list_events(
+    request: Request, user: CurrentUser, database: Database, parameters: Annotated[AuditParameters, Query()]
+) -> Response:
+    """The user's events, newest first unless asked otherwise. `Link` leads to the next page, if there is one.
+
+    As `ndjson` or `csv` (by `format`, or by `Accept`), the whole selection as a stream, with all that it takes to
+    verify it.
+    """
+    selection = Selection(
+        task_id=parameters.task_id,
+        types=tuple(parameters.type),
+        since=parameters.since,
+        until=parameters.until,
+        after=parameters.after,
+        before=parameters.before,
+        order=parameters.order,
+    )
+    form = parameters.format or _preferred(request.headers.get("accept", ""))
+    if form == "json":
+        page = await _page(request, database, user, selection, parameters.limit or _PAGE)
+        page.headers.update(_VARY)
+        return page
+    batches = await _begun(query.everything(database, user, selection, limit=parameters.limit))
+    if form == "csv":
+        lines = _stream(batches, lambda row: _csv_line(csv_cells(row)), beginning=_csv_line(CSV_COLUMNS))
+    else:
+        lines = _stream(batches, _ndjson_line)
+    headers = {**_VARY, "Content-Disposition": f'attachment; filename="audit.{form}"'}
+    return StreamingResponse(lines, headers=headers, media_type=_MEDIA_TYPES[form])
+
+
+@router.get(
+    "/audit/head",
+    operation_id="getHead",
+    summary="The end of the log",
+    response_model=Head,
+    response_description="The last event's number, hash and time",
+)
+async def get_head(user: CurrentUser, database: Database) -> Response:
+    """The last event's number, hash and time. Keep it, and nobody can rewrite what was before."""
+    return Response(await query.head(database, user), media_type=JSON)
+
+
+@router.get(
+    "/tasks/{task_id}/history",
+    operation_id="getHistory",
+    summary="What happened to a task",
+    response_model=list[AuditEvent],
+    response_description="The task's events, or a page of them",
+)
+async def get_history(
+    request: Request,
+    user: CurrentUser,
+    database: Database,
+    task_id: TaskId,
+    parameters: Annotated[HistoryParameters, Query()],
+) -> Response:
+    """The task's events, oldest first, also after it was deleted. `Link` leads to the next page, if there is one."""
+    selection = Selection(task_id=task_id, after=parameters.after, order="asc")
+    answer = await _page(request, database, user, selection, parameters.limit)
+    if answer.body == b"[]" and not await query.page(database, user, Selection(task_id=task_id), limit=1):
+        raise NotFound(f"There is no task {task_id}.")
+    return answer
+
+
+def _preferred(accept: str) -> Form:
+    """The form that the client likes best (RFC 9110, section 12.5.1): JSON where it names none of ours."""
+    best: Form = "json"
+    highest = 0.0
+    for each in accept.split(","):
+        media_type, _, parameters = each.partition(";")
+        form, quality = _FORMS.get(media_type.strip().lower()), _QUALITY.search(parameters)
+        wanted = float(quality[1]) if quality else 1.0
+        if form and wanted > highest:
+            best, highest = form, wanted
+    return best
+
+
+async def _page(request: Request, database: Database, user: str, selection: Selection, limit: int) -> Response:
+    rows = await query.page(database, user, selection, limit=limit + 1)
+    answer = Response(orjson.dumps([record(row) for row in rows[:limit]]), media_type=JSON)
+    if len(rows) > limit:
+        rest = query.behind(selection, rows[limit - 1])
+        name, place = ("after", rest.after) if rest.order == "asc" else ("before", rest.before)
+        answer.headers["Link"] = next_link(request, name, place)
+    return answer
+
+
+async def _begun(batches: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
+    """The same batches, the first of them fetched already: where that fails, the answer can still be an error."""
+    first = await anext(batches, ())
+
+    async def all_of_them() -> AsyncIterator[Sequence[Row]]:
+        yield first
+        async for batch in batches:
+            yield batch
+
+    return all_of_them()
+
+
+async def _stream(
+    batches: AsyncIterator[Sequence[Row]], line: Callable[[Row], bytes], *, beginning: bytes = b""
+) -> AsyncIterator[bytes]:
+    piece = bytearray(beginning)
+    async for rows in batches:
+        for row in rows:
+            piece += line(row)
+            if len(piece) >= _CHUNK:
+                yield bytes(piece)
+                piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
+def _ndjson_line(row: Row) -> bytes:
+    return orjson.dumps(full_record(row), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _csv_line(cells: Sequence[str]) -> bytes:
+    """RFC 4180: with line ends, commas and quotes inside quotes, and a quote doubled."""
+    text = io.StringIO()
+    csv.writer(text).writerow(cells)
+    return text.getvalue().encode()

@@ -1,0 +1,102 @@
+"""Reading the log: a page of it, the whole of it, and its head."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal, TypeAlias
+from uuid import UUID
+
+from db.pool import Pool
+from events import log
+from events.codec import Row
+
+Order: TypeAlias = Literal["asc", "desc"]
+
+LAST_SEQ = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which of a user's events, in which order of `seq`. All bounds are exclusive but `since`."""
+
+    task_id: UUID | None = None
+    types: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    after: int = 0
+    before: int = LAST_SEQ
+    order: Order = "desc"
+
+
+_AUDIT = f"""
+SELECT {log.COLUMNS} FROM events
+WHERE user_id = $1 AND seq > $2 AND seq < $3
+  AND at >= coalesce($4::timestamptz, '-infinity') AND at < coalesce($5::timestamptz, 'infinity')
+  AND ($6::text[] IS NULL OR type = ANY ($6))
+  {{and_task}}
+ORDER BY {{order}} LIMIT $7
+"""  # noqa: S608 - a constant fragment
+AUDIT: dict[Order, str] = {
+    "asc": _AUDIT.format(and_task="", order="seq"),
+    "desc": _AUDIT.format(and_task="", order="seq DESC"),
+}
+# A task's events have the same order by version, and there is an index for that.
+AUDIT_OF_TASK: dict[Order, str] = {
+    "asc": _AUDIT.format(and_task="AND task_id = $8", order="version"),
+    "desc": _AUDIT.format(and_task="AND task_id = $8", order="version DESC"),
+}
+
+
+async def page(pool: Pool, user_id: str, selection: Selection, *, limit: int) -> Sequence[Row]:
+    """The first `limit` events of the selection, as rows for `events.records`."""
+    arguments = (
+        user_id,
+        selection.after,
+        selection.before,
+        selection.since,
+        selection.until,
+        selection.types or None,
+        limit,
+    )
+    if selection.task_id is None:
+        return await pool.fetch(AUDIT[selection.order], *arguments)
+    return await pool.fetch(AUDIT_OF_TASK[selection.order], *arguments, selection.task_id)
+
+
+def behind(selection: Selection, row: Row) -> Selection:
+    """What is left of the selection after this row."""
+    return replace(selection, **{"after" if selection.order == "asc" else "before": row["seq"]})
+
+
+async def everything(
+    pool: Pool, user_id: str, selection: Selection, *, limit: int | None = None
+) -> AsyncIterator[Sequence[Row]]:
+    """The whole selection, or its first `limit` events, as it is now, in batches of rows.
+
+    No connection is held in between, however slowly the batches are taken, and none is needed: the log only grows.
+    """
+    left = limit
+    selection = replace(selection, before=min(selection.before, await log.head(pool, user_id) + 1))
+    while left is None or left > 0:
+        size = log.BATCH if left is None else min(log.BATCH, left)
+        rows = await page(pool, user_id, selection, limit=size)
+        if rows:
+            yield rows
+        if len(rows) < size:
+            return
+        selection = behind(selection, rows[-1])
+        left = None if left is None else left - size
+
+
+HEAD = """
+SELECT json_build_object(
+    'seq', seq, 'hash', encode(hash, 'hex'), 'at', to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+)::text
+FROM events WHERE user_id = $1 ORDER BY seq DESC LIMIT 1
+"""
+
+
+async def head(pool: Pool, user_id: str) -> bytes:
+    """The number, hash and time of a user's last event as JSON; 0, nothing and null where there is none."""
+    body: str = await pool.fetchval(HEAD, user_id) or '{"seq" : 0, "hash" : "", "at" : null}'
+    return body.encode()
