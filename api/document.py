@@ -7,13 +7,16 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from api.errors import MEDIA_TYPE
-from api.examples import ANSWERS, BODIES, FAULTS, TASK_ID, Named
-from api.models import USER_ID, Completion, NewTask, ProblemDetails, TaskChanges
+from api.examples import ANSWERS, BODIES, CSV_FILE, FAULTS, NDJSON_LINE, TASK_ID, Named
+from api.models import USER_ID, Completion, ExportedEvent, NewTask, ProblemDetails, Restoration, TaskChanges
 
 _JSON = "application/json"
+_NDJSON = "application/x-ndjson"
+_CSV = "text/csv"
 _REF = "#/components/schemas/{model}"
 _TAGS = [
     {"name": "tasks", "description": "A user's tasks, for that user alone"},
+    {"name": "audit", "description": "What happened to them, in order, and the means to prove it"},
     {"name": "health", "description": "For probes and load balancers; without a token"},
 ]
 _BODIES: dict[str, tuple[type, bool]] = {
@@ -21,6 +24,7 @@ _BODIES: dict[str, tuple[type, bool]] = {
     "putTask": (TaskChanges, True),
     "patchTask": (TaskChanges, True),
     "completeTask": (Completion, False),
+    "restoreTask": (Restoration, False),
 }
 _HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
@@ -34,9 +38,19 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "const": "nosniff"},
     },
     "Cache-Control": {
-        "description": "No cache may keep an answer",
+        "description": "No cache may keep an answer; one with an ETag only the user's own, which asks each time",
         "required": True,
-        "schema": {"type": "string", "const": "no-store"},
+        "schema": {"type": "string", "enum": ["no-store", "private, no-cache"]},
+    },
+    "ETag": {
+        "description": "A task's version; a list's is the `seq` of the user's last event (RFC 9110, section 8.8.3)",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
+        "example": '"2"',
+    },
+    "Idempotency-Replayed": {
+        "description": "The request was carried out before, and this is what came of it then",
+        "schema": {"type": "string", "const": "true"},
     },
     "Location": {
         "description": "Where the task is",
@@ -56,7 +70,7 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "example": 'Bearer error="invalid_token", error_description="The token has expired; get a new one."',
     },
     "Retry-After": {
-        "description": "Seconds until another try makes sense; absent where a change may already have been made",
+        "description": "Seconds until another try makes sense; absent where a change without a key may have been made",
         "schema": {"type": "integer", "minimum": 1},
         "example": 1,
     },
@@ -66,18 +80,56 @@ _SENT_WITH = {
     ("user", "401"): ("WWW-Authenticate",),
     ("user", "503"): ("Retry-After",),
     ("createTask", "201"): ("Location",),
-    ("listTasks", "200"): ("Link",),
+    ("paged", "200"): ("Link",),
+    ("tagged", "20"): ("ETag",),
+    ("cached", "304"): ("ETag",),
+    ("change", "412"): ("ETag",),
+    ("write", "2"): ("Idempotency-Replayed",),
 }
 """By trait, and how the status begins."""
-_FOLLOWED_BY = {"createTask": ("getTask", "putTask", "patchTask", "completeTask", "deleteTask")}
-_SAME_TASK = {"user_id": "$request.path.user_id", "task_id": "$response.body#/id"}
-_SENT_REQUEST_ID = {
-    "name": "X-Request-ID",
-    "in": "header",
-    "required": False,
-    "description": "A name for this request, to find it in the log: up to 128 of `A-Z a-z 0-9 . _ -`, else one is made",
-    "schema": {"type": "string", "examples": ["checkout-7f3a"]},
+_FOLLOWED_BY = {
+    "createTask": ("getTask", "putTask", "patchTask", "completeTask", "deleteTask", "restoreTask", "getHistory")
 }
+_SAME_TASK = {"user_id": "$request.path.user_id", "task_id": "$response.body#/id"}
+_TAGS_SENT = {"type": "string", "pattern": r'^("[0-9]{1,9}"|\*)$'}
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "X-Request-ID": {
+        "description": "A name for this request, to find it in the log: up to 128 of `A-Z a-z 0-9 . _ -`, else one is "
+        "made",
+        "schema": {"type": "string", "examples": ["checkout-7f3a"]},
+    },
+    "Idempotency-Key": {
+        "description": "A name for this write, new for each, so that it can be sent again: it is carried out once, and "
+        "answered the same each time, for ever",
+        "schema": {
+            "type": "string",
+            "pattern": r"^[!#-\[\]-~]{1,255}$",
+            "examples": ["8e03978e-40d5-43e8-bc93-6894a57f9324"],
+        },
+    },
+    "If-Match": {
+        "description": "The task's ETag as it was seen: if it has changed since, nothing is done, and that is 412",
+        "schema": {**_TAGS_SENT, "examples": ['"1"']},
+    },
+    "If-None-Match": {
+        "description": "The ETag of what is known already: if it is still true, the answer is 304, without a body",
+        "schema": {**_TAGS_SENT, "examples": ['"1"']},
+    },
+}
+_TAKEN_BY = {
+    "any": ("X-Request-ID",),
+    "write": ("Idempotency-Key",),
+    "change": ("If-Match",),
+    "cached": ("If-None-Match",),
+}
+"""Headers that requests may have, by trait."""
+_KINDS = {
+    "change": ("putTask", "patchTask", "completeTask", "deleteTask"),
+    "cached": ("listTasks", "getTask"),
+    "tagged": ("listTasks", "getTask", "createTask", "putTask", "patchTask", "completeTask", "restoreTask"),
+    "paged": ("listTasks", "listEvents", "getHistory"),
+}
+"""Traits that can't be seen from path or method."""
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -92,22 +144,25 @@ def document(app: FastAPI) -> dict[str, Any]:
     )
     components = made["components"]
     components["schemas"] = _schemas(components["schemas"])
-    components["parameters"] = {"X-Request-ID": _SENT_REQUEST_ID}
+    components["parameters"] = {
+        name: {"name": name, "in": "header", "required": False, **parameter} for name, parameter in _PARAMETERS.items()
+    }
     components["headers"] = _HEADERS
     components["examples"] = {
         name: {"summary": fault.summary, "value": fault.value()} for name, fault in FAULTS.items()
     }
     for path, operations in made["paths"].items():
         for method, operation in operations.items():
-            _complete_question(operation)
-            _complete_answers(operation, _traits(path, method, operation))
+            traits = _traits(path, method, operation)
+            _complete_question(operation, traits)
+            _complete_answers(operation, traits)
     return made
 
 
 def _schemas(found: dict[str, Any]) -> dict[str, Any]:
-    """Those that FastAPI found, less its own errors, with those that only `api.bodies` and `api.errors` use."""
+    """Those that FastAPI found, less its own errors, with those that it can't see: bodies, errors, lines of exports."""
     schemas = {name: schema for name, schema in found.items() if name not in ("HTTPValidationError", "ValidationError")}
-    for type_ in (ProblemDetails, *(body for body, _required in _BODIES.values())):
+    for type_ in (ProblemDetails, ExportedEvent, *(body for body, _required in _BODIES.values())):
         schema = TypeAdapter(type_).json_schema(ref_template=_REF)
         for field in schema["properties"].values():
             field.pop("default", None)  # generators of clients would have such a field always sent
@@ -125,11 +180,12 @@ def _traits(path: str, method: str, operation: dict[str, Any]) -> frozenset[str]
             *(["task"] if "{task_id}" in path else []),
             *(["body"] if operation["operationId"] in _BODIES else []),
             *(["write"] if method != "get" else []),
+            *(kind for kind, names in _KINDS.items() if operation["operationId"] in names),
         }
     )
 
 
-def _complete_question(operation: dict[str, Any]) -> None:
+def _complete_question(operation: dict[str, Any], traits: frozenset[str]) -> None:
     name = operation["operationId"]
     parameters = operation.setdefault("parameters", [])
     for parameter in parameters:
@@ -139,7 +195,12 @@ def _complete_question(operation: dict[str, Any]) -> None:
             schema |= schema.pop("anyOf")[0]
         if parameter["name"] == "user_id":
             schema |= USER_ID
-    parameters.append({"$ref": "#/components/parameters/X-Request-ID"})
+    parameters += [
+        {"$ref": f"#/components/parameters/{header}"}
+        for trait, headers in _TAKEN_BY.items()
+        if trait in traits
+        for header in headers
+    ]
     if name in _BODIES:
         body, required = _BODIES[name]
         operation["requestBody"] = {"required": required, "content": _content(_JSON, body, BODIES[name])}
@@ -153,8 +214,15 @@ def _complete_answers(operation: dict[str, Any], traits: frozenset[str]) -> None
             empty = {"description": fault.problem.__doc__, "content": _content(MEDIA_TYPE, ProblemDetails, {})}
             answer = answers.setdefault(str(fault.problem.status), empty)
             answer["content"][MEDIA_TYPE]["examples"][each] = {"$ref": f"#/components/examples/{each}"}
+    if "cached" in traits:
+        answers["304"] = {"description": "What the client has is still true"}
     for status, examples in ANSWERS.get(name, {}).items():
         answers[status]["content"][_JSON]["examples"] = examples
+    if name == "listEvents":
+        answers["200"]["content"] |= {
+            **_content(_NDJSON, ExportedEvent, NDJSON_LINE),
+            _CSV: {"schema": {"type": "string"}, "examples": CSV_FILE},
+        }
     for status, answer in answers.items():
         sent = [
             header

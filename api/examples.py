@@ -25,6 +25,7 @@ _NEW = {
 _LATER = {"updated_at": "2026-11-20T19:31:02.518204Z", "version": 2}
 _CHANGED = {**_NEW, "title": "Buy oat milk", **_LATER}
 _COMPLETED = {**_NEW, "completed": True, **_LATER}
+_RESTORED = {**_NEW, "updated_at": "2026-11-20T20:02:11.940025Z", "version": 4}
 
 
 def _one(summary: str, value: Any) -> Named:
@@ -48,8 +49,59 @@ BODIES: dict[str, Named] = {
         "set": {"summary": "Complete it; safe to repeat", "value": {"completed": True}},
         "toggle": {"summary": "Turn it over, as no body does", "value": {}},
     },
+    "restoreTask": {
+        "version": {"summary": "As it was at version 1", "value": {"version": 1}},
+        "last": {"summary": "As it last was, as without a body", "value": {}},
+    },
 }
 """By operation."""
+
+_EVENT = {
+    "task_id": TASK_ID,
+    "actor": "demo",
+    "request_id": REQUEST_ID,
+    "client": {"address": "192.0.2.7", "agent": "curl/8.14.1"},
+}
+_CREATED: dict[str, Any] = {
+    "seq": 1,
+    "id": "019a9e3c-5f3a-7c21-9d52-3d1b7a0c4f02",
+    "type": "TaskCreated",
+    "version": 1,
+    "at": _NEW["created_at"],
+    **_EVENT,
+    "changes": {
+        "title": {"from": None, "to": "Buy milk"},
+        "description": {"from": None, "to": "2 litres"},
+        "completed": {"from": None, "to": False},
+    },
+    "hash": "7d5a6e5b1f0c64de0c5e8e3d1a6f0b7c1b6c1c0f2b0b3f6d9b1f7f1d2a4c9e10",
+}
+_UPDATED: dict[str, Any] = {
+    "seq": 2,
+    "id": "019a9e42-1177-7a30-8c4e-90c5d8e7f611",
+    "type": "TaskUpdated",
+    "version": 2,
+    "at": _LATER["updated_at"],
+    **_EVENT,
+    "changes": {"title": {"from": "Buy milk", "to": "Buy oat milk"}},
+    "hash": "0f3bb2d94a8e7c5516d2f0a9b8c7e6d5f4a3b2c1d0e9f8a7b6c5d4e3f2a1b0c9",
+}
+_PROOF: dict[str, Any] = {
+    "user_id": "demo",
+    "idempotency_key": None,
+    "fingerprint": None,
+    "salt": "33e6a16608214f68a6a510f6f079e4bf",
+    "data": {"v": 2, "changes": _UPDATED["changes"]},
+}
+NDJSON_LINE = _one("One line of many", {**_UPDATED, **_PROOF})
+CSV_FILE = _one(
+    "The names of the columns, and one line of many",
+    "seq,id,type,task_id,version,at,actor,request_id,client_address,client_agent,title_from,title_to,description_from,"
+    "description_to,completed_from,completed_to,hash,user_id,idempotency_key,fingerprint,salt,data\r\n"
+    f"2,{_UPDATED['id']},TaskUpdated,{TASK_ID},2,{_UPDATED['at']},demo,{REQUEST_ID},192.0.2.7,curl/8.14.1,Buy milk,"
+    f"Buy oat milk,,,,,{_UPDATED['hash']},demo,,,{_PROOF['salt']},"
+    '"{""v"":2,""changes"":{""title"":{""from"":""Buy milk"",""to"":""Buy oat milk""}}}"\r\n',
+)
 
 _HEALTH = {"status": "healthy", "database": "reachable", "version": "0.1.0"}
 _UNHEALTHY = {"status": "unhealthy", "database": "unreachable", "version": "0.1.0"}
@@ -65,6 +117,18 @@ ANSWERS: dict[str, dict[str, Named]] = {
     "putTask": {"200": _one("The task as it is now", _CHANGED)},
     "patchTask": {"200": _one("The task as it is now", _CHANGED)},
     "completeTask": {"200": _one("The task as it is now", _COMPLETED)},
+    "restoreTask": {"200": _one("The task as it is now", _RESTORED)},
+    "listEvents": {"200": _one("Newest first", [_UPDATED, _CREATED])},
+    "getHistory": {"200": _one("Oldest first", [_CREATED, _UPDATED])},
+    "getHead": {
+        "200": {
+            "some": {
+                "summary": "After two events",
+                "value": {"seq": 2, "hash": _UPDATED["hash"], "at": _UPDATED["at"]},
+            },
+            "none": {"summary": "Nothing has happened", "value": {"seq": 0, "hash": "", "at": None}},
+        }
+    },
     "health": {"200": _one("All is well", _HEALTH), "503": _one("No database", _UNHEALTHY)},
     "readyz": {"200": _one("All is well", _HEALTH), "503": _one("No database", _UNHEALTHY)},
     "livez": {"200": _one("The process runs", {"status": "alive"})},
@@ -119,7 +183,7 @@ FAULTS = {
     ),
     "badParameter": _of_fields(
         errors.BadRequest,
-        ("listTasks",),
+        ("listTasks", "listEvents", "getHistory"),
         "A parameter isn't allowed",
         ("limit", "Input should be less than or equal to 1000", "less_than_equal"),
     ),
@@ -141,6 +205,34 @@ FAULTS = {
         "Two parameters exclude each other",
         "status and completed contradict each other; give one of the two.",
     ),
+    "badKey": Fault(
+        errors.BadRequest,
+        ("write",),
+        "The key can't be one",
+        "Idempotency-Key must be one name of 1 to 255 ASCII characters, quoted or bare; a new UUID is a good one.",
+    ),
+    "badIfMatch": Fault(
+        errors.BadRequest,
+        ("change",),
+        "If-Match is cut off",
+        "If-Match can't be read; send the task's ETag as it came, or *.",
+    ),
+    "twoPasts": Fault(
+        errors.BadRequest,
+        ("getTask",),
+        "Two parameters exclude each other",
+        "as_of and version exclude each other; give one of the two.",
+    ),
+    "noMoment": _of_fields(
+        errors.BadRequest,
+        ("listTasks", "getTask"),
+        "A time has no offset",
+        (
+            "as_of",
+            "must be a time with its offset, as in RFC 3339: 2026-11-20T19:24:49.076369Z",
+            "value_error",
+        ),
+    ),
     "noToken": Fault(
         errors.NotAuthenticated, ("user",), "There is no token", "Send a token: Authorization: Bearer <JWT>."
     ),
@@ -149,9 +241,16 @@ FAULTS = {
         errors.NotYours, ("user",), "The path is another user's", "The token is another user's than the path's."
     ),
     "notFound": Fault(errors.NotFound, ("task",), "There is no such task", f"There is no task {TASK_ID}."),
-    "tooSlow": Fault(errors.TooSlow, ("body",), "The body stopped coming", "The body must arrive within 10 seconds."),
+    "notThen": Fault(errors.NotFound, ("getTask",), "It wasn't there then", f"There was no task {TASK_ID} then."),
+    "changedSince": Fault(
+        errors.PreconditionFailed,
+        ("change",),
+        "Somebody else was first",
+        "The task is at version 2 by now: look at it, then repeat the change.",
+    ),
+    "tooSlow": Fault(errors.TooSlow, ("write",), "The body stopped coming", "The body must arrive within 10 seconds."),
     "tooLarge": Fault(
-        errors.BodyTooLarge, ("body",), "The body is too large", "The body must have at most 65,536 bytes."
+        errors.BodyTooLarge, ("write",), "The body is too large", "The body must have at most 65,536 bytes."
     ),
     "notJson": Fault(
         errors.NotJson,
@@ -171,6 +270,18 @@ FAULTS = {
         ("completeTask",),
         "It is no boolean",
         ("completed", "Input should be a valid boolean", "bool_type"),
+    ),
+    "noVersion": _of_fields(
+        errors.Invalid,
+        ("restoreTask",),
+        "There was no such version",
+        ("version", "the task has versions 1 to 2", "not_restorable"),
+    ),
+    "keyReused": Fault(
+        errors.KeyReused,
+        ("write",),
+        "The key is another request's",
+        "This Idempotency-Key stands for another request; repeat that one as it was, or make a new key.",
     ),
     "broken": Fault(
         errors.Failure,

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from api.errors import HeadTooLarge, Problem
-from api.examples import FAULTS, TASK_ID
+from api.examples import CSV_FILE, FAULTS, TASK_ID
 from api.models import NewTask, Task
+from events.records import CSV_COLUMNS
 from tests.openapi import SNAPSHOT, text
 from tests.service import Service, bearer
 
@@ -24,6 +25,7 @@ DOCUMENT: dict[str, Any] = json.loads(SNAPSHOT.read_text())
 OPERATIONS: dict[str, dict[str, Any]] = {
     operation["operationId"]: operation for path in DOCUMENT["paths"].values() for operation in path.values()
 }
+PUBLIC = ("health", "readyz", "livez")
 ANSWERS = [(name, status) for name, operation in OPERATIONS.items() for status in operation["responses"]]
 
 
@@ -62,15 +64,20 @@ def test_the_document_is_of_openapi_3_1_and_knows_every_operation_by_a_name_of_i
 
 
 def test_every_operation_lists_the_answers_it_can_give() -> None:
-    task, body = {"400", "401", "403", "404", "500", "503"}, {"408", "413", "415", "422"}
+    user = {"400", "401", "403", "500", "503"}
+    write, body = {"408", "413", "422"}, {"415"}
     assert {name: set(operation["responses"]) for name, operation in OPERATIONS.items()} == {
-        "listTasks": {"200"} | task - {"404"},
-        "createTask": {"201"} | task - {"404"} | body,
-        "getTask": {"200"} | task,
-        "putTask": {"200"} | task | body,
-        "patchTask": {"200"} | task | body,
-        "completeTask": {"200"} | task | body,
-        "deleteTask": {"204"} | task,
+        "listTasks": {"200", "304"} | user,
+        "createTask": {"201"} | user | write | body,
+        "getTask": {"200", "304", "404"} | user,
+        "putTask": {"200", "404", "412"} | user | write | body,
+        "patchTask": {"200", "404", "412"} | user | write | body,
+        "completeTask": {"200", "404", "412"} | user | write | body,
+        "deleteTask": {"204", "404", "412"} | user | write,
+        "restoreTask": {"200", "404"} | user | write | body,
+        "listEvents": {"200"} | user,
+        "getHead": {"200"} | user - {"400"},
+        "getHistory": {"200", "404"} | user,
         "health": {"200", "503"},
         "readyz": {"200", "503"},
         "livez": {"200"},
@@ -83,10 +90,14 @@ def test_every_operation_says_what_it_does_and_what_it_takes(name: str) -> None:
     assert operation["summary"]
     assert operation["description"]
     assert operation["tags"][0] in [tag["name"] for tag in DOCUMENT["tags"]]
-    assert ("security" in operation) == ("Task" in name)
-    assert ("requestBody" in operation) == ("422" in operation["responses"])
+    assert ("security" in operation) == ("401" in operation["responses"]) == (name not in PUBLIC)
+    assert ("requestBody" in operation) == ("415" in operation["responses"])
     parameters = [resolved(parameter) for parameter in operation["parameters"]]
-    assert "X-Request-ID" in [parameter["name"] for parameter in parameters]
+    names = {parameter["name"] for parameter in parameters}
+    assert "X-Request-ID" in names
+    assert ("Idempotency-Key" in names) == ("408" in operation["responses"])
+    assert ("If-Match" in names) == ("412" in operation["responses"])
+    assert ("If-None-Match" in names) == ("304" in operation["responses"])
     for parameter in parameters:
         assert parameter["description"]
         assert parameter["schema"]["examples"]
@@ -110,16 +121,21 @@ def test_every_answer_has_its_headers_and_examples_that_fit(name: str, status: s
     assert {"X-Request-ID", "X-Content-Type-Options", "Cache-Control"} <= headers.keys()
     assert ("WWW-Authenticate" in headers) == (status == "401")
     assert ("Location" in headers) == (status == "201")
-    assert ("Link" in headers) == ((name, status) == ("listTasks", "200"))
-    assert ("Retry-After" in headers) == (status == "503" and "Task" in name)
+    assert ("Link" in headers) == (status == "200" and name in ("listTasks", "listEvents", "getHistory"))
+    assert ("Retry-After" in headers) == (status == "503" and name not in PUBLIC)
+    one_task_or_the_list = name.endswith(("Task", "Tasks")) and status in ("200", "201", "304", "412")
+    assert ("ETag" in headers) == one_task_or_the_list
+    assert ("Idempotency-Replayed" in headers) == (status < "300" and "408" in OPERATIONS[name]["responses"])
     for header in headers.values():
         assert header["description"]
         if "example" in header:
             matching(header["schema"]).validate(header["example"])
-    assert ("content" in answer) == (status != "204")
-    problem = status >= "400" and "Task" in name
-    for media_type, content in answer.get("content", {}).items():
-        assert media_type == ("application/problem+json" if problem else "application/json")
+    assert ("content" in answer) == (status not in ("204", "304"))
+    problem = status >= "400" and name not in PUBLIC
+    streams = {"application/x-ndjson", "text/csv"} if (name, status) == ("listEvents", "200") else set()
+    expected = {"application/problem+json" if problem else "application/json"} | streams
+    assert set(answer.get("content", expected)) == expected
+    for content in answer.get("content", {}).values():
         assert content["examples"]
         for each in map(resolved, content["examples"].values()):
             assert each["summary"]
@@ -133,7 +149,8 @@ def test_every_reference_and_every_link_leads_somewhere() -> None:
             assert each["$ref"].startswith("#/components/")
             resolved(each)
     links = OPERATIONS["createTask"]["responses"]["201"]["links"]
-    assert set(links) == {name for name, operation in OPERATIONS.items() if "404" in operation["responses"]}
+    of_a_task = {name for name, operation in OPERATIONS.items() if "404" in operation["responses"]}
+    assert set(links) == of_a_task
     for link in links.values():
         parameters = map(resolved, OPERATIONS[link["operationId"]]["parameters"])
         assert set(link["parameters"]) == {each["name"] for each in parameters if each["in"] == "path"}
@@ -169,6 +186,11 @@ PROVOKED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "tooLarge": ("POST", TASKS, {"content": b" " * 70_000}),
     "notJson": ("POST", TASKS, {"content": b"Buy milk", "headers": {"Content-Type": "text/plain"}}),
     "invalid": ("POST", TASKS, {"json": {"title": " ", "completed": "yes"}}),
+    "badKey": ("POST", TASKS, {"json": {"title": "x"}, "headers": {"Idempotency-Key": '"'}}),
+    "badIfMatch": ("DELETE", TASK, {"headers": {"If-Match": '"1'}}),
+    "twoPasts": ("GET", f"{TASK}?version=1&as_of=2026-11-20T19:30:00Z", {}),
+    "noMoment": ("GET", f"{TASKS}?as_of=2026-11-20T19:30:00", {}),
+    "notThen": ("GET", f"{TASK}?version=1", {}),
     "notBoolean": ("PATCH", f"{TASK}/complete", {"json": {"completed": "yes"}}),
 }
 """How to get the answers that a client can get by itself."""
@@ -183,8 +205,27 @@ async def test_an_example_of_an_error_is_what_is_really_answered(service: Servic
     assert answer.json() == {**documented, "request_id": answer.headers["x-request-id"]}
 
 
+OF_A_TASK: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "changedSince": ("DELETE", "", {"headers": {"If-Match": '"1"'}}),
+    "noVersion": ("POST", "/restore", {"json": {"version": 3}}),
+    "keyReused": ("DELETE", "", {"headers": {"Idempotency-Key": "k"}}),
+}
+"""The same, where there is a task at version 2, whose change had the key `k`."""
+
+
+@pytest.mark.parametrize("name", OF_A_TASK)
+async def test_an_example_of_an_error_about_a_task_is_what_is_really_answered(service: Service, name: str) -> None:
+    method, path, options = OF_A_TASK[name]
+    async with service.as_user("demo") as client:
+        task = (await client.post(TASKS, json={"title": "x"})).headers["location"]
+        await client.put(task, json={"title": "y"}, headers={"Idempotency-Key": "k"})
+        answer = await client.request(method, task + path, **options)
+    assert answer.json() == {**FAULTS[name].value(), "request_id": answer.headers["x-request-id"]}
+
+
 def test_every_other_error_is_the_services_own() -> None:
-    assert {fault.problem.status for name, fault in FAULTS.items() if name not in PROVOKED} == {408, 500, 503}
+    provoked = PROVOKED.keys() | OF_A_TASK
+    assert {fault.problem.status for name, fault in FAULTS.items() if name not in provoked} == {408, 500, 503}
 
 
 @pytest.mark.parametrize("name", [name for name, operation in OPERATIONS.items() if "requestBody" in operation])
@@ -199,6 +240,20 @@ async def test_the_examples_of_a_body_are_taken(service: Service, name: str) -> 
     for each in OPERATIONS[name]["requestBody"]["content"]["application/json"]["examples"].values():
         url = path.format(user_id="ann", task_id=task["id"])
         assert (await service.client.request(method, url, json=each["value"])).is_success
+
+
+async def test_the_documented_event_is_the_answered_one_in_pages_and_exports(service: Service) -> None:
+    await service.client.post("/api/ann/tasks", json={"title": "x"}, headers={"Idempotency-Key": "k"})
+    [event] = (await service.client.get("/api/ann/audit")).json()
+    line = (await service.client.get("/api/ann/audit?format=ndjson")).json()
+    for name, value in (("AuditEvent", event), ("ExportedEvent", line)):
+        assert list(DOCUMENT["components"]["schemas"][name]["properties"]) == list(value)
+        component(name).validate(value)
+    component("Head").validate((await service.client.get("/api/ann/audit/head")).json())
+
+
+def test_the_documented_export_has_the_columns_that_it_has() -> None:
+    assert next(iter(CSV_FILE.values()))["value"].split("\r\n")[0] == ",".join(CSV_COLUMNS)
 
 
 async def test_the_documented_task_is_the_answered_one(service: Service) -> None:
