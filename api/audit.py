@@ -141,7 +141,7 @@ async def _page(request: Request, database: Database, user: str, selection: Sele
 
 async def _begun(batches: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
     """The same batches, the first of them fetched already: where that fails, the answer can still be an error."""
-    first = await anext(batches, ())
+    first = await anext(batches)
 
     async def all_of_them() -> AsyncIterator[Sequence[Row]]:
         yield first

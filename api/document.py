@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from api.errors import MEDIA_TYPE
-from api.examples import ANSWERS, BODIES, CSV_FILE, FAULTS, NDJSON_LINE, TASK_ID, Named
+from api.examples import ANSWERS, BODIES, CSV_FILE, FAULTS, NDJSON_LINES, TASK_ID, Named
 from api.models import USER_ID, Completion, ExportedEvent, NewTask, ProblemDetails, Restoration, TaskChanges
 
 _JSON = "application/json"
@@ -91,7 +91,6 @@ _FOLLOWED_BY = {
     "createTask": ("getTask", "putTask", "patchTask", "completeTask", "deleteTask", "restoreTask", "getHistory")
 }
 _SAME_TASK = {"user_id": "$request.path.user_id", "task_id": "$response.body#/id"}
-_TAGS_SENT = {"type": "string", "pattern": r'^("[0-9]{1,9}"|\*)$'}
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
         "description": "A name for this request, to find it in the log: up to 128 of `A-Z a-z 0-9 . _ -`, else one is "
@@ -103,17 +102,17 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "answered the same each time, for ever",
         "schema": {
             "type": "string",
-            "pattern": r"^[!#-\[\]-~]{1,255}$",
+            "pattern": r"""^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]([ -~]{0,253}[!-~])?)$""",
             "examples": ["8e03978e-40d5-43e8-bc93-6894a57f9324"],
         },
     },
     "If-Match": {
         "description": "The task's ETag as it was seen: if it has changed since, nothing is done, and that is 412",
-        "schema": {**_TAGS_SENT, "examples": ['"1"']},
+        "schema": {"type": "string", "pattern": r'^("[0-9]{1,9}"|[0-9]{1,9}|\*)$', "examples": ['"1"']},
     },
     "If-None-Match": {
         "description": "The ETag of what is known already: if it is still true, the answer is 304, without a body",
-        "schema": {**_TAGS_SENT, "examples": ['"1"']},
+        "schema": {"type": "string", "examples": ['"1"']},
     },
 }
 _TAKEN_BY = {
@@ -220,7 +219,7 @@ def _complete_answers(operation: dict[str, Any], traits: frozenset[str]) -> None
         answers[status]["content"][_JSON]["examples"] = examples
     if name == "listEvents":
         answers["200"]["content"] |= {
-            **_content(_NDJSON, ExportedEvent, NDJSON_LINE),
+            _NDJSON: {"schema": {"type": "array", "items": _reference(ExportedEvent)}, "examples": NDJSON_LINES},
             _CSV: {"schema": {"type": "string"}, "examples": CSV_FILE},
         }
     for status, answer in answers.items():
@@ -236,7 +235,11 @@ def _complete_answers(operation: dict[str, Any], traits: frozenset[str]) -> None
 
 
 def _content(media_type: str, type_: type, examples: Named) -> dict[str, Any]:
-    return {media_type: {"schema": {"$ref": _REF.format(model=type_.__name__)}, "examples": examples}}
+    return {media_type: {"schema": _reference(type_), "examples": examples}}
+
+
+def _reference(type_: type) -> dict[str, Any]:
+    return {"$ref": _REF.format(model=type_.__name__)}
 
 
 def install(app: FastAPI) -> None:

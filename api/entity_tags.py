@@ -2,8 +2,8 @@
 
 import re
 
-# Without quotes too. A proxy that compresses may make a tag weak, or add to it ("3-gzip").
-_TAG = re.compile(r'[ \t]*(?:[Ww]/)?(?:"([^"]*)"|([^\s",]+))[ \t]*(?:,|$)')
+# Ours without quotes too. A proxy that compresses may make a tag weak, or add to it ("3-gzip").
+_TAG = re.compile(r'[ \t]*(?:(?:[Ww]/)?"([^"]*)"|([0-9]+(?:[-;][^\s",]*)?))[ \t]*(?:,|$)')
 _NUMBER = re.compile(r"([0-9]{1,19})(?:[-;].*)?")
 
 

@@ -93,7 +93,7 @@ _PROOF: dict[str, Any] = {
     "salt": "33e6a16608214f68a6a510f6f079e4bf",
     "data": {"v": 2, "changes": _UPDATED["changes"]},
 }
-NDJSON_LINE = _one("One line of many", {**_UPDATED, **_PROOF})
+NDJSON_LINES = _one("One line of many", [{**_UPDATED, **_PROOF}])
 CSV_FILE = _one(
     "The names of the columns, and one line of many",
     "seq,id,type,task_id,version,at,actor,request_id,client_address,client_agent,title_from,title_to,description_from,"

@@ -86,12 +86,18 @@ class Task(BaseModel):
     version: int = Field(ge=1, description="starts at 1 and counts the task's events")
 
 
+def _whole(value: Any) -> Any:
+    """1.0 is a whole number in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Restoration(TypedDict, total=False):
     """Which version to go back to; without it, the last one at which the task was there."""
 
     version: Annotated[
         StrictInt,
         Field(ge=1, le=LARGEST_VERSION, description="as in the history; not that of a deletion"),
+        BeforeValidator(_whole),
     ]
 
 

@@ -71,7 +71,7 @@ def behind(selection: Selection, row: Row) -> Selection:
 async def everything(
     pool: Pool, user_id: str, selection: Selection, *, limit: int | None = None
 ) -> AsyncIterator[Sequence[Row]]:
-    """The whole selection, or its first `limit` events, as it is now, in batches of rows.
+    """The whole selection, or its first `limit` events, as it is now, in one or more batches of rows.
 
     No connection is held in between, however slowly the batches are taken, and none is needed: the log only grows.
     """
@@ -80,8 +80,7 @@ async def everything(
     while left is None or left > 0:
         size = log.BATCH if left is None else min(log.BATCH, left)
         rows = await page(pool, user_id, selection, limit=size)
-        if rows:
-            yield rows
+        yield rows
         if len(rows) < size:
             return
         selection = behind(selection, rows[-1])

@@ -1,13 +1,21 @@
 """What schemathesis must not hold against the service: each exception to its checks, as narrow as it can be said."""
 
+import json
 from typing import Any
 
 import schemathesis
 from schemathesis import Case, HookContext, Response
+from schemathesis.core.deserialization import DeserializationContext
 from schemathesis.core.failures import Failure
-from schemathesis.openapi.checks import RejectedPositiveData
+from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
 
-BAD_REQUEST = 400
+EXAMPLE = "8e03978e-40d5-43e8-bc93-6894a57f9324"
+
+
+@schemathesis.deserializer("application/x-ndjson")
+def lines(_context: DeserializationContext, response: Response) -> Any:
+    """An export as the document has it: all its lines."""
+    return [json.loads(line) for line in response.text.splitlines()]
 
 
 def without_contradictions(_context: HookContext, case: Case[Any]) -> Case[Any]:
@@ -16,8 +24,17 @@ def without_contradictions(_context: HookContext, case: Case[Any]) -> Case[Any]:
         query = case.query
         if "status" in query:
             query.pop("completed", None)
-        if not query.keys().isdisjoint(("offset", "q", "search")):  # any cursor is of another list, for one
+        if "version" in query:
+            query.pop("as_of", None)
+        if not query.keys().isdisjoint(("offset", "q", "search", "as_of")):  # any cursor is of another list, for one
             query.pop("cursor", None)
+    return case
+
+
+def with_a_key_of_its_own(_context: HookContext, case: Case[Any]) -> Case[Any]:
+    """The document's example of a key would be taken by the first write that has it."""
+    if case.headers.get("Idempotency-Key") == EXAMPLE:
+        case.headers["Idempotency-Key"] = f"fuzzing-{case.id}"
     return case
 
 
@@ -28,15 +45,39 @@ def examples_without_contradictions(context: HookContext, examples: list[Case[An
 
 
 def is_a_failure(_context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
-    """A cursor is opaque: a text that didn't come from a `Link` header, or goes with other parameters, is 400."""
-    refused = isinstance(failure, RejectedPositiveData) and response.status_code == BAD_REQUEST
-    return not (refused and "cursor" in case.query)
+    """What can't be seen from a request alone: whether a cursor is of this list (it is opaque: another text, or one
+    that goes with other parameters, is 400), a task has changed since, or has such a version, or a key is used."""
+    if isinstance(failure, UseAfterFree):
+        return not _outlives_the_task(case)
+    if not isinstance(failure, RejectedPositiveData):
+        return True
+    match response.status_code:
+        case 400:
+            return "cursor" not in case.query
+        case 412:
+            return "If-Match" not in case.headers
+        case 422:
+            problem = response.json()
+            used = problem["type"] == "/problems/idempotency-key-reused" and "Idempotency-Key" in case.headers
+            return not used and [each["type"] for each in problem.get("errors", ())] != ["not_restorable"]
+    return True
 
 
-for name, function in (
-    ("map_case", without_contradictions),
-    ("before_add_examples", examples_without_contradictions),
-    ("filter_failure", is_a_failure),
+def _outlives_the_task(case: Case[Any]) -> bool:
+    """The log keeps what was deleted."""
+    operation = case.operation.definition.raw["operationId"]
+    return operation in ("getHistory", "restoreTask") or (
+        operation == "getTask" and not case.query.keys().isdisjoint(("version", "as_of"))
+    )
+
+
+for name, function, operations in (
+    ("map_case", without_contradictions, ("listTasks", "getTask")),
+    ("before_add_examples", examples_without_contradictions, ("listTasks", "getTask")),
+    ("map_case", with_a_key_of_its_own, ()),
+    ("filter_failure", is_a_failure, ()),
 ):
     hook: Any = schemathesis.hook(name)
-    hook.apply_to(operation_id="listTasks")(function)
+    if operations:
+        hook = hook.apply_to(operation_id=list(operations))
+    hook(function)

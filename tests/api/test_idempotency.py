@@ -1,0 +1,148 @@
+"""Contract, section 4: a write with a key can be sent again, and is answered again."""
+
+from typing import Any
+
+import pytest
+
+from db.pool import Pool
+from tests.service import Service
+
+TASKS = "/api/ann/tasks"
+KEY = {"Idempotency-Key": "k-1"}
+
+
+@pytest.fixture
+async def task(service: Service) -> dict[str, Any]:
+    made: dict[str, Any] = (await service.client.post(TASKS, json={"title": "Buy milk"})).json()
+    return made
+
+
+@pytest.fixture
+def path(task: dict[str, Any]) -> str:
+    return f"{TASKS}/{task['id']}"
+
+
+async def count(pool: Pool) -> int:
+    number: int = await pool.fetchval("SELECT count(*) FROM events")
+    return number
+
+
+async def test_a_creation_sent_again_is_answered_again(service: Service, pool: Pool) -> None:
+    first = await service.client.post(TASKS, json={"title": "x"}, headers=KEY)
+    again = await service.client.post(TASKS, json={"title": "x"}, headers=KEY)
+    assert "idempotency-replayed" not in first.headers
+    assert again.headers["idempotency-replayed"] == "true"
+    assert (again.status_code, again.content) == (201, first.content)
+    for name in ("location", "etag"):
+        assert again.headers[name] == first.headers[name]
+    assert await count(pool) == 1
+
+
+REPEATABLE: list[tuple[str, str, Any]] = [
+    ("PUT", "", {"title": "y"}),
+    ("PATCH", "", {"description": "z"}),
+    ("PATCH", "/complete", None),
+    ("PATCH", "/complete", {"completed": True}),
+    ("DELETE", "", None),
+    ("POST", "/restore", {"version": 1}),
+]
+
+
+@pytest.mark.parametrize(("method", "end", "body"), REPEATABLE)
+async def test_a_change_sent_again_is_answered_as_it_was_then_whatever_has_happened_since(
+    service: Service, pool: Pool, path: str, method: str, end: str, body: Any
+) -> None:
+    await service.client.put(path, json={"title": "before"})
+    first = await service.client.request(method, path + end, json=body, headers=KEY)
+    if method == "DELETE":
+        await service.client.post(f"{path}/restore")
+    await service.client.put(path, json={"title": "since", "completed": False})
+    await service.client.delete(path)
+    before = await count(pool)
+    for seen in ({}, {"If-Match": '"2"'}):
+        again = await service.client.request(method, path + end, json=body, headers={**KEY, **seen})
+        assert (again.status_code, again.content) == (first.status_code, first.content)
+        assert again.headers.get("etag") == first.headers.get("etag")
+        assert again.headers["idempotency-replayed"] == "true"
+    assert await count(pool) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "end", "body"),
+    [
+        ("POST", "", {"title": "y"}),
+        ("POST", "", {"title": "x", "completed": False}),
+        ("DELETE", "/{id}", None),
+        ("PATCH", "/{id}/complete", None),
+        ("PUT", "/{id}", {"title": "x"}),
+        ("POST", "/{id}/restore", None),
+    ],
+)
+async def test_a_key_that_stands_for_another_request_is_422(
+    service: Service, pool: Pool, method: str, end: str, body: Any
+) -> None:
+    task = (await service.client.post(TASKS, json={"title": "x"}, headers=KEY)).json()
+    answer = await service.client.request(method, TASKS + end.format(id=task["id"]), json=body, headers=KEY)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/idempotency-key-reused")
+    assert await count(pool) == 1
+    assert (await service.client.get(TASKS)).json() == [task]
+
+
+async def test_a_key_is_its_users_own(service: Service, pool: Pool) -> None:
+    await service.client.post(TASKS, json={"title": "x"}, headers=KEY)
+    async with service.as_user("bob") as bob:
+        answer = await bob.post("/api/bob/tasks", json={"title": "y"}, headers=KEY)
+    assert (answer.status_code, answer.json()["title"]) == (201, "y")
+    assert await count(pool) == 2
+
+
+async def test_a_key_stands_for_the_path_however_its_slash(service: Service, pool: Pool) -> None:
+    await service.client.post(TASKS, json={"title": "x"}, headers=KEY)
+    again = await service.client.post(f"{TASKS}/", json={"title": "x"}, headers=KEY)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.headers["location"].startswith(f"{TASKS}/0")
+    assert await count(pool) == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "again"),
+    [('"k 1"', "k 1"), ("k-1", '"k-1"'), ('"a\\"b\\\\"', 'a"b\\'), ("x" * 255, f'"{"x" * 255}"')],
+)
+async def test_a_key_is_the_same_quoted_or_bare(service: Service, sent: str, again: str) -> None:
+    first = await service.client.post(TASKS, json={"title": "x"}, headers={"Idempotency-Key": sent})
+    second = await service.client.post(TASKS, json={"title": "x"}, headers={"Idempotency-Key": again})
+    assert (first.status_code, second.headers["idempotency-replayed"]) == (201, "true")
+
+
+@pytest.mark.parametrize("bad", ["", '""', " ", "x" * 256, '"k', '"a"b"', '"a\\b"', "\x7f", "schlüssel", "a\tb"])
+async def test_a_key_that_can_be_none_is_400(service: Service, pool: Pool, bad: str) -> None:
+    headers = [(b"Idempotency-Key", bad.encode("latin-1"))]
+    answer = await service.client.post(TASKS, json={"title": "x"}, headers=headers)
+    assert (answer.status_code, "Idempotency-Key" in answer.json()["detail"]) == (400, True)
+    assert await count(pool) == 0
+
+
+async def test_two_keys_are_400(service: Service) -> None:
+    headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+    assert (await service.client.post(TASKS, json={"title": "x"}, headers=headers)).status_code == 400
+
+
+async def test_what_was_refused_or_changed_nothing_leaves_its_key_free(service: Service, path: str) -> None:
+    """A key stands on its event: where there is none, the request is simply asked anew."""
+    nothing = await service.client.patch(f"{path}/complete", json={"completed": False}, headers=KEY)
+    refused = await service.client.post(TASKS, json={"title": ""}, headers=KEY)
+    missed = await service.client.delete(path, headers={**KEY, "If-Match": '"7"'})
+    assert [answer.status_code for answer in (nothing, refused, missed)] == [200, 422, 412]
+    made = await service.client.delete(path, headers=KEY)
+    assert (made.status_code, "idempotency-replayed" in made.headers) == (204, False)
+
+
+async def test_the_key_and_the_fingerprint_are_on_the_event(service: Service, pool: Pool) -> None:
+    await service.client.post(TASKS, json={"title": "x"}, headers=KEY)
+    row = await pool.fetchrow("SELECT idempotency_key, fingerprint FROM events")
+    assert row is not None
+    assert (row["idempotency_key"], len(row["fingerprint"])) == ("k-1", 32)
+
+
+async def test_a_read_takes_no_notice_of_a_key(service: Service) -> None:
+    assert (await service.client.get(TASKS, headers={"Idempotency-Key": ""})).status_code == 200

@@ -1,0 +1,98 @@
+"""What earlier releases wrote is read for ever: one event of each type as it was stored in form 1, with its hash."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from events import chain
+from events.codec import DATA_VERSION, UnknownEvent, decode, from_row, header, meta, upcast
+from events.records import record
+from events.task import Fact, Task, TaskCreated, TaskDeleted, TaskToggled, TaskUpdated, evolve
+from tests import independent
+
+HEX = ("fingerprint", "salt", "hash")
+ROWS: list[dict[str, Any]] = [
+    {
+        **row,
+        **{name: row[name] and bytes.fromhex(row[name]) for name in HEX},
+        "id": UUID(row["id"]),
+        "task_id": UUID(row["task_id"]),
+        "at": datetime.fromisoformat(row["at"]),
+        "data": json.dumps(row["data"]),
+    }
+    for row in json.loads((Path(__file__).parent / "form_1.json").read_text())
+]
+FACTS: list[Fact] = [
+    TaskCreated("Buy milk", "2 litres", False),
+    TaskUpdated(
+        {"title": "Buy milk", "description": "2 litres"},
+        {"title": "Buy oat milk", "description": None},
+    ),
+    TaskToggled(True),
+    TaskDeleted("Buy oat milk", None, True),
+]
+CHANGES = [
+    {
+        "title": {"from": None, "to": "Buy milk"},
+        "description": {"from": None, "to": "2 litres"},
+        "completed": {"from": None, "to": False},
+    },
+    {"title": {"from": "Buy milk", "to": "Buy oat milk"}, "description": {"from": "2 litres", "to": None}},
+    {"completed": {"from": False, "to": True}},
+    {
+        "title": {"from": "Buy oat milk", "to": None},
+        "description": {"from": None, "to": None},
+        "completed": {"from": True, "to": None},
+    },
+]
+
+
+def test_the_fixture_is_of_form_1_throughout() -> None:
+    assert [json.loads(row["data"])["v"] for row in ROWS] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("row", "fact"), [*zip(ROWS, FACTS, strict=True)])
+def test_an_old_event_is_read_as_what_happened(row: dict[str, Any], fact: Fact) -> None:
+    assert from_row(row).fact == fact
+
+
+@pytest.mark.parametrize(("row", "changes"), [*zip(ROWS, CHANGES, strict=True)])
+def test_an_old_event_is_shown_in_the_present_form(row: dict[str, Any], changes: Any) -> None:
+    assert record(row)["changes"] == changes
+    assert upcast(row["type"], json.loads(row["data"])) == {"v": DATA_VERSION, "changes": changes}
+
+
+def test_an_old_log_folds_into_its_task() -> None:
+    states: list[Task | None] = [None]
+    for row in ROWS:
+        states.append(evolve(states[-1], from_row(row)))
+    assert states[3] == Task(
+        id=ROWS[0]["task_id"],
+        user_id="ann",
+        title="Buy oat milk",
+        description=None,
+        completed=True,
+        created_at=datetime(2026, 11, 20, 6, 0, 1, tzinfo=UTC),
+        updated_at=datetime(2026, 11, 20, 6, 0, 3, tzinfo=UTC),
+        version=3,
+    )
+    assert states[4] is None
+
+
+def test_an_old_log_verifies_as_it_was_hashed() -> None:
+    last = chain.GENESIS
+    for row in ROWS:
+        event = from_row(row)
+        last = chain.link(last, chain.digest(header(event), json.loads(row["data"]), meta(event.origin), event.salt))
+        assert last == row["hash"]
+    assert independent.chain(ROWS) == [row["hash"] for row in ROWS]
+
+
+@pytest.mark.parametrize("data", [{"v": 1}, {"v": 1, "task": {"title": "x"}}, {"v": 2}, {"v": 2, "changes": 7}])
+def test_damaged_data_is_refused_and_not_guessed_at(data: dict[str, Any]) -> None:
+    with pytest.raises(UnknownEvent, match="TaskCreated"):
+        decode("TaskCreated", data)
