@@ -6,12 +6,17 @@ None of the code under test is used here: this is what an outsider with a databa
 import hashlib
 import json
 from collections.abc import Iterable
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 
 def _canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def moment(text: str) -> datetime:
+    """A time as an export has it."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%f%z")
 
 
 def digest(row: Any) -> bytes:

@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from api.app import create_app
 from api.protocol import BoundedRequests
 from config.settings import Settings
+from db.pool import Pool
 
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # the client's own lines are not the service's
 
@@ -39,6 +40,7 @@ class Service:
     app: FastAPI
     asgi: ASGIApp
     client: httpx2.AsyncClient
+    pool: Pool
 
     def as_user(self, user: str) -> httpx2.AsyncClient:
         """A client of the same service for another user."""
@@ -54,14 +56,15 @@ def settings(database_url: str, **options: Any) -> Settings:
 async def serving(database_url: str, **options: Any) -> AsyncIterator[Service]:
     app = create_app(settings(database_url, **options))
     async with app.router.lifespan_context(app) as state:
+        assert state is not None
 
         async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["state"] = dict(state or {})
+            scope["state"] = dict(state)
             await app(scope, receive, send)
 
         transport = httpx2.ASGITransport(with_state, client=("192.0.2.7", 4711))
         async with httpx2.AsyncClient(transport=transport, base_url="http://daybook", headers=bearer()) as client:
-            yield Service(app, with_state, client)
+            yield Service(app, with_state, client, state["pool"])
 
 
 @asynccontextmanager

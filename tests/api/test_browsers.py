@@ -80,7 +80,9 @@ async def test_a_star_lets_every_page_in(database: str) -> None:
         assert answer.headers["access-control-allow-origin"] == OTHER
 
 
-@pytest.mark.parametrize("path", [TASKS, "/api/bob/tasks", "/nope", "/health", "/livez", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/api/ann/audit", "/api/ann/audit/head", "/api/bob/tasks", "/nope", "/health", "/livez", "/openapi.json"]
+)
 async def test_answers_are_what_they_say_they_are_and_nobody_keeps_them(service: Service, path: str) -> None:
     answer = await service.client.get(path)
     assert answer.headers["x-content-type-options"] == "nosniff"
