@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,10 +13,10 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from commands.execute import IdempotencyKeyReused, execute
-from commands.task import Command, CreateTask, DeleteTask, TaskNotFound, ToggleTask, UpdateTask
+from commands.task import Command, CreateTask, DeleteTask, RestoreTask, TaskNotFound, ToggleTask, UpdateTask
 from db.pool import Pool, open_pool
 from events import log
-from events.task import Origin, Task, TaskCreated, TaskToggled, evolve
+from events.task import Origin, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from tests import independent
 from tests.spec import Ids, event
 
@@ -174,6 +175,17 @@ async def test_a_second_event_for_one_version_is_a_conflict(pool: Pool) -> None:
         with pytest.raises(log.VersionConflict):
             await log.append(connection, second, evolve(task, second))
     assert len(await rows(pool)) == 2
+
+
+async def test_a_task_comes_back_after_its_deletion_whatever_the_clock_says(pool: Pool) -> None:
+    task = await create(pool)
+    later = task.created_at + timedelta(hours=1)
+    deleted = replace(event(TaskDeleted(task.title, None, False), 2, task_id=task.id), at=later)
+    async with pool.acquire() as connection:
+        await log.append(connection, deleted, evolve(task, deleted))
+    restored = await run(pool, RestoreTask(user_id="ann", task_id=task.id))
+    assert restored is not None
+    assert (restored.updated_at, restored.created_at) == (later + timedelta(microseconds=1), task.created_at)
 
 
 async def test_an_idempotency_key_is_taken_once_per_user(pool: Pool) -> None:
