@@ -1,0 +1,79 @@
+"""The log in batches, and the past that is folded from them."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from commands.execute import execute
+from commands.task import CreateTask, ToggleTask
+from db.pool import Pool
+from events import log
+from events.past import task_at, tasks_at
+from events.task import Origin, Task
+
+MANY = 2 * log.BATCH + 7
+
+
+@pytest.fixture
+async def states(pool: Pool) -> list[Task]:
+    """A task as each of more events left it than two batches hold, with another user's and another task's between."""
+    ids = {"ann": uuid7(), "bob": uuid7()}
+
+    async def toggle_on(user: str) -> list[Task]:
+        create = CreateTask(user_id=user, task_id=ids[user], title="x")
+        found = [(await execute(pool, create, actor=user, origin=Origin())).task]
+        for number in range(1, MANY):
+            if number % 100 == 0:
+                other = CreateTask(user_id=user, task_id=uuid7(), title="y")
+                await execute(pool, other, actor=user, origin=Origin())
+            toggle = ToggleTask(user_id=user, task_id=ids[user])
+            found.append((await execute(pool, toggle, actor=user, origin=Origin())).task)
+        return [task for task in found if task]
+
+    return (await asyncio.gather(toggle_on("ann"), toggle_on("bob")))[0]
+
+
+async def test_the_log_is_read_in_order_up_to_a_number_or_a_moment(pool: Pool, states: list[Task]) -> None:
+    last = await log.head(pool, "ann")
+    assert last == MANY + (MANY - 1) // 100
+    everything = [entry async for entry in log.read(pool, "ann", upto=last)]
+    assert [entry.seq for entry in everything] == list(range(1, last + 1))
+    assert {entry.event.user_id for entry in everything} == {"ann"}
+    for upto in (0, 1, log.BATCH, log.BATCH + 1, last - 1, last + 1):
+        assert [entry async for entry in log.read(pool, "ann", upto=upto)] == everything[:upto]
+    for entry in everything[:: log.BATCH - 1]:
+        found = [each async for each in log.read(pool, "ann", upto=last, at=entry.event.at)]
+        assert found == everything[: entry.seq]
+    assert states[-1].version == MANY
+
+
+async def test_a_tasks_history_is_read_in_order_up_to_a_version_or_a_moment(pool: Pool, states: list[Task]) -> None:
+    task = states[0].id
+    everything = [event async for event in log.history(pool, "ann", task)]
+    assert [event.version for event in everything] == list(range(1, MANY + 1))
+    for version in (1, log.BATCH, log.BATCH + 1, MANY, MANY + 1):
+        assert [event async for event in log.history(pool, "ann", task, version=version)] == everything[:version]
+    middle = everything[MANY // 2].at
+    assert [event async for event in log.history(pool, "ann", task, at=middle)] == everything[: MANY // 2 + 1]
+    assert [event async for event in log.history(pool, "bob", task)] == []
+
+
+async def test_every_version_of_a_long_history_can_be_had(pool: Pool, states: list[Task]) -> None:
+    task = states[0].id
+    for state in states[:: log.BATCH - 1]:
+        assert await task_at(pool, "ann", task, version=state.version) == state
+        assert await task_at(pool, "ann", task, at=state.updated_at) == state
+    assert await task_at(pool, "ann", task, version=MANY + 1) is None
+    assert await task_at(pool, "ann", task, at=states[0].created_at - timedelta(microseconds=1)) is None
+    assert await task_at(pool, "bob", task, version=1) is None
+
+
+async def test_all_tasks_of_a_moment_are_those_of_the_events_until_then(pool: Pool, states: list[Task]) -> None:
+    last = await log.head(pool, "ann")
+    now = await tasks_at(pool, "ann", states[-1].updated_at, upto=last)
+    assert states[-1] in now
+    assert len(now) == 1 + (MANY - 1) // 100
+    assert await tasks_at(pool, "ann", states[-1].updated_at, upto=log.BATCH + 1) != now
+    assert await tasks_at(pool, "ann", states[0].created_at, upto=last) == [states[0]]
