@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-COULD_NOT_RUN = 2
+DIFFERENCE, COULD_NOT_RUN = 1, 2
 """Exit status; contract, section 8."""
 
 
@@ -119,6 +119,31 @@ def token(
 ) -> None:
     """Print a token for USER, signed with JWT_SECRET or, in development, the secret kept in the data directory."""
     typer.echo(sign(_ready(), user, until=datetime.now(UTC) + ttl))
+
+
+@app.command()
+def verify(
+    export: Annotated[str, typer.Option(metavar="FILE", help="An audit log as NDJSON, whole; - reads stdin.")],
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="What /audit/head answered once: shows too if the log was rewritten or cut."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Check that no event of an export was changed, removed, added or reordered, and name the first that was.
+
+    Needs no settings and no database.
+    """
+    from cli.verify import CannotVerify, for_machines, for_people
+    from cli.verify import verify as report_on
+
+    try:
+        report = report_on(export, head)
+    except CannotVerify as error:
+        _fail(str(error))
+    typer.echo(for_machines(report) if as_json else for_people(report))
+    if report.difference:
+        raise typer.Exit(DIFFERENCE)
 
 
 if __name__ == "__main__":

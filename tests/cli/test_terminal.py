@@ -18,7 +18,10 @@ from typing import Any, Self
 import jwt
 import pytest
 
+from events.task import TaskToggled
 from tests.integration.test_embedded import ask, servers
+from tests.spec import event
+from tests.unit.test_export import LOG, lines, records, rehashed
 
 DAYBOOK = [sys.executable, "-m", "cli.main"]
 
@@ -302,8 +305,107 @@ def test_a_database_that_died_does_not_keep_the_service_from_stopping(folder: Pa
         assert serving.stop() == 0
 
 
+@pytest.fixture
+def export(folder: Path) -> Path:
+    path = folder / "ann.ndjson"
+    path.write_bytes(lines(LOG))
+    return path
+
+
+NO_SETTINGS = {"ENVIRONMENT": "production"}
+"""With these, nothing starts that asks for settings."""
+
+
+def test_an_export_that_is_clean_is_told_from_one_that_is_not(folder: Path, export: Path) -> None:
+    clean = run(folder, "verify", "--export", "ann.ndjson", **NO_SETTINGS)
+    assert (clean.returncode, clean.stderr) == (0, "")
+    assert clean.stdout == (
+        "Events 1 to 10 of ann: none was changed, removed, added or reordered.\n"
+        f"The hash of event 10 is {LOG[9]['hash']}.\n"
+    )
+    export.write_bytes(lines([*LOG[:4], *LOG[5:]][::-1]))
+    touched = run(folder, "verify", "--export", "ann.ndjson", **NO_SETTINGS)
+    assert (touched.returncode, touched.stderr) == (1, "")
+    assert touched.stdout == (
+        "Event 5 is missing: after event 4 comes event 6 (line 5). "
+        "Only a whole export can be verified, not one that was filtered.\n"
+        "Events 1 to 4 of ann fit together.\n"
+    )
+    export.write_bytes(b"")
+    empty = run(folder, "verify", "--export", "ann.ndjson", **NO_SETTINGS)
+    assert (empty.returncode, empty.stdout) == (0, "The export is empty: it has no events.\n")
+    assert not (folder / ".daybook").exists()
+
+
+def test_a_machine_gets_the_result_as_json(folder: Path, export: Path) -> None:
+    clean = run(folder, "verify", "--export", "ann.ndjson", "--json")
+    assert clean.returncode == 0
+    assert json.loads(clean.stdout) == {
+        "clean": True, "user_id": "ann", "events": 10, "first": 1, "last": 10, "hash": LOG[9]["hash"],
+        "difference": None,
+    }  # fmt: skip
+    export.write_bytes(lines([*LOG[:4], {**LOG[4], "changes": {}}, *LOG[5:]]))
+    touched = run(folder, "verify", "--export", "ann.ndjson", "--json")
+    assert touched.returncode == 1
+    assert json.loads(touched.stdout) == {
+        "clean": False, "user_id": "ann", "events": 4, "first": 1, "last": 4, "hash": LOG[3]["hash"],
+        "difference": {
+            "kind": "changed", "seq": 5, "line": 5, "column": "changes",
+            "message": "Event 5 (line 5) was changed: `changes` doesn't follow from `data`.",
+        },
+    }  # fmt: skip
+
+
+def test_an_export_is_held_against_a_head(folder: Path, export: Path) -> None:
+    head = folder / "head.json"
+    head.write_text(json.dumps({name: LOG[9][name] for name in ("seq", "hash", "at")}))
+    assert run(folder, "verify", "--export", "ann.ndjson", "--head", "head.json").returncode == 0
+    export.write_bytes(lines(LOG[:9]))
+    cut = run(folder, "verify", "--export", "ann.ndjson", "--head", "head.json")
+    assert cut.returncode == 1
+    assert "Event 10 is missing: the export ends with event 9, and the head is event 10." in cut.stdout
+
+
+def test_an_export_is_read_from_a_pipe(export: Path) -> None:
+    for command in ("cat ann.ndjson | $0 verify --export -", "$0 verify --export <(tac ann.ndjson)"):
+        piped = subprocess.run(
+            ["bash", "-c", command.replace("$0", " ".join(DAYBOOK))],
+            cwd=export.parent, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert (piped.returncode, piped.stderr) == (0, "")
+        assert "Events 1 to 10 of ann" in piped.stdout
+
+
+def test_an_export_moves_nothing_on_the_terminal(folder: Path, export: Path) -> None:
+    export.write_bytes(lines(records([event(TaskToggled(True), 1, user_id="\x1b[2Jann")])))
+    assert run(folder, "verify", "--export", "ann.ndjson").stdout.startswith("Event 1 of '\\x1b[2Jann': ")
+    newer = rehashed([{**LOG[0], "type": "\x1b[2J"}])
+    export.write_bytes(lines(newer))
+    assert "\x1b" not in run(folder, "verify", "--export", "ann.ndjson").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--export", "nowhere.ndjson"], "daybook: nowhere.ndjson can't be read: No such file or directory\n"),
+        (["--export", "."], "daybook: . can't be read: Is a directory\n"),
+        (["--export", "ann.ndjson", "--head", "nowhere.json"], "daybook: nowhere.json can't be read: "),
+        (["--export", "ann.ndjson", "--head", "ann.ndjson"], "daybook: ann.ndjson: It isn't what GET /api/"),
+        ([], "--export"),
+        (["--export", "newer.ndjson"], "event 5 (line 5): TaskRestored in form 99 is not known to this release"),
+    ],
+)
+def test_what_cannot_be_verified_exits_with_2(folder: Path, export: Path, arguments: list[str], says: str) -> None:
+    newer = [*LOG[:4], {**LOG[4], "data": {"v": 99}}, *LOG[5:]]
+    export.with_name("newer.ndjson").write_bytes(lines(rehashed(newer)))
+    result = run(folder, "verify", *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_help_names_every_command(folder: Path) -> None:
     text = run(folder, "--help").stdout
-    for command in ("serve", "migrate", "token"):
+    for command in ("serve", "migrate", "token", "verify"):
         assert command in text
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", run(folder, "--version").stdout)

@@ -1,0 +1,79 @@
+"""`daybook verify`: an export, and perhaps a head that was kept, become a report."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from shutil import copyfileobj
+from tempfile import TemporaryFile
+from typing import BinaryIO
+
+import orjson
+
+from events.codec import UnknownEvent
+from events.export import BadHead, Head, Report, check, read_head
+
+STDIN = "-"
+
+
+class CannotVerify(Exception):
+    """There is nothing that could be said of the export."""
+
+
+def verify(export: str, head: str | None) -> Report:
+    """The report on the file `export` (`-`: what stands at stdin). Raises `CannotVerify`."""
+    kept = None if head is None else _head(head)
+    name = "stdin" if export == STDIN else export
+    try:
+        with _opened(export) as file:
+            return check(file, kept)
+    except OSError as error:
+        raise CannotVerify(f"{name} can't be read: {error.strerror or error}") from error
+    except UnknownEvent as error:
+        told = f"{name}: {_shown(str(error))}.\nWhere a newer release made the export, verify it with that one."
+        raise CannotVerify(told) from error
+
+
+def _head(path: str) -> Head:
+    try:
+        return read_head(Path(path).read_bytes())
+    except OSError as error:
+        raise CannotVerify(f"{path} can't be read: {error.strerror or error}") from error
+    except BadHead as error:
+        raise CannotVerify(f"{path}: {error}") from error
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    """The file to read more than once: a pipe goes into a temporary file first."""
+    with nullcontext(sys.stdin.buffer) if path == STDIN else Path(path).open("rb") as file:
+        if path != STDIN and file.seekable():
+            yield file
+            return
+        with TemporaryFile() as spool:
+            copyfileobj(file, spool)
+            yield spool
+
+
+def for_machines(report: Report) -> str:
+    """One JSON object; of a report with a difference, the other figures are those of the events before it."""
+    return orjson.dumps({"clean": report.difference is None, **asdict(report)}).decode()
+
+
+def for_people(report: Report) -> str:
+    """One or two lines."""
+    found = report.difference
+    if not report.events:
+        return found.message if found else "The export is empty: it has no events."
+    held = f"Event {report.first}" if report.events == 1 else f"Events {report.first} to {report.last}"
+    whose = f"of {_shown(report.user_id or '')}"
+    if found:
+        return f"{found.message}\n{held} {whose} {'fits' if report.events == 1 else 'fit together'}."
+    fine = f"{held} {whose}: none was changed, removed, added or reordered."
+    return f"{fine}\nThe hash of event {report.last} is {report.hash}."
+
+
+def _shown(text: str) -> str:
+    """Text of a file that anybody may have written: on a terminal it must not do anything."""
+    return text if text.isprintable() else repr(text)
