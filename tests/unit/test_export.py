@@ -191,6 +191,7 @@ def test_an_event_in_an_old_form_is_verified_as_it_is_stored_and_shown_as_it_wou
     assert checked(export).difference is None
     shown = put(export[0], ("changes", "title", "to"), "Buy silk")
     assert found([shown, *export[1:]]).column == "changes"
+    assert found([{**export[0], "type": "TaskDeleted"}, *export[1:]]).column is None
     stored = put(export[0], ("data", "task", "title"), "Buy silk")
     assert named([stored, *export[1:]]) == ("changed", 1, 1)
 
@@ -357,6 +358,11 @@ def test_a_line_that_stands_twice_is_found_wherever_the_second_is(which: int, wh
         assert each[difference.line - 1] is LOG[which]
 
 
+def test_a_line_that_stands_twice_beside_a_gap_is_found() -> None:
+    assert named([*LOG[:2], LOG[3], *LOG[3:]]) == ("removed", 3, 3)
+    assert named([*LOG[:2], LOG[1], *LOG[3:]]) == ("added", 2, 3)
+
+
 def forged(previous: Record, **values: Any) -> Record:
     """An event that never was, with a hash that follows on the previous one: who knows that hash can compute it."""
     after = {"seq": previous["seq"], "hash": previous["hash"]}
@@ -443,6 +449,20 @@ def test_an_event_that_was_moved_is_found() -> None:
     assert named(numbered([*LOG[:2], *LOG[3:8], LOG[2], *LOG[8:]])) == ("reordered", 3, 3)
 
 
+def test_the_direction_is_told_from_all_of_the_lines() -> None:
+    def of(*seqs: int) -> list[Record]:
+        return [LOG[seq - 1] for seq in seqs]
+
+    for export, kind, seq, line in (
+        (of(1, 3, 2, 5, 7), "reordered", 3, 2),  # though only the step back is to the next number
+        ([{**LOG[0], "seq": 999}, *of(2, 3)], "changed", 1, 1),  # though the ends say otherwise
+        ([LOG[0], {**LOG[1], "seq": 9}, LOG[2]], "changed", 2, 2),
+        (of(10, 2, 3, 4, 5, 6, 7, 8, 9, 1), "reordered", 10, 1),
+    ):
+        assert named(export) == (kind, seq, line)
+        assert named(export[::-1]) == (kind, seq, len(export) + 1 - line)
+
+
 def test_numbers_alone_that_changed_places_are_found() -> None:
     difference = found([*LOG[:4], {**LOG[4], "seq": 6}, {**LOG[5], "seq": 5}, *LOG[6:]])
     assert (difference.kind, difference.seq, difference.column) == ("changed", 5, "seq")
@@ -453,7 +473,8 @@ def test_a_line_that_broke_off_is_named() -> None:
         broken = lines(export)[:-40]
         assert found(broken).line == 10
         assert found(broken).message == "Line 10 isn't JSON: the download broke off, or it was damaged."
-    assert checked(lines(LOG)[:-40]).last == 9
+    assert (checked(lines(LOG)[:-40]).last, found(lines(LOG)[:-40]).seq) == (9, 10)
+    assert (checked(lines(LOG[::-1])[:-40]).last, found(lines(LOG[::-1])[:-40]).seq) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -543,6 +564,9 @@ def test_what_came_after_a_head_is_verified_from_there() -> None:
     assert named([*LOG[4:7], LOG[1], *LOG[7:]], kept) == ("added", 2, 4)
     assert named([LOG[3], *LOG[4:]], kept) == ("removed", 1, 1)
     assert named([*LOG[4:], LOG[1]], kept) == ("added", 2, 7)
+    renumbered = [{**each, "seq": seq} for seq, each in enumerate([forged(LOG[3]), *LOG[4:]], 5)]
+    assert named(renumbered, kept) == ("added", 5, 1)
+    assert named([{**LOG[0], "seq": 999}, *LOG[1:]], head_of(LOG[0])) == ("changed", 1, 1)
 
 
 @pytest.mark.parametrize("place", [4, 7, 9])
