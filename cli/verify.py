@@ -12,7 +12,8 @@ from typing import BinaryIO
 import orjson
 
 from events.codec import UnknownEvent
-from events.export import BadHead, Head, Report, check, read_head
+from events.export import BadHead, Report, check, read_head
+from events.export_diagnosis import Head
 
 STDIN = "-"
 

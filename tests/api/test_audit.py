@@ -411,6 +411,31 @@ async def test_readers_that_do_not_read_hold_no_connection_and_leave_nothing_beh
 
 
 @pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+async def test_an_export_is_sent_in_small_pieces(service: Service, form: str) -> None:
+    """So that a slow reader's progress can be seen, and none of it is kept longer than needed."""
+    pieces: list[int] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        pieces.append(len(message.get("body", b"")))
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": AUDIT,
+        "query_string": f"format={form}".encode(),
+        "headers": [(b"authorization", bearer()["Authorization"].encode())],
+        "client": None,
+    }
+    await service.asgi(scope, receive, send)
+    assert max(pieces) < 128 * 1024
+    assert len(pieces) > 50
+
+
+@pytest.mark.usefixtures("large")
 async def test_a_slow_reader_gets_all_of_it(service: Service) -> None:
     async with listening(service.asgi) as port:
         reader = await asyncio.open_connection(sock=ask(port, f"{AUDIT}?format=ndjson&order=asc"), limit=2**20)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from events import chain
 from events.codec import UnknownEvent, header, meta
-from events.export import BadHead, Difference, Head, Report, check, read_head
+from events.export import BadHead, Report, check, read_head
+from events.export_diagnosis import Difference, Head
 from events.records import full_record
 from events.task import Event, Fact, Origin, TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
 from tests import independent
