@@ -1,0 +1,233 @@
+"""A user's log of any length, made by the code that writes live, and put into the database by COPY."""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from commands.task import (
+    Command,
+    CreateTask,
+    DeleteTask,
+    Known,
+    RestoreTask,
+    ToggleTask,
+    UpdateTask,
+    decide,
+    moment,
+)
+from db.pool import Connection
+from events import chain
+from events.codec import encode, header, meta
+from events.log import Entry
+from events.task import Event, Fields, Origin, Task, evolve
+
+BEGINNING = datetime(2025, 1, 1, tzinfo=UTC)
+_APART = 30
+"""Seconds from one event to the next, on average: a million of them make a year."""
+_LATELY = 40
+"""How many tasks back from the newest a user usually reaches."""
+
+_KEYED = 0.3
+"""The share of requests that carry an idempotency key."""
+
+_VERBS = (
+    "Buy", "Call", "Book", "Fix", "Send", "Write", "Read", "Plan", "Pay", "Clean", "Review", "Order", "Return",
+    "Ask for", "Prepare", "Cancel",
+)  # fmt: skip
+_THINGS = (
+    "oat milk", "the dentist", "train tickets", "the kitchen tap", "the invoice", "a letter to Zoë", "chapter four",
+    "the trip to São Paulo", "the electricity bill", "the garage", "the pull request", "new running shoes",
+    "the library books", "a second offer", "slides for Monday", "the gym contract", "Müller's cake", "日本語の宿題",
+)  # fmt: skip
+_TAILS = (
+    "", "", "", "before Friday", "with Anna", "(urgent)", "for the office", "as agreed on the phone", "again", "☕",
+)  # fmt: skip
+_SENTENCES = (
+    "The number is on the back of the card.",
+    "Don't forget the receipt, they asked for it last time.",
+    "Anna said it could wait until next week, but it would be better done before she leaves.",
+    "See the mail of Tuesday.",
+    "Costs about 40 €, which is fine.",
+    "If they are closed, try the shop across the street; it is open until eight.",
+    '"As soon as possible" was what he wrote.',
+    "Needs two people and a ladder.",
+)
+_AGENTS = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
+    "node",
+)
+
+
+class Author:
+    """What one user did, by chance, and the same for the same seed."""
+
+    DOINGS: Mapping[str, int] = {"create": 30, "update": 28, "toggle": 27, "delete": 10, "restore": 5}
+    """By weight."""
+
+    def __init__(self, user_id: str, *, seed: int = 1) -> None:
+        self.user_id = user_id
+        self.chance = random.Random(f"{seed} {user_id}")
+        self._now = BEGINNING
+        # By task, oldest first. What is known of one is what the next command meets; `then` is the state before that.
+        self._living: dict[UUID, Known] = {}
+        self._deleted: dict[UUID, Known] = {}
+
+    @property
+    def tasks(self) -> Iterator[Task]:
+        """Those that are left by now."""
+        return (known.task for known in self._living.values() if known.task)
+
+    def events(self, count: int) -> Iterator[Event]:
+        """The next `count` events."""
+        while count:
+            self._now += timedelta(seconds=self.chance.expovariate(1 / _APART))
+            event = self._do(self._command())
+            if event:
+                yield event
+                count -= 1
+
+    def _do(self, command: Command) -> Event | None:
+        id_ = command.task_id
+        found = self._living.get(id_) or self._deleted.get(id_) or Known()
+        fact = decide(command, found)
+        if fact is None:
+            return None
+        event = Event(
+            id=self._uuid7(),
+            user_id=self.user_id,
+            task_id=id_,
+            version=found.version + 1,
+            at=moment(self._now, found.at),
+            actor=self.user_id,
+            fact=fact,
+            origin=self._origin(),
+            salt=self.chance.randbytes(16),
+        )
+        task = evolve(found.task, event)
+        there, gone = (self._living, self._deleted) if task else (self._deleted, self._living)
+        gone.pop(id_, None)
+        there[id_] = Known(task=task, version=event.version, at=event.at, then=found.task)
+        return event
+
+    def _command(self) -> Command:
+        doing = self.chance.choices(list(self.DOINGS), list(self.DOINGS.values()))[0]
+        user = self.user_id
+        if doing == "restore" and (id_ := self._some(self._deleted)) and self.chance.random() < 0.8:
+            return RestoreTask(user_id=user, task_id=id_)
+        if doing == "create" or not (id_ := self._some(self._living)):
+            return CreateTask(user_id=user, task_id=self._uuid7(), **self._fields())
+        match doing:
+            case "toggle":
+                return ToggleTask(user_id=user, task_id=id_)
+            case "delete":
+                return DeleteTask(user_id=user, task_id=id_)
+            case "restore" if then := self._living[id_].then:
+                return RestoreTask(user_id=user, task_id=id_, version=then.version)
+            case _:
+                return UpdateTask(user_id=user, task_id=id_, fields=self.changes())
+
+    def _some(self, tasks: dict[UUID, Known]) -> UUID | None:
+        back = min(int(self.chance.expovariate(1 / _LATELY)), len(tasks) - 1)
+        return next(islice(reversed(tasks), back, None)) if tasks else None
+
+    def changes(self) -> Fields:
+        match self.chance.choices(["title", "description", "whole form"], [3, 4, 3])[0]:
+            case "title":
+                return Fields(title=self._title())
+            case "description":
+                return Fields(description=self.description())
+            case _:
+                return self._fields()
+
+    def _fields(self) -> Fields:
+        return Fields(title=self._title(), description=self.description(), completed=self.chance.random() < 0.03)
+
+    def _title(self) -> str:
+        words = (self.chance.choice(_VERBS), self.chance.choice(_THINGS), self.chance.choice(_TAILS))
+        return " ".join(words).strip()
+
+    def description(self) -> str | None:
+        """None, a sentence or some, a list, or now and then a long text: 120 characters on average."""
+        length, between = self.chance.choices(
+            [(0, ""), (1, " "), (3, " "), (8, "\n- "), (60, "\n\n")], [35, 30, 24, 10, 1]
+        )[0]
+        return between.join(self.chance.choices(_SENTENCES, k=length)) or None
+
+    def _origin(self) -> Origin:
+        keyed = self.chance.random() < _KEYED
+        return Origin(
+            request_id=self._uuid7().hex,
+            client_address=f"198.51.100.{self.chance.randrange(1, 255)}",
+            client_agent=self.chance.choice(_AGENTS),
+            idempotency_key=str(self._uuid7()) if keyed else None,
+            fingerprint=self.chance.randbytes(32) if keyed else None,
+        )
+
+    def _uuid7(self) -> UUID:
+        """As RFC 9562, section 5.7, has it, from this author's clock and chance."""
+        milliseconds = int(self._now.timestamp() * 1000)
+        value = milliseconds << 80 | 7 << 76 | self.chance.getrandbits(12) << 64
+        return UUID(int=value | 0b10 << 62 | self.chance.getrandbits(62))
+
+
+def entries(events: Iterable[Event]) -> Iterator[Entry]:
+    """A user's events, from the first, in their places."""
+    last = chain.GENESIS
+    for seq, event in enumerate(events, 1):
+        data = encode(event.fact)
+        last = chain.link(last, chain.digest(header(event), data, meta(event.origin), event.salt))
+        yield Entry(seq, last, event, data)
+
+
+_EVENTS = (
+    *("user_id", "seq", "hash", "id", "task_id", "version", "type", "at", "actor", "data"),
+    *("request_id", "client_address", "client_agent", "idempotency_key", "fingerprint", "salt"),
+)
+_TASKS = ("user_id", "id", "title", "description", "completed", "created_at", "updated_at", "version")
+_JOURNALS = ("user_id", "seq", "hash")
+
+
+def _record(entry: Entry) -> tuple[Any, ...]:
+    event, origin = entry.event, entry.event.origin
+    return (
+        *(event.user_id, entry.seq, entry.hash, event.id, event.task_id, event.version, type(event.fact).__name__),
+        *(event.at, event.actor, orjson.dumps(entry.data).decode(), origin.request_id, origin.client_address),
+        *(origin.client_agent, origin.idempotency_key, origin.fingerprint, event.salt),
+    )
+
+
+async def load(connection: Connection, author: Author, count: int) -> Entry:
+    """Write a new user's first `count` events, 1 or more, with the journal and the tasks, all or nothing; the last one.
+
+    In constant memory but for the tasks.
+    """
+    last: Entry | None = None
+
+    def records() -> Iterator[tuple[Any, ...]]:
+        nonlocal last
+        for last in entries(author.events(count)):
+            yield _record(last)
+
+    async with connection.transaction():
+        await connection.copy_records_to_table("events", records=records(), columns=_EVENTS)
+        if last is None:
+            raise ValueError("a log has at least one event")
+        tasks = (tuple(getattr(task, column) for column in _TASKS) for task in author.tasks)
+        await connection.copy_records_to_table("tasks", records=tasks, columns=_TASKS)
+        await connection.copy_records_to_table(
+            "journals", records=[(author.user_id, last.seq, last.hash)], columns=_JOURNALS
+        )
+    return last
+
+
+async def settle(connection: Connection) -> None:
+    """Do now what the server would do later, so that it isn't done while something is measured."""
+    await connection.execute("VACUUM (ANALYZE) events, tasks, journals")
+    await connection.execute("CHECKPOINT")

@@ -1,0 +1,45 @@
+"""The benchmarks' log is one that live writes could have left."""
+
+from collections import Counter
+from typing import get_args
+from uuid import UUID
+
+from bench.load import Author, entries, load
+from db.pool import Pool
+from events import log
+from events.task import Fact, Task, evolve
+from tests import independent
+
+EVENTS = 500
+
+
+async def test_it_is_chained_folds_to_its_tasks_and_ends_where_the_journal_says(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        last = await load(connection, Author("ann"), EVENTS)
+        await load(connection, Author("bob"), 1)
+
+    rows = await pool.fetch("SELECT *, data::text AS data FROM events WHERE user_id = 'ann' ORDER BY seq")
+    assert [row["seq"] for row in rows] == list(range(1, EVENTS + 1))
+    assert [row["hash"] for row in rows] == independent.chain(rows)
+
+    folded: dict[UUID, Task] = {}
+    async for entry in log.read(pool, "ann", upto=EVENTS):
+        task = evolve(folded.pop(entry.event.task_id, None), entry.event)
+        if task is not None:
+            folded[task.id] = task
+    posted = await pool.fetch("SELECT * FROM tasks WHERE user_id = 'ann'")
+    assert {row["id"]: Task(**row) for row in posted} == folded
+
+    journal = [tuple(row) for row in await pool.fetch("SELECT seq, hash FROM journals WHERE user_id = 'ann'")]
+    assert journal == [(EVENTS, rows[-1]["hash"])] == [(last.seq, last.hash)]
+
+
+def test_it_has_everything_that_can_happen_and_is_the_same_every_time() -> None:
+    first, again = (list(entries(Author("ann", seed=7).events(EVENTS))) for _ in range(2))
+    assert first == again
+    assert first != list(entries(Author("ann", seed=8).events(EVENTS)))
+    kinds = Counter(type(entry.event.fact) for entry in first)
+    assert kinds.keys() == set(get_args(Fact))
+    assert {entry.event.version for entry in first} >= set(range(1, 8))
+    moments = [entry.event.at for entry in first]
+    assert moments == sorted(moments)
