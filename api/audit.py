@@ -141,12 +141,13 @@ async def _page(request: Request, database: Database, user: str, selection: Sele
 
 async def _begun(batches: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
     """The same batches, the first of them fetched already: where that fails, the answer can still be an error."""
-    first = await anext(batches)
+    begun = [await anext(batches)]  # in a list, so that it can be let go
 
     async def all_of_them() -> AsyncIterator[Sequence[Row]]:
-        yield first
+        yield begun.pop()
         async for batch in batches:
             yield batch
+            del batch
 
     return all_of_them()
 
@@ -156,11 +157,12 @@ async def _stream(
 ) -> AsyncIterator[bytes]:
     piece = bytearray(beginning)
     async for rows in batches:
-        for row in rows:
-            piece += line(row)
+        for each in map(line, rows):
+            piece += each
             if len(piece) >= _CHUNK:
                 yield bytes(piece)
                 piece.clear()
+        del rows  # before the next batch is fetched
     if piece:
         yield bytes(piece)
 

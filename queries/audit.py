@@ -80,10 +80,13 @@ async def everything(
     while left is None or left > 0:
         size = log.BATCH if left is None else min(log.BATCH, left)
         rows = await page(pool, user_id, selection, limit=size)
+        complete = len(rows) < size
+        if rows:
+            selection = behind(selection, rows[-1])
         yield rows
-        if len(rows) < size:
+        del rows  # before the next batch is fetched
+        if complete:
             return
-        selection = behind(selection, rows[-1])
         left = None if left is None else left - size
 
 
