@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 
 class Row(Protocol):
-    """A row of `events` by column name, with `data` as JSON text."""
+    """A row of `events` by column name, with `data` as JSON in UTF-8."""
 
     def __getitem__(self, column: str, /) -> Any: ...
 

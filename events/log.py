@@ -130,12 +130,13 @@ async def lock_journal(connection: Connection, user_id: str) -> int:
     return seq or 0
 
 
-COLUMNS = """user_id, seq, hash, id, task_id, version, type, at, actor, data::text AS data,
+# Python takes up to four bytes for each character of a text, by its widest; of UTF-8, one each.
+COLUMNS = """user_id, seq, hash, id, task_id, version, type, at, actor, convert_to(data::text, 'UTF8') AS data,
        request_id, client_address, client_agent, idempotency_key, fingerprint, salt"""
 """What `events.codec.from_row` and `events.records` want of a row."""
 
 BATCH = 200
-"""Events read at once: enough to make round trips cheap, and 10 MB where all are as large as they can be."""
+"""Events read at once: enough to make round trips cheap, and 12 MB where all are as large as they can be."""
 
 
 HEAD = "SELECT seq FROM journals WHERE user_id = $1"
