@@ -172,7 +172,8 @@ def _ndjson_line(row: Row) -> bytes:
 
 
 def _csv_line(cells: Sequence[str]) -> bytes:
-    """RFC 4180: with line ends, commas and quotes inside quotes, and a quote doubled."""
+    """RFC 4180: every cell in quotes, and a quote doubled. LibreOffice asks which of comma, semicolon and tab separate,
+    with all of them ticked: unquoted, `a;=1+1` would be two cells, and one of them a formula."""
     text = io.StringIO()
-    csv.writer(text).writerow(cells)
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerow(cells)
     return text.getvalue().encode()

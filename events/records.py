@@ -1,5 +1,6 @@
 """Events as people and programs outside get to see them: records for JSON, cells for CSV (contract, section 5)."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,8 +63,9 @@ def csv_cells(row: Row) -> Sequence[str]:
     return [_cell(full.get(column)) for column in CSV_COLUMNS]
 
 
-_RUN = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""How formulas begin, in full width too, which some spreadsheets take for the same."""
+_RUN = re.compile(r"['\t\r\n]|[\s\0-\x1f\x7f]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""What must not begin a cell: how formulas begin, in full width too, which some spreadsheets take for the same; also
+behind control characters, which LibreOffice drops where it saves."""
 
 
 def _cell(value: Any) -> str:
@@ -72,4 +74,4 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return f"'{text}" if text.startswith(("'", "\t", "\r", "\n")) or text.lstrip().startswith(_RUN) else text
+    return f"'{text}" if _RUN.match(text) else text

@@ -1,0 +1,45 @@
+"""What a spreadsheet makes of the CSV, with each of comma, semicolon and tab between cells, as LibreOffice asks for."""
+
+import re
+
+import pytest
+
+from tests.service import Service
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(1)", '=HYPERLINK("http://x","y")', "=cmd|'/c calc'!A1", "\uff1d1+1", "\uff0b1"]
+TEXTS = ["'it", "''", '"a", b', 'a"', ";", "a;=1+1;b", "a\t=1+1", "\x01=1+1", "\x7f+1", "=1\n=2", "\N{GRINNING FACE}"]
+BEFORE = ["", " ", "\t", "\n", "\r", "\r\n", " \x01 ", "\x0c", "\x1c", "\u3000", "x\n", "x\r\n", "x;", 'x"\n', ";\t"]
+
+
+CELL = re.compile(r'(?:"((?:[^"]|"")*)"|([^",;\t\r\n][^,;\t\r\n]*)?)([,;\t]|\r\n|\r|\n|\Z)')
+
+
+def cells(text: str) -> list[list[str]]:
+    """A quote opens a cell only at its start, and is doubled inside; line ends, of any kind, count outside quotes."""
+    rows: list[list[str]] = [[]]
+    for quoted, bare, end in CELL.findall(text):
+        rows[-1].append(quoted.replace('""', '"') or bare)
+        if end not in (",", ";", "\t"):
+            rows.append([])
+    return rows[:-2]  # behind the last line end is nothing
+
+
+def runs(cell: str) -> bool:
+    """Whether it is a formula, or becomes one where control characters are dropped."""
+    return re.sub(r"[\0-\x1f\x7f]", "", cell).lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b"))
+
+
+@pytest.mark.parametrize("before", BEFORE)
+async def test_no_cell_is_a_formula_and_each_is_the_text_that_was_written(service: Service, before: str) -> None:
+    texts = [f"{before}{text}" for text in FORMULAS + TEXTS]
+    titles = []
+    for text in texts:
+        answer = await service.client.post("/api/ann/tasks", json={"title": text, "description": text})
+        titles.append(answer.json()["title"])
+
+    names, *rows = cells((await service.client.get("/api/ann/audit?format=csv&order=asc")).text)
+
+    assert {len(row) for row in rows} == {len(names)}
+    assert not [cell for row in rows for cell in row if runs(cell)]
+    assert [row[names.index("title_to")].removeprefix("'") for row in rows] == titles
+    assert [row[names.index("description_to")].removeprefix("'") for row in rows] == texts
