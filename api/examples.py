@@ -96,10 +96,11 @@ _PROOF: dict[str, Any] = {
 NDJSON_LINES = _one("One line of many", [{**_UPDATED, **_PROOF}])
 CSV_FILE = _one(
     "The names of the columns, and one line of many",
-    "seq,id,type,task_id,version,at,actor,request_id,client_address,client_agent,title_from,title_to,description_from,"
-    "description_to,completed_from,completed_to,hash,user_id,idempotency_key,fingerprint,salt,data\r\n"
-    f"2,{_UPDATED['id']},TaskUpdated,{TASK_ID},2,{_UPDATED['at']},demo,{REQUEST_ID},192.0.2.7,curl/8.14.1,Buy milk,"
-    f"Buy oat milk,,,,,{_UPDATED['hash']},demo,,,{_PROOF['salt']},"
+    '"seq","id","type","task_id","version","at","actor","request_id","client_address","client_agent","title_from",'
+    '"title_to","description_from","description_to","completed_from","completed_to","hash","user_id","idempotency_key",'
+    '"fingerprint","salt","data"\r\n'
+    f'"2","{_UPDATED["id"]}","TaskUpdated","{TASK_ID}","2","{_UPDATED["at"]}","demo","{REQUEST_ID}","192.0.2.7",'
+    f'"curl/8.14.1","Buy milk","Buy oat milk","","","","","{_UPDATED["hash"]}","demo","","","{_PROOF["salt"]}",'
     '"{""v"":2,""changes"":{""title"":{""from"":""Buy milk"",""to"":""Buy oat milk""}}}"\r\n',
 )
 
