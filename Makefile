@@ -1,11 +1,12 @@
 .DEFAULT_GOAL := help
 PORT ?= 8000
+EVENTS ?= 100000
 # uv where it is present; else one of our own, inside the virtual environment.
 UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
 RUN := .venv/bin/
 
 help: ## list these verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: setup ## start everything: Postgres, the API on :8000 (PORT=…); Ctrl-C stops it
 	@$(RUN)daybook serve --port $(PORT)
@@ -26,6 +27,9 @@ fix: setup ## mend what ruff can mend
 	@$(RUN)ruff check --fix
 	@$(RUN)ruff format
 
+bench-export: setup ## how much memory the export of a log takes, and how fast it is (EVENTS=…)
+	@$(RUN)python -m bench.export --events $(EVENTS)
+
 openapi: setup ## write docs/openapi.json anew, as the code has it
 	@$(RUN)python -m tests.openapi
 
@@ -40,4 +44,4 @@ setup: .venv/.ready
 clean: ## remove what these verbs made, but not your data
 	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules
 
-.PHONY: help run test check fix openapi setup clean
+.PHONY: help run test check fix bench-export openapi setup clean

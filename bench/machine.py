@@ -1,0 +1,35 @@
+"""What a benchmark ran on, for the head of its table."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from db.pool import Connection
+
+_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "jit")
+
+
+def machine() -> str:
+    """CPU model, cores that may be used, memory."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return f"{cpu}, {len(os.sched_getaffinity(0))} cores, {memory / 1024**3:.0f} GiB"
+
+
+async def versions(connection: Connection) -> str:
+    """Of Python, Postgres and Daybook."""
+    postgres = await connection.fetchval("SHOW server_version")
+    return f"Python {platform.python_version()}, Postgres {postgres}, Daybook {version('daybook')}"
+
+
+async def settings(connection: Connection) -> str:
+    """Those of the Postgres server that decide how fast it is."""
+    return ", ".join([f"{name} {await connection.fetchval('SELECT current_setting($1)', name)}" for name in _SETTINGS])

@@ -1,0 +1,98 @@
+"""The service as it runs in production: `daybook serve` with one worker, a process of its own."""
+
+import http.client
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import jwt
+
+_STARTUP_SECONDS = 60
+_ANSWER_SECONDS = 60
+
+
+class Refused(Exception):
+    """The service's answer wasn't a 2xx, or it didn't start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """With one worker, the server runs in the process that was started: `pid` is the one to watch."""
+
+    pid: int
+    port: int
+    secret: str
+
+    def get(self, path: str, *, user: str = "", buffer: int | None = None) -> http.client.HTTPResponse:
+        """The answer, its body still to be read, on a connection of its own. Raises `Refused`.
+
+        `buffer` bytes are taken in by the kernel at most, so that the service notices a slow reader.
+        """
+        headers = {"Connection": "close"}
+        if user:
+            claims = {"sub": user, "exp": datetime.now(UTC) + timedelta(hours=1)}
+            headers["Authorization"] = f"Bearer {jwt.encode(claims, self.secret, algorithm='HS256')}"
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_SECONDS)
+        if buffer:
+            connection.sock = socket.socket()
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            connection.sock.settimeout(_ANSWER_SECONDS)
+            connection.sock.connect(("127.0.0.1", self.port))
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        if not 200 <= response.status < 300:
+            raise Refused(f"GET {path}: {response.status}\n{response.read().decode(errors='replace')}")
+        return response
+
+
+@contextmanager
+def serving(dsn: str, folder: Path) -> Iterator[Service]:
+    """A service on this database, ready to answer; what it prints is kept in `folder`. Raises `Refused`."""
+    secret = secrets.token_urlsafe(48)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    with (folder / "service.log").open("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "serve", "--port", str(port)],
+            cwd=folder,  # where there is no .env
+            env={
+                "ENVIRONMENT": "production",
+                "LOG_LEVEL": "WARNING",
+                "DATABASE_URL": dsn,
+                "JWT_SECRET": secret,
+                "DAYBOOK_DATA_DIR": str(folder),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for us
+        )
+        service = Service(process.pid, port, secret)
+        try:
+            _wait(service, process, log.name)
+            yield service
+            if process.poll() is not None:
+                raise Refused(f"the service ended with status {process.returncode}\n{Path(log.name).read_text()}")
+        finally:
+            process.terminate()
+            process.wait(_STARTUP_SECONDS)
+
+
+def _wait(service: Service, process: "subprocess.Popen[bytes]", log: str) -> None:
+    deadline = time.monotonic() + _STARTUP_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            service.get("/readyz").read()
+        except (OSError, Refused):
+            time.sleep(0.05)
+        else:
+            return
+    raise Refused(f"the service doesn't start\n{Path(log).read_text()}")
