@@ -123,7 +123,7 @@ _TAKEN_BY = {
 }
 """Headers that requests may have, by trait."""
 _KINDS = {
-    "change": ("putTask", "patchTask", "completeTask", "deleteTask"),
+    "change": ("putTask", "patchTask", "completeTask", "deleteTask", "restoreTask"),
     "cached": ("listTasks", "getTask"),
     "tagged": ("listTasks", "getTask", "createTask", "putTask", "patchTask", "completeTask", "restoreTask"),
     "paged": ("listTasks", "listEvents", "getHistory"),
@@ -219,7 +219,10 @@ def _complete_answers(operation: dict[str, Any], traits: frozenset[str]) -> None
         answers[status]["content"][_JSON]["examples"] = examples
     if name == "listEvents":
         answers["200"]["content"] |= {
-            _NDJSON: {"schema": {"type": "array", "items": _reference(ExportedEvent)}, "examples": NDJSON_LINES},
+            _NDJSON: {
+                "schema": {"type": "string", "contentMediaType": _JSON, "contentSchema": _reference(ExportedEvent)},
+                "examples": NDJSON_LINES,
+            },
             _CSV: {"schema": {"type": "string"}, "examples": CSV_FILE},
         }
     for status, answer in answers.items():

@@ -269,10 +269,10 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 
 
 def field_errors(errors: Sequence[Any], *, skip: int = 0) -> list[dict[str, str]]:
-    """Pydantic's errors as `{field, message, type}`, without the first `skip` steps of each location."""
+    """Pydantic's errors as `{field, message, type}`, without the first `skip` steps of each location or its indices."""
     return [
         {
-            "field": ".".join(str(step) for step in error["loc"][skip:]) or "body",
+            "field": ".".join(step for step in error["loc"][skip:] if isinstance(step, str)) or "body",
             "message": error["msg"].removeprefix("Value error, "),
             "type": error["type"],
         }

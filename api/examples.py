@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from api import errors
 from api.errors import Problem
 
@@ -56,8 +58,7 @@ BODIES: dict[str, Named] = {
 }
 """By operation."""
 
-_EVENT = {
-    "task_id": TASK_ID,
+_WHO = {
     "actor": "demo",
     "request_id": REQUEST_ID,
     "client": {"address": "192.0.2.7", "agent": "curl/8.14.1"},
@@ -66,9 +67,10 @@ _CREATED: dict[str, Any] = {
     "seq": 1,
     "id": "019a9e3c-5f3a-7c21-9d52-3d1b7a0c4f02",
     "type": "TaskCreated",
+    "task_id": TASK_ID,
     "version": 1,
     "at": _NEW["created_at"],
-    **_EVENT,
+    **_WHO,
     "changes": {
         "title": {"from": None, "to": "Buy milk"},
         "description": {"from": None, "to": "2 litres"},
@@ -80,9 +82,10 @@ _UPDATED: dict[str, Any] = {
     "seq": 2,
     "id": "019a9e42-1177-7a30-8c4e-90c5d8e7f611",
     "type": "TaskUpdated",
+    "task_id": TASK_ID,
     "version": 2,
     "at": _LATER["updated_at"],
-    **_EVENT,
+    **_WHO,
     "changes": {"title": {"from": "Buy milk", "to": "Buy oat milk"}},
     "hash": "0f3bb2d94a8e7c5516d2f0a9b8c7e6d5f4a3b2c1d0e9f8a7b6c5d4e3f2a1b0c9",
 }
@@ -93,7 +96,7 @@ _PROOF: dict[str, Any] = {
     "salt": "33e6a16608214f68a6a510f6f079e4bf",
     "data": {"v": 2, "changes": _UPDATED["changes"]},
 }
-NDJSON_LINES = _one("One line of many", [{**_UPDATED, **_PROOF}])
+NDJSON_LINES = _one("One line of many", orjson.dumps({**_UPDATED, **_PROOF}).decode() + "\n")
 CSV_FILE = _one(
     "The names of the columns, and one line of many",
     '"seq","id","type","task_id","version","at","actor","request_id","client_address","client_agent","title_from",'
@@ -242,7 +245,9 @@ FAULTS = {
         errors.NotYours, ("user",), "The path is another user's", "The token is another user's than the path's."
     ),
     "notFound": Fault(errors.NotFound, ("task",), "There is no such task", f"There is no task {TASK_ID}."),
-    "notThen": Fault(errors.NotFound, ("getTask",), "It wasn't there then", f"There was no task {TASK_ID} then."),
+    "notThen": Fault(
+        errors.NotFound, ("getTask",), "It wasn't there then", f"There was no task {TASK_ID} at version 1."
+    ),
     "changedSince": Fault(
         errors.PreconditionFailed,
         ("change",),

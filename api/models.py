@@ -102,13 +102,20 @@ class Restoration(TypedDict, total=False):
 
 
 EventType = Literal["TaskCreated", "TaskUpdated", "TaskToggled", "TaskDeleted", "TaskRestored"]
-Change = TypedDict(
-    "Change",
-    {
-        "from": Annotated[str | bool | None, Field(description="null where there was none")],
-        "to": Annotated[str | bool | None, Field(description="null where it was cleared, or the task deleted")],
-    },
-)
+_FROM = Field(description="null where there was none")
+_TO = Field(description="null where there is none now, or the task was deleted")
+TextChange = TypedDict("TextChange", {"from": Annotated[str | None, _FROM], "to": Annotated[str | None, _TO]})
+FlagChange = TypedDict("FlagChange", {"from": Annotated[bool | None, _FROM], "to": Annotated[bool | None, _TO]})
+
+
+class Changes(TypedDict, total=False):
+    """The fields that changed; all of them where a task was created, deleted or brought back."""
+
+    title: TextChange
+    description: TextChange
+    completed: FlagChange
+
+
 _HASH = "^[0-9a-f]{64}$"
 
 
@@ -133,9 +140,7 @@ class AuditEvent(BaseModel):
     actor: str = Field(description="the user who did it")
     request_id: str | None = Field(description="as in the answer's `X-Request-ID` then")
     client: Client
-    changes: dict[Literal["title", "description", "completed"], Change] = Field(
-        description="the fields that changed; all of them where a task was created, deleted or brought back"
-    )
+    changes: Changes
     hash: str = Field(description="the chain up to and with this event", json_schema_extra={"pattern": _HASH})
 
 

@@ -115,7 +115,8 @@ async def get_task(
         raise BadRequest("as_of and version exclude each other; give one of the two.")
     task = await task_at(database, user, task_id, version=version, at=as_of)
     if task is None:
-        raise NotFound(f"There was no task {task_id} then.")
+        when = "then" if version is None else f"at version {version}"
+        raise NotFound(f"There was no task {task_id} {when}.")
     return answers.of_read(request, answers.task_json(task), task.version)
 
 
@@ -194,8 +195,10 @@ async def restore_task(
     database: Database,
     origin: RequestOrigin,
     task_id: TaskId,
+    versions: IfMatch,
     body: Annotated[Restoration | None, Depends(optional_json_body(Restoration))],
 ) -> Response:
     """Bring a deleted task back, or an existing one to what it was at `version`, as a new event."""
-    command = RestoreTask(user_id=user, task_id=task_id, version=body.get("version") if body else None)
+    version = body.get("version") if body else None
+    command = RestoreTask(user_id=user, task_id=task_id, version=version, versions=versions)
     return answers.of_write(await execute(database, command, actor=user, origin=origin))

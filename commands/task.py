@@ -72,6 +72,7 @@ class RestoreTask:
     user_id: str
     task_id: UUID
     version: int | None = None
+    versions: Versions = None
 
 
 Command: TypeAlias = CreateTask | UpdateTask | ToggleTask | DeleteTask | RestoreTask
@@ -88,9 +89,9 @@ class TaskExists(Exception):
 class VersionMismatch(Exception):
     """The task is at another version than those that the command was meant for."""
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(f"The task is at version {task.version} by now: look at it, then repeat the change.")
-        self.current = task.version
+    def __init__(self, current: int) -> None:
+        super().__init__(f"The task is at version {current} by now: look at it, then repeat the change.")
+        self.current = current
 
 
 class NotRestorable(Exception):
@@ -120,12 +121,13 @@ def decide(command: Command, known: Known) -> Fact | None:
         if task is not None:
             raise TaskExists(f"There is a task {command.task_id} already.")
         return TaskCreated(command.title, command.description, command.completed)
+    if not known.version or (task is None and not isinstance(command, RestoreTask)):
+        raise TaskNotFound(f"There is no task {command.task_id}.")
+    if command.versions is not None and known.version not in command.versions:
+        raise VersionMismatch(known.version)
     if isinstance(command, RestoreTask):
         return _restored(command, known)
-    if task is None:
-        raise TaskNotFound(f"There is no task {command.task_id}.")
-    if command.versions is not None and task.version not in command.versions:
-        raise VersionMismatch(task)
+    assert task is not None  # noqa: S101 - as was just seen
     match command:
         case UpdateTask():
             before, after = _difference(task, command.fields)
@@ -140,8 +142,6 @@ def decide(command: Command, known: Known) -> Fact | None:
 
 def _restored(command: RestoreTask, known: Known) -> TaskRestored | None:
     then = known.then
-    if not known.version:
-        raise TaskNotFound(f"There is no task {command.task_id}.")
     if then is None:
         deleted = command.version is not None and command.version <= known.version
         raise NotRestorable(

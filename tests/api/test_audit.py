@@ -163,7 +163,7 @@ async def test_the_filters(service: Service, task: dict[str, Any]) -> None:
 async def test_a_bad_parameter_is_400_and_names_what_is_allowed(service: Service, name: str, bad: str) -> None:
     answer = await service.client.get(AUDIT, params={name: bad})
     assert answer.status_code == 400
-    assert answer.json()["errors"][0]["field"].startswith(name)
+    assert answer.json()["errors"][0]["field"] == name
 
 
 async def test_a_page_has_a_hundred_events_unless_asked_otherwise_and_links_to_the_next(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from api.errors import HeadTooLarge, Problem
-from api.examples import CSV_FILE, FAULTS, TASK_ID
+from api.examples import CSV_FILE, FAULTS, NDJSON_LINES, TASK_ID
 from api.models import NewTask, Task
 from events.records import CSV_COLUMNS
 from tests.openapi import SNAPSHOT, text
@@ -76,7 +76,7 @@ def test_every_operation_lists_the_answers_it_can_give() -> None:
         "patchTask": {"200", "404", "412"} | user | write | body,
         "completeTask": {"200", "404", "412"} | user | write | body,
         "deleteTask": {"204", "404", "412"} | user | write,
-        "restoreTask": {"200", "404"} | user | write | body,
+        "restoreTask": {"200", "404", "412"} | user | write | body,
         "listEvents": {"200"} | user,
         "getHead": {"200"} | user - {"400"},
         "getHistory": {"200", "404"} | user,
@@ -248,7 +248,8 @@ async def test_the_documented_event_is_the_answered_one_in_pages_and_exports(ser
     await service.client.post("/api/ann/tasks", json={"title": "x"}, headers={"Idempotency-Key": "k"})
     [event] = (await service.client.get("/api/ann/audit")).json()
     line = (await service.client.get("/api/ann/audit?format=ndjson")).json()
-    for name, value in (("AuditEvent", event), ("ExportedEvent", line)):
+    example = json.loads(next(iter(NDJSON_LINES.values()))["value"])
+    for name, value in (("AuditEvent", event), ("ExportedEvent", line), ("ExportedEvent", example)):
         assert list(DOCUMENT["components"]["schemas"][name]["properties"]) == list(value)
         component(name).validate(value)
     component("Head").validate((await service.client.get("/api/ann/audit/head")).json())

@@ -50,10 +50,16 @@ CHANGES: list[tuple[str, str, Any]] = [
     ("PATCH", "/complete", None),
     ("DELETE", "", None),
 ]
-NO_CHANGES: list[tuple[str, str, Any]] = [("PATCH", "", {}), ("PATCH", "/complete", {"completed": False})]
+RESTORE: tuple[str, str, Any] = ("POST", "/restore", {"version": 1})
+NO_CHANGES: list[tuple[str, str, Any]] = [
+    ("PATCH", "", {}),
+    ("PATCH", "/complete", {"completed": False}),
+    ("POST", "/restore", None),
+    ("POST", "/restore", {"version": 9}),
+]
 
 
-@pytest.mark.parametrize(("method", "end", "body"), CHANGES)
+@pytest.mark.parametrize(("method", "end", "body"), [*CHANGES, RESTORE])
 @pytest.mark.parametrize("seen", ['"2"', 'W/"2"', '"2-gzip"', '"7", "2"', "2", "*"])
 async def test_a_change_to_what_was_seen_is_made(
     service: Service, path: str, method: str, end: str, body: Any, seen: str
@@ -63,7 +69,7 @@ async def test_a_change_to_what_was_seen_is_made(
     assert answer.is_success
 
 
-@pytest.mark.parametrize(("method", "end", "body"), [*CHANGES, *NO_CHANGES])
+@pytest.mark.parametrize(("method", "end", "body"), [*CHANGES, RESTORE, *NO_CHANGES])
 @pytest.mark.parametrize("seen", ['"1"', 'W/"1-gzip"', '"7"', '"1", "7"', '"someone-elses"', '"22"'])
 async def test_a_change_to_what_has_changed_since_is_412_with_the_present_etag(
     service: Service, pool: Pool, path: str, method: str, end: str, body: Any, seen: str
@@ -82,6 +88,14 @@ async def test_a_change_to_what_is_not_there_is_404_whatever_was_seen(service: S
     for method, end, body in CHANGES:
         answer = await service.client.request(method, path + end, json=body, headers={"If-Match": seen})
         assert answer.status_code == 404
+
+
+async def test_a_deleted_task_is_at_the_version_of_its_deletion(service: Service, path: str) -> None:
+    await service.client.delete(path)
+    missed = await service.client.post(f"{path}/restore", headers={"If-Match": '"1"'})
+    assert (missed.status_code, missed.headers["etag"]) == (412, '"2"')
+    restored = await service.client.post(f"{path}/restore", headers={"If-Match": '"2"'})
+    assert (restored.status_code, restored.headers["etag"]) == (200, '"3"')
 
 
 @pytest.mark.parametrize("bad", ['"1', "", "x", '"1" "2"'])

@@ -152,7 +152,18 @@ def test_a_task_can_be_deleted_and_brought_back_again_and_again() -> None:
     )
 
 
+@pytest.mark.parametrize("versions", [{4}, {1, 4}, None])
+def test_a_restoration_meant_for_the_deletion_is_carried_out(versions: set[int] | None) -> None:
+    given(*LIFE).when(RestoreTask(**ID, versions=versions)).then(TaskRestored(3, BORN, {}, {**LAST}))  # type: ignore[typeddict-item] # all of them
+
+
+@pytest.mark.parametrize("version", [None, 1, 4, 9])
+def test_a_restoration_meant_for_another_version_is_refused(version: int | None) -> None:
+    given(*LIFE).when(RestoreTask(**ID, version=version, versions={3})).then_raises(VersionMismatch, match="version 4")
+
+
 def test_what_was_never_there_cannot_be_restored() -> None:
+    given().when(RestoreTask(**ID, versions={1})).then_raises(TaskNotFound)
     given().when(RestoreTask(**ID)).then_raises(TaskNotFound)
     given().when(RestoreTask(**ID, version=1)).then_raises(TaskNotFound)
 
