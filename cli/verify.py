@@ -12,7 +12,7 @@ from typing import BinaryIO
 import orjson
 
 from events.codec import UnknownEvent
-from events.export import BadHead, Report, check, read_head
+from events.export import BadHead, NotAnExport, Report, check, read_head
 from events.export_diagnosis import Head
 
 STDIN = "-"
@@ -31,6 +31,8 @@ def verify(export: str, head: str | None) -> Report:
             return check(file, kept)
     except OSError as error:
         raise CannotVerify(f"{name} can't be read: {error.strerror or error}") from error
+    except NotAnExport as error:
+        raise CannotVerify(_shown(f"{name}: {error}")) from error
     except UnknownEvent as error:
         told = f"{name}: {_shown(str(error))}.\nWhere a newer release made the export, verify it with that one."
         raise CannotVerify(told) from error
@@ -63,16 +65,26 @@ def for_machines(report: Report) -> str:
 
 
 def for_people(report: Report) -> str:
-    """One or two lines."""
+    """One to three lines."""
     found = report.difference
     if not report.events:
-        return found.message if found else "The export is empty: it has no events."
+        return found.message if found else "The export is empty: it has no events, or its download failed."
     held = f"Event {report.first}" if report.events == 1 else f"Events {report.first} to {report.last}"
     whose = f"of {_shown(report.user_id or '')}"
     if found:
         return f"{found.message}\n{held} {whose} {'fits' if report.events == 1 else 'fit together'}."
-    fine = f"{held} {whose}: none was changed, removed, added or reordered."
-    return f"{fine}\nThe hash of event {report.last} is {report.hash}."
+    fine = f"{held} {whose}: nothing was changed, removed, added or reordered."
+    return f"{fine}\nThe hash of event {report.last} is {report.hash}.\n{_against(report)}"
+
+
+def _against(report: Report) -> str:
+    """What the head adds to it, or the lack of one takes from it."""
+    head, first = report.head, report.first or 0
+    if not head:
+        return "That they weren't all made anew, or the last ones cut off, only a head can show that was kept (--head)."
+    if head < first:
+        return f"They follow on event {head}, the head that was kept."
+    return f"Event {head} is the head that was kept: up to it, the log is as it was then."
 
 
 def _shown(text: str) -> str:

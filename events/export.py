@@ -1,25 +1,37 @@
 """An export of one user's log, checked without a database: do its events fit together, or which is the first not to?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import orjson
 
 from events.codec import UnknownEvent
 from events.export_diagnosis import Difference, Head, Held, anchor, cut_off, diagnosis, rewritten, told, unreadable
-from events.export_lines import BadLine, derives, is_hash, is_moment, is_number, survey
+from events.export_lines import BadLine, derives, error_answer, is_hash, is_moment, is_number, survey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The events that fit together, up to the difference or the end. `hash` is the last one's, in hex."""
+    """The events that fit together, up to the difference or the end. `hash` is the last one's, in hex.
+
+    `head` is the number of the event that the head named, `None` where there was none to hold them against.
+    """
 
     user_id: str | None
     events: int
     first: int | None
     last: int | None
     hash: str
+    head: int | None
     difference: Difference | None
+
+
+class NotAnExport(Exception):
+    """None of its lines is an event of an export"""
+
+    def __init__(self, answer: str | None) -> None:
+        likely = f"the service answered {answer!r} instead" if answer else "an export is NDJSON, in UTF-8, as it came"
+        super().__init__(f"{self.__doc__}: {likely}.")
 
 
 class BadHead(Exception):
@@ -32,11 +44,18 @@ def check(file: BinaryIO, head: Head | None = None) -> Report:
     The file is read twice and more, so it must be seekable; in constant memory, but for 8 bytes per line. That the
     events fit together shows that none was touched on its own. That nobody took the last ones away, or made all of them
     anew, only a head can show that was kept since. An export that begins right after the head is taken for what came
-    next. Raises `UnknownEvent` where the chain is whole, and this release can't read one of its events.
+    next. Raises `NotAnExport`, or where the chain is whole `UnknownEvent` for an event that this release can't read.
     """
+    report = _check(file, head)
+    return replace(report, head=head.seq) if head else report
+
+
+def _check(file: BinaryIO, head: Head | None) -> Report:
     lines = survey(file)
     if isinstance(lines, BadLine):
         return _report(Held(), unreadable(lines, seq=None, last=False))
+    if not any(lines.seqs) and any(True for _ in lines.events()):
+        raise NotAnExport(error_answer(file))
     held = Held()
     unknown: UnknownEvent | None = None
     for event in lines.events():
@@ -67,6 +86,7 @@ def _report(held: Held, difference: Difference | None) -> Report:
         first=held.start + 1 if held.events else None,
         last=held.seq if held.events else None,
         hash=held.hash.hex() if held.events else "",
+        head=None,
         difference=difference,
     )
 

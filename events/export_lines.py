@@ -157,6 +157,15 @@ def derives(event: Line) -> bool:
     return canonical(changes) == canonical(record["changes"])  # as bytes: 1 isn't true
 
 
+def error_answer(file: BinaryIO) -> str | None:
+    """What the service said was wrong, where the file is its answer to that (contract, section 3)."""
+    file.seek(0)
+    try:
+        return str(orjson.loads(file.read(_LONGEST))["detail"])
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return None
+
+
 _LONGEST = 1 << 24
 """Bytes of a line, a hundred times what an event can take: what is longer isn't worth its memory."""
 

@@ -320,8 +320,9 @@ def test_an_export_that_is_clean_is_told_from_one_that_is_not(folder: Path, expo
     clean = run(folder, "verify", "--export", "ann.ndjson", **NO_SETTINGS)
     assert (clean.returncode, clean.stderr) == (0, "")
     assert clean.stdout == (
-        "Events 1 to 10 of ann: none was changed, removed, added or reordered.\n"
+        "Events 1 to 10 of ann: nothing was changed, removed, added or reordered.\n"
         f"The hash of event 10 is {LOG[9]['hash']}.\n"
+        "That they weren't all made anew, or the last ones cut off, only a head can show that was kept (--head).\n"
     )
     export.write_bytes(lines([*LOG[:4], *LOG[5:]][::-1]))
     touched = run(folder, "verify", "--export", "ann.ndjson", **NO_SETTINGS)
@@ -333,7 +334,7 @@ def test_an_export_that_is_clean_is_told_from_one_that_is_not(folder: Path, expo
     )
     export.write_bytes(b"")
     empty = run(folder, "verify", "--export", "ann.ndjson", **NO_SETTINGS)
-    assert (empty.returncode, empty.stdout) == (0, "The export is empty: it has no events.\n")
+    assert (empty.returncode, empty.stdout) == (0, "The export is empty: it has no events, or its download failed.\n")
     assert not (folder / ".daybook").exists()
 
 
@@ -342,14 +343,14 @@ def test_a_machine_gets_the_result_as_json(folder: Path, export: Path) -> None:
     assert clean.returncode == 0
     assert json.loads(clean.stdout) == {
         "clean": True, "user_id": "ann", "events": 10, "first": 1, "last": 10, "hash": LOG[9]["hash"],
-        "difference": None,
+        "head": None, "difference": None,
     }  # fmt: skip
     export.write_bytes(lines([*LOG[:4], {**LOG[4], "changes": {}}, *LOG[5:]]))
     touched = run(folder, "verify", "--export", "ann.ndjson", "--json")
     assert touched.returncode == 1
     assert json.loads(touched.stdout) == {
         "clean": False, "user_id": "ann", "events": 4, "first": 1, "last": 4, "hash": LOG[3]["hash"],
-        "difference": {
+        "head": None, "difference": {
             "kind": "changed", "seq": 5, "line": 5, "column": "changes",
             "message": "Event 5 (line 5) was changed: `changes` doesn't follow from `data`.",
         },
@@ -359,11 +360,41 @@ def test_a_machine_gets_the_result_as_json(folder: Path, export: Path) -> None:
 def test_an_export_is_held_against_a_head(folder: Path, export: Path) -> None:
     head = folder / "head.json"
     head.write_text(json.dumps({name: LOG[9][name] for name in ("seq", "hash", "at")}))
-    assert run(folder, "verify", "--export", "ann.ndjson", "--head", "head.json").returncode == 0
+    whole = run(folder, "verify", "--export", "ann.ndjson", "--head", "head.json")
+    assert whole.returncode == 0
+    assert "Event 10 is the head that was kept: up to it, the log is as it was then." in whole.stdout
     export.write_bytes(lines(LOG[:9]))
     cut = run(folder, "verify", "--export", "ann.ndjson", "--head", "head.json")
     assert cut.returncode == 1
     assert "Event 10 is missing: the export ends with event 9, and the head is event 10." in cut.stdout
+
+
+def test_an_export_that_follows_on_a_head_is_held_against_it(folder: Path, export: Path) -> None:
+    (folder / "head.json").write_text(json.dumps({name: LOG[3][name] for name in ("seq", "hash", "at")}))
+    export.write_bytes(lines(LOG[4:]))
+    rest = run(folder, "verify", "--export", "ann.ndjson", "--head", "head.json")
+    assert (rest.returncode, "They follow on event 4, the head that was kept." in rest.stdout) == (0, True)
+    told = run(folder, "verify", "--export", "ann.ndjson", "--head", "head.json", "--json")
+    assert json.loads(told.stdout)["head"] == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"title":"Not authenticated","detail":"The token has expired; get a new one."}', "The token has expired"),
+        (b'"seq","id","type"\r\n"1","x","TaskCreated"\r\n', "NDJSON"),
+        (json.dumps(LOG).encode(), "NDJSON"),
+        (json.dumps(LOG[0], indent=2).encode(), "NDJSON"),
+        (lines(LOG).decode().encode("utf-16"), "UTF-8"),
+        (b"\x1f\x8b\x08\x00", "as it came"),
+    ],
+)
+def test_what_is_no_export_is_not_called_a_changed_one(folder: Path, export: Path, content: bytes, says: str) -> None:
+    export.write_bytes(content)
+    told = run(folder, "verify", "--export", "ann.ndjson")
+    assert (told.returncode, told.stdout) == (2, "")
+    assert "None of its lines is an event of an export" in told.stderr
+    assert says in told.stderr
 
 
 def test_an_export_is_read_from_a_pipe(export: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from events import chain
 from events.codec import UnknownEvent, header, meta
-from events.export import BadHead, Report, check, read_head
+from events.export import BadHead, NotAnExport, Report, check, read_head
 from events.export_diagnosis import Difference, Head
 from events.records import full_record
 from events.task import Event, Fact, Origin, TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
@@ -112,6 +112,14 @@ def found(export: Sequence[Record] | bytes, head: Head | None = None) -> Differe
     return difference
 
 
+def noticed(export: Sequence[Record] | bytes) -> bool:
+    """Whether anything is said of it. A single line may be so changed that it might be anything."""
+    try:
+        return checked(export).difference is not None
+    except NotAnExport:
+        return len(export) == 1 or (isinstance(export, bytes) and len(export.split(b"\n")) == 2)
+
+
 def named(export: Sequence[Record] | bytes, head: Head | None = None) -> tuple[str, int | None, int | None]:
     difference = found(export, head)
     return difference.kind, difference.seq, difference.line
@@ -150,12 +158,12 @@ OTHER = records([replace(each, salt=bytes(16)) for each in logged()])
 def test_an_export_that_nobody_touched_is_clean_in_either_order(export: list[Record]) -> None:
     last = max(export, key=lambda record: record["seq"])
     assert checked(export) == Report(
-        user_id="ann", events=len(export), first=1, last=last["seq"], hash=last["hash"], difference=None
+        user_id="ann", events=len(export), first=1, last=last["seq"], hash=last["hash"], head=None, difference=None
     )
 
 
 def test_an_export_of_nothing_is_clean() -> None:
-    assert checked(b"") == Report(user_id=None, events=0, first=None, last=None, hash="", difference=None)
+    assert checked(b"") == Report(user_id=None, events=0, first=None, last=None, hash="", head=None, difference=None)
 
 
 def test_how_the_lines_are_written_is_no_difference() -> None:
@@ -519,10 +527,10 @@ def test_damaged_data_in_a_whole_chain_break_nothing(data: Record) -> None:
 def test_an_export_is_held_against_a_head_that_was_kept() -> None:
     for kept in (LOG[0], LOG[4], LOG[9]):
         for export in (LOG, LOG[::-1]):
-            assert checked(export, head_of(kept)) == checked(export)
+            assert checked(export, head_of(kept)) == replace(checked(export), head=kept["seq"])
     none = Head(seq=0, hash=b"", at=None)
-    assert checked(LOG, none) == checked(LOG)
-    assert checked(b"", none) == checked(b"")
+    assert checked(LOG, none) == replace(checked(LOG), head=0)
+    assert checked(b"", none) == replace(checked(b""), head=0)
 
 
 def test_a_log_that_was_made_anew_is_found_by_a_head_only() -> None:
@@ -556,7 +564,7 @@ def test_what_came_after_a_head_is_verified_from_there() -> None:
     kept = head_of(LOG[3])
     for export in (LOG[4:], LOG[:3:-1]):
         assert checked(export, kept) == Report(
-            user_id="ann", events=6, first=5, last=10, hash=LOG[9]["hash"], difference=None
+            user_id="ann", events=6, first=5, last=10, hash=LOG[9]["hash"], head=4, difference=None
         )
     assert named(LOG[4:]) == ("removed", 1, 1)
     assert named(LOG[5:], kept) == ("removed", 5, 1)
@@ -652,7 +660,7 @@ def test_any_changed_byte_is_found(export: list[Record], newest_first: bool, dat
         )
     except (ValueError, KeyError, TypeError):
         same = False
-    assert (checked(bytes(text)).difference is None) == same
+    assert noticed(bytes(text)) != same
 
 
 def drop(draw: Callable[..., Any], export: list[Record]) -> list[Record]:
@@ -687,4 +695,4 @@ def test_any_single_difference_is_found(
 ) -> None:
     touched = touch(data.draw, export)
     assume(lines(touched) not in (lines(export), lines(export[::-1]), lines(export[:-1])))
-    assert found(touched[::-1] if newest_first else touched).message
+    assert noticed(touched[::-1] if newest_first else touched)
