@@ -1,6 +1,10 @@
 """Whoever touches an export is found out, and the first event that isn't as it was logged is named."""
 
 import json
+import pathlib
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -696,3 +700,22 @@ def test_any_single_difference_is_found(
     touched = touch(data.draw, export)
     assume(lines(touched) not in (lines(export), lines(export[::-1]), lines(export[:-1])))
     assert noticed(touched[::-1] if newest_first else touched)
+
+
+GUIDE = (pathlib.Path(__file__).parents[2] / "docs/guides/audit.md").read_text()
+
+
+def test_the_verifier_in_the_guide_is_right(tmp_path: pathlib.Path) -> None:
+    """It was written from the design alone, for people who trust none of our code."""
+    [program] = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    (tmp_path / "verify.py").write_text(program)
+
+    def run(export: bytes) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, str(tmp_path / "verify.py")]
+        return subprocess.run(command, input=export, capture_output=True, check=False, timeout=30)
+
+    clean = run(lines(LOG))
+    assert (clean.returncode, clean.stdout.decode().split()) == (0, ["10", LOG[9]["hash"]])
+    changed = run(lines([*LOG[:4], put(LOG[4], ("actor",), "bob"), *LOG[5:]]))
+    assert (changed.returncode, changed.stderr) == (1, b"event 5 doesn't fit\n")
+    assert run(lines(LOG[1:])).returncode == 1
