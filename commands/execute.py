@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from uuid_utils.compat import uuid7
 
 from commands.task import Command, CreateTask, Known, RestoreTask, decide, known, moment
-from db.pool import Connection, Pool, connection
+from db.pool import Connection, Executor, Pool, connection
 from events import log
 from events.past import task_at
-from events.task import Event, Origin, Task, evolve
+from events.task import Event, Origin, Task, TaskCreated, TaskDeleted, evolve
 
 
 class IdempotencyKeyReused(Exception):
@@ -34,30 +34,35 @@ async def execute(pool: Pool, command: Command, *, actor: str, origin: Origin) -
     A command whose idempotency key is in the log already gets the outcome that it had then.
     Raises `IdempotencyKeyReused`, or a refusal of `commands.task`.
     """
+    past = await _recall(pool, command, Known()) if isinstance(command, RestoreTask) else Known()
     try:
         try:
             async with connection(pool) as first:
-                return await _attempt(first, command, actor, origin)
+                result = await _attempt(first, command, past, actor, origin)
         except log.VersionConflict:
             async with connection(pool) as second, second.transaction(isolation="read_committed"):
                 await log.lock_journal(second, command.user_id)
-                return await _attempt(second, command, actor, origin)
+                result = await _attempt(second, command, past, actor, origin)
     except log.IdempotencyKeyTaken:  # and so by an event that is committed
-        async with connection(pool) as third:
-            outcome = await _outcome_before(third, command, origin)
-        assert outcome is not None  # noqa: S101 - the log forgets nothing
-        return outcome
+        before = await log.find(pool, command.user_id, origin.idempotency_key or "")
+        assert before is not None  # noqa: S101 - the log forgets nothing
+        result = _the_same(before, origin)
+    return result if isinstance(result, Outcome) else await _again(pool, result)
 
 
-async def _attempt(on: Connection, command: Command, actor: str, origin: Origin) -> Outcome:
+async def _attempt(on: Connection, command: Command, past: Known, actor: str, origin: Origin) -> Outcome | Event:
     """Two round trips; one where a task is created, since its id is new and there is nothing to load.
 
     A key is looked up after loading: what was loaded is then either from before the event with that key, or the event
-    is found. For a creation, which can't be refused, the append finds it.
+    is found, and returned. For a creation, which can't be refused, the append finds it.
     """
-    found = await _load(on, command)
-    if not isinstance(command, CreateTask) and (outcome := await _outcome_before(on, command, origin)):
-        return outcome
+    found = await _load(on, command, past)
+    if not isinstance(command, CreateTask) and origin.idempotency_key is not None:
+        before = await log.find(on, command.user_id, origin.idempotency_key)
+        if before is not None:
+            same = _the_same(before, origin)
+            nothing_since = found.task is not None and same.version == found.version
+            return Outcome(found.task, replayed=True) if nothing_since else same
     fact = decide(command, found)
     if fact is None:
         return Outcome(found.task)
@@ -77,29 +82,42 @@ async def _attempt(on: Connection, command: Command, actor: str, origin: Origin)
     return Outcome(after)
 
 
-async def _load(on: Connection, command: Command) -> Known:
-    if isinstance(command, CreateTask):
-        return Known()
-    if not isinstance(command, RestoreTask):
-        return known(await log.load(on, command.user_id, command.task_id))
-    found = Known()
-    async for event in log.history(on, command.user_id, command.task_id):
+async def _load(on: Connection, command: Command, past: Known) -> Known:
+    match command:
+        case CreateTask():
+            return Known()
+        case RestoreTask():
+            return await _recall(on, command, past)
+        case _:
+            return known(await log.load(on, command.user_id, command.task_id))
+
+
+async def _recall(database: Executor, command: RestoreTask, so_far: Known) -> Known:
+    """What the task's events tell, from where `so_far` ends: however many they are, no lock is held for long."""
+    found = so_far
+    async for event in log.history(database, command.user_id, command.task_id, after=so_far.version):
         task = evolve(found.task, event)
         wanted = task is not None if command.version is None else event.version == command.version
         found = Known(task=task, version=event.version, at=event.at, then=task if wanted else found.then)
     return found
 
 
-async def _outcome_before(on: Connection, command: Command, origin: Origin) -> Outcome | None:
-    """What came of the same command before, from the log; `None` where it wasn't carried out, or has no key."""
-    if origin.idempotency_key is None:
-        return None
-    event = await log.find(on, command.user_id, origin.idempotency_key)
-    if event is None:
-        return None
-    if event.origin.fingerprint != origin.fingerprint:
+def _the_same(before: Event, origin: Origin) -> Event:
+    """The event, if it was the same request that left it. Raises `IdempotencyKeyReused`."""
+    if before.origin.fingerprint != origin.fingerprint:
         raise IdempotencyKeyReused(
             "This Idempotency-Key stands for another request; repeat that one as it was, or make a new key."
         )
-    task = await task_at(on, command.user_id, event.task_id, version=event.version)
+    return before
+
+
+async def _again(pool: Pool, before: Event) -> Outcome:
+    """What came of the command that left this event. No connection is held for as long as its task's history is."""
+    match before.fact:
+        case TaskCreated():
+            task = evolve(None, before)
+        case TaskDeleted():
+            task = None
+        case _:
+            task = await task_at(pool, before.user_id, before.task_id, version=before.version)
     return Outcome(task, replayed=True)

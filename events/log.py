@@ -181,14 +181,15 @@ async def history(
     user_id: str,
     task_id: UUID,
     *,
+    after: int = 0,
     version: int | None = None,
     at: datetime | None = None,
 ) -> AsyncIterator[Event]:
-    """A task's events in order, up to and with `version` and the moment `at`; none where it never was.
+    """A task's events in order, behind version `after`, up to and with `version` and the moment `at`.
 
     Batch by batch, as `read` does. Raises `UnknownEvent` (events.codec).
     """
-    seen = 0
+    seen = after
     while rows := await database.fetch(HISTORY, user_id, task_id, seen, version, at, BATCH):
         for row in rows:
             yield from_row(row)

@@ -7,7 +7,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from commands.execute import execute
-from commands.task import CreateTask, ToggleTask
+from commands.task import CreateTask, DeleteTask, RestoreTask, ToggleTask
 from db.pool import Pool
 from events import log
 from events.past import task_at, tasks_at
@@ -55,6 +55,8 @@ async def test_a_tasks_history_is_read_in_order_up_to_a_version_or_a_moment(pool
     assert [event.version for event in everything] == list(range(1, MANY + 1))
     for version in (1, log.BATCH, log.BATCH + 1, MANY, MANY + 1):
         assert [event async for event in log.history(pool, "ann", task, version=version)] == everything[:version]
+    for after in (1, log.BATCH, MANY - 1, MANY):
+        assert [event async for event in log.history(pool, "ann", task, after=after)] == everything[after:]
     middle = everything[MANY // 2].at
     assert [event async for event in log.history(pool, "ann", task, at=middle)] == everything[: MANY // 2 + 1]
     assert [event async for event in log.history(pool, "bob", task)] == []
@@ -68,6 +70,23 @@ async def test_every_version_of_a_long_history_can_be_had(pool: Pool, states: li
     assert await task_at(pool, "ann", task, version=MANY + 1) is None
     assert await task_at(pool, "ann", task, at=states[0].created_at - timedelta(microseconds=1)) is None
     assert await task_at(pool, "bob", task, version=1) is None
+
+
+async def test_a_task_with_a_long_history_is_restored_by_many_at_once(pool: Pool, states: list[Task]) -> None:
+    task = states[0].id
+    then = states[log.BATCH]
+
+    async def restore() -> Task | None:
+        command = RestoreTask(user_id="ann", task_id=task, version=then.version)
+        return (await execute(pool, command, actor="ann", origin=Origin())).task
+
+    await execute(pool, DeleteTask(user_id="ann", task_id=task), actor="ann", origin=Origin())
+    found = await asyncio.gather(*(restore() for _ in range(30)))
+    assert {(each.version, each.completed, each.created_at) for each in found if each} == {
+        (MANY + 2, then.completed, then.created_at)
+    }
+    assert len(found) == 30
+    assert [event.version async for event in log.history(pool, "ann", task, after=MANY)] == [MANY + 1, MANY + 2]
 
 
 async def test_all_tasks_of_a_moment_are_those_of_the_events_until_then(pool: Pool, states: list[Task]) -> None:
