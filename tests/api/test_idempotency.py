@@ -96,6 +96,25 @@ async def test_a_key_is_its_users_own(service: Service, pool: Pool) -> None:
     assert await count(pool) == 2
 
 
+async def test_a_key_is_its_users_own_in_changes_too(service: Service, pool: Pool, path: str) -> None:
+    async with service.as_user("bob") as bob:
+        theirs = (await bob.post("/api/bob/tasks", json={"title": "Bob's"})).headers["location"]
+        assert (await bob.patch(f"{theirs}/complete", headers=KEY)).status_code == 200
+        mine = await service.client.patch(f"{path}/complete", headers=KEY)
+        assert (mine.json()["user_id"], "idempotency-replayed" in mine.headers) == ("ann", False)
+    assert await count(pool) == 4
+
+
+async def test_a_key_stands_for_its_method_and_its_path(service: Service, pool: Pool, path: str) -> None:
+    other = (await service.client.post(TASKS, json={"title": "Another"})).headers["location"]
+    body = {"title": "y"}
+    await service.client.put(path, json=body, headers=KEY)
+    for method, elsewhere in (("PATCH", path), ("PUT", other), ("POST", TASKS)):
+        answer = await service.client.request(method, elsewhere, json=body, headers=KEY)
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/idempotency-key-reused")
+    assert await count(pool) == 3
+
+
 async def test_a_key_stands_for_the_path_however_its_slash(service: Service, pool: Pool) -> None:
     await service.client.post(TASKS, json={"title": "x"}, headers=KEY)
     again = await service.client.post(f"{TASKS}/", json={"title": "x"}, headers=KEY)
