@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 
-import orjson
 from fastapi import Request, Response
 
 from api.conditions import matches
 from api.entity_tags import etag
 from commands.execute import Outcome
-from events.codec import rfc3339
-from events.task import Task
+from queries.tasks import as_json
 
 JSON = "application/json"
 REPLAYED = {"Idempotency-Replayed": "true"}
@@ -19,27 +17,11 @@ _REVALIDATE = {"Cache-Control": "private, no-cache"}
 
 
 def of_write(outcome: Outcome, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """The task as a write left it, of the same meaning as what queries.tasks gives; empty where it was deleted."""
+    """The task as a write left it; empty where it was deleted."""
     task, replayed = outcome.task, REPLAYED if outcome.replayed else {}
     if task is None:
         return Response(status_code=204, headers=replayed)
-    return Response(task_json(task), status, {**replayed, "ETag": etag(task.version), **(headers or {})}, JSON)
-
-
-def task_json(task: Task) -> bytes:
-    """A task as it goes over the wire."""
-    return orjson.dumps(
-        {
-            "id": str(task.id),
-            "user_id": task.user_id,
-            "title": task.title,
-            "description": task.description,
-            "completed": task.completed,
-            "created_at": rfc3339(task.created_at),
-            "updated_at": rfc3339(task.updated_at),
-            "version": task.version,
-        }
-    )
+    return Response(as_json(task), status, {**replayed, "ETag": etag(task.version), **(headers or {})}, JSON)
 
 
 def of_read(request: Request, body: bytes, number: int, headers: Mapping[str, str] | None = None) -> Response:

@@ -117,7 +117,7 @@ async def get_task(
     if task is None:
         when = "then" if version is None else f"at version {version}"
         raise NotFound(f"There was no task {task_id} {when}.")
-    return answers.of_read(request, answers.task_json(task), task.version)
+    return answers.of_read(request, query.as_json(task), task.version)
 
 
 async def _update(
