@@ -128,6 +128,10 @@ def verify(
         str | None,
         typer.Option(metavar="FILE", help="What /audit/head answered once: shows too if the log was rewritten or cut."),
     ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The head that the export goes on from (?after=…), where it isn't whole."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Check that no event of an export was changed, removed, added or reordered, and name the first that was.
@@ -138,7 +142,7 @@ def verify(
     from cli.verify import verify as report_on
 
     try:
-        report = report_on(export, head)
+        report = report_on(export, head=head, after=after)
     except CannotVerify as error:
         _fail(str(error))
     typer.echo(for_machines(report) if as_json else for_people(report))

@@ -22,13 +22,13 @@ class CannotVerify(Exception):
     """There is nothing that could be said of the export."""
 
 
-def verify(export: str, head: str | None) -> Report:
+def verify(export: str, *, head: str | None, after: str | None) -> Report:
     """The report on the file `export` (`-`: what stands at stdin). Raises `CannotVerify`."""
-    kept = None if head is None else _head(head)
+    kept, begun = (None if path is None else _head(path) for path in (head, after))
     name = "stdin" if export == STDIN else export
     try:
         with _opened(export) as file:
-            return check(file, kept)
+            return check(file, kept, after=begun)
     except OSError as error:
         raise CannotVerify(f"{name} can't be read: {error.strerror or error}") from error
     except NotAnExport as error:
@@ -38,9 +38,14 @@ def verify(export: str, head: str | None) -> Report:
         raise CannotVerify(told) from error
 
 
+_LARGEST_HEAD = 64 * 1024
+"""Bytes."""
+
+
 def _head(path: str) -> Head:
     try:
-        return read_head(Path(path).read_bytes())
+        with Path(path).open("rb") as file:
+            return read_head(file.read(_LARGEST_HEAD))
     except OSError as error:
         raise CannotVerify(f"{path} can't be read: {error.strerror or error}") from error
     except BadHead as error:
@@ -50,6 +55,8 @@ def _head(path: str) -> Head:
 @contextmanager
 def _opened(path: str) -> Iterator[BinaryIO]:
     """The file to read more than once: a pipe goes into a temporary file first."""
+    if path == STDIN and sys.stdin is None:
+        raise CannotVerify("stdin is closed")
     with nullcontext(sys.stdin.buffer) if path == STDIN else Path(path).open("rb") as file:
         if path != STDIN and file.seekable():
             yield file
@@ -83,7 +90,7 @@ def _against(report: Report) -> str:
     if not head:
         return "That they weren't all made anew, or the last ones cut off, only a head can show that was kept (--head)."
     if head < first:
-        return f"They follow on event {head}, the head that was kept."
+        return f"Event {head}, the head that was kept, isn't among them."
     return f"Event {head} is the head that was kept: up to it, the log is as it was then."
 
 

@@ -6,7 +6,7 @@ from typing import BinaryIO
 import orjson
 
 from events.codec import UnknownEvent
-from events.export_diagnosis import Difference, Head, Held, anchor, cut_off, diagnosis, rewritten, told, unreadable
+from events.export_diagnosis import Difference, Head, Held, cut_off, diagnosis, rewritten, told, unreadable
 from events.export_lines import BadLine, derives, error_answer, is_hash, is_moment, is_number, survey
 
 
@@ -38,29 +38,29 @@ class BadHead(Exception):
     """It isn't what GET /api/{user_id}/audit/head answers."""
 
 
-def check(file: BinaryIO, head: Head | None = None) -> Report:
+def check(file: BinaryIO, head: Head | None = None, *, after: Head | None = None) -> Report:
     """Verify an export, one `events.records.full_record` per line as JSON, oldest or newest event first.
 
     The file is read twice and more, so it must be seekable; in constant memory, but for 8 bytes per line. That the
     events fit together shows that none was touched on its own. That nobody took the last ones away, or made all of them
-    anew, only a head can show that was kept since. An export that begins right after the head is taken for what came
-    next. Raises `NotAnExport`, or where the chain is whole `UnknownEvent` for an event that this release can't read.
+    anew, only a head can show that was kept since. `after` is the head that the export goes on from, where it isn't the
+    whole log. Raises `NotAnExport`, or `UnknownEvent` where the chain is whole and this release can't read an event.
     """
-    report = _check(file, head)
+    report = _check(file, head, after)
     return replace(report, head=head.seq) if head else report
 
 
-def _check(file: BinaryIO, head: Head | None) -> Report:
+def _check(file: BinaryIO, head: Head | None, after: Head | None) -> Report:
     lines = survey(file)
     if isinstance(lines, BadLine):
         return _report(Held(), unreadable(lines, seq=None, last=False))
     if not any(lines.seqs) and any(True for _ in lines.events()):
         raise NotAnExport(error_answer(file))
     held = Held()
+    if after:
+        held.begin(after.seq, after.hash)
     unknown: UnknownEvent | None = None
     for event in lines.events():
-        if not held.events:
-            held.begin(*anchor(event, lines, head))
         if isinstance(event, BadLine) or not held.takes(event):
             return _report(held, diagnosis(event, lines, held, head))
         if head and event.seq == head.seq and (event.hash, event.record["at"]) != (head.hash, head.at):

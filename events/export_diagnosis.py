@@ -61,15 +61,6 @@ class Held:
         self.seq, self.hash = event.seq, event.hash
 
 
-def anchor(event: Line | BadLine, lines: Lines, head: Head | None) -> tuple[int, bytes]:
-    """The number and hash that the first event must follow on: the head's, where there is only what came after it."""
-    if head is None or (isinstance(event, Line) and event.follows(chain.GENESIS)):
-        return 0, chain.GENESIS
-    if (isinstance(event, Line) and event.follows(head.hash)) or min(filter(None, lines.seqs), default=0) > head.seq:
-        return head.seq, head.hash
-    return 0, chain.GENESIS
-
-
 def diagnosis(event: Line | BadLine, lines: Lines, held: Held, head: Head | None) -> Difference:
     """What happened where `held` doesn't take this event."""
     due = held.seq + 1
@@ -81,7 +72,7 @@ def diagnosis(event: Line | BadLine, lines: Lines, held: Held, head: Head | None
     if event.follows(held.hash):
         return _forged(event, successor, held)
     source = None if successor else _source(event, lines, held)
-    if source and source.hash != event.hash:
+    if source and source.hash != event.hash and _may_disown(source, event, held, head):
         why = f"by its hash event {event.seq} (line {event.line}) follows directly on what is before"
         return told("added", source.seq, source.line, why, upto=held.seq)
     if event.seq != due:
@@ -93,7 +84,16 @@ def diagnosis(event: Line | BadLine, lines: Lines, held: Held, head: Head | None
     return _unfitting(event, lines, held, head)
 
 
+def _may_disown(source: Line, event: Line, held: Held, head: Head | None) -> bool:
+    """Whether `source` and what holds behind it can give way to `event`: not where a head shows that they were."""
+    proved = head is not None and source.seq <= head.seq <= held.seq
+    return not proved and event.record["user_id"] == held.user_id
+
+
 def _faulty(line: BadLine, lines: Lines, held: Held) -> Difference:
+    if line.kind == "changed" and line.seq is None and held.seq + 1 in lines.seqs:
+        message = f"Line {line.line} was added: event {held.seq + 1} is on line {lines.where(held.seq + 1)[0]}."
+        return Difference(kind="added", seq=None, line=line.line, message=message)
     if line.kind == "changed":
         return told("changed", held.seq + 1, line.line, line.why, column=line.column)
     return unreadable(line, seq=held.seq + 1 if held.events else None, last=line.line == len(lines.seqs))
@@ -141,7 +141,8 @@ def _unfitting(event: Line, lines: Lines, held: Held, head: Head | None) -> Diff
     if data.get("v") == DATA_VERSION and canonical({"": data.get("changes")}) != canonical({"": record["changes"]}):
         return told("changed", seq, line, "`data` fits neither the chain nor `changes`", column="data")
     why = "its content or its hash doesn't fit the chain"
-    return told("changed", seq, line, f"{why}; or events before it were removed, and the rest numbered anew")
+    before = f"; or event {held.seq} was, and its hash made anew" if held.events else ""
+    return told("changed", seq, line, f"{why}{before}; or events before it were removed, and the rest numbered anew")
 
 
 def _source(event: Line, lines: Lines, held: Held) -> Line | None:
@@ -157,6 +158,8 @@ def _source(event: Line, lines: Lines, held: Held) -> Line | None:
 def _misplaced(seq: int, line: int, lines: Lines, held: Held) -> Difference:
     """Of an event that has another number than the one that is due."""
     due = held.seq + 1
+    if seq <= held.start:
+        return told("added", seq, line, f"the export goes on from event {held.start}")
     twins = [twin for twin in lines.where(seq) if twin != line]
     if twins and (seq < due or due in lines.seqs):
         return told("added", seq, line, f"it stands on line {twins[0]} too")

@@ -106,26 +106,28 @@ def lines(export: Sequence[Record]) -> bytes:
     return b"".join(json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n" for record in export)
 
 
-def checked(export: Sequence[Record] | bytes, head: Head | None = None) -> Report:
-    return check(BytesIO(export if isinstance(export, bytes) else lines(export)), head)
+def checked(export: Sequence[Record] | bytes, head: Head | None = None, *, after: Head | None = None) -> Report:
+    return check(BytesIO(export if isinstance(export, bytes) else lines(export)), head, after=after)
 
 
-def found(export: Sequence[Record] | bytes, head: Head | None = None) -> Difference:
-    difference = checked(export, head).difference
+def found(export: Sequence[Record] | bytes, head: Head | None = None, *, after: Head | None = None) -> Difference:
+    difference = checked(export, head, after=after).difference
     assert difference
     return difference
 
 
 def noticed(export: Sequence[Record] | bytes) -> bool:
-    """Whether anything is said of it. A single line may be so changed that it might be anything."""
+    """Whether anything is said of it. Of a single line it may be that it is none."""
     try:
         return checked(export).difference is not None
     except NotAnExport:
-        return len(export) == 1 or (isinstance(export, bytes) and len(export.split(b"\n")) == 2)
+        return True
 
 
-def named(export: Sequence[Record] | bytes, head: Head | None = None) -> tuple[str, int | None, int | None]:
-    difference = found(export, head)
+def named(
+    export: Sequence[Record] | bytes, head: Head | None = None, *, after: Head | None = None
+) -> tuple[str, int | None, int | None]:
+    difference = found(export, head, after=after)
     return difference.kind, difference.seq, difference.line
 
 
@@ -356,7 +358,7 @@ def test_what_cannot_be_told_apart_is_not_claimed() -> None:
     assert (difference.kind, difference.seq, difference.column) == ("changed", 5, None)
     assert difference.message == (
         "Event 5 (line 5) was changed: its content or its hash doesn't fit the chain; "
-        "or events before it were removed, and the rest numbered anew."
+        "or event 4 was, and its hash made anew; or events before it were removed, and the rest numbered anew."
     )
 
 
@@ -567,19 +569,39 @@ def test_a_head_shows_that_the_last_hash_alone_was_changed() -> None:
 def test_what_came_after_a_head_is_verified_from_there() -> None:
     kept = head_of(LOG[3])
     for export in (LOG[4:], LOG[:3:-1]):
-        assert checked(export, kept) == Report(
-            user_id="ann", events=6, first=5, last=10, hash=LOG[9]["hash"], head=4, difference=None
+        assert checked(export, after=kept) == Report(
+            user_id="ann", events=6, first=5, last=10, hash=LOG[9]["hash"], head=None, difference=None
         )
     assert named(LOG[4:]) == ("removed", 1, 1)
-    assert named(LOG[5:], kept) == ("removed", 5, 1)
-    assert found(LOG[5:], kept).message.startswith("Event 5 is missing: after event 4 comes event 6 (line 1).")
-    assert named(LOG[4:], replace(kept, hash=bytes(32))) == ("changed", 5, 1)
-    assert named([*LOG[4:7], LOG[1], *LOG[7:]], kept) == ("added", 2, 4)
-    assert named([LOG[3], *LOG[4:]], kept) == ("removed", 1, 1)
-    assert named([*LOG[4:], LOG[1]], kept) == ("added", 2, 7)
+    assert named(LOG[5:], after=kept) == ("removed", 5, 1)
+    assert found(LOG[5:], after=kept).message.startswith("Event 5 is missing: after event 4 comes event 6 (line 1).")
+    assert named(LOG[4:], after=replace(kept, hash=bytes(32))) == ("changed", 5, 1)
+    assert named([*LOG[4:7], LOG[1], *LOG[7:]], after=kept) == ("added", 2, 4)
+    assert named([LOG[3], *LOG[4:]], after=kept) == ("added", 4, 1)
+    assert named([*LOG[4:], LOG[1]], after=kept) == ("added", 2, 7)
     renumbered = [{**each, "seq": seq} for seq, each in enumerate([forged(LOG[3]), *LOG[4:]], 5)]
-    assert named(renumbered, kept) == ("added", 5, 1)
+    assert named(renumbered, after=kept) == ("added", 5, 1)
     assert named([{**LOG[0], "seq": 999}, *LOG[1:]], head_of(LOG[0])) == ("changed", 1, 1)
+    assert checked(b"", after=kept).difference is None
+    assert checked(LOG[4:], head_of(LOG[9]), after=kept).difference is None
+    assert named(LOG[4:8], head_of(LOG[9]), after=kept) == ("removed", 9, None)
+
+
+def test_a_beginning_that_was_cut_off_is_missed_also_where_a_head_follows_on_it() -> None:
+    assert named(LOG[4:], head_of(LOG[3])) == ("removed", 1, 1)
+    assert named(LOG[9:], head_of(LOG[8])) == ("removed", 1, 1)
+
+
+def test_what_a_head_shows_is_not_disowned_for_one_forged_line() -> None:
+    assert named([*LOG, forged(LOG[1])], head_of(LOG[9])) == ("added", 3, 11)
+    bobs = rehashed([put(LOG[0], ("user_id",), "bob")])
+    assert named([*LOG, *bobs]) == ("added", 1, 11)
+
+
+def test_a_line_without_a_number_is_what_was_added_and_not_the_event_behind_it() -> None:
+    touched = lines(LOG[:4]) + b"{}\n" + lines(LOG[4:])
+    assert named(touched) == ("added", None, 5)
+    assert found(touched).message == "Line 5 was added: event 5 is on line 6."
 
 
 @pytest.mark.parametrize("place", [4, 7, 9])
@@ -589,7 +611,7 @@ def test_a_change_after_a_head_is_found(place: int) -> None:
             export = list(LOG)
             export[place] = put(LOG[place], path, value)
             if export[place] != LOG[place]:
-                assert named(export[4:], head_of(LOG[3])) == ("changed", place + 1, place - 3)
+                assert named(export[4:], after=head_of(LOG[3])) == ("changed", place + 1, place - 3)
 
 
 @pytest.mark.parametrize("record", [LOG[0], LOG[9]])
