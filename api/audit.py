@@ -19,7 +19,7 @@ from api.state import Database
 from events.codec import Row
 from events.records import CSV_COLUMNS, csv_cells, full_record, record
 from queries import audit as query
-from queries.audit import Selection
+from queries.audit import LAST_SEQ, Selection
 
 Form: TypeAlias = Literal["json", "ndjson", "csv"]
 _MEDIA_TYPES: dict[Form, str] = {
@@ -65,10 +65,10 @@ async def list_events(
         since=parameters.since,
         until=parameters.until,
         after=parameters.after,
-        before=parameters.before,
+        before=LAST_SEQ if parameters.before is None else parameters.before,
         order=parameters.order,
     )
-    form = parameters.format or _preferred(request.headers.get("accept", ""))
+    form = parameters.format or _preferred(",".join(request.headers.getlist("accept")))
     if form == "json":
         page = await _page(request, database, user, selection, parameters.limit or _PAGE)
         page.headers.update(_VARY)

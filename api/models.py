@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBo
 from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
 from api.examples import TASK_ID
+from queries.audit import LAST_SEQ
 
 LARGEST_VERSION = 2**31 - 1
-LARGEST_SEQ = 2**63 - 1
 
 _WHITE_SPACE = r"\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """Unicode's White_Space, which is what pydantic cuts. `\\s` is something else in each regex dialect."""
@@ -293,7 +293,7 @@ class PastParameters(BaseModel):
 class HistoryParameters(BaseModel):
     """Which part of a task's history to show."""
 
-    after: int = Field(default=0, ge=0, le=LARGEST_SEQ, description="only events with a greater `seq`", examples=[0])
+    after: int = Field(default=0, ge=0, le=LAST_SEQ, description="only events with a greater `seq`", examples=[0])
     limit: int = Field(default=1000, ge=1, le=1000, description="the longest page wanted", examples=[100])
 
 
@@ -308,9 +308,9 @@ class AuditParameters(BaseModel):
     until: Moment | None = Field(
         default=None, description="only events before this time; RFC 3339", examples=["2026-11-21T00:00:00Z"]
     )
-    after: int = Field(default=0, ge=0, le=LARGEST_SEQ, description="only events with a greater `seq`", examples=[0])
-    before: int = Field(
-        default=LARGEST_SEQ, ge=0, le=LARGEST_SEQ, description="only events with a smaller `seq`", examples=[101]
+    after: int = Field(default=0, ge=0, le=LAST_SEQ, description="only events with a greater `seq`", examples=[0])
+    before: int | None = Field(
+        default=None, ge=0, le=LAST_SEQ, description="only events with a smaller `seq`", examples=[101]
     )
     order: Annotated[Literal["asc", "desc"], BeforeValidator(_lower)] = Field(
         default="desc", description="by `seq`: newest first unless `asc`", examples=["asc"]

@@ -33,7 +33,7 @@ async def _origin(request: Request, body: RawBody) -> Origin:
     return Origin(
         request_id=request.state.request_id,
         client_address=request.client.host[:_LONGEST_ADDRESS] if request.client else None,
-        client_agent=agent and agent[:_LONGEST_AGENT].replace("\0", ""),
+        client_agent=(agent or "")[:_LONGEST_AGENT].replace("\0", "") or None,
         idempotency_key=key,
         fingerprint=fingerprint(request.method, request.scope["path"], body) if key else None,
     )

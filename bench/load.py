@@ -181,9 +181,8 @@ def entries(events: Iterable[Event]) -> Iterator[Entry]:
     """A user's events, from the first, in their places."""
     last = chain.GENESIS
     for seq, event in enumerate(events, 1):
-        data = encode(event.fact)
-        last = chain.link(last, chain.digest(header(event), data, meta(event.origin), event.salt))
-        yield Entry(seq, last, event, data)
+        last = chain.link(last, chain.digest(header(event), encode(event.fact), meta(event.origin), event.salt))
+        yield Entry(seq, last, event)
 
 
 _EVENTS = (
@@ -198,7 +197,7 @@ def _record(entry: Entry) -> tuple[Any, ...]:
     event, origin = entry.event, entry.event.origin
     return (
         *(event.user_id, entry.seq, entry.hash, event.id, event.task_id, event.version, type(event.fact).__name__),
-        *(event.at, event.actor, orjson.dumps(entry.data).decode(), origin.request_id, origin.client_address),
+        *(event.at, event.actor, orjson.dumps(encode(event.fact)).decode(), origin.request_id, origin.client_address),
         *(origin.client_agent, origin.idempotency_key, origin.fingerprint, event.salt),
     )
 

@@ -1,4 +1,4 @@
-"""The only orchestrator of writes: load, decide, append, in one transaction."""
+"""The only orchestrator of writes: load, decide, append, which is one transaction and notices who was first."""
 
 import secrets
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from uuid_utils.compat import uuid7
 
-from commands.task import Command, CreateTask, Known, RestoreTask, decide, known, moment
+from commands.task import Command, CreateTask, Known, RestoreTask, decide, known_by, moment
 from db.pool import Connection, Executor, Pool, connection
 from events import log
 from events.past import task_at
@@ -51,7 +51,7 @@ async def execute(pool: Pool, command: Command, *, actor: str, origin: Origin) -
 
 
 async def _attempt(on: Connection, command: Command, past: Known, actor: str, origin: Origin) -> Outcome | Event:
-    """Two round trips; one where a task is created, since its id is new and there is nothing to load.
+    """Two round trips, with a key three; one where a task is created, since its id is new and nothing is there to load.
 
     A key is looked up after loading: what was loaded is then either from before the event with that key, or the event
     is found, and returned. For a creation, which can't be refused, the append finds it.
@@ -89,7 +89,7 @@ async def _load(on: Connection, command: Command, past: Known) -> Known:
         case RestoreTask():
             return await _recall(on, command, past)
         case _:
-            return known(await log.load(on, command.user_id, command.task_id))
+            return known_by(await log.load(on, command.user_id, command.task_id))
 
 
 async def _recall(database: Executor, command: RestoreTask, so_far: Known) -> Known:

@@ -109,7 +109,7 @@ class Known:
     """For a restoration: the task as it was at the version asked for."""
 
 
-def known(task: Task | None) -> Known:
+def known_by(task: Task | None) -> Known:
     """All that is known by the task alone."""
     return Known() if task is None else Known(task=task, version=task.version, at=task.updated_at)
 

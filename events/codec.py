@@ -65,9 +65,8 @@ def _data(before: Fields, after: Fields) -> Json:
 
 def decode(type_: str, data: Json) -> Fact:
     """The inverse of `encode`, for every form that was ever written. Raises `UnknownEvent`."""
-    now = upcast(type_, data)
     try:
-        return _FACTS[type_](now)
+        return _FACTS[type_](upcast(type_, data))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnknownEvent(f"the data of this {type_} are damaged: {error!r}") from error
 
@@ -77,8 +76,8 @@ def upcast(type_: str, data: Json) -> Json:
 
     The log keeps what it was given, and that is what was hashed: only readers see the new form.
     """
-    form = data.get("v")
-    if type_ not in _FACTS or form not in (*_UPCASTS, DATA_VERSION):
+    form = data.get("v") if isinstance(data, dict) else None  # type: ignore[redundant-expr] # damaged, it may be all
+    if type_ not in _FACTS or type(form) is not int or form not in (*_UPCASTS, DATA_VERSION):
         raise UnknownEvent(f"{type_} in form {form!r} is not known to this release")
     while data["v"] != DATA_VERSION:
         data = _UPCASTS[data["v"]](type_, data)
@@ -94,7 +93,7 @@ def _from_1(type_: str, data: Json) -> Json:
         "v": 2,
         "changes": {
             name: {"from": value, "to": None} if deleted else {"from": None, "to": value}
-            for name, value in data.get("task", {}).items()
+            for name, value in dict(data.get("task") or {}).items()
         },
     }
 

@@ -11,7 +11,7 @@ import orjson
 
 from db.pool import Connection, Executor
 from events import chain
-from events.codec import Json, encode, from_row, header, meta
+from events.codec import encode, from_row, header, meta
 from events.task import Event, Task
 
 
@@ -29,15 +29,11 @@ class IdempotencyKeyTaken(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event in its place: number `seq` of its user's log, `hash` the chain up to and with it (32 bytes).
-
-    `data` is the event's fact as it is stored, which may be in an older form than `events.codec` writes today.
-    """
+    """An event in its place: number `seq` of its user's log, `hash` the chain up to and with it (32 bytes)."""
 
     seq: int
     hash: bytes
     event: Event
-    data: Json
 
 
 # One statement, so one round trip and one transaction. Each step reads FROM journal, so that the row lock on the
@@ -101,10 +97,13 @@ async def append(connection: Connection, event: Event, task: Task | None) -> Ent
         )
     except asyncpg.UniqueViolationError as error:
         raise _conflict(error) or error from error
-    except asyncpg.TransactionRollbackError as error:  # stricter isolation than ours is set as the database's default
+    except (
+        asyncpg.SerializationError,
+        asyncpg.DeadlockDetectedError,
+    ) as error:  # stricter isolation than ours is set as the database's default
         raise VersionConflict(str(error)) from error
     assert row is not None  # noqa: S101 - the upsert always returns its row
-    return Entry(row["seq"], row["hash"], event, data)
+    return Entry(row["seq"], row["hash"], event)
 
 
 _CONFLICTS = {
@@ -164,7 +163,7 @@ async def read(database: Executor, user_id: str, *, upto: int, at: datetime | No
     seq = 0
     while rows := await database.fetch(READ, user_id, seq, upto, at, BATCH):
         for row in rows:
-            yield Entry(row["seq"], row["hash"], from_row(row), orjson.loads(row["data"]))
+            yield Entry(row["seq"], row["hash"], from_row(row))
         seq = rows[-1]["seq"]
 
 

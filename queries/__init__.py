@@ -1,1 +1,1 @@
-"""The read side: SQL in, JSON out, from the projection only."""
+"""The read side: SQL in, JSON out. The present comes from the projection, the past and the trail from the log."""

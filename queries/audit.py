@@ -13,6 +13,9 @@ from events.codec import Row
 Order: TypeAlias = Literal["asc", "desc"]
 
 LAST_SEQ = 2**63 - 1
+BATCH = 50
+"""Events of an export that are in memory at once, 3 MB where all are as large as they can be: many may be read at once,
+and slowly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,8 @@ class Selection:
     after: int = 0
     before: int = LAST_SEQ
     order: Order = "desc"
+    versions: tuple[int, int] = (0, 2**31 - 1)
+    """Where the selection is of one task: behind the first, up to the last, which an index can find."""
 
 
 _AUDIT = f"""
@@ -41,9 +46,10 @@ AUDIT: dict[Order, str] = {
     "desc": _AUDIT.format(and_task="", order="seq DESC"),
 }
 # A task's events have the same order by version, and there is an index for that.
+_OF_TASK = "AND task_id = $8 AND version > $9 AND version <= $10"
 AUDIT_OF_TASK: dict[Order, str] = {
-    "asc": _AUDIT.format(and_task="AND task_id = $8", order="version"),
-    "desc": _AUDIT.format(and_task="AND task_id = $8", order="version DESC"),
+    "asc": _AUDIT.format(and_task=_OF_TASK, order="version"),
+    "desc": _AUDIT.format(and_task=_OF_TASK, order="version DESC"),
 }
 
 
@@ -60,12 +66,15 @@ async def page(pool: Pool, user_id: str, selection: Selection, *, limit: int) ->
     )
     if selection.task_id is None:
         return await pool.fetch(AUDIT[selection.order], *arguments)
-    return await pool.fetch(AUDIT_OF_TASK[selection.order], *arguments, selection.task_id)
+    return await pool.fetch(AUDIT_OF_TASK[selection.order], *arguments, selection.task_id, *selection.versions)
 
 
 def behind(selection: Selection, row: Row) -> Selection:
     """What is left of the selection after this row."""
-    return replace(selection, **{"after" if selection.order == "asc" else "before": row["seq"]})
+    behind, upto = selection.versions
+    if selection.order == "asc":
+        return replace(selection, after=row["seq"], versions=(row["version"] if selection.task_id else behind, upto))
+    return replace(selection, before=row["seq"], versions=(behind, row["version"] - 1 if selection.task_id else upto))
 
 
 async def everything(
@@ -78,7 +87,7 @@ async def everything(
     left = limit
     selection = replace(selection, before=min(selection.before, await log.head(pool, user_id) + 1))
     while left is None or left > 0:
-        size = log.BATCH if left is None else min(log.BATCH, left)
+        size = BATCH if left is None else min(BATCH, left)
         rows = await page(pool, user_id, selection, limit=size)
         complete = len(rows) < size
         if rows:

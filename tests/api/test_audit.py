@@ -176,6 +176,8 @@ async def test_a_page_has_a_hundred_events_unless_asked_otherwise_and_links_to_t
     rest = await service.client.get(answer.links["next"]["url"])
     assert seqs(rest.json()) == [1]
     assert "link" not in rest.headers
+    full = await service.client.get(AUDIT, params={"limit": 101})
+    assert (len(full.json()), "link" in full.headers) == (101, False)
     both = await service.client.get(AUDIT, params={"type": ["TaskCreated", "TaskToggled"], "limit": 1, "before": 50})
     assert both.headers["link"] == f'<{AUDIT}?type=TaskCreated&type=TaskToggled&limit=1&before=49>; rel="next"'
 

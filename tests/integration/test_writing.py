@@ -150,6 +150,22 @@ async def test_a_stricter_default_isolation_changes_nothing(database: str, pool:
     assert sorted(task.version for task in results if task) == list(range(2, 32))
 
 
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+async def test_a_stricter_default_isolation_changes_nothing_of_keys(database: str, pool: Pool, isolation: str) -> None:
+    name = await pool.fetchval("SELECT current_database()")
+    await pool.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
+    keyed = Origin(idempotency_key="k-1", fingerprint=bytes(32))
+    async with open_pool(database) as strict:
+        outcomes = await asyncio.gather(
+            *(
+                execute(strict, CreateTask(user_id="ann", task_id=uuid7(), title="x"), actor="ann", origin=keyed)
+                for _ in range(50)
+            )
+        )
+    assert len({outcome.task for outcome in outcomes}) == 1
+    assert Counter(outcome.replayed for outcome in outcomes) == {True: 49, False: 1}
+
+
 async def test_of_many_deletions_at_once_one_succeeds(pool: Pool) -> None:
     task = await create(pool)
     delete = DeleteTask(user_id="ann", task_id=task.id)

@@ -92,7 +92,18 @@ def test_an_old_log_verifies_as_it_was_hashed() -> None:
     assert independent.chain(ROWS) == [row["hash"] for row in ROWS]
 
 
-@pytest.mark.parametrize("data", [{"v": 1}, {"v": 1, "task": {"title": "x"}}, {"v": 2}, {"v": 2, "changes": 7}])
-def test_damaged_data_is_refused_and_not_guessed_at(data: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"v": 1},
+        {"v": 1, "task": None},
+        {"v": 1, "task": [1]},
+        {"v": True, "task": {}},
+        {"v": 2},
+        {"v": 2, "changes": 7},
+        [],
+    ],
+)
+def test_damaged_data_is_refused_and_not_guessed_at(data: Any) -> None:
     with pytest.raises(UnknownEvent, match="TaskCreated"):
         decode("TaskCreated", data)
