@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 import orjson
 
 from events import chain
-from events.codec import Json, UnknownEvent, canonical, meta, upcast
+from events.codec import Json, UnknownEvent, canonical, meta
+from events.records import changes
 from events.task import Origin
 
 Kind: TypeAlias = Literal["changed", "removed", "added", "reordered", "unreadable", "rewritten"]
@@ -151,10 +152,10 @@ def derives(event: Line) -> bool:
     """Whether `changes` is what follows from `data`. Raises `UnknownEvent`."""
     record = event.record
     try:
-        changes = upcast(record["type"], record["data"])["changes"]
+        shown = changes(record["type"], record["data"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnknownEvent(f"the data of this {record['type']} are damaged: {error!r}") from error
-    return canonical(changes) == canonical(record["changes"])  # as bytes: 1 isn't true
+    return canonical(shown) == canonical(record["changes"])  # as bytes: 1 isn't true
 
 
 def error_answer(file: BinaryIO) -> str | None:

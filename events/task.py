@@ -121,27 +121,12 @@ def evolve(task: Task | None, event: Event) -> Task | None:
     if isinstance(fact, TaskCreated):
         if task is not None or event.version != 1:
             raise _impossible(task, event)
-        return Task(
-            id=event.task_id,
-            user_id=event.user_id,
-            title=fact.title,
-            description=fact.description,
-            completed=fact.completed,
-            created_at=event.at,
-            updated_at=event.at,
-            version=event.version,
-        )
+        made = Fields(title=fact.title, description=fact.description, completed=fact.completed)
+        return _task(event, made, created_at=event.at)
     if isinstance(fact, TaskRestored) and task is None:
         if not fact.after.keys() >= _FIELDS or not 0 < fact.version < event.version - 1:
             raise _impossible(task, event)
-        return Task(
-            id=event.task_id,
-            user_id=event.user_id,
-            **fact.after,
-            created_at=fact.created_at,
-            updated_at=event.at,
-            version=event.version,
-        )
+        return _task(event, fact.after, created_at=fact.created_at)
     if task is None or event.version != task.version + 1:
         raise _impossible(task, event)
     match fact:
@@ -152,6 +137,18 @@ def evolve(task: Task | None, event: Event) -> Task | None:
         case TaskDeleted():
             return None
     assert_never(fact)
+
+
+def _task(event: Event, fields: Fields, *, created_at: datetime) -> Task:
+    """The task that an event makes where there was none. Wants all the fields."""
+    return Task(
+        id=event.task_id,
+        user_id=event.user_id,
+        **fields,
+        created_at=created_at,
+        updated_at=event.at,
+        version=event.version,
+    )
 
 
 def fields(task: Task) -> Fields:

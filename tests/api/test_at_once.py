@@ -12,11 +12,9 @@ import pytest
 
 from db.dsn import connect_arguments
 from db.pool import Pool
-from tests.api.test_etags import CHANGES, TASKS, count, path, task
+from tests.api.test_etags import CHANGES, TASKS, count
 from tests.api.test_idempotency import KEY, REPEATABLE
 from tests.service import Service, bearer, listening, serving
-
-__all__ = ["path", "task"]
 
 
 @asynccontextmanager

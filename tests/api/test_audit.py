@@ -27,6 +27,8 @@ AUDIT, TASKS = "/api/ann/audit", "/api/ann/tasks"
 NDJSON = {"Accept": "application/x-ndjson"}
 ORIGIN = Origin(request_id="r", client_agent="tests")
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 async def task(service: Service) -> dict[str, Any]:

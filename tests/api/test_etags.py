@@ -10,16 +10,7 @@ from tests.service import Service
 
 TASKS = "/api/ann/tasks"
 
-
-@pytest.fixture
-async def task(service: Service) -> dict[str, Any]:
-    made: dict[str, Any] = (await service.client.post(TASKS, json={"title": "Buy milk"})).json()
-    return made
-
-
-@pytest.fixture
-def path(task: dict[str, Any]) -> str:
-    return f"{TASKS}/{task['id']}"
+pytestmark = pytest.mark.once
 
 
 async def count(pool: Pool) -> int:
@@ -60,7 +51,7 @@ NO_CHANGES: list[tuple[str, str, Any]] = [
 
 
 @pytest.mark.parametrize(("method", "end", "body"), [*CHANGES, RESTORE])
-@pytest.mark.parametrize("seen", ['"2"', 'W/"2"', '"2-gzip"', '"7", "2"', "2", "*"])
+@pytest.mark.parametrize("seen", ['"2"', '"7", W/"2-gzip"', "*"])
 async def test_a_change_to_what_was_seen_is_made(
     service: Service, path: str, method: str, end: str, body: Any, seen: str
 ) -> None:
@@ -70,7 +61,7 @@ async def test_a_change_to_what_was_seen_is_made(
 
 
 @pytest.mark.parametrize(("method", "end", "body"), [*CHANGES, RESTORE, *NO_CHANGES])
-@pytest.mark.parametrize("seen", ['"1"', 'W/"1-gzip"', '"7"', '"1", "7"', '"someone-elses"', '"22"'])
+@pytest.mark.parametrize("seen", ['"1", W/"7-gzip"', '"someone-elses"'])
 async def test_a_change_to_what_has_changed_since_is_412_with_the_present_etag(
     service: Service, pool: Pool, path: str, method: str, end: str, body: Any, seen: str
 ) -> None:

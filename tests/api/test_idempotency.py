@@ -5,26 +5,12 @@ from typing import Any
 import pytest
 
 from db.pool import Pool
+from tests.api.test_etags import TASKS, count
 from tests.service import Service
 
-TASKS = "/api/ann/tasks"
 KEY = {"Idempotency-Key": "k-1"}
 
-
-@pytest.fixture
-async def task(service: Service) -> dict[str, Any]:
-    made: dict[str, Any] = (await service.client.post(TASKS, json={"title": "Buy milk"})).json()
-    return made
-
-
-@pytest.fixture
-def path(task: dict[str, Any]) -> str:
-    return f"{TASKS}/{task['id']}"
-
-
-async def count(pool: Pool) -> int:
-    number: int = await pool.fetchval("SELECT count(*) FROM events")
-    return number
+pytestmark = pytest.mark.once
 
 
 async def test_a_creation_sent_again_is_answered_again(service: Service, pool: Pool) -> None:

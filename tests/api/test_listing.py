@@ -313,3 +313,16 @@ async def test_nobody_sees_another_users_tasks(service: Service) -> None:
     await create(service, "mine")
     async with service.as_user("bob") as bob:
         assert (await bob.get("/api/bob/tasks")).json() == []
+
+
+async def test_a_list_of_the_past_is_ordered_and_filtered_like_the_present_one(service: Service) -> None:
+    made = [
+        await service.client.post(TASKS, json={"title": title, "description": "milk"})
+        for title in ("b", "A", "a", "\u00e4", "B 1")
+    ]
+    await service.client.patch(f"{made[0].headers['location']}/complete")
+    for sort in ("created_at", "-created_at", "updated_at", "-updated_at", "title", "-title"):
+        for rest in ("", "&completed=false", "&q=b%20milk", "&limit=2&offset=1"):
+            present = await service.client.get(f"{TASKS}?sort={sort}{rest}")
+            past = await service.client.get(f"{TASKS}?sort={sort}{rest}&as_of=2100-01-01T00:00:00Z")
+            assert past.json() == present.json()

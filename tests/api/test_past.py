@@ -27,6 +27,8 @@ from tests.strategies import changes, descriptions, titles
 
 TASKS = "/api/ann/tasks"
 TASK_ID = "019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11"
+
+pytestmark = pytest.mark.once
 VIEWS = ("", "completed=true", "sort=title&order=desc", "q=a", "sort=updated_at&limit=2&offset=1")
 """Ways to ask for the list; each means the same in the past."""
 
@@ -191,7 +193,7 @@ def test_the_past_is_what_get_answered_then(server: str, runner: asyncio.Runner)
         run_state_machine_as_test(
             lambda: Remembered(runner, service),  # type: ignore[arg-type] # any factory does
             settings=settings(
-                max_examples=20,
+                max_examples=15,
                 stateful_step_count=15,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),

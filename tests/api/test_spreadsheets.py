@@ -6,6 +6,8 @@ import pytest
 
 from tests.service import Service
 
+pytestmark = pytest.mark.once
+
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(1)", '=HYPERLINK("http://x","y")', "=cmd|'/c calc'!A1", "\uff1d1+1", "\uff0b1"]
 TEXTS = ["'it", "''", '"a", b', 'a"', ";", "a;=1+1;b", "a\t=1+1", "\x01=1+1", "\x7f+1", "=1\n=2", "\N{GRINNING FACE}"]
 BEFORE = ["", " ", "\t", "\n", "\r", "\r\n", " \x01 ", "\x0c", "\x1c", "\u3000", "x\n", "x\r\n", "x;", 'x"\n', ";\t"]
