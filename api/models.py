@@ -222,7 +222,7 @@ _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[ +-
 def _moment(value: Any) -> Any:
     """Any offset; what is finer than a microsecond is cut off. A plus that came as a space is one."""
     try:
-        date, time, fraction, zone = _RFC3339.fullmatch(value).groups()  # type: ignore[union-attr] # as a TypeError
+        date, time, fraction, zone = _RFC3339.fullmatch(value).groups()  # type: ignore[union-attr] # no match: caught below
         moment = datetime.fromisoformat(f"{date}T{time}{(fraction or '')[:7]}{zone.upper().replace(' ', '+')}")
         return moment.astimezone(UTC)
     except (AttributeError, ValueError, OverflowError):

@@ -139,12 +139,12 @@ def evolve(task: Task | None, event: Event) -> Task | None:
     assert_never(fact)
 
 
-def _task(event: Event, fields: Fields, *, created_at: datetime) -> Task:
+def _task(event: Event, made: Fields, *, created_at: datetime) -> Task:
     """The task that an event makes where there was none. Wants all the fields."""
     return Task(
         id=event.task_id,
         user_id=event.user_id,
-        **fields,
+        **made,
         created_at=created_at,
         updated_at=event.at,
         version=event.version,

@@ -71,10 +71,10 @@ async def page(pool: Pool, user_id: str, selection: Selection, *, limit: int) ->
 
 def behind(selection: Selection, row: Row) -> Selection:
     """What is left of the selection after this row."""
-    behind, upto = selection.versions
+    above, upto = selection.versions
     if selection.order == "asc":
-        return replace(selection, after=row["seq"], versions=(row["version"] if selection.task_id else behind, upto))
-    return replace(selection, before=row["seq"], versions=(behind, row["version"] - 1 if selection.task_id else upto))
+        return replace(selection, after=row["seq"], versions=(row["version"] if selection.task_id else above, upto))
+    return replace(selection, before=row["seq"], versions=(above, row["version"] - 1 if selection.task_id else upto))
 
 
 async def everything(
