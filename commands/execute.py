@@ -17,6 +17,10 @@ class IdempotencyKeyReused(Exception):
     """The user's idempotency key stands for another request."""
 
 
+class _NotPosted(Exception):
+    """The projection has no row of the task: there is no such task, or the projection is just being rebuilt."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The task as the command left it (`None`: deleted). `replayed`: it was carried out before, and isn't again."""
@@ -30,19 +34,13 @@ async def execute(pool: Pool, command: Command, *, actor: str, origin: Origin) -
 
     When this returns, the event and the projection are committed. When it raises, neither is written, save where the
     connection was lost or the time ran out (`db.pool.UNAVAILABLE`): then both may be, or neither. Another writer who
-    was first costs one more try, made while holding the journal's lock, so that it can't lose a second time.
+    was first costs one more try, made while holding the journal's lock, so that it can't lose a second time. Where the
+    projection has no row of the task, or another one than the log, the log decides.
     A command whose idempotency key is in the log already gets the outcome that it had then.
     Raises `IdempotencyKeyReused`, or a refusal of `commands.task`.
     """
-    past = await _recall(pool, command, Known()) if isinstance(command, RestoreTask) else Known()
     try:
-        try:
-            async with connection(pool) as first:
-                result = await _attempt(first, command, past, actor, origin)
-        except log.VersionConflict:
-            async with connection(pool) as second, second.transaction(isolation="read_committed"):
-                await log.lock_journal(second, command.user_id)
-                result = await _attempt(second, command, past, actor, origin)
+        result = await _carry_out(pool, command, actor, origin)
     except log.IdempotencyKeyTaken:  # and so by an event that is committed
         before = await log.find(pool, command.user_id, origin.idempotency_key or "")
         assert before is not None  # noqa: S101 - the log forgets nothing
@@ -50,8 +48,33 @@ async def execute(pool: Pool, command: Command, *, actor: str, origin: Origin) -
     return result if isinstance(result, Outcome) else await _again(pool, result)
 
 
-async def _attempt(on: Connection, command: Command, past: Known, actor: str, origin: Origin) -> Outcome | Event:
-    """Two round trips, with a key three; one where a task is created, since its id is new and nothing is there to load.
+async def _carry_out(pool: Pool, command: Command, actor: str, origin: Origin) -> Outcome | Event:
+    """Try on the row; then on the row that is there when the journal's lock is held; then on the log, holding it."""
+    past = await _recall(pool, command, Known()) if isinstance(command, RestoreTask) else None
+    try:
+        try:
+            async with connection(pool) as free:
+                return await _attempt(free, command, past, actor, origin)
+        except log.VersionConflict:
+            return await _attempt_locked(pool, command, past, actor, origin)
+    except (_NotPosted, log.VersionConflict):
+        past = await _recall(pool, command, Known())
+        decide(command, past)  # what is refused needs no lock
+        return await _attempt_locked(pool, command, past, actor, origin)
+
+
+async def _attempt_locked(
+    pool: Pool, command: Command, past: Known | None, actor: str, origin: Origin
+) -> Outcome | Event:
+    async with connection(pool) as locked, locked.transaction(isolation="read_committed"):
+        await log.lock_journal(locked, command.user_id)
+        return await _attempt(locked, command, past, actor, origin)
+
+
+async def _attempt(on: Connection, command: Command, past: Known | None, actor: str, origin: Origin) -> Outcome | Event:
+    """Decide on what the log tells, from where `past` ends, or on the task's row where there is none; then append.
+
+    Two round trips, with a key three; one where a task is created, since its id is new and nothing is there to load.
 
     A key is looked up after loading: what was loaded is then either from before the event with that key, or the event
     is found, and returned. For a creation, which can't be refused, the append finds it.
@@ -63,6 +86,8 @@ async def _attempt(on: Connection, command: Command, past: Known, actor: str, or
             same = _the_same(before, origin)
             nothing_since = found.task is not None and same.version == found.version
             return Outcome(found.task, replayed=True) if nothing_since else same
+    if past is None and not found.version and not isinstance(command, CreateTask):
+        raise _NotPosted
     fact = decide(command, found)
     if fact is None:
         return Outcome(found.task)
@@ -78,26 +103,25 @@ async def _attempt(on: Connection, command: Command, past: Known, actor: str, or
         salt=secrets.token_bytes(16),
     )
     after = evolve(found.task, event)
-    await log.append(on, event, after)
+    await log.append(on, event, after, on_row=past is None)
     return Outcome(after)
 
 
-async def _load(on: Connection, command: Command, past: Known) -> Known:
-    match command:
-        case CreateTask():
-            return Known()
-        case RestoreTask():
-            return await _recall(on, command, past)
-        case _:
-            return known_by(await log.load(on, command.user_id, command.task_id))
+async def _load(on: Connection, command: Command, past: Known | None) -> Known:
+    if past is not None:
+        return await _recall(on, command, past)
+    if isinstance(command, CreateTask):
+        return Known()
+    return known_by(await log.load(on, command.user_id, command.task_id))
 
 
-async def _recall(database: Executor, command: RestoreTask, so_far: Known) -> Known:
+async def _recall(database: Executor, command: Command, so_far: Known) -> Known:
     """What the task's events tell, from where `so_far` ends: however many they are, no lock is held for long."""
+    version = command.version if isinstance(command, RestoreTask) else None
     found = so_far
     async for event in log.history(database, command.user_id, command.task_id, after=so_far.version):
         task = evolve(found.task, event)
-        wanted = task is not None if command.version is None else event.version == command.version
+        wanted = task is not None if version is None else event.version == version
         found = Known(task=task, version=event.version, at=event.at, then=task if wanted else found.then)
     return found
 

@@ -20,7 +20,7 @@ class Conflict(Exception):
 
 
 class VersionConflict(Conflict):
-    """Another writer was first: the log already holds this version of the task."""
+    """Another writer was first, or a rebuild: the task's row isn't what the event was decided on."""
 
 
 class IdempotencyKeyTaken(Conflict):
@@ -39,6 +39,9 @@ class Entry:
 # One statement, so one round trip and one transaction. Each step reads FROM journal, so that the row lock on the
 # user's journal is taken first, always: it is what serialises one user's writes, and what keeps them free of deadlocks.
 # Never ON CONFLICT DO NOTHING on events: it would answer success for an event that was not written.
+# The statement sees the tasks as they were when it began. A rebuild that held the lock meanwhile may have posted the
+# row anew, which then would not be struck: so a deletion that was decided on a row must strike one, and divides by zero
+# where it doesn't, which is how plain SQL refuses.
 APPEND = """
 WITH journal AS (
     INSERT INTO journals AS j (user_id, seq, hash) VALUES ($1, 1, sha256($2))
@@ -57,17 +60,17 @@ WITH journal AS (
         title = excluded.title, description = excluded.description, completed = excluded.completed,
         updated_at = excluded.updated_at, version = excluded.version
 ), struck AS (
-    DELETE FROM tasks USING journal WHERE $16::boolean AND tasks.user_id = $1 AND tasks.id = $4
+    DELETE FROM tasks USING journal WHERE $16::boolean AND tasks.user_id = $1 AND tasks.id = $4 RETURNING tasks.id
 )
-SELECT seq, hash FROM journal
+SELECT seq, hash, CASE WHEN $16::boolean AND $21::boolean THEN 1 / (SELECT count(*) FROM struck) END FROM journal
 """
 
 
-async def append(connection: Connection, event: Event, task: Task | None) -> Entry:
+async def append(connection: Connection, event: Event, task: Task | None, *, on_row: bool = True) -> Entry:
     """Write the event and post `task`, the state after it (`None`: struck), to the projection.
 
-    One round trip; atomic on its own or within the caller's transaction. Raises `VersionConflict` or
-    `IdempotencyKeyTaken` (nothing is written then).
+    `on_row` says that the task's row was what the event was decided on. One round trip; atomic on its own or within the
+    caller's transaction. Raises `VersionConflict` or `IdempotencyKeyTaken` (nothing is written then).
     """
     origin = event.origin
     data = encode(event.fact)
@@ -94,13 +97,15 @@ async def append(connection: Connection, event: Event, task: Task | None) -> Ent
             task and task.description,
             task and task.completed,
             task and task.created_at,
+            on_row,
         )
     except asyncpg.UniqueViolationError as error:
         raise _conflict(error) or error from error
     except (
-        asyncpg.SerializationError,
+        asyncpg.DivisionByZeroError,  # the row to strike isn't there any more, or not yet again
+        asyncpg.SerializationError,  # these two: stricter isolation than ours is set as the database's default
         asyncpg.DeadlockDetectedError,
-    ) as error:  # stricter isolation than ours is set as the database's default
+    ) as error:
         raise VersionConflict(str(error)) from error
     assert row is not None  # noqa: S101 - the upsert always returns its row
     return Entry(row["seq"], row["hash"], event)

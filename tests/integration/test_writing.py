@@ -16,7 +16,7 @@ from commands.execute import IdempotencyKeyReused, execute
 from commands.task import Command, CreateTask, DeleteTask, RestoreTask, TaskNotFound, ToggleTask, UpdateTask
 from db.pool import Pool, open_pool
 from events import log
-from events.task import Origin, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
+from events.task import Event, Origin, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from tests import independent
 from tests.spec import Ids, event
 
@@ -191,6 +191,80 @@ async def test_a_second_event_for_one_version_is_a_conflict(pool: Pool) -> None:
         with pytest.raises(log.VersionConflict):
             await log.append(connection, second, evolve(task, second))
     assert len(await rows(pool)) == 2
+
+
+@pytest.mark.parametrize("what", ["update", "toggle", "delete", "restore", "nothing"])
+async def test_a_write_that_finds_no_row_is_decided_on_the_log(pool: Pool, what: str) -> None:
+    """As while an emptied projection is being rebuilt. The key shows that a repeat is known there too."""
+    of_task: Ids = {"user_id": "ann", "task_id": (await create(pool)).id}
+    await run(pool, ToggleTask(**of_task))
+    commands: dict[str, Command] = {
+        "update": UpdateTask(**of_task, fields={"title": "Buy oat milk"}, versions={2}),
+        "toggle": ToggleTask(**of_task),
+        "delete": DeleteTask(**of_task),
+        "restore": RestoreTask(**of_task, version=1),
+        "nothing": ToggleTask(**of_task, completed=True),
+    }
+    keyed = replace(ORIGIN, idempotency_key="k", fingerprint=bytes(32))
+    await pool.execute("TRUNCATE tasks")
+    outcome = await execute(pool, commands[what], actor="ann", origin=keyed)
+    assert not outcome.replayed
+    history = [event async for event in log.history(pool, "ann", of_task["task_id"])]
+    assert len(history) == (2 if what == "nothing" else 3)
+    if what == "nothing":
+        assert outcome.task is not None
+        assert outcome.task.completed
+        return
+    assert await load(pool, of_task["task_id"]) == outcome.task
+    await pool.execute("TRUNCATE tasks")
+    assert await execute(pool, commands[what], actor="ann", origin=keyed) == replace(outcome, replayed=True)
+
+
+async def test_a_task_that_never_was_or_was_deleted_is_not_looked_for_under_the_lock(pool: Pool) -> None:
+    task = await create(pool)
+    await run(pool, DeleteTask(user_id="ann", task_id=task.id))
+    async with pool.acquire() as other, other.transaction():
+        await log.lock_journal(other, "ann")
+        for task_id in (task.id, uuid7()):
+            with pytest.raises(TaskNotFound):
+                await run(pool, ToggleTask(user_id="ann", task_id=task_id))
+
+
+async def test_a_deletion_strikes_the_row_that_a_rebuild_posts_meanwhile(pool: Pool) -> None:
+    """Its statement began without the row, and waited for the lock that the rebuild held."""
+    task = await create(pool)
+    deleted = event(TaskDeleted(task.title, task.description, task.completed), 2, task_id=task.id)
+    row = await pool.fetchrow("SELECT * FROM tasks")
+    assert row is not None
+    await pool.execute("TRUNCATE tasks")
+    async with pool.acquire() as rebuild:
+        async with rebuild.transaction():
+            await log.lock_journal(rebuild, "ann")
+            waiting = asyncio.create_task(_append(pool, deleted))
+            while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+            await rebuild.execute("INSERT INTO tasks VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", *row.values())
+        with pytest.raises(log.VersionConflict):
+            await waiting
+    assert len(await rows(pool)) == 1
+    await run(pool, DeleteTask(user_id="ann", task_id=task.id))
+    assert await load(pool, task.id) is None
+
+
+async def _append(pool: Pool, deleted: Event) -> None:
+    async with pool.acquire() as connection:
+        await log.append(connection, deleted, None)
+
+
+async def test_a_row_behind_its_log_is_overtaken_by_the_next_write(pool: Pool) -> None:
+    task = await create(pool)
+    of_task: Ids = {"user_id": "ann", "task_id": task.id}
+    await run(pool, ToggleTask(**of_task))
+    await pool.execute("UPDATE tasks SET version = 1, title = 'Wrong'")
+    after = await run(pool, UpdateTask(**of_task, fields={"description": "Two"}))
+    assert after is not None
+    assert (after.version, after.title, after.completed) == (3, task.title, True)
+    assert await load(pool, task.id) == after
 
 
 async def test_a_task_comes_back_after_its_deletion_whatever_the_clock_says(pool: Pool) -> None:
