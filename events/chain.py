@@ -14,8 +14,8 @@ def digest(header: Json, data: Json, meta: Json, salt: bytes) -> bytes:
     Two steps, so that the personal part can one day give way to its own digest while the chain still verifies;
     salted, so that a short title can't be guessed from it. `data` is what is stored, in whatever form it was written.
     """
-    personal = canonical({"data": data, "meta": meta})
-    return sha256(canonical(header) + sha256(salt + personal).digest()).digest()
+    personal = sha256(salt + canonical({"data": data, "meta": meta})).digest()
+    return sha256(canonical(header) + personal).digest()
 
 
 def link(previous: bytes, digest: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """A task, the facts that can happen to it, and the one rule that folds them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias, TypedDict, assert_never
+from typing import NamedTuple, Protocol, TypeAlias, TypedDict, assert_never
 from uuid import UUID
 
 
@@ -17,12 +17,14 @@ class Fields(TypedDict, total=False):
 _FIELDS = Fields.__annotations__.keys()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """A task as it stands after `version` events. Times are UTC, cut to microseconds."""
+class Task(NamedTuple):
+    """A task as it stands after `version` events. Times are UTC, cut to microseconds.
 
-    id: UUID
+    A tuple in the order of the columns of `tasks`: a rebuild makes, compares and posts one per event or nearly so.
+    """
+
     user_id: str
+    id: UUID
     title: str
     description: str | None
     completed: bool
@@ -107,11 +109,36 @@ class Event:
     salt: bytes
 
 
+class Happening(Protocol):
+    """All that the fold wants of an event."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def task_id(self) -> UUID: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def fact(self) -> Fact: ...
+
+
+class Step(NamedTuple):
+    """The same and no more, as a rebuild reads it."""
+
+    user_id: str
+    task_id: UUID
+    version: int
+    at: datetime
+    fact: Fact
+
+
 class ImpossibleEvent(Exception):
     """An event that can't follow from the state it is applied to: the log is damaged or was read out of order."""
 
 
-def evolve(task: Task | None, event: Event) -> Task | None:
+def evolve(task: Task | None, event: Happening) -> Task | None:
     """Fold one event into a task; `None` is a task that doesn't exist (not yet, or no more).
 
     Live writes, rebuild, verify and time travel all use this function and no other.
@@ -131,15 +158,29 @@ def evolve(task: Task | None, event: Event) -> Task | None:
         raise _impossible(task, event)
     match fact:
         case TaskUpdated() | TaskRestored():
-            return replace(task, **fact.after, updated_at=event.at, version=event.version)
+            return _changed(task, event, fact.after)
         case TaskToggled():
-            return replace(task, completed=fact.completed, updated_at=event.at, version=event.version)
+            return _changed(task, event, Fields(completed=fact.completed))
         case TaskDeleted():
             return None
     assert_never(fact)
 
 
-def _task(event: Event, made: Fields, *, created_at: datetime) -> Task:
+def _changed(task: Task, event: Happening, after: Fields) -> Task:
+    user_id, id_, title, description, completed, created_at, _, _ = task
+    return Task(
+        user_id,
+        id_,
+        after.get("title", title),
+        after.get("description", description),
+        after.get("completed", completed),
+        created_at,
+        event.at,
+        event.version,
+    )
+
+
+def _task(event: Happening, made: Fields, *, created_at: datetime) -> Task:
     """The task that an event makes where there was none. Wants all the fields."""
     return Task(
         id=event.task_id,
@@ -156,7 +197,7 @@ def fields(task: Task) -> Fields:
     return Fields(title=task.title, description=task.description, completed=task.completed)
 
 
-def _impossible(task: Task | None, event: Event) -> ImpossibleEvent:
+def _impossible(task: Task | None, event: Happening) -> ImpossibleEvent:
     found = "no task" if task is None else f"a task at version {task.version}"
     return ImpossibleEvent(
         f"{type(event.fact).__name__} as version {event.version} of task {event.task_id} can't follow {found}"

@@ -95,7 +95,7 @@ def test_a_restoration_of_what_is_there_changes_its_fields_and_no_others() -> No
     toggled = fold(MILK, TaskToggled(True))
     task = fold(MILK, TaskToggled(True), TaskRestored(1, DAWN, {"completed": True}, {"completed": False}))
     assert toggled is not None
-    assert task == replace(toggled, completed=False, version=3, updated_at=DAWN + timedelta(seconds=3))
+    assert task == toggled._replace(completed=False, version=3, updated_at=DAWN + timedelta(seconds=3))
 
 
 @pytest.mark.parametrize(
