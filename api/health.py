@@ -6,17 +6,14 @@ from importlib.metadata import version
 from typing import Any
 
 import structlog
-from asyncpg import PostgresError
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from api.models import Alive, Health
-from db.pool import UNAVAILABLE, Pool
+from db.pool import FAILED, Pool
 
 _log = structlog.get_logger(__name__)
 
-# No schema is as bad as no database.
-_NOT_READY: tuple[type[Exception], ...] = (*UNAVAILABLE, PostgresError)
 _VERSION = version("daybook")
 _FRESH_SECONDS = 1.0
 _TIMEOUT_SECONDS = 2.0
@@ -53,7 +50,7 @@ class Readiness:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 await self._pool.execute(PROBE)
-        except _NOT_READY as error:
+        except FAILED as error:  # no schema is as bad as no database
             _log.warning("database unavailable", error=repr(error))
             return False
         return True

@@ -1,10 +1,13 @@
 """The `daybook` command."""
 
+import os
 import re
+import shlex
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -14,6 +17,9 @@ from config.settings import USER_ID, BadSettings, Settings, load
 from db.dsn import BadDsn
 from db.embedded import EmbeddedPostgresFailed, database
 from db.pool import UNAVAILABLE
+
+if TYPE_CHECKING:
+    from cli.walk import Choice, Job
 
 app = typer.Typer(
     name="daybook",
@@ -106,8 +112,8 @@ def _ttl(text: str) -> timedelta:
     return timedelta(**{unit: int(match[1])})
 
 
-def _user(text: str) -> str:
-    if not USER_ID.fullmatch(text):
+def _user(text: str | None) -> str | None:
+    if text is not None and not USER_ID.fullmatch(text):
         raise typer.BadParameter("a user has 1 to 255 characters and no slash")
     return text
 
@@ -121,23 +127,118 @@ def token(
     typer.echo(sign(_ready(), user, until=datetime.now(UTC) + ttl))
 
 
+User = Annotated[str | None, typer.Option(callback=_user, metavar="USER", help="Only this user.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="one for each core")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command()
+def rebuild(
+    user: User = None,
+    workers: Workers = None,
+    start_after: Annotated[
+        str | None,
+        typer.Option(
+            callback=_user, metavar="USER", help="Go on behind this user, as a rebuild that was stopped says."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make every row of `tasks` again what the log says, while the service runs: only what differs is written.
+
+    Where a user's log isn't as it was written, their rows are left as they are, and what is wrong is told.
+    """
+    from cli.walk import Choice
+
+    _exclusive({"--user": user, "--start-after": start_after})
+    _walk("rebuild", Choice(user=user, after=start_after or ""), workers, as_json=as_json)
+
+
 @app.command()
 def verify(
-    export: Annotated[str, typer.Option(metavar="FILE", help="An audit log as NDJSON, whole; - reads stdin.")],
+    user: User = None,
+    sample: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Only so many users, drawn by lot: for a cron job.")
+    ] = None,
+    workers: Workers = None,
+    export: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Not the database, but an audit log as NDJSON, whole; - reads stdin. Needs no settings.",
+        ),
+    ] = None,
     head: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="What /audit/head answered once: shows too if the log was rewritten or cut."),
+        typer.Option(
+            metavar="FILE", help="What /audit/head answered once: shows too if the export was rewritten or cut."
+        ),
     ] = None,
     after: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="The head that the export goes on from (?after=…), where it isn't whole."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Check that no event of an export was changed, removed, added or reordered, and name the first that was.
+    """Check that the log is as it was written, and that `tasks` is what it folds to; name each difference.
 
-    Needs no settings and no database.
+    Changes nothing and holds nobody up. With --export, check that no event of an export was changed, removed, added or
+    reordered, and name the first that was.
     """
+    from cli.walk import Choice
+
+    if export is None:
+        if head or after:
+            raise typer.BadParameter("--head and --after go with --export")
+        _exclusive({"--user": user, "--sample": sample})
+        _walk("verify", Choice(user=user, sample=sample), workers, as_json=as_json)
+    else:
+        _exclusive({"--export": export, "--user": user, "--sample": sample, "--workers": workers})
+        _verify_export(export, head, after, as_json=as_json)
+
+
+def _exclusive(options: Mapping[str, object]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if len(given) > 1:
+        raise typer.BadParameter(f"{' and '.join(given)} don't go together")
+
+
+def _walk(job: "Job", choice: "Choice", workers: int | None, *, as_json: bool) -> None:
+    import asyncio
+
+    import asyncpg
+
+    from cli.results import Results
+    from cli.walk import CutShort, go_through
+
+    settings = _ready()
+    results = Results(job, as_json=as_json)
+    cut_short: str | None = None
+    with database(settings.service_url, settings.daybook_data_dir) as dsn:
+        try:
+            asyncio.run(go_through(dsn, job, choice, workers=workers or _cores(), report=results))
+        except CutShort as error:
+            cut_short = f"{error}\nWhat was finished is right. {_to_go_on(job, choice, error.after)}"
+        except asyncpg.UndefinedTableError:
+            _fail("The database has no schema of Daybook's: run `daybook migrate` first.")
+    results.end(cut_short=cut_short)
+    if cut_short:
+        _fail(cut_short)
+    if results.differences:
+        raise typer.Exit(DIFFERENCE)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _to_go_on(job: "Job", choice: "Choice", after: str) -> str:
+    if job == "verify" or choice.user or not after:
+        return "Run it again."
+    return f"To go on: daybook rebuild --start-after {shlex.quote(after)}"
+
+
+def _verify_export(export: str, head: str | None, after: str | None, *, as_json: bool) -> None:
     from cli.verify import CannotVerify, for_machines, for_people
     from cli.verify import verify as report_on
 

@@ -27,6 +27,10 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
 """What a statement raises when the database can't be reached or doesn't answer in time: try again later."""
 
 
+FAILED: tuple[type[Exception], ...] = (*UNAVAILABLE, asyncpg.PostgresError)
+"""What a statement raises, whatever went wrong on the way or in the database."""
+
+
 class CannotConnect(ConnectionError):
     """The server refused the connection; the message is its own: starting up, too many connections, wrong password."""
 

@@ -62,7 +62,9 @@ WITH journal AS (
 ), struck AS (
     DELETE FROM tasks USING journal WHERE $16::boolean AND tasks.user_id = $1 AND tasks.id = $4 RETURNING tasks.id
 )
-SELECT seq, hash, CASE WHEN $16::boolean AND $21::boolean THEN 1 / (SELECT count(*) FROM struck) END FROM journal
+SELECT seq, hash,
+    1 / CASE WHEN $16::boolean AND $21::boolean THEN (SELECT count(*) FROM struck) ELSE 1 END
+FROM journal
 """
 
 
@@ -102,7 +104,7 @@ async def append(connection: Connection, event: Event, task: Task | None, *, on_
     except asyncpg.UniqueViolationError as error:
         raise _conflict(error) or error from error
     except (
-        asyncpg.DivisionByZeroError,  # the row to strike isn't there any more, or not yet again
+        asyncpg.DivisionByZeroError,  # as the statement refuses
         asyncpg.SerializationError,  # these two: stricter isolation than ours is set as the database's default
         asyncpg.DeadlockDetectedError,
     ) as error:

@@ -14,12 +14,14 @@ from pglast.ast import (
     A_Expr,
     BoolExpr,
     ColumnRef,
+    JoinExpr,
     ParamRef,
     RangeFunction,
     RangeVar,
     String,
+    TypeCast,
 )
-from pglast.enums import BoolExprType
+from pglast.enums import A_Expr_Kind, BoolExprType
 from pglast.visitors import Visitor
 
 PACKAGES = ["api", "cli", "commands", "config", "db", "events", "queries"]
@@ -28,6 +30,12 @@ SQL = re.compile(rf"\b(SELECT|INSERT|UPDATE|DELETE|TRUNCATE|MERGE|COPY)\b.*\b({'
 
 EXCEPTIONS = {
     "api.health.PROBE": "reads no row: it only asks whether the table can be read",
+    "events.walk.PAGE": "an operator's: goes over all users",
+    "events.walk.STRAYS": "an operator's: goes over all users",
+    "events.walk.STRAYS_AT_THE_END": "an operator's: goes over all users",
+    "events.walk.SAMPLE": "an operator's: draws users by lot",
+    "events.walk.TOTAL": "an operator's: counts all users' events",
+    "events.glance.GLANCE": "an operator's: looks at users by lot; its joins are on user_id",
 }
 """Statements that don't name the user, and why they needn't."""
 
@@ -54,10 +62,25 @@ def constants() -> Iterator[tuple[str, str]]:
 STATEMENTS = dict(constants())
 
 
+class Brings(Visitor):
+    """Collects the functions that make rows of nothing but parameters, such as `unnest($1::text[]) AS t (user_id)`."""
+
+    def __init__(self) -> None:
+        self.brought: set[str] = set()
+
+    def visit_RangeFunction(self, _path: Any, node: Any) -> None:  # noqa: N802 - pglast's name
+        [(call, _)] = node.functions
+        arguments = [each.arg if isinstance(each, TypeCast) else each for each in call.args]
+        names = [each.sval for each in node.alias.colnames or ()]
+        if all(isinstance(each, ParamRef) for each in arguments) and "user_id" in names:
+            self.brought.add(node.alias.aliasname)
+
+
 class Binds(Visitor):
     """Collects the table references that aren't bound to a user by a parameter."""
 
-    def __init__(self) -> None:
+    def __init__(self, brought: set[str]) -> None:
+        self.brought = brought
         self.unbound: list[str] = []
         self.bound: list[str] = []
         self.named: set[str] = set()
@@ -72,14 +95,17 @@ class Binds(Visitor):
     def visit_SelectStmt(self, _path: Any, node: Any) -> None:  # noqa: N802 - pglast's name
         for table in node.fromClause or ():
             if isinstance(table, RangeVar):
-                self._note(table, is_bound=_names_the_user(node.whereClause, table))
+                self._note(table, is_bound=self._names_the_user(node.whereClause, table))
             elif isinstance(table, RangeFunction):  # brings its own rows, which are held to the same
-                (self.bound if _names_the_user(node.whereClause, table) else self.unbound).append("a function")
+                (self.bound if self._names_the_user(node.whereClause, table) else self.unbound).append("a function")
+            elif isinstance(table, JoinExpr):
+                self.unbound.append("a join")  # none is read yet: where a user's request needs one, teach this test
             else:
-                assert type(table).__name__ == "RangeSubselect", "joins aren't read yet: teach this test"
+                assert type(table).__name__ == "RangeSubselect"
 
     def visit_InsertStmt(self, _path: Any, node: Any) -> None:  # noqa: N802 - pglast's name
         place = [column.name for column in node.cols].index("user_id")
+        assert not isinstance((node.selectStmt.fromClause or [None])[0], RangeFunction), "teach this test"
         values = node.selectStmt.valuesLists
         value = values[0][place] if values else node.selectStmt.targetList[place].val
         conflict = node.onConflictClause
@@ -89,32 +115,51 @@ class Binds(Visitor):
 
     def visit_UpdateStmt(self, _path: Any, node: Any) -> None:  # noqa: N802 - pglast's name
         assert "user_id" not in [each.name for each in node.targetList], "a row never changes hands"
-        for table in node.fromClause or ():
-            self._note(table, is_bound=_names_the_user(node.whereClause, table))
-        self._note(node.relation, is_bound=_names_the_user(node.whereClause, node.relation))
+        self._sources(node.fromClause, node.whereClause)
+        self._note(node.relation, is_bound=self._names_the_user(node.whereClause, node.relation))
 
     def visit_DeleteStmt(self, _path: Any, node: Any) -> None:  # noqa: N802 - pglast's name
-        for table in node.usingClause or ():
-            self._note(table, is_bound=_names_the_user(node.whereClause, table))
-        self._note(node.relation, is_bound=_names_the_user(node.whereClause, node.relation))
+        self._sources(node.usingClause, node.whereClause)
+        self._note(node.relation, is_bound=self._names_the_user(node.whereClause, node.relation))
 
+    def _sources(self, tables: Any, where: Any) -> None:
+        for table in tables or ():
+            if not isinstance(table, RangeFunction):  # what such a row brings is looked at where it is compared
+                self._note(table, is_bound=self._names_the_user(where, table))
 
-def _names_the_user(where: Any, table: Any) -> bool:
-    """Whether one of the conditions that must all hold is `user_id = $n`."""
-    match where:
-        case BoolExpr(boolop=BoolExprType.AND_EXPR):
-            return any(_names_the_user(each, table) for each in where.args or ())
-        case A_Expr(name=(String(sval="="),), lexpr=ColumnRef(fields=fields), rexpr=ParamRef()):
-            names = [field.sval for field in fields or ()]
-            alias = table.alias.aliasname if table.alias else table.relname
-            return names in (["user_id"], [alias, "user_id"])
-        case _:
-            return False
+    def _names_the_user(self, where: Any, table: Any) -> bool:
+        """Whether one of the conditions that must all hold is `user_id = $n`, `= ANY($n)`, or of rows so brought."""
+        match where:
+            case BoolExpr(boolop=BoolExprType.AND_EXPR):
+                return any(self._names_the_user(each, table) for each in where.args or ())
+            case A_Expr(
+                kind=A_Expr_Kind.AEXPR_OP | A_Expr_Kind.AEXPR_OP_ANY,
+                name=(String(sval="="),),
+                lexpr=ColumnRef(fields=fields),
+                rexpr=value,
+            ):
+                names = [field.sval for field in fields or ()]
+                alias = table.alias.aliasname if table.alias else table.relname
+                return names in (["user_id"], [alias, "user_id"]) and self._is_given(value)
+            case _:
+                return False
+
+    def _is_given(self, value: Any) -> bool:
+        match value:
+            case ParamRef():
+                return True
+            case ColumnRef(fields=(String(sval=table), String(sval="user_id"))):
+                return table in self.brought
+            case _:
+                return False
 
 
 def unbound(statement: str) -> list[str]:
-    found = Binds()
-    found(pglast.parse_sql(statement))
+    tree = pglast.parse_sql(statement)
+    brings = Brings()
+    brings(tree)
+    found = Binds(brings.brought)
+    found(tree)
     assert found.bound or found.unbound, "it touches none of the tables"
     return found.unbound
 
@@ -156,6 +201,13 @@ def test_each_exception_is_still_there() -> None:
         "UPDATE tasks SET title = 'x' FROM events WHERE tasks.user_id = $1",
         "DELETE FROM tasks USING events WHERE tasks.user_id = $1",
         "DELETE FROM tasks WHERE id = $1",
+        "SELECT * FROM tasks WHERE user_id <> ALL($1)",
+        "SELECT * FROM tasks WHERE user_id = ANY(ARRAY['ann'])",
+        "SELECT * FROM tasks JOIN events USING (user_id) WHERE tasks.user_id = $1",
+        "DELETE FROM tasks USING unnest($1::text[]) AS t (id) WHERE tasks.user_id = t.user_id",
+        "DELETE FROM tasks USING unnest($1::text[], ARRAY['ann']) AS t (id, user_id) WHERE tasks.user_id = t.user_id",
+        "DELETE FROM tasks USING unnest($1::text[]) AS t (user_id) WHERE tasks.user_id = other.user_id",
+        "UPDATE tasks SET title = 'x' FROM unnest($1::uuid[]) AS t (id) WHERE tasks.id = t.id",
     ],
 )
 def test_one_that_does_not_would_be_noticed(statement: str) -> None:

@@ -1,0 +1,159 @@
+"""What a walk finds, for people and for machines, and how far it has come."""
+
+import sys
+import time
+from collections import Counter
+from typing import Any, Self
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cli.walk import Job, Result
+
+_PLAIN_SECONDS = 10
+"""Between two lines of progress where there is no terminal."""
+
+
+class Results:
+    """A `cli.walk.Report`: differences to stdout as they come, progress to stderr; in the end, what it all was."""
+
+    def __init__(self, job: Job, *, as_json: bool) -> None:
+        self.job = job
+        self.differences = 0
+        self._json = as_json
+        self._totals: Counter[str] = Counter()
+        self._began = time.perf_counter()
+        self._progress = _Bar(job) if sys.stderr.isatty() else _Lines(job)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.end()
+
+    def begin(self, events: int | None) -> None:
+        self._progress.begin(events)
+        if self._json:
+            _say('{"differences":[', end="")
+
+    def add(self, result: Result) -> None:
+        for difference in result.pop("differences"):
+            if self._json:
+                _say(("," if self.differences else "") + "\n" + orjson.dumps(difference).decode(), end="")
+            else:
+                _say(_for_people(difference))
+            self.differences += 1
+        self._totals.update(result)
+        self._progress.advance(result["events"])
+
+    def stopping(self) -> None:
+        _note("Finishing what is under way; once more stops it at once.")
+
+    def end(self, *, cut_short: str | None = None) -> None:
+        """`cut_short` says why the walk didn't come to its end."""
+        self._progress.end()
+        seconds = time.perf_counter() - self._began
+        if self._json:
+            figures = {**self._totals, "seconds": round(seconds, 3), "cut_short": cut_short}
+            clean = self.differences == 0 and cut_short is None
+            _say("]," + orjson.dumps({"clean": clean, **figures}).decode()[1:])
+            return
+        _say(f"{self._sum()} {seconds:.1f} s, {self._totals['events'] / seconds:,.0f} events/s.")
+
+    def _sum(self) -> str:
+        total = self._totals
+        read = f"{_counted(total['users'], 'user')}, {_counted(total['events'], 'event')}"
+        if self.job == "verify":
+            found = _counted(self.differences, "difference") if self.differences else "no difference"
+            return f"{read}, {_counted(total['tasks'], 'task')}: {found}."
+        rows = f"{total['written']:,} rows written, {total['removed']:,} removed, {total['right']:,} already right."
+        if not self.differences:
+            return f"{read}: {rows}"
+        log = f"The log itself has {_counted(self.differences, 'difference')}: these users' rows were left as they are."
+        return f"{log}\n{read}: {rows}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def _for_people(difference: dict[str, Any]) -> str:
+    user, told = _shown(difference["user_id"]), difference["message"]
+    found, expected = difference["found"], difference["expected"]
+    if found is None and expected is None:
+        return f"{user}: {told}"
+    return f"{user}: {told} ({difference['field']}: found {_value(found)}, expected {_value(expected)})"
+
+
+def _value(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _shown(text: str) -> str:
+    """Text that anybody may have written: on a terminal it must not do anything."""
+    return text if text.isprintable() else repr(text)
+
+
+def _say(text: str, end: str = "\n") -> None:
+    sys.stdout.write(text + end)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the terminal
+
+
+class _Bar:
+    """A bar, the rate, the time that is left."""
+
+    def __init__(self, job: Job) -> None:
+        self._progress = Progress(
+            TextColumn(job),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("events {task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task(job, total=None, rate="")
+        self._done, self._began = 0, time.perf_counter()
+
+    def begin(self, events: int | None) -> None:
+        self._progress.update(self._task, total=events)
+        self._progress.start()
+
+    def advance(self, events: int) -> None:
+        self._done += events
+        rate = self._done / (time.perf_counter() - self._began)
+        self._progress.update(self._task, completed=self._done, rate=f"{rate:,.0f}/s")
+
+    def end(self) -> None:
+        self._progress.stop()
+
+
+class _Lines:
+    """The same as plain lines, now and then."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._done, self._total = 0, 0
+        self._began = self._told = time.perf_counter()
+
+    def begin(self, events: int | None) -> None:
+        self._total = events or 0
+
+    def advance(self, events: int) -> None:
+        self._done += events
+        now = time.perf_counter()
+        if now - self._told < _PLAIN_SECONDS:
+            return
+        self._told = now
+        rate = self._done / (now - self._began)
+        told = f"{self._job}: {self._done:,} events, {rate:,.0f} a second"
+        if self._total and rate:
+            told += f", of {self._total:,}; {max(self._total - self._done, 0) / rate:,.0f} s left"
+        _note(told)
+
+    def end(self) -> None:
+        pass

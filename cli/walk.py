@@ -1,0 +1,210 @@
+"""Verify and rebuild on several processes: portions of users go out, results come back."""
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import orjson
+
+from db.dsn import connect_arguments
+from db.pool import FAILED, Connection, connect
+from events import walk
+from events.walk import Head, Portion
+
+Job: TypeAlias = Literal["verify", "rebuild"]
+Result: TypeAlias = dict[str, Any]
+"""A `Verified` or a `Rebuilt` as JSON has it."""
+
+_LONGEST_ANSWER = 2**28
+"""Bytes. A portion in which nothing is right has much to tell."""
+
+
+class CutShort(Exception):
+    """The walk ended early. What was finished is right; `after` is the user behind whom to go on, "" the beginning."""
+
+    def __init__(self, why: str, after: str) -> None:
+        super().__init__(why)
+        self.after = after
+
+
+class Report(Protocol):
+    """Where results go, as they come."""
+
+    def begin(self, events: int | None) -> None: ...
+    def add(self, result: Result) -> None: ...
+    def stopping(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Whose books: one user's, those of so many by lot, or everyone's, perhaps only behind a user in key order."""
+
+    user: str | None = None
+    sample: int | None = None
+    after: str = ""
+
+    def portions(self, connection: Connection) -> AsyncIterator[Portion]:
+        if self.user is not None:
+            return walk.one(connection, self.user)
+        if self.sample is not None:
+            return walk.some(connection, self.sample)
+        return walk.everyone(connection, after=self.after)
+
+    async def events(self, connection: Connection) -> int | None:
+        """How many there are to go through, where that is known beforehand."""
+        if self.user is not None or self.sample is not None:
+            return None
+        return await walk.total(connection, after=self.after)
+
+
+class _Failed(Exception):
+    """A worker couldn't do its work"""
+
+
+_FAILURES: tuple[type[Exception], ...] = (_Failed, *FAILED)
+
+
+async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report: Report) -> None:
+    """Do the job on all who were chosen.
+
+    SIGINT or SIGTERM lets the portions under way be finished, a second one doesn't. Raises `CutShort` then, and where
+    the database fails meanwhile; else what connecting and the first statement raise.
+    """
+    connection = await connect(**connect_arguments(dsn), timeout=15)
+    try:
+        report.begin(await choice.events(connection))
+        queue = _Queue(choice.portions(connection), report)
+        with _stopped_by_signals(queue):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(workers):
+                        group.create_task(_work(dsn, job, queue))
+            except* _FAILURES as failed:
+                raise CutShort(_first(failed), queue.unfinished) from None
+            except* asyncio.CancelledError:
+                if not queue.stopped:
+                    raise
+                raise CutShort("Stopped.", queue.unfinished) from None
+        if queue.stopped and (left := await queue.left()) is not None:
+            raise CutShort("Stopped.", left)
+    finally:
+        await connection.close()
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> str:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else str(error) or type(error).__name__
+
+
+class _Queue:
+    """Portions, handed out in order."""
+
+    def __init__(self, portions: AsyncIterator[Portion], report: Report) -> None:
+        self.stopped = False
+        self._portions = portions
+        self._report = report
+        self._turn = asyncio.Lock()
+        self._under_way: dict[int, Portion] = {}
+        self._after = ""
+
+    async def take(self) -> tuple[int, list[Head]] | None:
+        async with self._turn:
+            portion = None if self.stopped else await anext(self._portions, None)
+            if portion is None:
+                return None
+            self._after = portion.after
+            number = max(self._under_way, default=0) + 1
+            self._under_way[number] = portion
+            return number, portion.heads
+
+    def finish(self, number: int, result: Result) -> None:
+        del self._under_way[number]
+        self._report.add(result)
+
+    def stop(self) -> None:
+        self.stopped = True
+        self._report.stopping()
+
+    @property
+    def unfinished(self) -> str:
+        """Behind whom to go on where portions were lost."""
+        return self._under_way[min(self._under_way)].after if self._under_way else self._after
+
+    async def left(self) -> str | None:
+        """Behind whom to go on where all that were handed out are finished; `None`: that was all."""
+        portion = await anext(self._portions, None)
+        return None if portion is None else portion.after
+
+
+@contextmanager
+def _stopped_by_signals(queue: _Queue) -> Iterator[None]:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def stop() -> None:
+        if queue.stopped and task:
+            task.cancel()
+        queue.stop()
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for each in signals:
+        loop.add_signal_handler(each, stop)
+    try:
+        yield
+    finally:
+        for each in signals:
+            loop.remove_signal_handler(each)
+
+
+async def _work(dsn: str, job: Job, queue: _Queue) -> None:
+    taken = await queue.take()
+    if taken is None:
+        return
+    async with _worker(dsn, job) as process:
+        while taken is not None:
+            number, heads = taken
+            queue.finish(number, await _ask(process, heads))
+            taken = await queue.take()
+
+
+@asynccontextmanager
+async def _worker(dsn: str, job: Job) -> AsyncIterator[Process]:
+    """A process that ends with its input: by us, or by the kernel where we are killed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "cli.worker"),
+        stdin=PIPE,
+        stdout=PIPE,
+        limit=_LONGEST_ANSWER,
+        start_new_session=True,  # Ctrl-C is for us
+    )
+    assert process.stdin is not None  # noqa: S101 - it is a pipe
+    try:
+        process.stdin.write(orjson.dumps({"job": job, "dsn": dsn}) + b"\n")
+        yield process
+        process.stdin.close()
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.terminate()  # its transaction is rolled back
+            await process.wait()
+
+
+async def _ask(process: Process, heads: Sequence[Head]) -> Result:
+    assert process.stdin is not None  # noqa: S101 - both are pipes
+    assert process.stdout is not None  # noqa: S101
+    try:
+        process.stdin.write(orjson.dumps([list(head) for head in heads]) + b"\n")
+        await process.stdin.drain()
+    except ConnectionError:
+        pass  # it has ended; its last line, or the lack of one, says why
+    line = await process.stdout.readline()
+    if not line:
+        raise _Failed(f"{_Failed.__doc__}: it ended with status {await process.wait()}.")
+    answer: Result = orjson.loads(line)
+    if "failed" in answer:
+        raise _Failed(answer["failed"])
+    return answer

@@ -1,0 +1,56 @@
+"""A process that verifies or rebuilds portions of users: a line of JSON in, a line out, until its input ends.
+
+Its input ends too where whoever started it is killed; what it was doing then is finished, and it goes.
+"""
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import orjson
+import uvloop
+
+from db.dsn import connect_arguments
+from db.pool import FAILED, Connection, connect
+from events.rebuild import Rebuilt, rebuild
+from events.verify import Verified, verify
+from events.walk import Head
+
+Job = Callable[[Connection, Sequence[Head]], Awaitable[Verified | Rebuilt]]
+JOBS: Mapping[str, Job] = {"verify": verify, "rebuild": rebuild}
+
+
+def main() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and ends us by way of our input
+    first = orjson.loads(sys.stdin.buffer.readline())
+    job = JOBS[first["job"]]
+    # What is made for a batch is let go by reference counts; looking for cycles among it would find none.
+    gc.freeze()
+    gc.disable()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            connection = runner.run(connect(**connect_arguments(first["dsn"]), timeout=15))
+            for line in sys.stdin.buffer:
+                done = runner.run(_do(job, connection, [Head(*head) for head in orjson.loads(line)]))
+                _answer(orjson.dumps(done))
+                gc.collect()
+            runner.run(connection.close())
+        except FAILED as error:
+            _answer(orjson.dumps({"failed": str(error) or type(error).__name__}))
+            return 1
+    return 0
+
+
+async def _do(job: Job, connection: Connection, heads: Sequence[Head]) -> Verified | Rebuilt:
+    return await job(connection, heads)
+
+
+def _answer(line: bytes) -> None:
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

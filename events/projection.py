@@ -1,0 +1,131 @@
+"""What the projection should be: the log folded, and held against the rows that are posted."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias, cast
+from uuid import UUID
+
+from events.codec import Json, UnknownEvent, decode, rfc3339
+from events.difference import Difference, Value
+from events.task import ImpossibleEvent, Step, Task, evolve
+
+Key: TypeAlias = tuple[str, UUID]
+"""User and task."""
+
+
+class Posted(Protocol):
+    """A row of `tasks`: by column name, and as a tuple in the order of `Task`."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Fold:
+    """Tasks as their events leave them. `broken` has those whose events can't be folded, and why."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[Key, Task] = {}
+        self.struck: dict[Key, int] = {}
+        """The version of the deletion, of each task that was deleted and not restored."""
+        self.broken: dict[Key, Difference] = {}
+
+    def take(self, user_id: str, seq: int, task_id: UUID, version: int, type_: str, at: datetime, data: Json) -> None:
+        """One more event; those of a task must come in order of their versions."""
+        key = (user_id, task_id)
+        task = self.tasks.get(key)
+        if task is None and key in self.broken:
+            return
+        try:
+            if task is None and version != self.struck.get(key, 0) + 1:
+                raise ImpossibleEvent(f"it is version {version} of task {task_id}, and the one before is missing")
+            after = evolve(task, Step(user_id, task_id, version, at, decode(type_, data)))
+        except (ImpossibleEvent, UnknownEvent) as error:
+            self.tasks.pop(key, None)
+            told = f"event {seq} can't be applied: {error}"
+            self.broken[key] = Difference(
+                table="events", user_id=user_id, seq=seq, task_id=task_id, field="data", message=told
+            )
+            return
+        if after is not None:
+            self.tasks[key] = after
+        else:
+            del self.tasks[key]
+            self.struck[key] = version
+
+    def all_but(self, last: Key) -> "Fold":
+        """Take out all that is finished where `last` may go on with the next event."""
+        finished = Fold()
+        for name in ("tasks", "struck", "broken"):
+            kept, out = getattr(self, name), getattr(finished, name)
+            out.update(kept)
+            kept.clear()
+            if last in out:
+                kept[last] = out.pop(last)
+        return finished
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Rows of `tasks` held against what they should be."""
+
+    right: int
+    missing: list[Task]
+    wrong: list[tuple[Task, Posted]]
+    extra: list[Posted]
+
+
+def compare(tasks: Mapping[Key, Task], rows: Iterable[Posted], *, broken: Iterable[Key] = ()) -> Comparison:
+    """Hold rows, their columns in `Task`'s order, against the tasks as folded; of the broken ones nothing is said."""
+    due = dict(tasks)
+    unknown = frozenset(broken)
+    right, wrong, extra = 0, list[tuple[Task, Posted]](), list[Posted]()
+    for row in rows:
+        key = (row["user_id"], row["id"])
+        task = due.pop(key, None)
+        if task is None:
+            if key not in unknown:
+                extra.append(row)
+        elif tuple(row) == task:
+            right += 1
+        else:
+            wrong.append((task, row))
+    return Comparison(right, list(due.values()), wrong, extra)
+
+
+def differences(found: Comparison) -> Iterable[Difference]:
+    """Every field that differs, each task that has no row, and each row that has no task."""
+    for task in found.missing:
+        told = f"task {task.id} isn't in tasks; by the log it is at version {task.version}"
+        yield Difference(
+            table="tasks", user_id=task.user_id, task_id=task.id, field="version", expected=task.version, message=told
+        )
+    for task, row in found.wrong:
+        for column, wanted in task._asdict().items():
+            value, expected = _value(row[column]), _value(wanted)
+            if value != expected:
+                yield Difference(
+                    table="tasks",
+                    user_id=task.user_id,
+                    task_id=task.id,
+                    field=column,
+                    found=value,
+                    expected=expected,
+                    message=f"task {task.id} has another {column} than the log",
+                )
+    for row in found.extra:
+        told = f"task {row['id']} is in tasks; by the log there is none"
+        yield Difference(
+            table="tasks",
+            user_id=row["user_id"],
+            task_id=row["id"],
+            field="version",
+            found=row["version"],
+            message=told,
+        )
+
+
+def _value(value: Any) -> Value:
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    return str(value) if isinstance(value, UUID) else cast("Value", value)

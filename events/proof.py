@@ -1,0 +1,126 @@
+"""Is a user's log as it was written: without a gap, each event chained to the one before, the journal at its end?"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from events import chain
+from events.codec import Json, header_of, meta_of
+from events.difference import Difference
+
+_MOST = 100
+"""Differences that are told of one user's log; of the others, only how many there are."""
+_WINDOW = 10_000
+"""Events among which is looked for the one that a misplaced event follows."""
+
+
+class Journal(NamedTuple):
+    """Where the journal says that a user's log ends."""
+
+    seq: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Misfit:
+    """An event whose hash doesn't follow from what stands before it and from its own content (`None`: no content)."""
+
+    seq: int
+    hash: bytes
+    expected: bytes
+    digest: bytes | None
+
+
+class Proof:
+    """One user's log, held event by event against its own numbers and hashes, in constant memory.
+
+    `seq` and `hash` are of the last event that was taken. Each event is held against the one that is stored before it,
+    so that one changed event doesn't put all that follow in doubt.
+    """
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.events = 0
+        self.seq = 0
+        self.hash = chain.GENESIS
+        self._differences: list[Difference] = []
+        self._untold = 0
+        self._misfits: list[_Misfit] = []
+        self._recent = deque([(0, chain.GENESIS)], maxlen=_WINDOW)
+
+    def take(self, row: Iterable[Any], data: Json) -> None:
+        """The next event in order of `seq`: its row (`events.log.COLUMNS`), and its data as they are stored."""
+        user, seq, hash_, id_, task, version, type_, at, actor, _, request, address, agent, key, fingerprint, salt = row
+        try:
+            header = header_of(user, id_, task, version, type_, at, actor)
+            digest = chain.digest(header, data, meta_of(request, address, agent, key, fingerprint), salt)
+        except TypeError:  # nothing that Daybook writes: nested without end, numbers without measure
+            digest = None
+        if seq != self.seq + 1:  # and what this one followed on can't be known
+            self._missing(self.seq + 1, seq - 1, f"event {seq} comes next")
+        elif digest is None or (expected := chain.link(self.hash, digest)) != hash_:
+            self._misfits.append(_Misfit(seq, hash_, b"" if digest is None else expected, digest))
+        self._recent.append((seq, hash_))
+        self.events += 1
+        self.seq, self.hash = seq, hash_
+        if self._misfits and self._misfits[0].seq < seq - _WINDOW // 2:
+            self._explain()
+
+    def end(self, journal: Journal | None) -> list[Difference]:
+        """All that isn't right, once all events were taken."""
+        self._explain()
+        if journal is None:
+            if self.seq:
+                self._tell("journals", None, "seq", None, self.seq, f"there is no journal, and events up to {self.seq}")
+        elif journal.seq > self.seq:
+            self._missing(self.seq + 1, journal.seq, f"the journal is at event {journal.seq}")
+        elif journal.seq < self.seq:
+            told = f"the journal is at event {journal.seq}, and the log goes on to event {self.seq}"
+            self._tell("journals", None, "seq", journal.seq, self.seq, told)
+        elif journal.hash != self.hash:
+            told = f"the journal has another hash than its last event, {self.seq}"
+            self._tell("journals", None, "hash", journal.hash.hex(), self.hash.hex(), told)
+        if self._untold:
+            told = f"{self._untold} more differences in the log aren't told"
+            self._differences.append(Difference(table="events", user_id=self.user_id, message=told))
+        return self._differences
+
+    def _missing(self, first: int, last: int, why: str) -> None:
+        which = f"event {first} is" if first == last else f"events {first} to {last} are"
+        self._tell("events", first, "seq", None, first, f"{which} missing: {why}")
+
+    def _explain(self) -> None:
+        """Does a misfit follow on another event than the one before it? Then it was moved, or that one put between."""
+        for misfit in self._misfits:
+            follows = self._follows(misfit) if len(self._differences) < _MOST else None
+            why = "its content or its hash was changed"
+            if follows is not None:
+                why = f"by its hash it {f'follows on event {follows}' if follows else 'begins the log'}"
+            told = f"event {misfit.seq} isn't as it was logged: {why}"
+            self._tell("events", misfit.seq, "hash", misfit.hash.hex(), misfit.expected.hex(), told)
+        self._misfits.clear()
+
+    def _follows(self, misfit: _Misfit) -> int | None:
+        if misfit.digest is None:
+            return None
+        digest = misfit.digest
+        return next((seq for seq, hash_ in self._recent if chain.link(hash_, digest) == misfit.hash), None)
+
+    def _tell(
+        self, table: str, seq: int | None, field: str, found: str | int | None, expected: str | int, message: str
+    ) -> None:
+        if len(self._differences) >= _MOST:
+            self._untold += 1
+            return
+        self._differences.append(
+            Difference(
+                table="events" if table == "events" else "journals",
+                user_id=self.user_id,
+                seq=seq,
+                field=field,
+                found=found,
+                expected=expected,
+                message=message,
+            )
+        )

@@ -1,0 +1,199 @@
+"""Rebuild: post anew what the log says and the projection doesn't, while the service takes writes."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from db.pool import Connection
+from events import books
+from events.difference import Difference
+from events.projection import Fold, Key, compare
+from events.task import Task
+from events.verify import verify
+from events.walk import BATCH, Head, split
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What was read, and what became of the rows of `tasks`.
+
+    The users whom `differences` names have a log that isn't as it was written: their rows were left as they are.
+    """
+
+    users: int = 0
+    events: int = 0
+    written: int = 0
+    removed: int = 0
+    right: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+
+class _Numbers(NamedTuple):
+    """How many of a user's events were folded, and the number of the last."""
+
+    events: int
+    last: int
+
+
+async def rebuild(connection: Connection, heads: Sequence[Head]) -> Rebuilt:
+    """Make these users' rows of `tasks` what their logs fold to; only what differs is written.
+
+    Batch by batch. The log is read and folded beforehand; then the batch's journals are locked, what was appended
+    meanwhile is folded too, and the rows are compared and written: that is how long a write of these users may have to
+    wait. Each batch is a transaction, so that what is cut short leaves every finished batch right.
+
+    Where a user has rows, the log is proved first: no row changes on the word of a log that was tampered with. Where
+    there are none, nothing can be lost, and they come back sooner: the log must be numbered without a gap and must
+    fold, but its hashes aren't computed. Raises what the connection raises.
+    """
+    posted = await books.posted(connection, [head.user_id for head in heads])
+    suspects = [head for head in heads if head.user_id in posted and head.seq < books.MOST]
+    found = (await verify(connection, suspects, log_only=True)).differences
+    refused = {each.user_id for each in found}
+    parts = [Rebuilt(users=len(refused), differences=found)]
+    for batch in split((head for head in heads if head.user_id not in refused), BATCH):
+        parts.append(await _batch(connection, [head.user_id for head in batch]))
+    return _sum(parts)
+
+
+def _sum(parts: Sequence[Rebuilt]) -> Rebuilt:
+    return Rebuilt(
+        users=sum(part.users for part in parts),
+        events=sum(part.events for part in parts),
+        written=sum(part.written for part in parts),
+        removed=sum(part.removed for part in parts),
+        right=sum(part.right for part in parts),
+        differences=[each for part in parts for each in part.differences],
+    )
+
+
+async def _batch(connection: Connection, users: list[str]) -> Rebuilt:
+    rows = await books.facts(connection, users)
+    if len(rows) == books.MOST:
+        return _sum([await _one(connection, user) for user in users])
+    fold = Fold()
+    for user, seq, task, version, type_, at, data in rows:
+        fold.take(user, seq, task, version, type_, at, orjson.loads(data))
+    counts, lasts = Counter(row["user_id"] for row in rows), {row["user_id"]: row["seq"] for row in rows}
+    numbers = {user: _Numbers(counts[user], lasts.get(user, 0)) for user in users}
+    try:
+        return await _post(connection, fold, numbers)
+    except _UNPOSTABLE as error:
+        if len(users) > 1:
+            return _sum([await _batch(connection, [user]) for user in users])
+        return Rebuilt(users=1, events=len(rows), differences=[_unpostable(users[0], error)])
+
+
+async def _one(connection: Connection, user_id: str) -> Rebuilt:
+    """The same for a user whose log needn't fit into the memory: range by range of their tasks, once it is proved."""
+    found = (await verify(connection, [Head(user_id, books.MOST)], log_only=True)).differences
+    parts = [Rebuilt(users=1, differences=found)]
+    if not found:
+        async for part in books.folded(connection, user_id):
+            numbers = {user_id: _Numbers(part.upto, part.upto)}
+            try:
+                posted = await _post(connection, part.fold, numbers, first=part.first, last=part.last)
+            except _UNPOSTABLE as error:
+                parts.append(Rebuilt(differences=[_unpostable(user_id, error)]))
+                break
+            parts.append(replace(posted, users=0, events=part.events))
+    return _sum(parts)
+
+
+_UNPOSTABLE = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, ValueError)
+"""What posting raises where the log folds to what no row can hold: the last is asyncpg's, of arguments."""
+
+
+def _unpostable(user_id: str, error: Exception) -> Difference:
+    told = f"its log folds to what tasks can't hold: {error}"
+    return Difference(table="events", user_id=user_id, field="data", message=told)
+
+
+LOCK = "SELECT user_id, seq FROM journals WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE"
+
+
+async def _post(
+    connection: Connection,
+    fold: Fold,
+    numbers: Mapping[str, _Numbers],
+    *,
+    first: UUID = books.FIRST_TASK,
+    last: UUID = books.LAST_TASK,
+) -> Rebuilt:
+    """Fold what came meanwhile, hold the rows against it, write what differs: while the users' journals are locked."""
+    async with books.turn(connection):
+        ends = {row["user_id"]: row["seq"] for row in await connection.fetch(LOCK, list(numbers))}
+        events, refused = 0, list[Difference]()
+        for user, (count, seen) in numbers.items():
+            end = ends.get(user, 0)
+            rows = await books.facts_since(connection, user, seen) if end > seen else []
+            for _, seq, task, version, type_, at, data in rows:
+                if first <= task <= last:
+                    fold.take(user, seq, task, version, type_, at, orjson.loads(data))
+            events += count + len(rows)
+            if not count + len(rows) == (rows[-1]["seq"] if rows else seen) == end:
+                refused.append(_misnumbered(user, count + len(rows), end))
+        refused += fold.broken.values()
+        left_alone = {each.user_id for each in refused}
+        wanted = {key: task for key, task in fold.tasks.items() if key[0] not in left_alone}
+        rows = await books.tasks(connection, [user for user in numbers if user not in left_alone], first, last)
+        found = compare(wanted, rows)
+        await _add(connection, found.missing)
+        await _correct(connection, [task for task, _ in found.wrong])
+        removed = await _remove(connection, [(row["user_id"], row["id"]) for row in found.extra], list(ends))
+    written = len(found.missing) + len(found.wrong)
+    return Rebuilt(len(numbers), events, written, removed, found.right, refused)
+
+
+def _misnumbered(user_id: str, events: int, end: int) -> Difference:
+    return Difference(
+        table="journals",
+        user_id=user_id,
+        field="seq",
+        found=end,
+        expected=events,
+        message=f"the journal is at event {end}, and the log has {events}: `daybook verify` tells which are missing",
+    )
+
+
+async def _add(connection: Connection, tasks: Sequence[Task]) -> None:
+    if tasks:
+        await connection.copy_records_to_table("tasks", records=tasks, columns=Task._fields)
+
+
+CORRECT = """
+UPDATE tasks SET
+    title = task.title, description = task.description, completed = task.completed,
+    created_at = task.created_at, updated_at = task.updated_at, version = task.version
+FROM unnest(
+    $1::text[], $2::uuid[], $3::text[], $4::text[], $5::boolean[], $6::timestamptz[], $7::timestamptz[], $8::integer[]
+) AS task (user_id, id, title, description, completed, created_at, updated_at, version)
+WHERE tasks.user_id = task.user_id AND tasks.id = task.id
+"""
+
+
+async def _correct(connection: Connection, tasks: Sequence[Task]) -> None:
+    if tasks:
+        await connection.execute(CORRECT, *zip(*tasks, strict=True))
+
+
+# Who has no journal can't be locked out: their first event may come, and its task, since the rows were read.
+REMOVE = """
+DELETE FROM tasks USING unnest($1::text[], $2::uuid[]) AS extra (user_id, id)
+WHERE tasks.user_id = extra.user_id AND tasks.id = extra.id AND (
+    tasks.user_id = ANY($3) OR NOT EXISTS (SELECT FROM journals WHERE journals.user_id = extra.user_id)
+)
+RETURNING tasks.id
+"""
+
+
+async def _remove(connection: Connection, extra: Sequence[Key], locked: Sequence[str]) -> int:
+    if not extra:
+        return 0
+    users, ids = zip(*extra, strict=True)
+    return len(await connection.fetch(REMOVE, users, ids, locked))

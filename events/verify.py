@@ -1,0 +1,81 @@
+"""Verify: is each user's log as it was written, and are their tasks what it folds to?"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import asyncpg
+import orjson
+
+from db.pool import Connection
+from events import books
+from events.difference import Difference
+from events.projection import Fold, compare, differences
+from events.proof import Journal, Proof
+from events.walk import BATCH, Head, split
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was looked at, and all that isn't as it should be."""
+
+    users: int = 0
+    events: int = 0
+    tasks: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+
+async def verify(connection: Connection, heads: Sequence[Head], *, log_only: bool = False) -> Verified:
+    """Hold these users' logs against themselves, their journals against the logs, and their tasks against the fold.
+
+    Batch by batch, each in a snapshot of its own (REPEATABLE READ, read-only), in constant memory; changes nothing and
+    holds nobody up. Raises what the connection raises.
+    """
+    parts = []
+    for batch in split(heads, BATCH):
+        async with books.snapshot(connection):
+            parts.append(await _batch(connection, [head.user_id for head in batch], log_only=log_only))
+    return _sum(parts)
+
+
+def _sum(parts: Sequence[Verified]) -> Verified:
+    return Verified(
+        users=sum(part.users for part in parts),
+        events=sum(part.events for part in parts),
+        tasks=sum(part.tasks for part in parts),
+        differences=[each for part in parts for each in part.differences],
+    )
+
+
+async def _batch(connection: Connection, users: list[str], *, log_only: bool) -> Verified:
+    journals = await books.journals(connection, users)
+    rows = await books.events(connection, users)
+    if len(rows) == books.MOST:
+        return _sum([await _one(connection, user, journals.get(user), log_only=log_only) for user in users])
+    proofs = {user: Proof(user) for user in users}
+    fold = Fold()
+    for row in rows:
+        user, seq, _, _, task, version, type_, at, _, data, *_ = row
+        data = orjson.loads(data)
+        proofs[user].take(row, data)
+        if not log_only:
+            fold.take(user, seq, task, version, type_, at, data)
+    found = [each for user, proof in proofs.items() for each in proof.end(journals.get(user))]
+    posted = [] if log_only else await books.tasks(connection, users)
+    return Verified(len(users), len(rows), len(posted), found + _held_against(fold, posted))
+
+
+async def _one(connection: Connection, user_id: str, journal: Journal | None, *, log_only: bool) -> Verified:
+    """The same for a user whose log needn't fit into the memory: the log in its order, then the tasks in theirs."""
+    proof = await books.prove(connection, user_id)
+    found = proof.end(journal)
+    tasks = 0
+    if not log_only:
+        async for part in books.folded(connection, user_id, upto=proof.seq):
+            posted = await books.tasks(connection, [user_id], part.first, part.last)
+            tasks += len(posted)
+            found += _held_against(part.fold, posted)
+    return Verified(1, proof.events, tasks, found)
+
+
+def _held_against(fold: Fold, posted: Iterable[asyncpg.Record]) -> list[Difference]:
+    return [*fold.broken.values(), *differences(compare(fold.tasks, posted, broken=fold.broken))]
