@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from api import audit, document, errors, health, tasks
 from api.jwks import open_jwks
 from api.middleware import CatchAll, Cors, RequestContext, SecurityHeaders, TrailingSlash
+from api.startup import check_books
 from api.state import State
 from api.tokens import Expected, Verifier
 from config import logs
@@ -40,6 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with AsyncExitStack() as stack:
             dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))
             pool = await stack.enter_async_context(open_pool(dsn))
+            await check_books(pool)
             jwks_url = str(settings.jwks_url) if settings.jwks_url else None
             verifier = Verifier(
                 secret=settings.signing_secret,

@@ -10,10 +10,12 @@ _log = structlog.get_logger(__name__)
 
 # libpq knows these; asyncpg would send them on as server settings, which Postgres refuses.
 _DROPPED = frozenset({
-    "channel_binding", "connect_timeout", "pool_timeout", "options", "gssencmode", "keepalives", "pgbouncer",
+    "channel_binding", "connect_timeout", "pool_timeout", "options", "gssencmode", "keepalives",
     "sslcert", "sslkey", "sslcrl", "sslnegotiation", "target_session_attrs", "connection_limit", "schema",
 })  # fmt: skip
-_KNOWN = frozenset({"sslmode", "ssl", "sslrootcert", "host", "port", "user", "password", "dbname", "application_name"})
+_KNOWN = frozenset({
+    "sslmode", "ssl", "sslrootcert", "host", "port", "user", "password", "dbname", "application_name", "pgbouncer",
+})  # fmt: skip
 
 
 class BadDsn(ValueError):
@@ -24,8 +26,8 @@ def connect_arguments(dsn: str) -> dict[str, Any]:
     """Arguments for `asyncpg.connect` and `create_pool` from a URL as Neon, Heroku or libpq write it.
 
     Accepts `postgresql://`, `postgres://` and a driver suffix (`postgresql+asyncpg://`). `sslmode=require` and stricter
-    verify the server's certificate. Behind a pooler (`-pooler` in the host's name) no statement is cached. Options that
-    asyncpg can't take are dropped and logged by name. Raises `BadDsn`.
+    verify the server's certificate. Behind a pooler (`-pooler` in the host's name, or `pgbouncer=true`) no statement is
+    cached. Options that asyncpg can't take are dropped and logged by name. Raises `BadDsn`.
     """
     url, query = _split(dsn)
     if dropped := sorted(set(query) & _DROPPED):
@@ -40,7 +42,7 @@ def connect_arguments(dsn: str) -> dict[str, Any]:
         "ssl": False if host.startswith("/") else _tls(query.get("sslmode") or query.get("ssl"), query),
         "server_settings": {"application_name": query.get("application_name", "daybook")},
     }
-    if "-pooler" in host:
+    if "-pooler" in host or query.get("pgbouncer") == "true":
         arguments["statement_cache_size"] = 0
     return arguments
 

@@ -83,8 +83,9 @@ def _data(before: Fields, after: Fields) -> Json:
 def decode(type_: str, data: Json) -> Fact:
     """The inverse of `encode`, for every form that was ever written. Raises `UnknownEvent`."""
     try:
-        current = type(data["v"]) is int and data["v"] == DATA_VERSION
-        return _FACTS[type_](data if current else upcast(type_, data))
+        current = type(data["v"]) is int and data["v"] == DATA_VERSION and type_ in _FACTS
+        now = data if current else upcast(type_, data)
+        return _FACTS[type_](now)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnknownEvent(f"the data of this {type_} are damaged: {error!r}") from error
 

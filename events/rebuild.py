@@ -1,7 +1,7 @@
 """Rebuild: post anew what the log says and the projection doesn't, while the service takes writes."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from uuid import UUID
@@ -52,12 +52,11 @@ async def rebuild(connection: Connection, heads: Sequence[Head]) -> Rebuilt:
     fold, but its hashes aren't computed. Raises what the connection raises.
     """
     posted = await books.posted(connection, [head.user_id for head in heads])
-    suspects = [head for head in heads if head.user_id in posted and head.seq < books.MOST]
-    found = (await verify(connection, suspects, log_only=True)).differences
+    found = (await verify(connection, [head for head in heads if head.user_id in posted], log_only=True)).differences
     refused = {each.user_id for each in found}
     parts = [Rebuilt(users=len(refused), differences=found)]
     for batch in split((head for head in heads if head.user_id not in refused), BATCH):
-        parts.append(await _batch(connection, [head.user_id for head in batch]))
+        parts.append(await _batch(connection, [head.user_id for head in batch], proved=posted))
     return _sum(parts)
 
 
@@ -72,10 +71,10 @@ def _sum(parts: Sequence[Rebuilt]) -> Rebuilt:
     )
 
 
-async def _batch(connection: Connection, users: list[str]) -> Rebuilt:
+async def _batch(connection: Connection, users: list[str], *, proved: Set[str]) -> Rebuilt:
     rows = await books.facts(connection, users)
     if len(rows) == books.MOST:
-        return _sum([await _one(connection, user) for user in users])
+        return _sum([await _one(connection, user, proved=user in proved) for user in users])
     fold = Fold()
     for user, seq, task, version, type_, at, data in rows:
         fold.take(user, seq, task, version, type_, at, orjson.loads(data))
@@ -85,13 +84,16 @@ async def _batch(connection: Connection, users: list[str]) -> Rebuilt:
         return await _post(connection, fold, numbers)
     except _UNPOSTABLE as error:
         if len(users) > 1:
-            return _sum([await _batch(connection, [user]) for user in users])
+            return _sum([await _batch(connection, [user], proved=proved) for user in users])
         return Rebuilt(users=1, events=len(rows), differences=[_unpostable(users[0], error)])
 
 
-async def _one(connection: Connection, user_id: str) -> Rebuilt:
-    """The same for a user whose log needn't fit into the memory: range by range of their tasks, once it is proved."""
-    found = (await verify(connection, [Head(user_id, books.MOST)], log_only=True)).differences
+async def _one(connection: Connection, user_id: str, *, proved: bool) -> Rebuilt:
+    """The same for a user whose log needn't fit into the memory: range by range of their tasks, once it is known to be
+    whole and to fold to its end."""
+    found = [] if proved else (await verify(connection, [Head(user_id, books.MOST)], log_only=True)).differences
+    async for part in books.folded(connection, user_id):
+        found += part.fold.broken.values()
     parts = [Rebuilt(users=1, differences=found)]
     if not found:
         async for part in books.folded(connection, user_id):

@@ -1,0 +1,450 @@
+"""Verify names every damage that SQL can do to the books; rebuild mends the projection, and leaves the log alone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+import events.rebuild as rebuild_module
+import events.verify as verify_module
+from bench.load import Author, load
+from db.dsn import connect_arguments
+from db.pool import Connection, Pool
+from events import books, walk
+from events.glance import glance
+from events.rebuild import Rebuilt, rebuild
+from events.task import Task
+from events.verify import Verified, verify
+from events.walk import Head
+from tests import independent
+from tests.conftest import FROM_TEMPLATE, new_database
+
+EVENTS = 40
+
+
+async def connected(dsn: str) -> asyncpg.Connection:
+    return await asyncpg.connect(**connect_arguments(dsn))
+
+
+@pytest.fixture(scope="module")
+def shared(server: str) -> Iterator[str]:
+    """The DSN of a database for the whole module: each test damages a user of its own, and nothing refuses."""
+
+    async def unguarded(stack: AsyncExitStack) -> str:
+        dsn = await stack.enter_async_context(new_database(server, FROM_TEMPLATE))
+        connection = await connected(dsn)
+        for number in range(16):
+            await connection.execute(f"ALTER TABLE events_p{number:02} DISABLE TRIGGER append_only")
+        await connection.execute("ALTER TABLE events DISABLE TRIGGER append_only")
+        for table, constraint in (("events", "seq"), ("events", "salt"), ("tasks", "title")):
+            await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_{constraint}_check")
+        await connection.close()
+        return dsn
+
+    stack = AsyncExitStack()
+    with asyncio.Runner() as runner:
+        yield runner.run(unguarded(stack))
+        runner.run(stack.aclose())
+
+
+@pytest.fixture
+async def connection(shared: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await connected(shared)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture(autouse=True, params=[walk.BATCH, 7], ids=["at once", "piece by piece"])
+def _batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Books that are read at once, and books that are too long for that."""
+    for module in (books, verify_module, rebuild_module):
+        monkeypatch.setattr(module, "BATCH", request.param)
+    monkeypatch.setattr(books, "MOST", request.param + 2)
+
+
+@pytest.fixture
+async def user(connection: asyncpg.Connection) -> str:
+    """Somebody with tasks and a past."""
+    name = f"user-{uuid4().hex}"
+    await load(connection, Author(name, seed=3), EVENTS)
+    return name
+
+
+async def check(connection: Connection, user: str) -> Verified:
+    """Verify one user, seeing to it that nothing changes."""
+    before = await everything(connection, user)
+    result = await verify(connection, [Head(user, EVENTS)])
+    assert await everything(connection, user) == before
+    return result
+
+
+async def everything(connection: Connection, user: str) -> list[list[tuple[Any, ...]]]:
+    return [
+        sorted(
+            (tuple(row) for row in await connection.fetch(f"SELECT * FROM {table} WHERE user_id = $1", user)), key=repr
+        )
+        for table in ("journals", "events", "tasks")
+    ]
+
+
+async def test_sound_books_have_no_difference(connection: asyncpg.Connection, user: str) -> None:
+    assert await check(connection, user) == Verified(1, EVENTS, len(await books.tasks(connection, [user])), [])
+    assert (await rebuild(connection, [Head(user, EVENTS)])).written == 0
+
+
+# Damage to the projection: SQL with the user as $1 and, where it says $2, one of their tasks; then what is told of it.
+Told: TypeAlias = tuple[str, object, object]
+PROJECTION: Mapping[str, tuple[str, Callable[[Task], Told]]] = {
+    "wrong title": ("UPDATE tasks SET title = 'Mine'", lambda task: ("title", "Mine", task.title)),
+    "wrong description": ("UPDATE tasks SET description = ''", lambda task: ("description", "", task.description)),
+    "wrong completed": (
+        "UPDATE tasks SET completed = NOT completed",
+        lambda task: ("completed", not task.completed, task.completed),
+    ),
+    "wrong version": ("UPDATE tasks SET version = version + 1", lambda t: ("version", t.version + 1, t.version)),
+    "wrong created_at": (
+        "UPDATE tasks SET created_at = '2001-02-03T04:05:06Z'",
+        lambda task: ("created_at", "2001-02-03T04:05:06.000000Z", rfc(task.created_at)),
+    ),
+    "wrong updated_at": (
+        "UPDATE tasks SET updated_at = '2101-02-03T04:05:06.000007Z'",
+        lambda task: ("updated_at", "2101-02-03T04:05:06.000007Z", rfc(task.updated_at)),
+    ),
+    "missing": ("DELETE FROM tasks", lambda task: ("version", None, task.version)),
+}
+
+
+def rfc(moment: Any) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+@pytest.mark.parametrize("damage", PROJECTION)
+async def test_a_row_that_is_not_as_the_log_says_is_named_and_mended(
+    connection: asyncpg.Connection, user: str, damage: str
+) -> None:
+    sound = await everything(connection, user)
+    task = Task(*(await books.tasks(connection, [user]))[0])
+    sql, told = PROJECTION[damage]
+    await connection.execute(f"{sql} WHERE user_id = $1 AND id = $2", user, task.id)
+    [found] = (await check(connection, user)).differences
+    assert (found.table, found.user_id, found.task_id, found.seq) == ("tasks", user, task.id, None)
+    assert (found.field, found.found, found.expected) == told(task)
+    result = await rebuild(connection, [Head(user, EVENTS)])
+    assert result == Rebuilt(1, EVENTS, written=1, removed=0, right=len(sound[2]) - 1)
+    assert await everything(connection, user) == sound
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_row_that_no_task_stands_for_is_named_and_removed(
+    connection: asyncpg.Connection, user: str, known: bool
+) -> None:
+    """Either that of a task which was deleted, or one that the log never heard of."""
+    sound = await everything(connection, user)
+    deleted = "SELECT task_id FROM events WHERE user_id = $1 AND type = 'TaskDeleted' ORDER BY seq DESC LIMIT 1"
+    task_id = await connection.fetchval(deleted, user) if known else uuid4()
+    row = (user, task_id, "Extra", None, False, *(await connection.fetchrow("SELECT now(), now()") or ()), 7)
+    await connection.copy_records_to_table("tasks", records=[row], columns=Task._fields)
+    [found] = (await check(connection, user)).differences
+    assert (found.table, found.task_id, found.field, found.found, found.expected) == (
+        "tasks",
+        task_id,
+        "version",
+        7,
+        None,
+    )
+    assert await rebuild(connection, [Head(user, EVENTS)]) == Rebuilt(1, EVENTS, removed=1, right=len(sound[2]))
+    assert await everything(connection, user) == sound
+
+
+async def test_an_emptied_projection_comes_back(connection: asyncpg.Connection, user: str) -> None:
+    sound = await everything(connection, user)
+    await connection.execute("DELETE FROM tasks WHERE user_id = $1", user)
+    assert len((await check(connection, user)).differences) == len(sound[2])
+    assert await rebuild(connection, [Head(user, EVENTS)]) == Rebuilt(1, EVENTS, written=len(sound[2]))
+    assert await everything(connection, user) == sound
+
+
+SWAP = """
+UPDATE events SET seq = 1000 WHERE user_id = $1 AND seq = 20;
+UPDATE events SET seq = 20 WHERE user_id = $1 AND seq = {other};
+UPDATE events SET seq = {other} WHERE user_id = $1 AND seq = 1000
+"""
+INSERT = """
+INSERT INTO events (user_id, seq, hash, id, task_id, version, type, at, actor, data, salt)
+SELECT user_id, {seq}, {hash}, gen_random_uuid(), gen_random_uuid(), 1, 'TaskCreated', at, actor,
+    '{{"v": 2, "changes": {{"title": {{"from": null, "to": "x"}}, "description": {{"from": null, "to": null}},
+    "completed": {{"from": null, "to": false}}}}}}', salt
+FROM events WHERE user_id = $1 AND seq = 20
+"""
+MAKE_ROOM = """
+UPDATE events SET seq = -seq WHERE user_id = $1 AND seq > 20;
+UPDATE events SET seq = 1 - seq WHERE user_id = $1 AND seq < 0
+"""
+SECOND_TO_LAST = "(SELECT hash FROM events WHERE user_id = $1 AND seq = 39)"
+
+# Damage to the log: SQL with the user as $1; then table, seq, field of each difference, and a piece of its message.
+LOG: Mapping[str, tuple[str, list[tuple[str, int | None, str, str]]]] = {
+    **{
+        f"changed {column}": (
+            f"UPDATE events SET {column} = {value} WHERE user_id = $1 AND seq = 20",
+            [("events", 20, "hash", "event 20 isn't as it was logged: its content or its hash was changed")],
+        )
+        for column, value in {
+            "data": """jsonb_set(data, '{changes,x}', '{"from": 1, "to": 2}')""",
+            "at": "at + interval '1 microsecond'",
+            "actor": "'mallory'",
+            "request_id": "NULL",
+            "client_address": "'203.0.113.1'",
+            "salt": "sha256(salt)::bytea",
+        }.items()
+    },
+    "changed hash": (
+        "UPDATE events SET hash = sha256('x') WHERE user_id = $1 AND seq = 20",
+        [("events", 20, "hash", "event 20"), ("events", 21, "hash", "event 21")],
+    ),
+    "removed": (
+        "DELETE FROM events WHERE user_id = $1 AND seq = 20",
+        [("events", 20, "seq", "event 20 is missing: event 21 comes next")],
+    ),
+    "removed first": (
+        "DELETE FROM events WHERE user_id = $1 AND seq <= 3",
+        [("events", 1, "seq", "events 1 to 3 are missing: event 4 comes next")],
+    ),
+    "removed tail": (
+        "DELETE FROM events WHERE user_id = $1 AND seq > 37",
+        [("events", 38, "seq", "events 38 to 40 are missing: the journal is at event 40")],
+    ),
+    "removed all": (
+        "DELETE FROM events WHERE user_id = $1",
+        [("events", 1, "seq", "events 1 to 40 are missing: the journal is at event 40")],
+    ),
+    "swapped": (
+        SWAP.format(other=21),
+        [
+            ("events", 20, "hash", "by its hash it follows on event 21"),
+            ("events", 21, "hash", "by its hash it follows on event 19"),
+            ("events", 22, "hash", "by its hash it follows on event 20"),
+        ],
+    ),
+    "swapped far apart": (
+        SWAP.format(other=30),
+        [
+            ("events", 20, "hash", "by its hash it follows on event 29"),
+            ("events", 21, "hash", "by its hash it follows on event 30"),
+            ("events", 30, "hash", "by its hash it follows on event 19"),
+            ("events", 31, "hash", "by its hash it follows on event 20"),
+        ],
+    ),
+    "swapped with the first": (
+        SWAP.format(other=1),
+        [
+            ("events", 1, "hash", "by its hash it follows on event 19"),
+            ("events", 2, "hash", "by its hash it follows on event 20"),
+            ("events", 20, "hash", "by its hash it begins the log"),
+            ("events", 21, "hash", "by its hash it follows on event 1"),
+        ],
+    ),
+    "inserted": (
+        MAKE_ROOM + ";\n" + INSERT.format(seq=21, hash="sha256('x')"),
+        [
+            ("events", 21, "hash", "its content or its hash was changed"),
+            ("events", 22, "hash", "by its hash it follows on event 20"),
+            ("journals", None, "seq", "the journal is at event 40, and the log goes on to event 41"),
+        ],
+    ),
+    "added": (
+        INSERT.format(seq=41, hash="sha256('x')"),
+        [
+            ("events", 41, "hash", "its content or its hash was changed"),
+            ("journals", None, "seq", "the journal is at event 40, and the log goes on to event 41"),
+        ],
+    ),
+    "journal set back": (
+        f"UPDATE journals SET seq = 39, hash = {SECOND_TO_LAST} WHERE user_id = $1",
+        [("journals", None, "seq", "the journal is at event 39, and the log goes on to event 40")],
+    ),
+    "journal with another hash": (
+        f"UPDATE journals SET hash = {SECOND_TO_LAST} WHERE user_id = $1",
+        [("journals", None, "hash", "the journal has another hash than its last event, 40")],
+    ),
+    "no journal": (
+        "DELETE FROM journals WHERE user_id = $1",
+        [("journals", None, "seq", "there is no journal, and events up to 40")],
+    ),
+}
+
+
+async def spoil(connection: asyncpg.Connection, user: str, sql: str) -> None:
+    async with connection.transaction():
+        for statement in sql.split(";\n"):
+            await connection.execute(statement, user)
+
+
+@pytest.mark.parametrize("damage", LOG)
+async def test_damage_to_the_log_is_named_and_no_row_changes_on_its_word(
+    connection: asyncpg.Connection, user: str, damage: str
+) -> None:
+    sql, told = LOG[damage]
+    await spoil(connection, user, sql)
+    await connection.execute("UPDATE tasks SET title = 'Wrong' WHERE user_id = $1", user)
+    found = [
+        each for each in (await check(connection, user)).differences if each.table != "tasks" and each.field != "data"
+    ]
+    assert [(each.table, each.seq, each.field) for each in found] == [each[:3] for each in told]
+    for each, (*_, piece) in zip(found, told, strict=True):
+        assert piece in each.message
+    before = await everything(connection, user)
+    result = await rebuild(connection, [Head(user, EVENTS)])
+    assert (result.written, result.removed) == (0, 0)
+    assert result.differences == found
+    assert await everything(connection, user) == before
+
+
+async def seal(connection: asyncpg.Connection, user: str) -> None:
+    """Make all hashes anew, so that the chain holds whatever stands in the log: as a newer release might leave it."""
+    rows = await connection.fetch("SELECT *, data::text AS data FROM events WHERE user_id = $1 ORDER BY seq", user)
+    for row, hash_ in zip(rows, independent.chain(rows), strict=True):
+        await connection.execute("UPDATE events SET hash = $3 WHERE user_id = $1 AND seq = $2", user, row["seq"], hash_)
+        await connection.execute("UPDATE journals SET hash = $2 WHERE user_id = $1", user, hash_)
+
+
+UNFIT = {
+    "of another release": ("UPDATE events SET type = 'TaskRenamed'", "TaskRenamed in form 2 is not known to this"),
+    "of another form": ("""UPDATE events SET data = '{"v": 3}'""", "in form 3 is not known to this release"),
+    "impossible": ("UPDATE events SET version = version + 100", "can't follow a task at version"),
+    "without its data": ("""UPDATE events SET data = '{"v": 2}'""", "are damaged"),
+}
+
+
+@pytest.mark.parametrize("what", UNFIT)
+@pytest.mark.parametrize("emptied", [False, True])
+async def test_a_log_that_cannot_be_folded_is_named_and_left_alone(
+    connection: asyncpg.Connection, user: str, what: str, emptied: bool
+) -> None:
+    sql, told = UNFIT[what]
+    last = "SELECT max(seq) FROM events WHERE user_id = $1 AND type = 'TaskUpdated'"
+    seq = await connection.fetchval(last, user)
+    await connection.execute(f"{sql} WHERE user_id = $1 AND seq = $2", user, seq)
+    await seal(connection, user)
+    await connection.execute(
+        "DELETE FROM tasks WHERE user_id = $1" if emptied else "UPDATE tasks SET title = 'Wrong' WHERE user_id = $1",
+        user,
+    )
+    [found] = [each for each in (await check(connection, user)).differences if each.table == "events"]
+    assert (found.seq, found.field) == (seq, "data")
+    assert told in found.message
+    before = await everything(connection, user)
+    result = await rebuild(connection, [Head(user, EVENTS)])
+    assert (result.written, result.removed, result.differences) == (0, 0, [found])
+    assert await everything(connection, user) == before
+
+
+@pytest.mark.parametrize("damage", ["removed", "removed first", "removed tail", "journal set back", "no journal"])
+async def test_an_emptied_projection_does_not_come_back_from_a_log_with_gaps(
+    connection: asyncpg.Connection, user: str, damage: str
+) -> None:
+    await spoil(connection, user, LOG[damage][0])
+    await connection.execute("DELETE FROM tasks WHERE user_id = $1", user)
+    result = await rebuild(connection, [Head(user, EVENTS)])
+    assert {each.table for each in result.differences} & {"events", "journals"}
+    assert result.written == 0
+    assert await books.tasks(connection, [user]) == []
+
+
+async def test_what_no_row_can_hold_is_named_and_the_others_are_rebuilt(
+    connection: asyncpg.Connection, user: str
+) -> None:
+    others = [f"{user}-{number}" for number in range(2)]
+    for other in others:
+        await load(connection, Author(other), EVENTS)
+    created = "SELECT max(seq) FROM events WHERE user_id = $1 AND type = 'TaskCreated' AND task_id = ANY($2)"
+    untouched = [row["id"] for row in await books.tasks(connection, [user]) if row["version"] == 1]
+    seq = await connection.fetchval(created, user, untouched)
+    null = "UPDATE events SET data = jsonb_set(data, '{changes,title,to}', 'null') WHERE user_id = $1 AND seq = $2"
+    await connection.execute(null, user, seq)
+    await seal(connection, user)
+    heads = [Head(each, 2) for each in (others[0], user, others[1])]
+    sound = [await everything(connection, other) for other in others]
+    await connection.execute("DELETE FROM tasks WHERE user_id = ANY($1)", [user, *others])
+    result = await rebuild(connection, heads)
+    [found] = result.differences
+    assert (found.user_id, "what tasks can't hold" in found.message) == (user, True)
+    assert [await everything(connection, other) for other in others] == sound
+
+
+async def test_one_user_with_a_damaged_log_keeps_nobody_else_from_being_mended(
+    connection: asyncpg.Connection, user: str
+) -> None:
+    other = f"{user}-other"
+    await load(connection, Author(other), EVENTS)
+    sound = await everything(connection, other)
+    await spoil(connection, user, LOG["changed data"][0])
+    await connection.execute("UPDATE tasks SET title = 'Wrong' WHERE user_id = ANY($1)", [user, other])
+    result = await rebuild(connection, [Head(user, 2), Head(other, 2)])
+    assert {each.user_id for each in result.differences} == {user}
+    assert result.users == 2
+    assert await everything(connection, other) == sound
+    assert {row["title"] for row in await books.tasks(connection, [user])} == {"Wrong"}
+
+
+async def walked(connection: asyncpg.Connection, after: str = "") -> list[Head]:
+    return [head async for portion in walk.everyone(connection, after=after) for head in portion.heads]
+
+
+async def test_everyone_is_walked_once_also_who_has_no_journal(
+    connection: asyncpg.Connection, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "_PAGE", 3)
+    await spoil(connection, user, LOG["no journal"][0])
+    task = (await books.tasks(connection, [user]))[0]
+    rows = [(f"zz-{user}-{number}", *list(task)[1:]) for number in range(4)]
+    await connection.copy_records_to_table("tasks", records=rows, columns=Task._fields)
+    everybody = "SELECT user_id FROM tasks UNION SELECT user_id FROM events UNION SELECT user_id FROM journals"
+    known = sorted(row["user_id"] for row in await connection.fetch(everybody))
+    heads = await walked(connection)
+    assert sorted(head.user_id for head in heads) == known
+    assert Head(user, 0) in heads
+    strays = await walked(connection, after="zz-")
+    assert sorted(head.user_id for head in strays) == [each for each in known if each > "zz-"]
+    assert (await rebuild(connection, strays)).removed == 4
+    assert await walked(connection, after="zz-") == []
+
+
+async def test_a_sample_is_of_so_many_users(connection: asyncpg.Connection, user: str) -> None:
+    await load(connection, Author(f"{user}-other"), 1)
+    everyone = set(await walked(connection))
+    drawn = [head async for portion in walk.some(connection, 2) for head in portion.heads]
+    assert len(drawn) == len(set(drawn)) == 2
+    assert set(drawn) <= everyone
+    assert [portion async for portion in walk.one(connection, user)] == [walk.Portion("", [Head(user, EVENTS)])]
+    assert [portion async for portion in walk.one(connection, "nobody")] == [walk.Portion("", [Head("nobody", 0)])]
+
+
+GLANCES = {
+    "emptied": "DELETE FROM tasks",
+    "behind": "UPDATE tasks SET version = version + 1",
+    "removed tail": "DELETE FROM events WHERE seq > 37",
+    "journal set back": "UPDATE journals SET seq = 39",
+    "journal with another hash": "UPDATE journals SET hash = sha256('x')",
+}
+
+
+@pytest.mark.parametrize("damage", GLANCES)
+async def test_a_glance_sees_what_is_wrong_everywhere(pool: Pool, damage: str) -> None:
+    async with pool.acquire() as connection:
+        for table in ("events", *(f"events_p{number:02}" for number in range(16))):
+            await connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER append_only")
+        for number in range(3):
+            await load(connection, Author(f"user-{number}"), EVENTS)
+    assert await glance(pool) == []
+    await pool.execute(GLANCES[damage])
+    found = await glance(pool)
+    assert {each.table for each in found} == {
+        "emptied": {"tasks"},
+        "behind": {"tasks"},
+        "removed tail": {"events"},
+    }.get(damage, {"journals"})
