@@ -185,7 +185,9 @@ def _task(event: Happening, made: Fields, *, created_at: datetime) -> Task:
     return Task(
         id=event.task_id,
         user_id=event.user_id,
-        **made,
+        title=made["title"],
+        description=made["description"],
+        completed=made["completed"],
         created_at=created_at,
         updated_at=event.at,
         version=event.version,

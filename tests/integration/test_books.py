@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, TypeAlias
-from uuid import uuid4
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import asyncpg
 import pytest
@@ -67,10 +67,12 @@ def _batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.fixture
-async def user(connection: asyncpg.Connection) -> str:
-    """Somebody with tasks and a past."""
-    name = f"user-{uuid4().hex}"
-    await load(connection, Author(name, seed=3), EVENTS)
+async def user(connection: asyncpg.Connection, request: pytest.FixtureRequest) -> str:
+    """Somebody with tasks and a past, which is the same for all."""
+    name = f"user-{uuid5(NAMESPACE_OID, request.node.nodeid)}"
+    author = Author(name)
+    author.chance.seed(5)
+    await load(connection, author, EVENTS)
     return name
 
 
@@ -326,7 +328,10 @@ async def test_a_log_that_cannot_be_folded_is_named_and_left_alone(
     connection: asyncpg.Connection, user: str, what: str, emptied: bool
 ) -> None:
     sql, told = UNFIT[what]
-    last = "SELECT max(seq) FROM events WHERE user_id = $1 AND type = 'TaskUpdated'"
+    last = """
+    SELECT max(seq) FROM events AS e WHERE user_id = $1 AND type = 'TaskUpdated' AND NOT EXISTS (
+        SELECT FROM events AS later WHERE later.user_id = $1 AND later.task_id = e.task_id AND later.version > e.version
+    )"""
     seq = await connection.fetchval(last, user)
     await connection.execute(f"{sql} WHERE user_id = $1 AND seq = $2", user, seq)
     await seal(connection, user)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -110,3 +111,8 @@ def test_a_restoration_of_what_is_there_changes_its_fields_and_no_others() -> No
 def test_nothing_comes_back_that_was_not_there(fact: Fact, version: int) -> None:
     with pytest.raises(ImpossibleEvent):
         evolve(None, event(fact, version))
+
+
+def test_what_a_later_release_adds_to_a_restoration_is_passed_over() -> None:
+    more: Any = {**BACK.after, "colour": "red"}
+    assert fold(MILK, DELETED, replace(BACK, after=more)) == fold(MILK, DELETED, BACK)
