@@ -30,6 +30,12 @@ fix: setup ## mend what ruff can mend
 bench-export: setup ## how much memory the export of a log takes, and how fast it is (EVENTS=…)
 	@$(RUN)python -m bench.export --events $(EVENTS)
 
+bench-rebuild: setup ## how fast the projection is rebuilt and the books verified, a million events
+	@$(RUN)python -m bench.rebuild
+
+bench-writes: setup ## what writes wait while the projection is emptied and rebuilt, and whether any is lost
+	@$(RUN)python -m bench.writers
+
 openapi: setup ## write docs/openapi.json anew, as the code has it
 	@$(RUN)python -m tests.openapi
 
@@ -44,4 +50,4 @@ setup: .venv/.ready
 clean: ## remove what these verbs made, but not your data
 	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules
 
-.PHONY: help run test check fix bench-export openapi setup clean
+.PHONY: help run test check fix bench-export bench-rebuild bench-writes openapi setup clean

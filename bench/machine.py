@@ -7,7 +7,7 @@ from pathlib import Path
 
 from db.pool import Connection
 
-_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "jit")
+_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size", "jit")
 
 
 def machine() -> str:

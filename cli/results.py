@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from typing import Any, Self
+from typing import Any
 
 import orjson
 from rich.console import Console
@@ -25,12 +25,6 @@ class Results:
         self._totals: Counter[str] = Counter()
         self._began = time.perf_counter()
         self._progress = _Bar(job) if sys.stderr.isatty() else _Lines(job)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.end()
 
     def begin(self, events: int | None) -> None:
         self._progress.begin(events)

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+import asyncpg
 import orjson
 import uvloop
 
@@ -34,17 +35,26 @@ def main() -> int:
             connection = runner.run(connect(**connect_arguments(first["dsn"]), timeout=15))
             for line in sys.stdin.buffer:
                 done = runner.run(_do(job, connection, [Head(*head) for head in orjson.loads(line)]))
-                _answer(orjson.dumps(done))
+                _answer(orjson.dumps(done, default=str))  # asyncpg's UUIDs
                 gc.collect()
             runner.run(connection.close())
         except FAILED as error:
-            _answer(orjson.dumps({"failed": str(error) or type(error).__name__}))
+            _answer(orjson.dumps({"failed": _why(error)}))
             return 1
     return 0
 
 
 async def _do(job: Job, connection: Connection, heads: Sequence[Head]) -> Verified | Rebuilt:
     return await job(connection, heads)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return (
+            "A transaction that is no write of the service holds the journal of one of these users for seconds: "
+            "pg_stat_activity shows which."
+        )
+    return str(error) or type(error).__name__
 
 
 def _answer(line: bytes) -> None:

@@ -1,11 +1,14 @@
 """What isn't as it should be, in a log, in its journal, or between a log and the tasks that are posted from it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from uuid import UUID
 
 Value: TypeAlias = str | int | bool | None
 """As JSON has it: a moment as RFC 3339, a hash in hex."""
+
+Table: TypeAlias = Literal["events", "journals", "tasks"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +19,7 @@ class Difference:
     Of several events that are missing `seq` is the first. The message is a sentence's rest: it goes behind the user.
     """
 
-    table: Literal["events", "journals", "tasks"]
+    table: Table
     user_id: str
     seq: int | None = None
     task_id: UUID | None = None
@@ -24,3 +27,31 @@ class Difference:
     found: Value = None
     expected: Value = None
     message: str
+
+
+class Differences:
+    """Those of one user, of which the first thousand are kept; of the others, how many there were."""
+
+    _MOST = 1000
+
+    def __init__(self, user_id: str) -> None:
+        self._user_id = user_id
+        self._kept: list[Difference] = []
+        self._more = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self._kept) == self._MOST
+
+    def add(self, found: Iterable[Difference]) -> None:
+        for each in found:
+            if self.full:
+                self._more += 1
+            else:
+                self._kept.append(each)
+
+    def told(self) -> list[Difference]:
+        if not self._more:
+            return self._kept
+        last = f"{self._more:,} more differences"
+        return [*self._kept, Difference(table=self._kept[-1].table, user_id=self._user_id, message=last)]

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from events import chain
 from events.codec import Json, header_of, meta_of
-from events.difference import Difference
+from events.difference import Difference, Differences, Table, Value
 
-_MOST = 100
-"""Differences that are told of one user's log; of the others, only how many there are."""
 _WINDOW = 10_000
-"""Events among which is looked for the one that a misplaced event follows."""
+"""Events among which is looked for the one that a misplaced event follows …"""
+_SEARCHES = 50
+"""… and how often: where more is wrong, where each belongs is no help."""
 
 
 class Journal(NamedTuple):
@@ -44,10 +44,10 @@ class Proof:
         self.events = 0
         self.seq = 0
         self.hash = chain.GENESIS
-        self._differences: list[Difference] = []
-        self._untold = 0
+        self._differences = Differences(user_id)
         self._misfits: list[_Misfit] = []
         self._recent = deque([(0, chain.GENESIS)], maxlen=_WINDOW)
+        self._searches = 0
 
     def take(self, row: Iterable[Any], data: Json) -> None:
         """The next event in order of `seq`: its row (`events.log.COLUMNS`), and its data as they are stored."""
@@ -67,7 +67,7 @@ class Proof:
         if self._misfits and self._misfits[0].seq < seq - _WINDOW // 2:
             self._explain()
 
-    def end(self, journal: Journal | None) -> list[Difference]:
+    def end(self, journal: Journal | None) -> Differences:
         """All that isn't right, once all events were taken."""
         self._explain()
         if journal is None:
@@ -81,9 +81,6 @@ class Proof:
         elif journal.hash != self.hash:
             told = f"the journal has another hash than its last event, {self.seq}"
             self._tell("journals", None, "hash", journal.hash.hex(), self.hash.hex(), told)
-        if self._untold:
-            told = f"{self._untold} more differences in the log aren't told"
-            self._differences.append(Difference(table="events", user_id=self.user_id, message=told))
         return self._differences
 
     def _missing(self, first: int, last: int, why: str) -> None:
@@ -93,7 +90,7 @@ class Proof:
     def _explain(self) -> None:
         """Does a misfit follow on another event than the one before it? Then it was moved, or that one put between."""
         for misfit in self._misfits:
-            follows = self._follows(misfit) if len(self._differences) < _MOST else None
+            follows = self._follows(misfit)
             why = "its content or its hash was changed"
             if follows is not None:
                 why = f"by its hash it {f'follows on event {follows}' if follows else 'begins the log'}"
@@ -102,25 +99,23 @@ class Proof:
         self._misfits.clear()
 
     def _follows(self, misfit: _Misfit) -> int | None:
-        if misfit.digest is None:
-            return None
         digest = misfit.digest
+        if digest is None or self._searches == _SEARCHES:
+            return None
+        self._searches += 1
         return next((seq for seq, hash_ in self._recent if chain.link(hash_, digest) == misfit.hash), None)
 
-    def _tell(
-        self, table: str, seq: int | None, field: str, found: str | int | None, expected: str | int, message: str
-    ) -> None:
-        if len(self._differences) >= _MOST:
-            self._untold += 1
-            return
-        self._differences.append(
-            Difference(
-                table="events" if table == "events" else "journals",
-                user_id=self.user_id,
-                seq=seq,
-                field=field,
-                found=found,
-                expected=expected,
-                message=message,
-            )
+    def _tell(self, table: Table, seq: int | None, field: str, found: Value, expected: Value, message: str) -> None:
+        self._differences.add(
+            [
+                Difference(
+                    table=table,
+                    user_id=self.user_id,
+                    seq=seq,
+                    field=field,
+                    found=found,
+                    expected=expected,
+                    message=message,
+                )
+            ]
         )

@@ -72,7 +72,8 @@ def _sum(parts: Sequence[Rebuilt]) -> Rebuilt:
 
 
 async def _batch(connection: Connection, users: list[str], *, proved: Set[str]) -> Rebuilt:
-    rows = await books.facts(connection, users)
+    async with books.snapshot(connection):
+        rows = await books.facts(connection, users)
     if len(rows) == books.MOST:
         return _sum([await _one(connection, user, proved=user in proved) for user in users])
     fold = Fold()

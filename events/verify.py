@@ -59,23 +59,24 @@ async def _batch(connection: Connection, users: list[str], *, log_only: bool) ->
         proofs[user].take(row, data)
         if not log_only:
             fold.take(user, seq, task, version, type_, at, data)
-    found = [each for user, proof in proofs.items() for each in proof.end(journals.get(user))]
+    found = {user: proof.end(journals.get(user)) for user, proof in proofs.items()}
     posted = [] if log_only else await books.tasks(connection, users)
-    return Verified(len(users), len(rows), len(posted), found + _held_against(fold, posted))
+    for each in _held_against(fold, posted):
+        found[each.user_id].add([each])
+    return Verified(len(users), len(rows), len(posted), [each for user in users for each in found[user].told()])
 
 
 async def _one(connection: Connection, user_id: str, journal: Journal | None, *, log_only: bool) -> Verified:
     """The same for a user whose log needn't fit into the memory: the log in its order, then the tasks in theirs."""
     proof = await books.prove(connection, user_id)
-    found = proof.end(journal)
-    tasks = 0
+    found, tasks = proof.end(journal), 0
     if not log_only:
         async for part in books.folded(connection, user_id, upto=proof.seq):
             posted = await books.tasks(connection, [user_id], part.first, part.last)
             tasks += len(posted)
-            found += _held_against(part.fold, posted)
-    return Verified(1, proof.events, tasks, found)
+            found.add(_held_against(part.fold, posted))
+    return Verified(1, proof.events, tasks, found.told())
 
 
-def _held_against(fold: Fold, posted: Iterable[asyncpg.Record]) -> list[Difference]:
-    return [*fold.broken.values(), *differences(compare(fold.tasks, posted, broken=fold.broken))]
+def _held_against(fold: Fold, posted: Iterable[asyncpg.Record]) -> Iterable[Difference]:
+    return (*fold.broken.values(), *differences(compare(fold.tasks, posted, broken=fold.broken)))

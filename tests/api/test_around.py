@@ -249,3 +249,19 @@ async def test_probes_are_logged_only_when_they_fail(
         await asyncio.sleep(1.1)
         await service.client.get("/health")
         assert [line["event"] for line in Lines(capsys)] == ["database unavailable", "request"]
+
+
+async def test_books_that_do_not_agree_are_warned_of_at_the_start(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(database) as service:
+        created = await service.client.post("/api/ann/tasks", json={"title": "Secret plans"})
+        await service.pool.execute("UPDATE tasks SET version = 7")
+    capsys.readouterr()
+    async with serving(database, log_format="json"):
+        pass
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    [warning] = [line for line in lines if line["level"] == "warning"]
+    assert "daybook verify" in warning["event"]
+    assert (warning["table"], warning["user_id"], warning["task_id"]) == ("tasks", "ann", created.json()["id"])
+    assert "Secret" not in str(lines)

@@ -13,22 +13,30 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from uuid_utils.compat import uuid7
 
 from commands.execute import execute
-from commands.task import Command, CreateTask, DeleteTask, TaskNotFound, ToggleTask, UpdateTask
+from commands.task import Command, CreateTask, DeleteTask, RestoreTask, TaskNotFound, ToggleTask, UpdateTask
 from db.pool import Pool, open_pool
-from events import log
+from events import log, walk
+from events.rebuild import rebuild
 from events.task import Fields, Origin, Task, evolve
+from events.verify import verify
 from tests import independent
 from tests.conftest import FROM_TEMPLATE, new_database
 from tests.strategies import changes, descriptions, titles
 
-Wish: TypeAlias = Fields | bool | Literal["delete"] | None
-"""Fields to set; whether to be completed, None to toggle; or to be deleted."""
+Wish: TypeAlias = Fields | bool | Literal["delete", "restore"] | None
+"""Fields to set; whether to be completed, None to toggle; to be deleted, or brought back."""
 
 wishes: st.SearchStrategy[Wish] = st.one_of(
-    st.none(), st.booleans(), st.just("delete"), changes().map(lambda change: change.after)
+    st.none(), st.booleans(), st.sampled_from(["delete", "restore"]), changes().map(lambda change: change.after)
 )
 
 USERS = ("ann", "bob", "cleo")
+DAMAGES = (
+    "DELETE FROM tasks WHERE user_id = $1",
+    "DELETE FROM tasks WHERE user_id = $1 AND completed",
+    "UPDATE tasks SET title = title || '.', version = version + 1 WHERE user_id = $1",
+    "UPDATE tasks SET id = gen_random_uuid() WHERE user_id = $1 AND NOT completed",
+)
 
 
 class Daybook(RuleBasedStateMachine):
@@ -60,6 +68,8 @@ class Daybook(RuleBasedStateMachine):
         match fields:
             case "delete":
                 return DeleteTask(user_id=user_id, task_id=task_id)
+            case "restore":
+                return RestoreTask(user_id=user_id, task_id=task_id)
             case None | bool():
                 return ToggleTask(user_id=user_id, task_id=task_id, completed=fields)
             case _:
@@ -88,6 +98,20 @@ class Daybook(RuleBasedStateMachine):
 
         self.run(together())
 
+    @rule(damage=st.sampled_from(DAMAGES), user=st.integers(0, len(USERS) - 1))
+    def damage_and_rebuild(self, damage: str, user: int) -> None:
+        self.run(self._damage_and_rebuild(damage, self.users[user]))
+
+    async def _damage_and_rebuild(self, damage: str, user: str) -> None:
+        async with self.pool.acquire() as connection:
+            posted = await connection.fetch("SELECT * FROM tasks WHERE user_id = $1 ORDER BY id", user)
+            await connection.execute(damage, user)
+            heads = [head async for portion in walk.one(connection, user) for head in portion.heads]
+            wrong = {difference.task_id for difference in (await verify(connection, heads)).differences}
+            result = await rebuild(connection, heads)
+            assert (result.differences, result.written + result.removed) == ([], len(wrong))
+            assert await connection.fetch("SELECT * FROM tasks WHERE user_id = $1 ORDER BY id", user) == posted
+
     @invariant()
     def projection_is_the_fold_of_the_log(self) -> None:
         self.run(self.compare())
@@ -109,6 +133,8 @@ class Daybook(RuleBasedStateMachine):
             assert {row["id"]: Task(**row) for row in posted} == folded
             assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
             assert [row["hash"] for row in rows] == independent.chain(rows)
+            async with self.pool.acquire() as connection:
+                assert (await verify(connection, [walk.Head(user, upto)])).differences == []
 
 
 @pytest.fixture

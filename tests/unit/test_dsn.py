@@ -29,6 +29,12 @@ def test_without_a_pooler_statements_are_cached() -> None:
     assert "statement_cache_size" not in connect_arguments(NEON.replace("-pooler", ""))
 
 
+@pytest.mark.parametrize(("said", "cached"), [("true", False), ("false", True)])
+def test_a_pooler_may_be_named_as_prisma_does(said: str, cached: bool) -> None:
+    arguments = connect_arguments(f"postgresql://ann@db.example/tasks?pgbouncer={said}")
+    assert ("statement_cache_size" not in arguments) == cached
+
+
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg", "postgres+psycopg"])
 def test_each_scheme_is_understood(scheme: str) -> None:
     arguments = connect_arguments(f"{scheme}://ann@db.example:6543/tasks")

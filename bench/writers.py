@@ -1,0 +1,236 @@
+"""What a user of the service has to wait for while the projection is emptied and rebuilt, and whether anything is lost:
+`make bench-writes`.
+
+Writers keep the service busy and note every answer; meanwhile `tasks` is emptied and rebuilt, again and again, or the
+rebuild is killed at a random moment. In the end the books must be in order, and every acknowledged write in them.
+"""
+
+import argparse
+import asyncio
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import jwt
+
+from bench.load import Author, load, settle
+from bench.service import Service, serving
+from db.dsn import connect_arguments
+from db.embedded import running
+from db.migrate import migrate
+
+Task = dict[str, Any]
+
+
+class NotRight(Exception):
+    """A write failed, or wasn't found again."""
+
+
+@dataclass(slots=True)
+class Writer:
+    """One user, who does one thing after the other, and holds every answer against what they did before."""
+
+    client: httpx2.AsyncClient
+    user: str
+    seed: int
+    tasks: dict[str, Task] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
+    events: int = 0
+    waits: list[tuple[float, float]] = field(default_factory=list)
+    """When each write was sent, and how long it took, in seconds."""
+
+    async def write(self, until: asyncio.Event) -> None:
+        """Raises `NotRight` where an answer isn't what it must be."""
+        chance = random.Random(self.seed)
+        while not until.is_set():
+            await self._one(chance)
+
+    async def _one(self, chance: random.Random) -> None:
+        doing = chance.choices(["create", "update", "toggle", "delete", "restore"], [3, 3, 3, 2, 1])[0]
+        if doing == "restore" and self.deleted:
+            id_ = chance.choice(sorted(self.deleted))
+            self._took(await self._send("POST", f"/{id_}/restore"), id_, {})
+            self.deleted.discard(id_)
+        elif doing == "create" or not self.tasks:
+            title = f"task {chance.random()}"
+            task = await self._send("POST", "", {"title": title})
+            self._took(task, task["id"], {"title": title, "completed": False, "version": 1})
+        else:
+            id_ = chance.choice(sorted(self.tasks))
+            known = self.tasks[id_]
+            due = {**known, "version": known["version"] + 1}
+            match doing:
+                case "update":
+                    due["title"] = f"title {chance.random()}"
+                    self._took(await self._send("PATCH", f"/{id_}", {"title": due["title"]}), id_, due)
+                case "toggle":
+                    due["completed"] = not known["completed"]
+                    self._took(await self._send("PATCH", f"/{id_}/complete"), id_, due)
+                case _:
+                    await self._send("DELETE", f"/{id_}")
+                    del self.tasks[id_]
+                    self.deleted.add(id_)
+                    self.events += 1
+
+    def _took(self, answer: Task, id_: str, due: Mapping[str, Any]) -> None:
+        for name, value in due.items():
+            if name != "updated_at" and answer[name] != value:
+                raise NotRight(f"{self.user}: {name} of {id_} is {answer[name]!r}, and should be {value!r}")
+        self.tasks[id_] = answer
+        self.events += 1
+
+    async def _send(self, method: str, path: str, body: Task | None = None) -> Task:
+        sent = time.perf_counter()
+        answer = await self.client.request(method, f"/api/{self.user}/tasks{path}", json=body)
+        self.waits.append((sent, time.perf_counter() - sent))
+        if not 200 <= answer.status_code < 300:
+            raise NotRight(f"{method} {self.user}{path}: {answer.status_code} {answer.text}")
+        result: Task = answer.json() if answer.content else {}
+        return result
+
+    async def check(self, connection: asyncpg.Connection) -> None:
+        """Every acknowledged write is there, and nothing else. Raises `NotRight`."""
+        events = await connection.fetchval("SELECT count(*) FROM events WHERE user_id = $1", self.user)
+        rows = await connection.fetch("SELECT id, title, completed, version FROM tasks WHERE user_id = $1", self.user)
+        posted = {str(row["id"]): tuple(row)[1:] for row in rows}
+        due = {id_: (task["title"], task["completed"], task["version"]) for id_, task in self.tasks.items()}
+        if events != self.events or posted != due:
+            raise NotRight(f"{self.user}: {events} events of {self.events}; tasks {posted} instead of {due}")
+
+
+def client(url: str, secret: str, user: str) -> httpx2.AsyncClient:
+    """A client of the service for one user, on one connection."""
+    claims = {"sub": user, "exp": datetime.now(UTC) + timedelta(hours=1)}
+    token = jwt.encode(claims, secret, algorithm="HS256")
+    return httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+
+_WRITERS = 20
+_BYSTANDERS = 300
+"""Users who write nothing, and have a hundred events each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What writes took, in milliseconds."""
+
+    what: str
+    writes: int
+    median: float
+    p99: float
+    longest: float
+
+    def __str__(self) -> str:
+        return f"| {self.what} | {self.writes:,} | {self.median:.1f} | **{self.p99:.1f}** | {self.longest:.1f} |"
+
+
+HEAD = """\
+| meanwhile | writes | median, ms | **p99, ms** | longest, ms |
+|---|--:|--:|--:|--:|"""
+
+
+def waits(what: str, writers: list[Writer], since: float) -> Waits:
+    """Of the writes that were sent since then."""
+    took = sorted(seconds * 1000 for writer in writers for sent, seconds in writer.waits if sent >= since)
+    return Waits(what, len(took), took[len(took) // 2], took[len(took) * 99 // 100], took[-1])
+
+
+async def rebuild(dsn: str, *, kill_after: float | None = None) -> None:
+    """Run `daybook rebuild`, or kill it after so many seconds. Raises `NotRight` where it fails by itself."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.main", "rebuild"),
+        env={"DATABASE_URL": dsn},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    if kill_after is not None:
+        await asyncio.sleep(kill_after)
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+    output, _ = await process.communicate()
+    if kill_after is None and process.returncode:
+        raise NotRight(output.decode())
+
+
+async def empty(connection: asyncpg.Connection, number: int) -> None:
+    """Throw the projection away, this way or that."""
+    await connection.execute("TRUNCATE tasks" if number % 2 else "DELETE FROM tasks")
+
+
+async def measure(dsn: str, service: Service, rounds: int) -> None:
+    """Print what writes took while nothing was under way, a rebuild, or one that is killed. Raises `NotRight`."""
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    for number in range(_BYSTANDERS):
+        await load(connection, Author(f"bystander-{number}"), 100)
+    await settle(connection)
+    url, chance = f"http://127.0.0.1:{service.port}", random.Random(1)
+    writers = [
+        Writer(client(url, service.secret, f"writer-{number}"), f"writer-{number}", number)
+        for number in range(_WRITERS)
+    ]
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for writer in writers:
+            group.create_task(writer.write(over))
+        await asyncio.sleep(2)
+        began = time.perf_counter()
+        await asyncio.sleep(10)
+        print(waits("nothing", writers, began), flush=True)
+        began = time.perf_counter()
+        for _ in range(rounds):
+            await rebuild(dsn)
+        print(waits(f"{rounds} rebuilds of sound books", writers, began), flush=True)
+        began = time.perf_counter()
+        for number in range(rounds):
+            await empty(connection, number)
+            await rebuild(dsn)
+        print(waits(f"{rounds} times emptied and rebuilt", writers, began), flush=True)
+        began = time.perf_counter()
+        for number in range(rounds):
+            await empty(connection, number)
+            await rebuild(dsn, kill_after=chance.uniform(0.3, 1.5))
+        print(waits(f"{rounds} times emptied, the rebuild killed", writers, began), flush=True)
+        await rebuild(dsn)
+        over.set()
+    for writer in writers:
+        await writer.check(connection)
+        await writer.client.aclose()
+    verified = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cli.main", "verify", env={"DATABASE_URL": dsn}, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await verified.communicate()
+    await connection.close()
+    print(f"\n{sum(writer.events for writer in writers):,} acknowledged writes, all there. verify: {output.decode()}")
+    if verified.returncode:
+        raise NotRight(output.decode())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench-writes", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20, help="%(default)s")
+    rounds: int = parser.parse_args().rounds
+    status = 0
+    with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name, running(Path(name)) as dsn:
+        migrate(dsn)
+        with serving(dsn, Path(name)) as service:
+            print(HEAD, flush=True)
+            try:
+                asyncio.run(measure(dsn, service, rounds))
+            except* NotRight as errors:
+                print(errors.exceptions[0], file=sys.stderr)
+                status = 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

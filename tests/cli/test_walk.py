@@ -1,0 +1,247 @@
+"""`daybook rebuild` and `daybook verify`, as processes of their own, on a database."""
+
+import asyncio
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from bench.load import Author, load
+from cli.walk import Choice, CutShort, go_through
+from db.dsn import connect_arguments
+from events import walk
+from tests.cli.test_terminal import DAYBOOK, run
+from tests.conftest import execute
+
+USERS, EVENTS = 30, 40
+
+
+async def _load(dsn: str) -> int:
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    for number in range(USERS):
+        await load(connection, Author(f"user-{number:02}"), EVENTS)
+    tasks: int = await connection.fetchval("SELECT count(*) FROM tasks")
+    await connection.close()
+    return tasks
+
+
+@pytest.fixture
+def tasks(database: str) -> int:
+    """How many there are."""
+    return asyncio.run(_load(database))
+
+
+def test_sound_books_are_told_from_others_and_mended(database: str, folder: Path, tasks: int) -> None:
+    def daybook(*arguments: str) -> tuple[int, str]:
+        result = run(folder, *arguments, DATABASE_URL=database)
+        assert result.stderr == ""
+        return result.returncode, result.stdout
+
+    rate = r" \d+\.\d s, [\d,]+ events/s\.\n"
+    status, told = daybook("verify")
+    assert (status, bool(re.fullmatch(rf"30 users, 1,200 events, {tasks} tasks: no difference\.{rate}", told))) == (
+        0,
+        True,
+    )
+
+    asyncio.run(execute(database, "UPDATE tasks SET title = E'\\x1b[2J' WHERE user_id = 'user-07'"))
+    status, told = daybook("verify", "--workers", "2")
+    *lines, last = told.splitlines()
+    assert (status, f": {len(lines)} difference" in last) == (1, True)
+    assert all(
+        re.match(r"user-07: task [0-9a-f-]{36} has another title than the log \(title: found ", each) for each in lines
+    )
+    assert "\x1b" not in told
+    assert daybook("verify", "--user", "user-08")[0] == 0
+    assert daybook("verify", "--user", "user-07")[0] == 1
+    assert daybook("verify", "--sample", "100")[0] == 1
+    assert daybook("verify", "--sample", "3")[1].splitlines()[-1].startswith("3 users, 120 events, ")
+
+    status, told = daybook("rebuild", "--user", "user-08")
+    assert (status, "0 rows written" in told) == (0, True)
+    status, told = daybook("rebuild")
+    rows = rf"30 users, 1,200 events: {len(lines)} rows written, 0 removed, {tasks - len(lines)} already right\."
+    assert status == 0
+    assert re.fullmatch(rows + rate, told)
+    assert daybook("verify")[0] == 0
+
+
+@pytest.mark.usefixtures("tasks")
+def test_machines_get_json_and_a_damaged_log_is_left_alone(database: str, folder: Path) -> None:
+    damage = "ALTER TABLE events_p{0:02} DISABLE TRIGGER append_only"
+    statements = [damage.format(number) for number in range(16)]
+    removed = "DELETE FROM events WHERE user_id = 'user-07' AND seq = 20"
+    asyncio.run(execute(database, "ALTER TABLE events DISABLE TRIGGER append_only", *statements, removed))
+    for command in ("verify", "rebuild"):
+        result = run(folder, command, "--json", DATABASE_URL=database)
+        told = json.loads(result.stdout)
+        assert (result.returncode, told["clean"], told["users"]) == (1, False, 30)
+        found = told["differences"][0]
+        assert (found["user_id"], found["table"], found["seq"]) == ("user-07", "events", 20)
+        assert found["message"] == "event 20 is missing: event 21 comes next"
+        assert told["cut_short"] is None
+    people = run(folder, "rebuild", DATABASE_URL=database).stdout
+    assert "The log itself has 1 difference: these users' rows were left as they are." in people
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["verify", "--user", "ann", "--sample", "3"], "--user and --sample don't go together"),
+        (["verify", "--export", "x", "--user", "ann"], "--export and --user don't go together"),
+        (["verify", "--head", "x"], "--head and --after go with --export"),
+        (["rebuild", "--user", "ann", "--start-after", "bob"], "--user and --start-after don't go together"),
+        (["rebuild", "--user", "a/b"], "a user has 1 to 255 characters and no slash"),
+        (["rebuild", "--workers", "0"], "workers"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(folder: Path, arguments: list[str], says: str) -> None:
+    result = run(folder, *arguments, COLUMNS="200", NO_COLOR="1")
+    assert (result.returncode, says in result.stderr) == (2, True)
+
+
+def test_a_database_without_a_schema_says_what_to_do(empty_database: str, folder: Path) -> None:
+    for command in ("verify", "rebuild"):
+        result = run(folder, command, DATABASE_URL=empty_database)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert "daybook migrate" in result.stderr
+
+
+def test_nobody_is_a_clean_database(database: str, folder: Path) -> None:
+    for command in ("verify", "rebuild"):
+        result = run(folder, command, DATABASE_URL=database)
+        assert (result.returncode, result.stdout.startswith("0 users, 0 events")) == (0, True)
+
+
+class OnTerminal:
+    """A command whose progress goes to a terminal."""
+
+    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
+        self.terminal, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [*DAYBOOK, *arguments],
+            cwd=folder,
+            env={**os.environ, **variables, "TERM": "xterm", "COLUMNS": "120"},
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            text=True,
+            start_new_session=True,
+        )
+        os.close(theirs)
+
+    def end(self) -> tuple[int, str, str]:
+        """Exit status, output, and all that was shown on the terminal."""
+        shown = b""
+        with suppress(OSError):  # the other end is closed
+            while piece := os.read(self.terminal, 65536):
+                shown += piece
+        os.close(self.terminal)
+        output, _ = self.process.communicate(timeout=60)
+        return self.process.returncode, output, shown.decode()
+
+
+@pytest.fixture
+def locked(database: str, tasks: int) -> Iterator[str]:  # noqa: ARG001 - there must be some
+    """The DSN; a rebuild comes no further than to user-20."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(**connect_arguments(database)))
+        transaction = connection.transaction()
+        runner.run(transaction.start())
+        runner.run(connection.execute("SELECT FROM journals WHERE user_id = 'user-20' FOR UPDATE"))
+        yield database
+        runner.run(transaction.rollback())
+        runner.run(connection.close())
+
+
+def test_a_rebuild_that_cannot_have_its_lock_ends_and_says_how_to_go_on(locked: str, folder: Path) -> None:
+    result = run(folder, "rebuild", DATABASE_URL=locked)
+    assert (result.returncode, "Traceback" in result.stderr) == (2, False)
+    assert "holds the journal of one of these users" in result.stderr
+    assert "What was finished is right. Run it again." in result.stderr
+
+
+class Kept(list[str]):
+    """A report that keeps what it is told."""
+
+    def begin(self, events: int | None) -> None:
+        self.append(f"begin {events}")
+
+    def add(self, result: dict[str, Any]) -> None:
+        self.append(f"{result['users']} users")
+
+    def stopping(self) -> None:
+        self.append("stopping")
+
+
+async def test_it_goes_on_behind_the_users_who_are_finished(
+    database: str, locked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "_PAGE", 6)
+    await execute(database, "TRUNCATE tasks")
+    report = Kept()
+    with pytest.raises(CutShort) as cut:
+        await go_through(locked, "rebuild", Choice(), workers=1, report=report)
+    assert cut.value.after == "user-17"
+    assert report == [f"begin {USERS * EVENTS}", "6 users", "6 users", "6 users"]
+    posted = await _fetch(database, "SELECT DISTINCT user_id FROM tasks ORDER BY 1")
+    assert posted == [f"user-{number:02}" for number in range(18)]
+
+
+async def _fetch(dsn: str, query: str) -> list[str]:
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    rows = await connection.fetch(query)
+    await connection.close()
+    return [row[0] for row in rows]
+
+
+@pytest.mark.usefixtures("tasks")
+async def test_a_first_signal_lets_what_is_under_way_be_finished(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "_PAGE", 6)
+
+    class Interrupting(Kept):
+        def add(self, result: dict[str, Any]) -> None:
+            super().add(result)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    report = Interrupting()
+    with pytest.raises(CutShort, match="Stopped") as cut:
+        await go_through(database, "verify", Choice(), workers=1, report=report)
+    assert report[:3] == [f"begin {USERS * EVENTS}", "6 users", "stopping"]
+    rest = Kept()
+    await go_through(database, "verify", Choice(after=cut.value.after), workers=2, report=rest)
+    assert len(report) + len(rest) >= 1 + 5 + 1
+
+
+@pytest.mark.usefixtures("tasks")
+async def test_a_worker_that_dies_ends_the_walk(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(CutShort, match="ended with status 1"):
+        await go_through(database, "verify", Choice(), workers=2, report=Kept())
+
+
+def test_progress_is_shown_on_a_terminal_and_ctrl_c_ends_it(locked: str, folder: Path) -> None:
+    command = OnTerminal(folder, "rebuild", DATABASE_URL=locked)
+    time.sleep(1.5)
+    for _ in range(2):  # the batch that is under way doesn't end before its lock
+        os.killpg(command.process.pid, signal.SIGINT)
+        time.sleep(0.2)
+    status, output, shown = command.end()
+    assert (status, "Traceback" in shown) == (2, False)
+    assert "rebuild" in shown
+    assert "Finishing what is under way" in shown
+    assert "What was finished is right." in shown
+    assert "events" in output

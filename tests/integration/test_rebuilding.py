@@ -1,0 +1,217 @@
+"""The projection is emptied and rebuilt, again and again, while the service takes writes: none fails or is lost."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from bench.load import Author, load
+from bench.writers import Writer, empty
+from db.dsn import connect_arguments
+from db.pool import Connection, Pool
+from events import log, walk
+from events.rebuild import Rebuilt, rebuild
+from events.task import Task, evolve
+from events.verify import verify
+from tests.service import Service
+
+ROUNDS = 20
+
+
+async def rebuild_all(connection: Connection) -> list[Rebuilt]:
+    return [await rebuild(connection, portion.heads) async for portion in walk.everyone(connection)]
+
+
+async def differences(connection: Connection) -> list[object]:
+    return [
+        difference
+        async for portion in walk.everyone(connection)
+        for difference in (await verify(connection, portion.heads)).differences
+    ]
+
+
+async def test_no_write_fails_and_none_is_lost_while_it_is_emptied_and_rebuilt(service: Service, database: str) -> None:
+    writers = [Writer(service.as_user(f"user-{number}"), f"user-{number}", number) for number in range(8)]
+    connection = await asyncpg.connect(**connect_arguments(database))
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for writer in writers:
+            group.create_task(writer.write(over))
+        for number in range(ROUNDS):
+            await empty(connection, number)
+            await asyncio.sleep(0.02)
+            for result in await rebuild_all(connection):
+                assert result.differences == []
+        over.set()
+    await rebuild_all(connection)
+    for writer in writers:
+        assert writer.events > ROUNDS
+        await writer.check(connection)
+        await writer.client.aclose()
+    assert await differences(connection) == []
+    await connection.close()
+
+
+async def test_a_rebuild_that_is_killed_leaves_nothing_wrong_behind(service: Service, database: str) -> None:
+    writers = [Writer(service.as_user(f"user-{number}"), f"user-{number}", number) for number in range(4)]
+    connection = await asyncpg.connect(**connect_arguments(database))
+    for number in range(30):
+        await load(connection, Author(f"bystander-{number}"), 100)
+    chance, over = random.Random(1), asyncio.Event()  # noqa: S311 - draws lots
+    async with asyncio.TaskGroup() as group:
+        for writer in writers:
+            group.create_task(writer.write(over))
+        for number in range(6):
+            await empty(connection, number)
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "cli.main", "rebuild"),
+                env={**os.environ, "DATABASE_URL": database},
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            await asyncio.sleep(chance.uniform(0.3, 1.5))
+            if process.returncode is None:
+                process.send_signal(signal.SIGKILL)
+            await process.wait()
+        over.set()
+    await rebuild_all(connection)
+    for writer in writers:
+        await writer.check(connection)
+        await writer.client.aclose()
+    assert await differences(connection) == []
+    await _no_one_is_left(connection)
+    await connection.close()
+
+
+async def _no_one_is_left(connection: asyncpg.Connection) -> None:
+    """The workers of those that were killed have ended."""
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%= ANY($1)%'"
+    while await connection.fetchval(f"{others} AND pid <> pg_backend_pid()"):
+        await asyncio.sleep(0.05)
+
+
+async def test_a_write_of_the_batch_waits_for_it_and_another_does_not(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        for user in ("ann", "bob"):
+            await load(connection, Author(user), 10)
+        await connection.execute("TRUNCATE tasks")
+        async with connection.transaction():
+            await log.lock_journal(connection, "ann")
+            waiting = asyncio.create_task(_rebuild(pool, "ann"))
+            assert (await _rebuild(pool, "bob")).written > 0
+            assert not waiting.done()
+        assert (await waiting).written > 0
+
+
+async def _rebuild(pool: Pool, user: str) -> Rebuilt:
+    async with pool.acquire() as connection:
+        [portion] = [portion async for portion in walk.one(connection, user)]
+        return await rebuild(connection, portion.heads)
+
+
+async def test_what_is_appended_while_the_log_is_read_is_folded_too(pool: Pool) -> None:
+    """The lock is waited for after the log was read; what came in between is read once more."""
+    events = list(Author("ann").events(30))
+    async with pool.acquire() as connection, pool.acquire() as other:
+        tasks: dict[object, Task] = {}
+        await load(connection, Author("ann"), 20)
+        for row in await connection.fetch("SELECT * FROM tasks"):
+            tasks[row["id"]] = Task(**row)
+        await connection.execute("TRUNCATE tasks")
+        transaction = other.transaction()
+        await transaction.start()
+        await log.lock_journal(other, "ann")
+        waiting = asyncio.create_task(_rebuild(pool, "ann"))
+        while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
+        for event in events[20:]:
+            task = evolve(tasks.pop(event.task_id, None), event)
+            await log.append(other, event, task, on_row=False)
+            if task is not None:
+                tasks[task.id] = task
+        await transaction.commit()
+        result = await waiting
+        assert (result.events, result.differences) == (30, [])
+        assert {row["id"]: Task(**row) for row in await connection.fetch("SELECT * FROM tasks")} == tasks
+        assert await differences(connection) == []
+
+
+PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+
+@contextmanager
+def pooled(dsn: str, folder: Path) -> Iterator[str]:
+    """The same database through PgBouncer in transaction mode, with fewer server connections than clients."""
+    assert PGBOUNCER is not None
+    arguments = connect_arguments(dsn)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    password = f"password={arguments['password']}" if arguments["password"] else ""
+    (folder / "pgbouncer.ini").write_text(f"""
+[databases]
+* = host={arguments["host"]} port={arguments["port"]} user={arguments["user"]} {password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+""")
+    account = Path(arguments["host"]).stat().st_uid if arguments["host"].startswith("/") else 65534
+    folder.chmod(0o755)
+    process = subprocess.Popen(
+        [PGBOUNCER, "-q", str(folder / "pgbouncer.ini")],
+        user=account if os.geteuid() == 0 else None,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"postgresql://{arguments['user']}@127.0.0.1:{port}/{arguments['database']}?pgbouncer=true"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer isn't installed")
+async def test_all_of_it_runs_through_pgbouncer_in_transaction_mode(database: str, pool: Pool, folder: Path) -> None:
+    async with pool.acquire() as connection:
+        for number in range(20):
+            await load(connection, Author(f"user-{number}"), 50)
+        tasks = await connection.fetchval("SELECT count(*) FROM tasks")
+        await connection.execute("DELETE FROM tasks WHERE user_id < 'user-2'")
+        await connection.execute("UPDATE tasks SET title = 'Wrong' WHERE user_id = 'user-3'")
+        await connection.execute("UPDATE tasks SET id = gen_random_uuid() WHERE user_id = 'user-4'")
+    with pooled(database, folder) as dsn:
+        results = [await _daybook(dsn, command) for command in ("verify", "rebuild", "verify")]
+    assert [status for status, _ in results] == [1, 0, 0]
+    _, last = results[-1]
+    assert (last["clean"], last["users"], last["events"], last["tasks"]) == (True, 20, 1000, tasks)
+
+
+async def _daybook(dsn: str, command: str) -> tuple[int | None, dict[str, Any]]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.main", command, "--json", "--workers", "3"),
+        env={**os.environ, "DATABASE_URL": dsn},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    return process.returncode, json.loads(output)
