@@ -43,6 +43,8 @@ class Writer:
     client: httpx2.AsyncClient
     user: str
     seed: int
+    pause: float = 0.0
+    """Seconds from an answer to the next write, on average."""
     tasks: dict[str, Task] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
     events: int = 0
@@ -54,6 +56,8 @@ class Writer:
         chance = random.Random(self.seed)
         while not until.is_set():
             await self._one(chance)
+            if self.pause:
+                await asyncio.sleep(chance.expovariate(1 / self.pause))
 
     async def _one(self, chance: random.Random) -> None:
         doing = chance.choices(["create", "update", "toggle", "delete", "restore"], [3, 3, 3, 2, 1])[0]
@@ -116,6 +120,8 @@ def client(url: str, secret: str, user: str) -> httpx2.AsyncClient:
 
 
 _WRITERS = 20
+_PAUSE = 0.1
+"""Seconds: busy users, who leave the machine a third of its time, since what they wait for must not be each other."""
 _BYSTANDERS = 300
 """Users who write nothing, and have a hundred events each."""
 
@@ -175,7 +181,7 @@ async def measure(dsn: str, service: Service, rounds: int) -> None:
     await settle(connection)
     url, chance = f"http://127.0.0.1:{service.port}", random.Random(1)
     writers = [
-        Writer(client(url, service.secret, f"writer-{number}"), f"writer-{number}", number)
+        Writer(client(url, service.secret, f"writer-{number}"), f"writer-{number}", number, _PAUSE)
         for number in range(_WRITERS)
     ]
     over = asyncio.Event()
