@@ -7,19 +7,17 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from cli.tokens import sign
+from cli.walk import Choice, Job, NobodyReads
 from config import logs
 from config.settings import USER_ID, BadSettings, Settings, load
 from db.dsn import BadDsn
 from db.embedded import EmbeddedPostgresFailed, database
 from db.pool import UNAVAILABLE
-
-if TYPE_CHECKING:
-    from cli.walk import Choice, Job
 
 app = typer.Typer(
     name="daybook",
@@ -39,6 +37,9 @@ def run() -> None:
         app()
     except (BadSettings, EmbeddedPostgresFailed) as error:
         _fail(str(error))
+    except NobodyReads:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        sys.exit(COULD_NOT_RUN)
     except BadDsn as error:
         _fail(f"DATABASE_URL or DATABASE_URL_DIRECT: {error}")
     except UNAVAILABLE as error:
@@ -148,8 +149,6 @@ def rebuild(
 
     Where a user's log isn't as it was written, their rows are left as they are, and what is wrong is told.
     """
-    from cli.walk import Choice
-
     _exclusive({"--user": user, "--start-after": start_after})
     _walk("rebuild", Choice(user=user, after=start_after or ""), workers, as_json=as_json)
 
@@ -185,8 +184,6 @@ def verify(
     Changes nothing and holds nobody up. With --export, check that no event of an export was changed, removed, added or
     reordered, and name the first that was.
     """
-    from cli.walk import Choice
-
     if export is None:
         if head or after:
             raise typer.BadParameter("--head and --after go with --export")
@@ -203,7 +200,7 @@ def _exclusive(options: Mapping[str, object]) -> None:
         raise typer.BadParameter(f"{' and '.join(given)} don't go together")
 
 
-def _walk(job: "Job", choice: "Choice", workers: int | None, *, as_json: bool) -> None:
+def _walk(job: Job, choice: Choice, workers: int | None, *, as_json: bool) -> None:
     import asyncio
 
     import asyncpg
@@ -232,7 +229,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _to_go_on(job: "Job", choice: "Choice", after: str) -> str:
+def _to_go_on(job: Job, choice: Choice, after: str) -> str:
     if job == "verify" or choice.user or not after:
         return "Run it again."
     return f"To go on: daybook rebuild --start-after {shlex.quote(after)}"

@@ -9,7 +9,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.walk import Job, Result
+from cli.walk import Job, NobodyReads, Result
 
 _PLAIN_SECONDS = 10
 """Between two lines of progress where there is no terminal."""
@@ -90,7 +90,12 @@ def _shown(text: str) -> str:
 
 
 def _say(text: str, end: str = "\n") -> None:
-    sys.stdout.write(text + end)
+    try:
+        sys.stdout.write(text + end)
+        if end:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise NobodyReads from None
 
 
 def _note(text: str) -> None:

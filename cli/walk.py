@@ -32,8 +32,12 @@ class CutShort(Exception):
         self.after = after
 
 
+class NobodyReads(BrokenPipeError):
+    """Who read the results has closed their end, as `head` does."""
+
+
 class Report(Protocol):
-    """Where results go, as they come."""
+    """Where results go, as they come. Raises `NobodyReads`."""
 
     def begin(self, events: int | None) -> None: ...
     def add(self, result: Result) -> None: ...
@@ -73,7 +77,7 @@ async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report
     """Do the job on all who were chosen.
 
     SIGINT or SIGTERM lets the portions under way be finished, a second one doesn't. Raises `CutShort` then, and where
-    the database fails meanwhile; else what connecting and the first statement raise.
+    the database fails meanwhile; `NobodyReads`; else what connecting and the first statement raise.
     """
     connection = await connect(**connect_arguments(dsn), timeout=15)
     try:
@@ -84,6 +88,8 @@ async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report
                 async with asyncio.TaskGroup() as group:
                     for _ in range(workers):
                         group.create_task(_work(dsn, job, queue))
+            except* NobodyReads:
+                raise NobodyReads from None
             except* _FAILURES as failed:
                 raise CutShort(_first(failed), queue.unfinished) from None
             except* asyncio.CancelledError:

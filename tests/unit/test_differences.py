@@ -1,0 +1,97 @@
+"""How much is told of one user, how work is shared out, and what a terminal shows of it."""
+
+import json
+from uuid import UUID
+
+import pytest
+
+from cli import results
+from cli.main import _to_go_on
+from cli.results import Results
+from cli.walk import Choice, Job
+from events.difference import Difference, Differences
+from events.walk import Head, split
+
+
+def difference(number: int) -> Difference:
+    return Difference(table="tasks", user_id="ann", task_id=UUID(int=number), message=f"task {number}")
+
+
+def test_a_thousand_differences_of_a_user_are_told_and_the_others_counted() -> None:
+    found = Differences("ann")
+    found.add(difference(number) for number in range(1000))
+    assert found.told() == [difference(number) for number in range(1000)]
+    found.add(difference(number) for number in range(234))
+    *told, last = found.told()
+    assert told == [difference(number) for number in range(1000)]
+    assert (last.user_id, last.message) == ("ann", "234 more differences")
+
+
+@pytest.mark.parametrize(
+    ("events", "pieces"),
+    [
+        ([], []),
+        ([5], [1]),
+        ([50, 50, 1], [2, 1]),
+        ([500, 1], [1, 1]),
+        ([1, 500, 1], [1, 1, 1]),
+        ([0] * 25, [10, 10, 5]),  # who has none weighs something, too
+    ],
+)
+def test_work_is_split_by_events(events: list[int], pieces: list[int]) -> None:
+    heads = [Head(str(number), seq) for number, seq in enumerate(events)]
+    split_up = list(split(heads, 100))
+    assert [len(piece) for piece in split_up] == pieces
+    assert [head for piece in split_up for head in piece] == heads
+
+
+VERIFIED = {"users": 1, "events": 40, "tasks": 3}
+TITLE = {
+    "table": "tasks", "user_id": "ann\n", "seq": None, "task_id": "t", "field": "title",
+    "found": "\x1b[2J", "expected": None, "message": "task t has another title than the log",
+}  # fmt: skip
+TOLD = """'ann\\n': task t has another title than the log (title: found "\\u001b[2J", expected null)"""
+
+
+def test_people_get_a_line_each_and_a_sum(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "_PLAIN_SECONDS", 0)
+    told = Results("verify", as_json=False)
+    told.begin(80)
+    told.add({**VERIFIED, "differences": [TITLE]})
+    told.add({**VERIFIED, "differences": []})
+    told.end()
+    out, err = capsys.readouterr()
+    first, last = out.splitlines()
+    assert first == TOLD
+    assert last.startswith("2 users, 80 events, 6 tasks: 1 difference. ")
+    assert [line.split(",")[0] for line in err.splitlines()] == ["verify: 40 events", "verify: 80 events"]
+    assert "of 80; 0 s left" in err
+
+
+@pytest.mark.parametrize("found", [[], [TITLE], [TITLE, TITLE]])
+@pytest.mark.parametrize("cut_short", [None, "Stopped."])
+def test_machines_get_one_object(
+    found: list[object], cut_short: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = Results("verify", as_json=True)
+    told.begin(None)
+    for each in found:
+        told.add({**VERIFIED, "differences": [each]})
+    told.end(cut_short=cut_short)
+    result = json.loads(capsys.readouterr().out)
+    assert result["differences"] == found
+    assert (result["clean"], result["cut_short"]) == (not found and cut_short is None, cut_short)
+    assert result.get("events", 0) == 40 * len(found)
+
+
+@pytest.mark.parametrize(
+    ("job", "choice", "after", "told"),
+    [
+        ("rebuild", Choice(), "o'hara", """To go on: daybook rebuild --start-after 'o'"'"'hara'"""),
+        ("rebuild", Choice(), "", "Run it again."),
+        ("rebuild", Choice(user="ann"), "bob", "Run it again."),
+        ("verify", Choice(), "bob", "Run it again."),
+    ],
+)
+def test_how_to_go_on(job: Job, choice: Choice, after: str, told: str) -> None:
+    assert _to_go_on(job, choice, after) == told
