@@ -9,7 +9,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.walk import Job, NobodyReads, Result
+from cli.walk import Job, NobodyReads, Result, Unwritten
 
 _PLAIN_SECONDS = 10
 """Between two lines of progress where there is no terminal."""
@@ -20,8 +20,9 @@ class Results:
 
     def __init__(self, job: Job, *, as_json: bool) -> None:
         self.job = job
-        self.differences = 0
         self._json = as_json
+        self._tables: Counter[str] = Counter()
+        self._users: set[str] = set()
         self._totals: Counter[str] = Counter()
         self._began = time.perf_counter()
         self._progress = _Bar(job) if sys.stderr.isatty() else _Lines(job)
@@ -32,12 +33,16 @@ class Results:
             _say('{"differences":[', end="")
 
     def add(self, result: Result) -> None:
-        for difference in result.pop("differences"):
+        differences = result.pop("differences")
+        if differences:
+            self._progress.hide()
+        for difference in differences:
             if self._json:
-                _say(("," if self.differences else "") + "\n" + orjson.dumps(difference).decode(), end="")
+                _say(("," if self._tables else "") + "\n" + orjson.dumps(difference).decode(), end="")
             else:
                 _say(_for_people(difference))
-            self.differences += 1
+            self._tables[difference["table"]] += difference["more"] or 1
+            self._users.add(difference["user_id"])
         self._totals.update(result)
         self._progress.advance(result["events"])
 
@@ -50,22 +55,43 @@ class Results:
         seconds = time.perf_counter() - self._began
         if self._json:
             figures = {**self._totals, "seconds": round(seconds, 3), "cut_short": cut_short}
-            clean = self.differences == 0 and cut_short is None
+            clean = not self.differences and cut_short is None
             _say("]," + orjson.dumps({"clean": clean, **figures}).decode()[1:])
             return
-        _say(f"{self._sum()} {seconds:.1f} s, {self._totals['events'] / seconds:,.0f} events/s.")
+        _say(f"{self._sum(whole=cut_short is None)} {seconds:.1f} s, {self._totals['events'] / seconds:,.0f} events/s.")
 
-    def _sum(self) -> str:
+    @property
+    def differences(self) -> int:
+        return self._tables.total()
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there was nothing at all to look at."""
+        return not any(number for what, number in self._totals.items() if what != "users") and not self.differences
+
+    def _sum(self, *, whole: bool) -> str:
         total = self._totals
         read = f"{_counted(total['users'], 'user')}, {_counted(total['events'], 'event')}"
+        mendable, log = self._tables["tasks"], self.differences - self._tables["tasks"]
         if self.job == "verify":
-            found = _counted(self.differences, "difference") if self.differences else "no difference"
-            return f"{read}, {_counted(total['tasks'], 'task')}: {found}."
-        rows = f"{total['written']:,} rows written, {total['removed']:,} removed, {total['right']:,} already right."
-        if not self.differences:
-            return f"{read}: {rows}"
-        log = f"The log itself has {_counted(self.differences, 'difference')}: these users' rows were left as they are."
-        return f"{log}\n{read}: {rows}"
+            read = f"{read}, {_counted(total['tasks'], 'task')}"
+            if not self.differences:
+                return f"{read}: no difference{'' if whole else ' so far'}."
+            found = [f"{_counted(mendable, 'difference')} in tasks (`daybook rebuild`)"] if mendable else []
+            found += [f"{_counted(log, 'difference')} in the log ({_GUIDE})"] if log else []
+            return f"{read}: {' and '.join(found)}."
+        written, removed, right = total["written"], total["removed"], total["right"]
+        lines = [f"{read}: {_counted(written, 'row')} written, {removed:,} removed, {right:,} already right."]
+        if log:
+            left = _counted(len(self._users), "user")
+            lines.insert(0, f"{left} left alone, since their log isn't as it was written: see {_GUIDE}.")
+        if total["unproved"]:
+            unproved = _counted(total["unproved"], "user")
+            lines.insert(0, f"{unproved} had no rows, and their log wasn't proved: `daybook verify` does that.")
+        return "\n".join(lines)
+
+
+_GUIDE = "docs/guides/rebuild.md"
 
 
 def _counted(number: int, what: str) -> str:
@@ -73,7 +99,7 @@ def _counted(number: int, what: str) -> str:
 
 
 def _for_people(difference: dict[str, Any]) -> str:
-    user, told = _shown(difference["user_id"]), difference["message"]
+    user, told = _shown(difference["user_id"]), _shown(difference["message"])
     found, expected = difference["found"], difference["expected"]
     if found is None and expected is None:
         return f"{user}: {told}"
@@ -96,6 +122,8 @@ def _say(text: str, end: str = "\n") -> None:
             sys.stdout.flush()
     except BrokenPipeError:
         raise NobodyReads from None
+    except OSError as error:
+        raise Unwritten(f"The result can't be written: {error.strerror}.") from None
 
 
 def _note(text: str) -> None:
@@ -114,6 +142,7 @@ class _Bar:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
+            redirect_stdout=False,  # it would wrap lines that are to be copied
         )
         self._task = self._progress.add_task(job, total=None, rate="")
         self._done, self._began = 0, time.perf_counter()
@@ -126,6 +155,11 @@ class _Bar:
         self._done += events
         rate = self._done / (time.perf_counter() - self._began)
         self._progress.update(self._task, completed=self._done, rate=f"{rate:,.0f}/s")
+        self._progress.start()
+
+    def hide(self) -> None:
+        """Make room for a line; the next step shows the bar again."""
+        self._progress.stop()
 
     def end(self) -> None:
         self._progress.stop()
@@ -153,6 +187,9 @@ class _Lines:
         if self._total and rate:
             told += f", of {self._total:,}; {max(self._total - self._done, 0) / rate:,.0f} s left"
         _note(told)
+
+    def hide(self) -> None:
+        pass
 
     def end(self) -> None:
         pass

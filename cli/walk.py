@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
+import asyncpg
 import orjson
 
 from db.dsn import connect_arguments
@@ -32,12 +33,16 @@ class CutShort(Exception):
         self.after = after
 
 
-class NobodyReads(BrokenPipeError):
+class Unwritten(Exception):
+    """A result can't be written. Not an OSError, which would be the database's."""
+
+
+class NobodyReads(Unwritten):
     """Who read the results has closed their end, as `head` does."""
 
 
 class Report(Protocol):
-    """Where results go, as they come. Raises `NobodyReads`."""
+    """Where results go, as they come. Raises `Unwritten`."""
 
     def begin(self, events: int | None) -> None: ...
     def add(self, result: Result) -> None: ...
@@ -70,26 +75,29 @@ class _Failed(Exception):
     """A worker couldn't do its work"""
 
 
-_FAILURES: tuple[type[Exception], ...] = (_Failed, *FAILED)
+_FAILURES: tuple[type[Exception], ...] = (_Failed, *FAILED, asyncpg.InterfaceError, ValueError)
+"""The last two: the connection ended between two statements; an answer is longer than any should be."""
 
 
 async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report: Report) -> None:
     """Do the job on all who were chosen.
 
     SIGINT or SIGTERM lets the portions under way be finished, a second one doesn't. Raises `CutShort` then, and where
-    the database fails meanwhile; `NobodyReads`; else what connecting and the first statement raise.
+    the database fails meanwhile; `Unwritten`; else what connecting and the first statement raise.
     """
     connection = await connect(**connect_arguments(dsn), timeout=15)
     try:
-        report.begin(await choice.events(connection))
         queue = _Queue(choice.portions(connection), report)
         with _stopped_by_signals(queue):
+            report.begin(await choice.events(connection))
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(workers):
                         group.create_task(_work(dsn, job, queue))
-            except* NobodyReads:
-                raise NobodyReads from None
+            except* asyncpg.UndefinedTableError as none:
+                raise none.exceptions[0] from None
+            except* Unwritten as unwritten:
+                raise unwritten.exceptions[0] from None
             except* _FAILURES as failed:
                 raise CutShort(_first(failed), queue.unfinished) from None
             except* asyncio.CancelledError:
@@ -154,7 +162,8 @@ def _stopped_by_signals(queue: _Queue) -> Iterator[None]:
     def stop() -> None:
         if queue.stopped and task:
             task.cancel()
-        queue.stop()
+        elif not queue.stopped:
+            queue.stop()
 
     signals = (signal.SIGINT, signal.SIGTERM)
     for each in signals:
@@ -209,7 +218,9 @@ async def _ask(process: Process, heads: Sequence[Head]) -> Result:
         pass  # it has ended; its last line, or the lack of one, says why
     line = await process.stdout.readline()
     if not line:
-        raise _Failed(f"{_Failed.__doc__}: it ended with status {await process.wait()}.")
+        status = await process.wait()
+        how = f"signal {-status} ended it" if status < 0 else f"it ended with status {status}"
+        raise _Failed(f"{_Failed.__doc__}: {how}.")
     answer: Result = orjson.loads(line)
     if "failed" in answer:
         raise _Failed(answer["failed"])

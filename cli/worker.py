@@ -8,6 +8,7 @@ import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 import asyncpg
 import orjson
@@ -21,6 +22,10 @@ from events.walk import Head
 
 Job = Callable[[Connection, Sequence[Head]], Awaitable[Verified | Rebuilt]]
 JOBS: Mapping[str, Job] = {"verify": verify, "rebuild": rebuild}
+
+
+_FAILURES: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
+"""The last one: the connection ended within a transaction."""
 
 
 def main() -> int:
@@ -38,7 +43,7 @@ def main() -> int:
                 _answer(orjson.dumps(done, default=str))  # asyncpg's UUIDs
                 gc.collect()
             runner.run(connection.close())
-        except FAILED as error:
+        except _FAILURES as error:
             _answer(orjson.dumps({"failed": _why(error)}))
             return 1
     return 0
@@ -58,8 +63,9 @@ def _why(error: Exception) -> str:
 
 
 def _answer(line: bytes) -> None:
-    sys.stdout.buffer.write(line + b"\n")
-    sys.stdout.buffer.flush()
+    with suppress(BrokenPipeError):  # whoever asked was killed; so our input ends, too
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

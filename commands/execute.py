@@ -58,7 +58,11 @@ async def _carry_out(pool: Pool, command: Command, actor: str, origin: Origin) -
         except log.VersionConflict:
             return await _attempt_locked(pool, command, past, actor, origin)
     except (_NotPosted, log.VersionConflict):
-        past = await _recall(pool, command, Known())
+        there = await log.is_there(pool, command.user_id, command.task_id)
+        before = await _find(pool, command, origin)
+        if before is not None:  # the same request, a moment ago
+            return _the_same(before, origin)
+        past = await _recall(pool, command, Known()) if there or isinstance(command, RestoreTask) else Known()
         decide(command, past)  # what is refused needs no lock
         return await _attempt_locked(pool, command, past, actor, origin)
 
@@ -80,8 +84,8 @@ async def _attempt(on: Connection, command: Command, past: Known | None, actor: 
     is found, and returned. For a creation, which can't be refused, the append finds it.
     """
     found = await _load(on, command, past)
-    if not isinstance(command, CreateTask) and origin.idempotency_key is not None:
-        before = await log.find(on, command.user_id, origin.idempotency_key)
+    if not isinstance(command, CreateTask):
+        before = await _find(on, command, origin)
         if before is not None:
             same = _the_same(before, origin)
             nothing_since = found.task is not None and same.version == found.version
@@ -124,6 +128,12 @@ async def _recall(database: Executor, command: Command, so_far: Known) -> Known:
         wanted = task is not None if version is None else event.version == version
         found = Known(task=task, version=event.version, at=event.at, then=task if wanted else found.then)
     return found
+
+
+async def _find(database: Executor, command: Command, origin: Origin) -> Event | None:
+    """The event that this request left already, or another one with its key."""
+    key = origin.idempotency_key
+    return None if key is None else await log.find(database, command.user_id, key)
 
 
 def _the_same(before: Event, origin: Origin) -> Event:

@@ -7,10 +7,11 @@ from operator import itemgetter
 from uuid import UUID
 
 import asyncpg
-import orjson
 
 from db.pool import Connection
 from events import log
+from events.codec import parsed
+from events.difference import Difference
 from events.projection import Fold
 from events.proof import Journal, Proof
 from events.walk import BATCH
@@ -19,6 +20,15 @@ MOST = BATCH + BATCH // 4
 """Events that several users may have together; where there are more, their journals told too few."""
 
 FIRST_TASK, LAST_TASK = UUID(int=0), UUID(int=2**128 - 1)
+
+UNREADABLE = (ValueError, OverflowError)
+"""What the driver raises where a row holds what Python can't, such as times before our era."""
+
+
+def unreadable(user_id: str, error: Exception) -> Difference:
+    """Of a user whose books can't even be read."""
+    return Difference(table="events", user_id=user_id, message=f"there is a value that can't be read: {error}")
+
 
 # A table that was just emptied seems so small to the planner that it would read all of it, batch after batch, while it
 # fills up.
@@ -76,7 +86,7 @@ async def prove(connection: Connection, user_id: str) -> Proof:
     proof = Proof(user_id)
     while rows := await connection.fetch(EVENTS_OF_ONE, user_id, proof.seq, BATCH):
         for row in rows:
-            proof.take(row, orjson.loads(row["data"]))
+            proof.take(row, parsed(row["data"]))
     return proof
 
 
@@ -101,12 +111,11 @@ async def facts_since(connection: Connection, user_id: str, seq: int) -> Sequenc
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """The tasks from id `first` to id `last` (both inclusive), as the user's first `upto` events leave them."""
+    """The tasks from id `first` to id `last` (both inclusive), and how many events they were folded from."""
 
     fold: Fold
     first: UUID
     last: UUID
-    upto: int
     events: int
 
 
@@ -117,30 +126,33 @@ ORDER BY task_id, version LIMIT $5
 """  # noqa: S608 - a constant fragment
 
 
-async def folded(connection: Connection, user_id: str, *, upto: int | None = None) -> AsyncIterator[Folded]:
-    """A user's tasks range by range, in order of their ids and in constant memory, however long the log is.
+async def folded(connection: Connection, user_id: str, *, upto: int) -> AsyncIterator[Folded]:
+    """A user's tasks as the first `upto` events leave them, range by range in order of their ids.
 
-    Without `upto`, each range is as the journal's last event leaves it when the range is read.
+    In constant memory, however long the log is.
     """
     fold, first, events, key = Fold(), FIRST_TASK, 0, (FIRST_TASK, 0)
     while True:
-        seen = await log.head(connection, user_id) if upto is None else upto
-        rows = await connection.fetch(FACTS_BY_TASK, user_id, seen, *key, BATCH)
+        rows = await connection.fetch(FACTS_BY_TASK, user_id, upto, *key, BATCH)
         for _, seq, task, version, type_, at, data in rows:
-            fold.take(user_id, seq, task, version, type_, at, orjson.loads(data))
+            fold.take(user_id, seq, task, version, type_, at, parsed(data))
         events += len(rows)
         if len(rows) < BATCH:
-            yield Folded(fold, first, LAST_TASK, seen, events)
+            yield Folded(fold, first, LAST_TASK, events)
             return
         unfinished: UUID = rows[-1]["task_id"]
         key = (unfinished, rows[-1]["version"])
         if unfinished != first:
-            yield Folded(fold.all_but((user_id, unfinished)), first, UUID(int=unfinished.int - 1), seen, events)
+            yield Folded(fold.all_but((user_id, unfinished)), first, UUID(int=unfinished.int - 1), events)
             first, events = unfinished, 0
 
 
+# A time that Python can't hold is none.
 TASKS = """
-SELECT user_id, id, title, description, completed, created_at, updated_at, version
+SELECT user_id, id, title, description, completed,
+    CASE WHEN created_at BETWEEN '0002-01-01' AND '9998-12-31' THEN created_at END AS created_at,
+    CASE WHEN updated_at BETWEEN '0002-01-01' AND '9998-12-31' THEN updated_at END AS updated_at,
+    version
 FROM tasks WHERE user_id = ANY($1) AND id BETWEEN $2 AND $3
 """
 

@@ -80,6 +80,15 @@ def _data(before: Fields, after: Fields) -> Json:
     }
 
 
+def parsed(data: bytes) -> Json:
+    """Stored data; nothing at all, which no event has, where they can't be read: numbers or nesting without measure."""
+    try:
+        found: Json = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return found
+
+
 def decode(type_: str, data: Json) -> Fact:
     """The inverse of `encode`, for every form that was ever written. Raises `UnknownEvent`."""
     try:
@@ -97,7 +106,8 @@ def upcast(type_: str, data: Json) -> Json:
     """
     form = data.get("v") if isinstance(data, dict) else None  # type: ignore[redundant-expr] # damaged, it may be all
     if type(form) is not int or type_ not in _FACTS or (form != DATA_VERSION and form not in _UPCASTS):
-        raise UnknownEvent(f"{type_} in form {form!r} is not known to this release")
+        name = type_ if type_.isidentifier() else repr(type_)
+        raise UnknownEvent(f"{name} in form {form!r} is not known to this release")
     while data["v"] != DATA_VERSION:
         data = _UPCASTS[data["v"]](type_, data)
     return data

@@ -26,6 +26,8 @@ class Difference:
     field: str | None = None
     found: Value = None
     expected: Value = None
+    more: int = 0
+    """How many others this one stands for, which aren't told."""
     message: str
 
 
@@ -53,5 +55,6 @@ class Differences:
     def told(self) -> list[Difference]:
         if not self._more:
             return self._kept
-        last = f"{self._more:,} more differences"
-        return [*self._kept, Difference(table=self._kept[-1].table, user_id=self._user_id, message=last)]
+        told = f"{self._more:,} more differences"
+        last = Difference(table=self._kept[-1].table, user_id=self._user_id, more=self._more, message=told)
+        return [*self._kept, last]

@@ -24,23 +24,46 @@ LEFT JOIN tasks AS task ON task.user_id = few.user_id AND task.id = last.task_id
 """
 
 
+STRAY = """
+SELECT user_id FROM (SELECT user_id FROM events WHERE user_id >= $1 ORDER BY user_id LIMIT 1) AS next
+WHERE NOT EXISTS (SELECT FROM journals WHERE journals.user_id = next.user_id)
+"""
+
+
 async def glance(database: Executor) -> list[Difference]:
     """What isn't right with the last events of up to 20 users, from a place in the order of users that is drawn by lot.
 
-    One or two round trips and some hundred index probes. Finds an emptied projection, a restored backup of one table
+    Two or three round trips and some hundred index probes. Finds an emptied table, a backup of one table restored alone
     and the like; a single changed row only by chance: that is for `events.verify`.
     """
     start = "".join(random.choices(string.ascii_letters + string.digits, k=2))  # noqa: S311 - nothing secret
     rows = await database.fetch(GLANCE, start, _USERS)
     if len(rows) < _USERS:
-        rows = await database.fetch(GLANCE, "", _USERS)
-    return [difference for row in rows for difference in _differences(row)]
+        start = ""
+        rows = await database.fetch(GLANCE, start, _USERS)
+    stray = await database.fetchval(STRAY, start)
+    found = [difference for row in rows for difference in _differences(row)]
+    if stray is not None:
+        found.append(
+            Difference(table="journals", user_id=stray, field="seq", message="there is no journal, but events")
+        )
+    return found
+
+
+UNGUARDED = """
+SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'append_only' AND tgenabled <> 'A'
+"""
+
+
+async def unguarded(database: Executor) -> list[str]:
+    """The tables of the log whose append-only trigger was switched off, and not on again as ALWAYS."""
+    return [row[0] for row in await database.fetch(UNGUARDED)]
 
 
 def _differences(row: Row) -> Iterator[Difference]:
     user, seq = row["user_id"], row["seq"]
     if row["last_hash"] is None:
-        told = f"event {seq} is missing: the journal is there"
+        told = f"event {seq} is missing: the journal is at event {seq}"
         yield Difference(table="events", user_id=user, seq=seq, field="seq", expected=seq, message=told)
         return
     if row["goes_on"]:

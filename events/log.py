@@ -12,7 +12,7 @@ import orjson
 from db.pool import Connection, Executor
 from events import chain
 from events.codec import encode, from_row, header, meta
-from events.task import Event, Task
+from events.task import Event, Task, TaskDeleted
 
 
 class Conflict(Exception):
@@ -58,7 +58,7 @@ WITH journal AS (
     SELECT $1, $4, $17, $18, $19, $20, $7, $5 FROM journal WHERE NOT $16::boolean
     ON CONFLICT (user_id, id) DO UPDATE SET
         title = excluded.title, description = excluded.description, completed = excluded.completed,
-        updated_at = excluded.updated_at, version = excluded.version
+        created_at = excluded.created_at, updated_at = excluded.updated_at, version = excluded.version
 ), struck AS (
     DELETE FROM tasks USING journal WHERE $16::boolean AND tasks.user_id = $1 AND tasks.id = $4 RETURNING tasks.id
 )
@@ -204,6 +204,15 @@ async def history(
         seen = rows[-1]["version"]
 
 
+LAST = "SELECT type FROM events WHERE user_id = $1 AND task_id = $2 ORDER BY version DESC LIMIT 1"
+
+
+async def is_there(database: Executor, user_id: str, task_id: UUID) -> bool:
+    """Whether there is such a task by the log: its last event isn't its deletion."""
+    last: str | None = await database.fetchval(LAST, user_id, task_id)
+    return last not in (None, TaskDeleted.__name__)
+
+
 FIND = f"SELECT {COLUMNS} FROM events WHERE user_id = $1 AND idempotency_key = $2"  # noqa: S608 - a constant fragment
 
 
@@ -213,13 +222,20 @@ async def find(database: Executor, user_id: str, idempotency_key: str) -> Event 
     return None if row is None else from_row(row)
 
 
+# A row that doesn't fit its last event counts as none, so that what is wrong in the projection never gets into the log.
 LOAD = """
 SELECT id, user_id, title, description, completed, created_at, updated_at, version
-FROM tasks WHERE user_id = $1 AND id = $2
+FROM tasks WHERE user_id = $1 AND id = $2 AND EXISTS (
+    SELECT FROM events
+    WHERE user_id = $1 AND task_id = $2 AND events.version = tasks.version AND events.at = tasks.updated_at
+)
 """
 
 
 async def load(connection: Connection, user_id: str, task_id: UUID) -> Task | None:
-    """The task as posted: its snapshot, never stale, since it is written with its last event."""
+    """The task as posted: its snapshot, never stale, since it is written with its last event.
+
+    `None` where there is no row, or one that no event left so.
+    """
     row = await connection.fetchrow(LOAD, user_id, task_id)
     return None if row is None else Task(**row)

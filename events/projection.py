@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 from events.codec import Json, UnknownEvent, decode, rfc3339
@@ -39,12 +39,24 @@ class Fold:
         try:
             if task is None and version != self.struck.get(key, 0) + 1:
                 raise ImpossibleEvent(f"it is version {version} of task {task_id}, and the one before is missing")
+            if at.tzinfo is None:  # as asyncpg has it
+                raise ImpossibleEvent("its time is an infinity")
             after = evolve(task, Step(user_id, task_id, version, at, decode(type_, data)))
-        except (ImpossibleEvent, UnknownEvent) as error:
+        except (
+            ImpossibleEvent,
+            UnknownEvent,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:  # the rest: of odd types
             self.tasks.pop(key, None)
-            told = f"event {seq} can't be applied: {error}"
             self.broken[key] = Difference(
-                table="events", user_id=user_id, seq=seq, task_id=task_id, field="data", message=told
+                table="events",
+                user_id=user_id,
+                seq=seq,
+                task_id=task_id,
+                field="data",
+                message=f"event {seq} can't be applied: {error}",
             )
             return
         if after is not None:
@@ -93,12 +105,16 @@ def compare(tasks: Mapping[Key, Task], rows: Iterable[Posted], *, broken: Iterab
     return Comparison(right, list(due.values()), wrong, extra)
 
 
-def differences(found: Comparison) -> Iterable[Difference]:
+def told(found: Comparison) -> Iterable[Difference]:
     """Every field that differs, each task that has no row, and each row that has no task."""
     for task in found.missing:
-        told = f"task {task.id} isn't in tasks; by the log it is at version {task.version}"
         yield Difference(
-            table="tasks", user_id=task.user_id, task_id=task.id, field="version", expected=task.version, message=told
+            table="tasks",
+            user_id=task.user_id,
+            task_id=task.id,
+            field="version",
+            expected=task.version,
+            message=f"task {task.id} isn't in tasks; by the log it is at version {task.version}",
         )
     for task, row in found.wrong:
         for column, wanted in task._asdict().items():
@@ -111,21 +127,28 @@ def differences(found: Comparison) -> Iterable[Difference]:
                     field=column,
                     found=value,
                     expected=expected,
-                    message=f"task {task.id} has another {column} than the log",
+                    message=f"task {task.id} has another `{column}` than the log",
                 )
     for row in found.extra:
-        told = f"task {row['id']} is in tasks; by the log there is none"
         yield Difference(
             table="tasks",
             user_id=row["user_id"],
             task_id=row["id"],
             field="version",
             found=row["version"],
-            message=told,
+            message=f"task {row['id']} is in tasks; by the log there is none",
         )
 
 
 def _value(value: Any) -> Value:
+    """As much of it as it takes to be recognised."""
     if isinstance(value, datetime):
         return rfc3339(value)
-    return str(value) if isinstance(value, UUID) else cast("Value", value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    text = str(value)
+    return text if len(text) <= _ENOUGH else f"{text[:_ENOUGH]}…"
+
+
+_ENOUGH = 200
+"""Characters of a value that are told."""

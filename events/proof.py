@@ -55,7 +55,7 @@ class Proof:
         try:
             header = header_of(user, id_, task, version, type_, at, actor)
             digest = chain.digest(header, data, meta_of(request, address, agent, key, fingerprint), salt)
-        except TypeError:  # nothing that Daybook writes: nested without end, numbers without measure
+        except (TypeError, ValueError, AttributeError):  # nothing that Daybook writes, such as times before our era
             digest = None
         if seq != self.seq + 1:  # and what this one followed on can't be known
             self._missing(self.seq + 1, seq - 1, f"event {seq} comes next")

@@ -7,10 +7,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
-import orjson
 
 from db.pool import Connection
-from events import books
+from events import books, log
+from events.codec import parsed
 from events.difference import Difference
 from events.projection import Fold, Key, compare
 from events.task import Task
@@ -23,6 +23,7 @@ class Rebuilt:
     """What was read, and what became of the rows of `tasks`.
 
     The users whom `differences` names have a log that isn't as it was written: their rows were left as they are.
+    Of `unproved` users the log was folded without computing its hashes, since they had no rows.
     """
 
     users: int = 0
@@ -30,6 +31,7 @@ class Rebuilt:
     written: int = 0
     removed: int = 0
     right: int = 0
+    unproved: int = 0
     differences: list[Difference] = field(default_factory=list)
 
 
@@ -67,40 +69,51 @@ def _sum(parts: Sequence[Rebuilt]) -> Rebuilt:
         written=sum(part.written for part in parts),
         removed=sum(part.removed for part in parts),
         right=sum(part.right for part in parts),
+        unproved=sum(part.unproved for part in parts),
         differences=[each for part in parts for each in part.differences],
     )
 
 
 async def _batch(connection: Connection, users: list[str], *, proved: Set[str]) -> Rebuilt:
-    async with books.snapshot(connection):
-        rows = await books.facts(connection, users)
+    try:
+        async with books.snapshot(connection):
+            rows = await books.facts(connection, users)
+    except books.UNREADABLE as error:
+        if len(users) > 1:
+            return _sum([await _batch(connection, [user], proved=proved) for user in users])
+        return Rebuilt(users=1, differences=[books.unreadable(users[0], error)])
     if len(rows) == books.MOST:
         return _sum([await _one(connection, user, proved=user in proved) for user in users])
     fold = Fold()
     for user, seq, task, version, type_, at, data in rows:
-        fold.take(user, seq, task, version, type_, at, orjson.loads(data))
+        fold.take(user, seq, task, version, type_, at, parsed(data))
     counts, lasts = Counter(row["user_id"] for row in rows), {row["user_id"]: row["seq"] for row in rows}
     numbers = {user: _Numbers(counts[user], lasts.get(user, 0)) for user in users}
     try:
-        return await _post(connection, fold, numbers)
+        posted, busy = await _post(connection, fold, numbers)
     except _UNPOSTABLE as error:
         if len(users) > 1:
             return _sum([await _batch(connection, [user], proved=proved) for user in users])
         return Rebuilt(users=1, events=len(rows), differences=[_unpostable(users[0], error)])
+    unproved = sum(user not in proved and user not in busy for user in counts)
+    rest = [await _batch(connection, [user], proved=proved) for user in busy]
+    return _sum([replace(posted, unproved=unproved), *rest])
 
 
 async def _one(connection: Connection, user_id: str, *, proved: bool) -> Rebuilt:
     """The same for a user whose log needn't fit into the memory: range by range of their tasks, once it is known to be
     whole and to fold to its end."""
     found = [] if proved else (await verify(connection, [Head(user_id, books.MOST)], log_only=True)).differences
-    async for part in books.folded(connection, user_id):
-        found += part.fold.broken.values()
+    upto = await log.head(connection, user_id)
+    if not found:
+        async for part in books.folded(connection, user_id, upto=upto):
+            found += part.fold.broken.values()
     parts = [Rebuilt(users=1, differences=found)]
     if not found:
-        async for part in books.folded(connection, user_id):
-            numbers = {user_id: _Numbers(part.upto, part.upto)}
+        numbers = {user_id: _Numbers(upto, upto)}
+        async for part in books.folded(connection, user_id, upto=upto):
             try:
-                posted = await _post(connection, part.fold, numbers, first=part.first, last=part.last)
+                posted, _ = await _post(connection, part.fold, numbers, first=part.first, last=part.last)
             except _UNPOSTABLE as error:
                 parts.append(Rebuilt(differences=[_unpostable(user_id, error)]))
                 break
@@ -108,16 +121,31 @@ async def _one(connection: Connection, user_id: str, *, proved: bool) -> Rebuilt
     return _sum(parts)
 
 
-_UNPOSTABLE = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, ValueError)
-"""What posting raises where the log folds to what no row can hold: the last is asyncpg's, of arguments."""
+_UNPOSTABLE = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, ValueError, TypeError)
+"""What posting raises where the log folds to what no row can hold: the last two are asyncpg's, of arguments."""
 
 
 def _unpostable(user_id: str, error: Exception) -> Difference:
-    told = f"its log folds to what tasks can't hold: {error}"
+    why = getattr(error, "message", None) or type(error).__name__  # without the row, which is nobody's business
+    told = f"its log folds to what tasks can't hold: {why}"
     return Difference(table="events", user_id=user_id, field="data", message=told)
 
 
-LOCK = "SELECT user_id, seq FROM journals WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE"
+_LOCK = "SELECT user_id, seq FROM journals WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE"
+LOCK = _LOCK
+LOCK_FREE = f"{_LOCK} SKIP LOCKED"
+
+
+async def _lock(connection: Connection, users: Sequence[str]) -> tuple[dict[str, int], Set[str]]:
+    """The number of each one's last event, of those with a journal; and who is busy just now, where there are several.
+
+    One alone is waited for. Where several are locked, none may have to wait for another's sake.
+    """
+    if len(users) == 1:
+        return {row["user_id"]: row["seq"] for row in await connection.fetch(LOCK, users)}, frozenset()
+    ends = {row["user_id"]: row["seq"] for row in await connection.fetch(LOCK_FREE, users)}
+    missing = [user for user in users if user not in ends]
+    return ends, (await books.journals(connection, missing)).keys() if missing else frozenset()
 
 
 async def _post(
@@ -127,22 +155,27 @@ async def _post(
     *,
     first: UUID = books.FIRST_TASK,
     last: UUID = books.LAST_TASK,
-) -> Rebuilt:
-    """Fold what came meanwhile, hold the rows against it, write what differs: while the users' journals are locked."""
+) -> tuple[Rebuilt, Set[str]]:
+    """Fold what came meanwhile, hold the rows against it, write what differs: while the users' journals are locked.
+
+    Also returns whose journals were locked by others, and who are left for later.
+    """
     async with books.turn(connection):
-        ends = {row["user_id"]: row["seq"] for row in await connection.fetch(LOCK, list(numbers))}
+        ends, busy = await _lock(connection, list(numbers))
         events, refused = 0, list[Difference]()
         for user, (count, seen) in numbers.items():
+            if user in busy:
+                continue
             end = ends.get(user, 0)
             rows = await books.facts_since(connection, user, seen) if end > seen else []
             for _, seq, task, version, type_, at, data in rows:
                 if first <= task <= last:
-                    fold.take(user, seq, task, version, type_, at, orjson.loads(data))
+                    fold.take(user, seq, task, version, type_, at, parsed(data))
             events += count + len(rows)
             if not count + len(rows) == (rows[-1]["seq"] if rows else seen) == end:
                 refused.append(_misnumbered(user, count + len(rows), end))
-        refused += fold.broken.values()
-        left_alone = {each.user_id for each in refused}
+        refused += (each for (user, _), each in fold.broken.items() if user not in busy)
+        left_alone = {each.user_id for each in refused} | busy
         wanted = {key: task for key, task in fold.tasks.items() if key[0] not in left_alone}
         rows = await books.tasks(connection, [user for user in numbers if user not in left_alone], first, last)
         found = compare(wanted, rows)
@@ -150,7 +183,8 @@ async def _post(
         await _correct(connection, [task for task, _ in found.wrong])
         removed = await _remove(connection, [(row["user_id"], row["id"]) for row in found.extra], list(ends))
     written = len(found.missing) + len(found.wrong)
-    return Rebuilt(len(numbers), events, written, removed, found.right, refused)
+    users = len(numbers) - len(busy)
+    return Rebuilt(users, events, written, removed, found.right, differences=refused), busy
 
 
 def _misnumbered(user_id: str, events: int, end: int) -> Difference:
@@ -160,7 +194,7 @@ def _misnumbered(user_id: str, events: int, end: int) -> Difference:
         field="seq",
         found=end,
         expected=events,
-        message=f"the journal is at event {end}, and the log has {events}: `daybook verify` tells which are missing",
+        message=f"the journal is at event {end}, and the log has {events}; `daybook verify` tells more",
     )
 
 

@@ -1,15 +1,16 @@
 """Verify: is each user's log as it was written, and are their tasks what it folds to?"""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import asyncpg
-import orjson
 
 from db.pool import Connection
 from events import books
+from events.codec import parsed
 from events.difference import Difference
-from events.projection import Fold, compare, differences
+from events.projection import Fold, compare, told
 from events.proof import Journal, Proof
 from events.walk import BATCH, Head, split
 
@@ -32,8 +33,15 @@ async def verify(connection: Connection, heads: Sequence[Head], *, log_only: boo
     """
     parts = []
     for batch in split(heads, BATCH):
-        async with books.snapshot(connection):
-            parts.append(await _batch(connection, [head.user_id for head in batch], log_only=log_only))
+        users = [head.user_id for head in batch]
+        try:
+            async with books.snapshot(connection):
+                parts.append(await _batch(connection, users, log_only=log_only))
+        except books.UNREADABLE as error:
+            if len(users) > 1:
+                parts += [await verify(connection, [head], log_only=log_only) for head in batch]
+            else:
+                parts.append(Verified(users=1, differences=[books.unreadable(users[0], error)]))
     return _sum(parts)
 
 
@@ -55,14 +63,15 @@ async def _batch(connection: Connection, users: list[str], *, log_only: bool) ->
     fold = Fold()
     for row in rows:
         user, seq, _, _, task, version, type_, at, _, data, *_ = row
-        data = orjson.loads(data)
+        data = parsed(data)
         proofs[user].take(row, data)
         if not log_only:
             fold.take(user, seq, task, version, type_, at, data)
     found = {user: proof.end(journals.get(user)) for user, proof in proofs.items()}
     posted = [] if log_only else await books.tasks(connection, users)
+    damaged = {user for user in users if found[user].told()}
     for each in _held_against(fold, posted):
-        found[each.user_id].add([each])
+        found[each.user_id].add([_doubtful(each) if each.user_id in damaged else each])
     return Verified(len(users), len(rows), len(posted), [each for user in users for each in found[user].told()])
 
 
@@ -70,13 +79,22 @@ async def _one(connection: Connection, user_id: str, journal: Journal | None, *,
     """The same for a user whose log needn't fit into the memory: the log in its order, then the tasks in theirs."""
     proof = await books.prove(connection, user_id)
     found, tasks = proof.end(journal), 0
+    damaged = bool(found.told())
     if not log_only:
         async for part in books.folded(connection, user_id, upto=proof.seq):
             posted = await books.tasks(connection, [user_id], part.first, part.last)
             tasks += len(posted)
-            found.add(_held_against(part.fold, posted))
+            differences = _held_against(part.fold, posted)
+            found.add(map(_doubtful, differences) if damaged else differences)
     return Verified(1, proof.events, tasks, found.told())
 
 
+def _doubtful(difference: Difference) -> Difference:
+    """Of a user whose log isn't as it was written: who knows which of the two is right?"""
+    if difference.table != "tasks":
+        return difference
+    return replace(difference, message=f"{difference.message}; but the log is damaged, and the row may be right")
+
+
 def _held_against(fold: Fold, posted: Iterable[asyncpg.Record]) -> Iterable[Difference]:
-    return (*fold.broken.values(), *differences(compare(fold.tasks, posted, broken=fold.broken)))
+    return chain(fold.broken.values(), told(compare(fold.tasks, posted, broken=fold.broken)))

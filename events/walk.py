@@ -72,10 +72,17 @@ SAMPLE = "SELECT user_id, seq FROM journals ORDER BY random() LIMIT $1"
 
 
 async def some(connection: Connection, number: int) -> AsyncIterator[Portion]:
-    """So many users by lot, or all where there are fewer. Reads all journals, and no more."""
+    """So many users by lot, or all where there are fewer, and who has no journal behind one of them in key order.
+
+    Reads all journals; of the rest, as much as some hundred users have.
+    """
     heads = [Head(*row) for row in await connection.fetch(SAMPLE, number)]
     for piece in split(heads, _PORTION):
         yield Portion("", piece)
+    after = heads[0].user_id if len(heads) == number else ""
+    page = await connection.fetch(PAGE, after, _PAGE)
+    async for strays in _strays(connection, after, page[-1]["user_id"] if len(page) == _PAGE else None):
+        yield Portion("", strays)
 
 
 ONE = "SELECT seq FROM journals WHERE user_id = $1"
@@ -86,13 +93,12 @@ async def one(connection: Connection, user_id: str) -> AsyncIterator[Portion]:
     yield Portion("", [Head(user_id, await connection.fetchval(ONE, user_id) or 0)])
 
 
-TOTAL = "SELECT coalesce(sum(seq), 0)::bigint FROM journals WHERE user_id > $1"
+TOTAL = "SELECT coalesce(sum(seq), 0) FROM journals WHERE user_id > $1"
 
 
 async def total(connection: Connection, *, after: str = "") -> int:
     """The events of all users behind `after`, as their journals count them."""
-    events: int = await connection.fetchval(TOTAL, after)
-    return events
+    return int(await connection.fetchval(TOTAL, after))
 
 
 def split(heads: Iterable[Head], events: int) -> Iterator[list[Head]]:

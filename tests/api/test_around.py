@@ -265,3 +265,20 @@ async def test_books_that_do_not_agree_are_warned_of_at_the_start(
     assert "daybook verify" in warning["event"]
     assert (warning["table"], warning["user_id"], warning["task_id"]) == ("tasks", "ann", created.json()["id"])
     assert "Secret" not in str(lines)
+
+
+async def test_a_log_that_is_not_guarded_is_warned_of_at_the_start(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await execute(
+        database,
+        "ALTER TABLE events DISABLE TRIGGER append_only",
+        "ALTER TABLE events_p07 DISABLE TRIGGER append_only",
+        "ALTER TABLE events_p07 ENABLE TRIGGER append_only",  # and not ALWAYS, as it was
+    )
+    capsys.readouterr()
+    async with serving(database, log_format="json"):
+        pass
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    [warning] = [line for line in lines if line["level"] == "warning"]
+    assert sorted(warning["tables"]) == ["events", "events_p07"]

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -61,9 +62,10 @@ def test_sound_books_are_told_from_others_and_mended(database: str, folder: Path
     asyncio.run(execute(database, "UPDATE tasks SET title = E'\\x1b[2J' WHERE user_id = 'user-07'"))
     status, told = daybook("verify", "--workers", "2")
     *lines, last = told.splitlines()
-    assert (status, f": {len(lines)} difference" in last) == (1, True)
+    assert (status, f": {len(lines)} differences in tasks (`daybook rebuild`)." in last) == (1, True)
     assert all(
-        re.match(r"user-07: task [0-9a-f-]{36} has another title than the log \(title: found ", each) for each in lines
+        re.match(r"user-07: task [0-9a-f-]{36} has another `title` than the log \(title: found ", each)
+        for each in lines
     )
     assert "\x1b" not in told
     assert daybook("verify", "--user", "user-08")[0] == 0
@@ -92,7 +94,7 @@ def test_machines_get_json_and_a_damaged_log_is_left_alone(database: str, folder
         assert found["message"] == "event 20 is missing: event 21 comes next"
         assert told["cut_short"] is None
     people = run(folder, "rebuild", DATABASE_URL=database).stdout
-    assert "The log itself has 1 difference: these users' rows were left as they are." in people
+    assert "1 user left alone, since their log isn't as it was written: see docs/guides/rebuild.md." in people
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,7 @@ def test_machines_get_json_and_a_damaged_log_is_left_alone(database: str, folder
         (["rebuild", "--user", "ann", "--start-after", "bob"], "--user and --start-after don't go together"),
         (["rebuild", "--user", "a/b"], "a user has 1 to 255 characters and no slash"),
         (["rebuild", "--workers", "0"], "workers"),
+        (["verify"], "There is no database: DATABASE_URL isn't set, and there is none under "),
     ],
 )
 def test_what_does_not_go_together_is_refused(folder: Path, arguments: list[str], says: str) -> None:
@@ -122,6 +125,36 @@ def test_nobody_is_a_clean_database(database: str, folder: Path) -> None:
     for command in ("verify", "rebuild"):
         result = run(folder, command, DATABASE_URL=database)
         assert (result.returncode, result.stdout.startswith("0 users, 0 events")) == (0, True)
+
+
+def test_a_user_of_whom_there_is_nothing_is_not_clean(database: str, folder: Path) -> None:
+    for command in ("verify", "rebuild"):
+        result = run(folder, command, "--user", "nobody", "--json", DATABASE_URL=database)
+        assert (result.returncode, json.loads(result.stdout)["clean"]) == (2, False)
+        assert "There is nothing of a user 'nobody': no event, no task." in result.stderr
+
+
+def test_what_cannot_be_written_or_read_is_no_difference(database: str, folder: Path) -> None:
+    pipe = " ".join(DAYBOOK)
+    for command, says in {
+        f"{pipe} verify --json > /dev/full": "daybook: The result can't be written: No space left on device.\n",
+        f"{pipe} verify | true; exit ${{PIPESTATUS[0]}}": "",
+    }.items():
+        result = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder, env={**os.environ, "DATABASE_URL": database}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (result.returncode, result.stderr) == (2, says)
+
+
+def test_a_role_that_may_not_read_is_told_so(database: str, folder: Path) -> None:
+    role = f"nobody_{os.urandom(4).hex()}"
+    asyncio.run(execute(database, f"CREATE ROLE {role} LOGIN PASSWORD 'x'"))
+    url = urlsplit(database)
+    theirs = urlunsplit(url._replace(netloc=f"{role}:x@" + url.netloc.rpartition("@")[2]))
+    result = run(folder, "verify", DATABASE_URL=theirs)
+    asyncio.run(execute(database, f"DROP ROLE {role}"))
+    assert (result.returncode, "permission denied" in result.stderr, "Traceback" in result.stderr) == (2, True, False)
 
 
 class OnTerminal:
@@ -188,7 +221,7 @@ async def test_it_goes_on_behind_the_users_who_are_finished(
     assert cut.value.after == "user-17"
     assert report == [f"begin {USERS * EVENTS}", "6 users", "6 users", "6 users"]
     posted = await _fetch(database, "SELECT DISTINCT user_id FROM tasks ORDER BY 1")
-    assert posted == [f"user-{number:02}" for number in range(18)]
+    assert posted == [f"user-{number:02}" for number in range(24) if number != 20]
 
 
 async def _fetch(dsn: str, query: str) -> list[str]:

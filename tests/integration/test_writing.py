@@ -256,15 +256,63 @@ async def _append(pool: Pool, deleted: Event) -> None:
         await log.append(connection, deleted, None)
 
 
-async def test_a_row_behind_its_log_is_overtaken_by_the_next_write(pool: Pool) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "version = 1",
+        "version = 7",
+        "updated_at = '2101-01-01'",
+        "updated_at = 'infinity'",
+        "version = 1, created_at = '2101-01-01', updated_at = '2101-01-02'",
+    ],
+)
+async def test_a_row_that_does_not_fit_its_log_gets_nothing_into_it(pool: Pool, wrong: str) -> None:
     task = await create(pool)
     of_task: Ids = {"user_id": "ann", "task_id": task.id}
     await run(pool, ToggleTask(**of_task))
-    await pool.execute("UPDATE tasks SET version = 1, title = 'Wrong'")
+    await pool.execute(f"UPDATE tasks SET title = 'Wrong', {wrong}")
     after = await run(pool, UpdateTask(**of_task, fields={"description": "Two"}))
     assert after is not None
     assert (after.version, after.title, after.completed) == (3, task.title, True)
+    assert after.updated_at - task.created_at < timedelta(hours=1)
     assert await load(pool, task.id) == after
+    assert await pool.fetchval("SELECT created_at FROM tasks") == task.created_at
+
+
+async def test_a_row_that_the_log_does_not_know_is_no_task(pool: Pool) -> None:
+    await create(pool)
+    await pool.execute("UPDATE tasks SET id = $1", stray := uuid7())
+    commands: list[Command] = [
+        ToggleTask(user_id="ann", task_id=stray),
+        DeleteTask(user_id="ann", task_id=stray),
+        RestoreTask(user_id="ann", task_id=stray),
+    ]
+    for command in commands:
+        with pytest.raises(TaskNotFound):
+            await run(pool, command)
+    assert len(await rows(pool)) == 1
+
+
+@pytest.mark.parametrize("versions", [None, {1}])
+async def test_a_retry_that_comes_while_the_first_request_ends_is_its_replay(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, versions: set[int] | None
+) -> None:
+    """Between the look for the row, which is missing, and the look into the log."""
+    of_task: Ids = {"user_id": "ann", "task_id": (await create(pool)).id}
+    await pool.execute("TRUNCATE tasks")
+    command = UpdateTask(**of_task, fields={"title": "x"}, versions=versions) if versions else DeleteTask(**of_task)
+    keyed = replace(ORIGIN, idempotency_key="k", fingerprint=bytes(32))
+    look, outcomes = log.is_there, []
+
+    async def late(*arguments: Any) -> bool:
+        monkeypatch.setattr(log, "is_there", look)
+        outcomes.append(await execute(pool, command, actor="ann", origin=keyed))
+        return await look(*arguments)
+
+    monkeypatch.setattr(log, "is_there", late)
+    outcomes.append(await execute(pool, command, actor="ann", origin=keyed))
+    assert [outcome.replayed for outcome in outcomes] == [False, True]
+    assert outcomes[0].task == outcomes[1].task
 
 
 async def test_a_task_comes_back_after_its_deletion_whatever_the_clock_says(pool: Pool) -> None:

@@ -24,7 +24,7 @@ def test_a_thousand_differences_of_a_user_are_told_and_the_others_counted() -> N
     found.add(difference(number) for number in range(234))
     *told, last = found.told()
     assert told == [difference(number) for number in range(1000)]
-    assert (last.user_id, last.message) == ("ann", "234 more differences")
+    assert (last.user_id, last.more, last.message) == ("ann", 234, "234 more differences")
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_work_is_split_by_events(events: list[int], pieces: list[int]) -> None:
 VERIFIED = {"users": 1, "events": 40, "tasks": 3}
 TITLE = {
     "table": "tasks", "user_id": "ann\n", "seq": None, "task_id": "t", "field": "title",
-    "found": "\x1b[2J", "expected": None, "message": "task t has another title than the log",
+    "found": "\x1b[2J", "expected": None, "more": 0, "message": "task t has another `title` than the log",
 }  # fmt: skip
-TOLD = """'ann\\n': task t has another title than the log (title: found "\\u001b[2J", expected null)"""
+TOLD = """'ann\\n': task t has another `title` than the log (title: found "\\u001b[2J", expected null)"""
 
 
 def test_people_get_a_line_each_and_a_sum(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_people_get_a_line_each_and_a_sum(capsys: pytest.CaptureFixture[str], mo
     out, err = capsys.readouterr()
     first, last = out.splitlines()
     assert first == TOLD
-    assert last.startswith("2 users, 80 events, 6 tasks: 1 difference. ")
+    assert last.startswith("2 users, 80 events, 6 tasks: 1 difference in tasks (`daybook rebuild`). ")
     assert [line.split(",")[0] for line in err.splitlines()] == ["verify: 40 events", "verify: 80 events"]
     assert "of 80; 0 s left" in err
 
@@ -95,3 +95,23 @@ def test_machines_get_one_object(
 )
 def test_how_to_go_on(job: Job, choice: Choice, after: str, told: str) -> None:
     assert _to_go_on(job, choice, after) == told
+
+
+def test_what_was_not_done_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    broken = {**TITLE, "table": "events", "more": 4, "message": "4 more differences"}
+    verified = Results("verify", as_json=False)
+    verified.add({**VERIFIED, "differences": [TITLE, broken]})
+    verified.end()
+    assert ": 1 difference in tasks (`daybook rebuild`) and 4 differences in the log (docs/" in capsys.readouterr().out
+    rebuilt = Results("rebuild", as_json=False)
+    rows = {"written": 1, "removed": 0, "right": 2, "unproved": 3}
+    rebuilt.add({"users": 2, "events": 9, **rows, "differences": [broken]})
+    rebuilt.end()
+    _, unproved, alone, last = capsys.readouterr().out.splitlines()
+    assert unproved == "3 users had no rows, and their log wasn't proved: `daybook verify` does that."
+    assert alone.startswith("1 user left alone, since their log isn't as it was written: ")
+    assert last.startswith("2 users, 9 events: 1 row written, 0 removed, 2 already right. ")
+    stopped = Results("verify", as_json=False)
+    stopped.add({**VERIFIED, "differences": []})
+    stopped.end(cut_short="Stopped.")
+    assert ": no difference so far. " in capsys.readouterr().out

@@ -36,6 +36,7 @@ EXCEPTIONS = {
     "events.walk.SAMPLE": "an operator's: draws users by lot",
     "events.walk.TOTAL": "an operator's: counts all users' events",
     "events.glance.GLANCE": "an operator's: looks at users by lot; its joins are on user_id",
+    "events.glance.STRAY": "an operator's: looks at a user by lot",
 }
 """Statements that don't name the user, and why they needn't."""
 
