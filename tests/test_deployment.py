@@ -1,0 +1,75 @@
+"""What is deployed fits together: every file reads, and every query is of a metric that there is."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped] # its stubs aren't worth a dependency
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = (ROOT / "compose.yaml").read_text()
+DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/daybook.json").read_text())
+RULES = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+
+METRICS = {
+    "daybook_append_conflicts_total",
+    "daybook_commands_total",
+    "daybook_database_away",
+    "daybook_database_refusals_total",
+    "daybook_http_request_duration_seconds",
+    "daybook_pool_connections",
+    "daybook_pool_size",
+    "daybook_pool_waiting",
+    "daybook_verify_complete",
+    "daybook_verify_differences",
+    "daybook_verify_last_timestamp_seconds",
+    "daybook_verify_users",
+    "stamina_retries_total",
+}
+
+
+def queries(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        yield from (value for name, value in node.items() if name == "expr")
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from queries(child)
+
+
+def metrics(query: str) -> set[str]:
+    names = re.findall(r"\b(?:daybook|stamina)_\w+", query)
+    return {re.sub("_(bucket|count|sum)$", "", name) for name in names}
+
+
+def test_the_dashboard_shows_every_metric_and_no_other() -> None:
+    assert set().union(*map(metrics, queries(DASHBOARD))) == METRICS
+
+
+def test_the_alerts_are_of_metrics_that_there_are() -> None:
+    assert set().union(*map(metrics, queries(RULES))) <= METRICS
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
+def test_every_alert_says_what_to_do(rule: dict[str, Any]) -> None:
+    assert set(rule["annotations"]) == {"summary", "action", "runbook"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "deploy").rglob("*.yml")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_of_settings_can_be_read(path: Path) -> None:
+    assert yaml.safe_load(path.read_text())
+
+
+def test_every_image_and_every_variable_has_a_place_in_the_example() -> None:
+    example = (ROOT / "compose.env.example").read_text()
+    for service in yaml.safe_load(COMPOSE)["services"].values():
+        assert re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[^}]+:[^}]+\}", service["image"])
+    for variable in re.findall(r"\$\{(\w+)", COMPOSE):
+        assert re.search(rf"^#?{variable}=", example, re.MULTILINE), variable
+
+
+def test_no_password_has_a_default() -> None:
+    passwords = re.findall(r"\$\{(\w+PASSWORD)(.*?)\}", COMPOSE)
+    assert {name for name, _ in passwords} == {"POSTGRES_PASSWORD", "DAYBOOK_PASSWORD"}
+    assert all(rest.startswith(":?") for _, rest in passwords)
