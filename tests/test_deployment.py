@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped] # its stubs aren't worth a dependency
 
+from tests.test_docs import variables
+
 ROOT = Path(__file__).parents[1]
 COMPOSE = (ROOT / "compose.yaml").read_text()
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/daybook.json").read_text())
@@ -67,6 +69,13 @@ def test_every_image_and_every_variable_has_a_place_in_the_example() -> None:
         assert re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[^}]+:[^}]+\}", service["image"])
     for variable in re.findall(r"\$\{(\w+)", COMPOSE):
         assert re.search(rf"^#?{variable}=", example, re.MULTILINE), variable
+
+
+def test_every_setting_reaches_the_service() -> None:
+    given = set(yaml.safe_load(COMPOSE)["services"]["api"]["environment"])
+    assert set(variables()) - given == {"DATABASE_URL_DIRECT", "DAYBOOK_DATA_DIR"}, (
+        "the migration's; the embedded Postgres's"
+    )
 
 
 def test_no_password_has_a_default() -> None:
