@@ -13,9 +13,11 @@ Problem
 ├── KeyReused           422  the Idempotency-Key stands for another request
 ├── HeadTooLarge        431  request line and headers
 ├── Failure             500  something is broken here
-└── Unavailable         503  the database is away
+├── Unavailable         503  the database is away
+└── Overloaded          503  too many requests at once
 """
 
+import random
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -29,9 +31,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from api.entity_tags import etag
-from commands.execute import IdempotencyKeyReused
+from commands.execute import IdempotencyKeyReused, OutcomeUnknown
 from commands.task import NotRestorable, TaskNotFound, VersionMismatch
-from db.pool import UNAVAILABLE, CannotConnect
+from db.failures import UNAVAILABLE, Away, Busy
 
 _log = structlog.get_logger(__name__)
 
@@ -146,6 +148,12 @@ class Unavailable(Problem):
     status, type, title = 503, "unavailable", "Service unavailable"
 
 
+class Overloaded(Problem):
+    """So many requests wait for the database that this one would not be answered soon."""
+
+    status, type, title = 503, "overloaded", "Overloaded"
+
+
 def answer(problem: Problem, *, request_id: str) -> Response:
     """A problem as it goes out."""
     return _answer(
@@ -192,6 +200,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(IdempotencyKeyReused, _key_reused)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
     app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(OutcomeUnknown, _outcome_unknown)
+    app.add_exception_handler(Busy, _overloaded)
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _unavailable)
 
@@ -255,17 +265,29 @@ def _allowed(request: Request) -> list[str]:
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    _log.warning("database unavailable", error=repr(error))
-    if request.method == "GET" or isinstance(error, CannotConnect | ConnectionRefusedError):
-        problem = Unavailable("The database can't be reached just now; try again.", headers={"Retry-After": "1"})
-    elif "idempotency-key" in request.headers:
-        problem = Unavailable(
-            "The database stopped answering: the change may have been made. Repeat it with the same Idempotency-Key.",
-            headers={"Retry-After": "1"},
-        )
+    """Nothing was changed: that is what `commands.execute` promises."""
+    if not isinstance(error, Away):  # that was told once
+        _log.warning("database unavailable", error=repr(error))
+    return await _problem(request, Unavailable("The database can't be reached just now; try again.", headers=_soon()))
+
+
+async def _overloaded(request: Request, _error: Exception) -> Response:
+    return await _problem(request, Overloaded("Too many requests at once; try again in a moment.", headers=_soon()))
+
+
+async def _outcome_unknown(request: Request, error: Exception) -> Response:
+    _log.warning("outcome unknown", error=repr(error))
+    unknown = "The database stopped answering: the change may have been made."
+    if "idempotency-key" in request.headers:
+        problem = Unavailable(f"{unknown} Repeat it with the same Idempotency-Key.", headers=_soon())
     else:
-        problem = Unavailable("The database stopped answering: the change may have been made. Look, then repeat it.")
+        problem = Unavailable(f"{unknown} Look, then repeat it.")  # not by itself, as Retry-After would have it
     return await _problem(request, problem)
+
+
+def _soon() -> dict[str, str]:
+    """Seconds, not the same for all who are refused at once."""
+    return {"Retry-After": str(random.randint(1, 3))}  # noqa: S311 - no secret
 
 
 def field_errors(errors: Sequence[Any], *, skip: int = 0) -> list[dict[str, str]]:

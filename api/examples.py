@@ -298,6 +298,9 @@ FAULTS = {
     "unreachable": Fault(
         errors.Unavailable, ("user",), "No database", "The database can't be reached just now; try again."
     ),
+    "overloaded": Fault(
+        errors.Overloaded, ("user",), "Too many requests", "Too many requests at once; try again in a moment."
+    ),
     "noKeys": Fault(
         errors.Unavailable,
         ("user",),

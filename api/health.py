@@ -10,7 +10,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from api.models import Alive, Health
-from db.pool import FAILED, Pool
+from db.failures import FAILED, Busy
+from db.pool import Pool
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +50,9 @@ class Readiness:
     async def _ask(self) -> bool:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                await self._pool.execute(PROBE)
+                await self._pool.fetch(PROBE)
+        except Busy:  # answering others
+            return True
         except FAILED as error:  # no schema is as bad as no database
             _log.warning("database unavailable", error=repr(error))
             return False

@@ -4,7 +4,8 @@ import asyncio
 
 import structlog
 
-from db.pool import FAILED, Pool
+from db.failures import FAILED
+from db.pool import Pool
 from events.glance import glance, unguarded
 
 _log = structlog.get_logger(__name__)

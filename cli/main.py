@@ -19,7 +19,7 @@ from config import logs
 from config.settings import USER_ID, BadSettings, Settings, load
 from db.dsn import BadDsn
 from db.embedded import EmbeddedPostgresFailed, database
-from db.pool import UNAVAILABLE
+from db.failures import UNAVAILABLE
 
 app = typer.Typer(
     name="daybook",

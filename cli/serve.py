@@ -86,7 +86,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
 
 async def _probe(dsn: str) -> None:
     """Fail now, and with a message, rather than in the workers."""
-    connection = await connect(**connect_arguments(dsn), timeout=15)
+    connection = await connect(**connect_arguments(dsn))
     await connection.close()
 
 

@@ -13,7 +13,8 @@ import asyncpg
 import orjson
 
 from db.dsn import connect_arguments
-from db.pool import FAILED, Connection, connect
+from db.failures import FAILED
+from db.pool import Connection, connect
 from events import walk
 from events.walk import Head, Portion
 
@@ -85,7 +86,7 @@ async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report
     SIGINT or SIGTERM lets the portions under way be finished, a second one doesn't. Raises `CutShort` then, and where
     the database fails meanwhile; `Unwritten`; else what connecting and the first statement raise.
     """
-    connection = await connect(**connect_arguments(dsn), timeout=15)
+    connection = await connect(**connect_arguments(dsn))
     try:
         queue = _Queue(choice.portions(connection), report)
         with _stopped_by_signals(queue):

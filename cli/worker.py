@@ -15,7 +15,8 @@ import orjson
 import uvloop
 
 from db.dsn import connect_arguments
-from db.pool import FAILED, Connection, connect
+from db.failures import FAILED
+from db.pool import Connection, connect
 from events.rebuild import Rebuilt, rebuild
 from events.verify import Verified, verify
 from events.walk import Head
@@ -37,7 +38,7 @@ def main() -> int:
     gc.disable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            connection = runner.run(connect(**connect_arguments(first["dsn"]), timeout=15))
+            connection = runner.run(connect(**connect_arguments(first["dsn"])))
             for line in sys.stdin.buffer:
                 done = runner.run(_do(job, connection, [Head(*head) for head in orjson.loads(line)]))
                 _answer(orjson.dumps(done, default=str))  # asyncpg's UUIDs

@@ -1,20 +1,44 @@
 """The only orchestrator of writes: load, decide, append, which is one transaction and notices who was first."""
 
+import asyncio
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal, TypeAlias
 
 from uuid_utils.compat import uuid7
 
-from commands.task import Command, CreateTask, Known, RestoreTask, decide, known_by, moment
-from db.pool import Connection, Executor, Pool, connection
+from commands.task import (
+    Command,
+    CreateTask,
+    Known,
+    NotRestorable,
+    RestoreTask,
+    TaskNotFound,
+    VersionMismatch,
+    decide,
+    known_by,
+    moment,
+)
+from config import metrics
+from db.failures import UNAVAILABLE, retried, unanswered
+from db.pool import Connection, Executor, Pool
 from events import log
 from events.past import task_at
 from events.task import Event, Origin, Task, TaskCreated, TaskDeleted, evolve
 
+_SETTLING = 0.9
+"""Seconds to find out what became of an event whose commit wasn't heard of."""
+
+What: TypeAlias = Literal["done", "unchanged", "replayed"]
+
 
 class IdempotencyKeyReused(Exception):
     """The user's idempotency key stands for another request."""
+
+
+class OutcomeUnknown(Exception):
+    """The connection was lost after the event was sent, and it couldn't be found out whether it was committed."""
 
 
 class _NotPosted(Exception):
@@ -26,19 +50,45 @@ class Outcome:
     """The task as the command left it (`None`: deleted). `replayed`: it was carried out before, and isn't again."""
 
     task: Task | None
-    replayed: bool = False
+    what: What = "done"
+
+    @property
+    def replayed(self) -> bool:
+        return self.what == "replayed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An event to append, the task after it, and whether the task's row was what it was decided on."""
+
+    event: Event
+    after: Task | None
+    on_row: bool
 
 
 async def execute(pool: Pool, command: Command, *, actor: str, origin: Origin) -> Outcome:
     """Carry the command out.
 
-    When this returns, the event and the projection are committed. When it raises, neither is written, save where the
-    connection was lost or the time ran out (`db.pool.UNAVAILABLE`): then both may be, or neither. Another writer who
-    was first costs one more try, made while holding the journal's lock, so that it can't lose a second time. Where the
-    projection has no row of the task, or another one than the log, the log decides.
+    When this returns, the event and the projection are committed. When it raises, neither is written, save for
+    `OutcomeUnknown`: then both may be, or neither. Another writer who was first costs one more try, made while holding
+    the journal's lock, so that it can't lose a second time. Where the projection has no row of the task, or another one
+    than the log, the log decides. Where a connection is dropped, another is tried for a moment; nothing is done twice.
     A command whose idempotency key is in the log already gets the outcome that it had then.
-    Raises `IdempotencyKeyReused`, or a refusal of `commands.task`.
+    Raises `IdempotencyKeyReused`, a refusal of `commands.task`, or one of `db.failures.UNAVAILABLE`.
     """
+    what = "failed"
+    try:
+        outcome = await retried(lambda: _execute(pool, command, actor, origin))
+        what = outcome.what
+    except (IdempotencyKeyReused, TaskNotFound, VersionMismatch, NotRestorable):
+        what = "refused"
+        raise
+    finally:
+        metrics.COMMANDS.labels(type(command).__name__, what).inc()
+    return outcome
+
+
+async def _execute(pool: Pool, command: Command, actor: str, origin: Origin) -> Outcome:
     try:
         result = await _carry_out(pool, command, actor, origin)
     except log.IdempotencyKeyTaken:  # and so by an event that is committed
@@ -53,10 +103,10 @@ async def _carry_out(pool: Pool, command: Command, actor: str, origin: Origin) -
     past = await _recall(pool, command, Known()) if isinstance(command, RestoreTask) else None
     try:
         try:
-            async with connection(pool) as free:
-                return await _attempt(free, command, past, actor, origin)
+            return await _attempt(pool, command, past, actor, origin)
         except log.VersionConflict:
-            return await _attempt_locked(pool, command, past, actor, origin)
+            metrics.CONFLICTS.inc()
+            return await _attempt(pool, command, past, actor, origin, locked=True)
     except (_NotPosted, log.VersionConflict):
         there = await log.is_there(pool, command.user_id, command.task_id)
         before = await _find(pool, command, origin)
@@ -64,21 +114,60 @@ async def _carry_out(pool: Pool, command: Command, actor: str, origin: Origin) -
             return _the_same(before, origin)
         past = await _recall(pool, command, Known()) if there or isinstance(command, RestoreTask) else Known()
         decide(command, past)  # what is refused needs no lock
-        return await _attempt_locked(pool, command, past, actor, origin)
+        return await _attempt(pool, command, past, actor, origin, locked=True)
 
 
-async def _attempt_locked(
-    pool: Pool, command: Command, past: Known | None, actor: str, origin: Origin
+async def _attempt(
+    pool: Pool, command: Command, past: Known | None, actor: str, origin: Origin, *, locked: bool = False
 ) -> Outcome | Event:
-    async with connection(pool) as locked, locked.transaction(isolation="read_committed"):
-        await log.lock_journal(locked, command.user_id)
-        return await _attempt(locked, command, past, actor, origin)
+    """Decide and append. Raises `_NotPosted`, a `log.Conflict`, `OutcomeUnknown`; else nothing is written."""
+    sent: _Entry | None = None
+    try:
+        async with pool.transaction() if locked else pool.acquire() as on:
+            if locked:
+                await log.lock_journal(on, command.user_id)
+            decided = await _decide(on, command, past, actor, origin)
+            if not isinstance(decided, _Entry):
+                return decided
+            sent = decided
+            await log.append(on, sent.event, sent.after, on_row=sent.on_row)
+    except UNAVAILABLE as error:
+        if sent is None or not unanswered(error):
+            raise
+        await _settle(pool, sent)
+    return Outcome(sent.after)
 
 
-async def _attempt(on: Connection, command: Command, past: Known | None, actor: str, origin: Origin) -> Outcome | Event:
-    """Decide on what the log tells, from where `past` ends, or on the task's row where there is none; then append.
+async def _settle(pool: Pool, sent: _Entry) -> None:
+    """See to it that the event, whose commit wasn't heard of, is in the log, once.
 
-    Two round trips, with a key three; one where a task is created, since its id is new and nothing is there to load.
+    The very same event is sent again: the task's version is a unique key, so that only one of the two can be committed,
+    also where the first one is still on its way. Raises a `log.Conflict` where another event took its place, or
+    `OutcomeUnknown`.
+    """
+
+    async def once_more() -> None:
+        async with pool.acquire() as on:
+            await log.append(on, sent.event, sent.after, on_row=sent.on_row)
+
+    try:
+        async with asyncio.timeout(_SETTLING):
+            try:
+                await retried(once_more, on=unanswered)
+            except log.Conflict:
+                if not await log.holds(pool, sent.event):
+                    raise
+    except UNAVAILABLE as error:
+        raise OutcomeUnknown(str(error)) from error
+
+
+async def _decide(
+    on: Connection, command: Command, past: Known | None, actor: str, origin: Origin
+) -> _Entry | Outcome | Event:
+    """Decide on what the log tells, from where `past` ends, or on the task's row where there is none.
+
+    With the append, two round trips, with a key three; one where a task is created, since its id is new and nothing is
+    there to load.
 
     A key is looked up after loading: what was loaded is then either from before the event with that key, or the event
     is found, and returned. For a creation, which can't be refused, the append finds it.
@@ -89,12 +178,12 @@ async def _attempt(on: Connection, command: Command, past: Known | None, actor: 
         if before is not None:
             same = _the_same(before, origin)
             nothing_since = found.task is not None and same.version == found.version
-            return Outcome(found.task, replayed=True) if nothing_since else same
+            return Outcome(found.task, "replayed") if nothing_since else same
     if past is None and not found.version and not isinstance(command, CreateTask):
         raise _NotPosted
     fact = decide(command, found)
     if fact is None:
-        return Outcome(found.task)
+        return Outcome(found.task, "unchanged")
     event = Event(
         id=uuid7(),
         user_id=command.user_id,
@@ -106,9 +195,7 @@ async def _attempt(on: Connection, command: Command, past: Known | None, actor: 
         origin=origin,
         salt=secrets.token_bytes(16),
     )
-    after = evolve(found.task, event)
-    await log.append(on, event, after, on_row=past is None)
-    return Outcome(after)
+    return _Entry(event, evolve(found.task, event), on_row=past is None)
 
 
 async def _load(on: Connection, command: Command, past: Known | None) -> Known:
@@ -154,4 +241,4 @@ async def _again(pool: Pool, before: Event) -> Outcome:
             task = None
         case _:
             task = await task_at(pool, before.user_id, before.task_id, version=before.version)
-    return Outcome(task, replayed=True)
+    return Outcome(task, "replayed")

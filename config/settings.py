@@ -24,6 +24,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from config.hosts import private
+
 _log = structlog.get_logger(__name__)
 
 USER_ID = re.compile(r"(?!\.\.?\Z)[^/\0\ud800-\udfff]{1,255}")
@@ -69,14 +71,6 @@ def _origin(text: str) -> str:
     if url is None or url.path != "/" or "*" in text:
         raise ValueError("must be origins such as https://app.example.com, separated by commas; each by its whole name")
     return origin(url)
-
-
-def _private(host: str) -> bool:
-    """Whether such a host is reached without the public internet: loopback, a private address, a container's name."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_private
-    except ValueError:
-        return "." not in host or host.endswith((".localhost", ".internal", ".local"))
 
 
 def _url(text: object, parse: ValidatorFunctionWrapHandler) -> HttpUrl:
@@ -156,7 +150,7 @@ class Settings(BaseSettings):
                 wrong.append("DATABASE_URL: must be set in production (postgresql://…)")
             if not self.jwt_secret and not self.jwks_url:
                 wrong.append("BETTER_AUTH_URL, JWT_JWKS_URL or JWT_SECRET (BETTER_AUTH_SECRET): set one in production")
-            if self.jwks_url and self.jwks_url.scheme == "http" and not _private(self.jwks_url.host or ""):
+            if self.jwks_url and self.jwks_url.scheme == "http" and not private(self.jwks_url.host or ""):
                 name = "JWT_JWKS_URL" if self.jwt_jwks_url else "BETTER_AUTH_URL"
                 wrong.append(f"{name}: must be https in production; over http, others could put in their own keys")
             if "*" in self.cors:

@@ -1,21 +1,34 @@
 """Postgres addresses as they are handed out, made fit for asyncpg."""
 
+import re
 import ssl
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import structlog
 
+from config.hosts import private
+
 _log = structlog.get_logger(__name__)
 
-# libpq knows these; asyncpg would send them on as server settings, which Postgres refuses.
-_DROPPED = frozenset({
-    "channel_binding", "connect_timeout", "pool_timeout", "options", "gssencmode", "keepalives",
-    "sslcert", "sslkey", "sslcrl", "sslnegotiation", "target_session_attrs", "connection_limit", "schema",
-})  # fmt: skip
+CONNECT_SECONDS = 10.0
+"""How long connecting may take, unless `connect_timeout` says otherwise: a suspended Neon database wakes in less."""
+
+_TLS_OPTIONS = frozenset({"sslrootcert", "sslcert", "sslkey"})
 _KNOWN = frozenset({
-    "sslmode", "ssl", "sslrootcert", "host", "port", "user", "password", "dbname", "application_name", "pgbouncer",
+    "sslmode", "ssl", "sslnegotiation", "host", "port", "user", "password", "dbname", "application_name", "pgbouncer",
+    "connect_timeout", "options",
+}) | _TLS_OPTIONS  # fmt: skip
+# What others understand, and asyncpg would send on as server settings, which Postgres refuses.
+_DROPPED = frozenset({
+    "channel_binding", "pool_timeout", "connection_limit", "schema", "gssencmode", "sslcrl", "target_session_attrs",
+    "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
 })  # fmt: skip
+_ROUTES = re.compile(r"(endpoint|project)=\S*")
+"""What Neon's `options` name: the database, which its proxy learns from the TLS handshake too."""
+
+_SECURE = ("require", "verify-ca", "verify-full")
+_MODES = ("disable", "allow", "prefer", *_SECURE)
 
 
 class BadDsn(ValueError):
@@ -25,23 +38,31 @@ class BadDsn(ValueError):
 def connect_arguments(dsn: str) -> dict[str, Any]:
     """Arguments for `asyncpg.connect` and `create_pool` from a URL as Neon, Heroku or libpq write it.
 
-    Accepts `postgresql://`, `postgres://` and a driver suffix (`postgresql+asyncpg://`). `sslmode=require` and stricter
-    verify the server's certificate. Behind a pooler (`-pooler` in the host's name, or `pgbouncer=true`) no statement is
-    cached. Options that asyncpg can't take are dropped and logged by name. Raises `BadDsn`.
+    Accepts `postgresql://`, `postgres://` and a driver suffix (`postgresql+asyncpg://`). The server's certificate is
+    verified, unless `sslmode` is `disable`, `allow` or `prefer`, or is left out and the host is a private one. Behind a
+    pooler (`-pooler` in the host's name, or `pgbouncer=true`) no statement is cached. Options that asyncpg can't take
+    are dropped and logged by name. Raises `BadDsn`.
     """
     url, query = _split(dsn)
     if dropped := sorted(set(query) & _DROPPED):
         _log.info("database options dropped", options=dropped)
-    host = query.get("host") or unquote(url.hostname or "") or "localhost"
+    if "options" in query and not _ROUTES.fullmatch(query["options"]):
+        raise BadDsn("of options, only endpoint=… is understood: set the rest with ALTER ROLE … SET …")
+    host = query.get("host") or _host(url) or "localhost"
+    if "," in host:
+        raise BadDsn("only one host can be given; put a proxy or a name that moves in front of several")
     arguments: dict[str, Any] = {
         "host": host,
-        "port": int(query.get("port") or url.port or 5432),
+        "port": _number(query, "port") or url.port or 5432,
         "user": query.get("user") or unquote(url.username or "") or None,
         "password": query.get("password") or unquote(url.password or "") or None,
         "database": query.get("dbname") or unquote(url.path.removeprefix("/")) or None,
-        "ssl": False if host.startswith("/") else _tls(query.get("sslmode") or query.get("ssl"), query),
+        "timeout": float(_number(query, "connect_timeout") or CONNECT_SECONDS),
+        "ssl": False if host.startswith("/") else _tls(host, query),
         "server_settings": {"application_name": query.get("application_name", "daybook")},
     }
+    if query.get("sslnegotiation") == "direct" and isinstance(arguments["ssl"], ssl.SSLContext):
+        arguments["direct_tls"] = True
     if "-pooler" in host or query.get("pgbouncer") == "true":
         arguments["statement_cache_size"] = 0
     return arguments
@@ -49,32 +70,65 @@ def connect_arguments(dsn: str) -> dict[str, Any]:
 
 def _split(dsn: str) -> tuple[SplitResult, dict[str, str]]:
     try:
-        url = urlsplit(dsn)
+        url = urlsplit(dsn.strip())
         _ = url.port
-        query = {name: values[-1] for name, values in parse_qs(url.query, strict_parsing=bool(url.query)).items()}
+        query = dict(_option(each) for each in url.query.split("&") if each)
     except ValueError:
-        raise BadDsn("it is no URL: write odd characters of the password as %XX") from None
+        raise BadDsn(
+            "it is no URL of one host: postgresql://user:password@host:5432/database, with odd characters of the"
+            " password as %XX"
+        ) from None
     if url.scheme.partition("+")[0] not in ("postgresql", "postgres"):
         raise BadDsn("it must start with postgresql://")
+    if url.fragment:
+        raise BadDsn("it has a #: in a password, write it as %23")
     if unknown := sorted(set(query) - _KNOWN - _DROPPED):
         raise BadDsn(f"unknown option {', '.join(unknown)}")
-    if not query.get("port", "0").isdecimal():
-        raise BadDsn("the port is no number")
     return url, query
 
 
-def _tls(mode: str | None, query: dict[str, str]) -> ssl.SSLContext | str | bool:
-    match mode:
-        case "disable":
-            return False
-        case None | "allow" | "prefer":
-            return "prefer"
-        case "require" | "verify-ca" | "verify-full":
-            root = query.get("sslrootcert", "system")
+def _option(text: str) -> tuple[str, str]:
+    """As libpq reads it: a plus is a plus, where forms have it mean a space."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(text)
+    return unquote(name), unquote(value)
+
+
+def _host(url: SplitResult) -> str:
+    """Of a folder for sockets, with its capitals, which `url.hostname` doesn't keep."""
+    host = unquote(url.netloc.rpartition("@")[2].partition(":")[0])
+    return host if host.startswith("/") else unquote(url.hostname or "")
+
+
+def _number(query: dict[str, str], name: str) -> int:
+    text = query.get(name, "0")
+    if not text.isdecimal():
+        raise BadDsn(f"{name} is no number")
+    return int(text)
+
+
+def _tls(host: str, query: dict[str, str]) -> ssl.SSLContext | str | bool:
+    mode = query.get("sslmode") or query.get("ssl") or ("prefer" if private(host) else "verify-full")
+    if mode not in _MODES:
+        raise BadDsn(f"sslmode {mode!r} is not one of {', '.join(_MODES)}")
+    if mode not in _SECURE:
+        if not private(host):
+            _log.warning("whoever is in between can read and change what the database says", host=host, sslmode=mode)
+        return False if mode == "disable" else "prefer"
+    for name in _TLS_OPTIONS & set(query):
+        if query[name] != "system":
             try:
-                context = ssl.create_default_context(cafile=None if root == "system" else root)
+                with open(query[name], "rb"):  # noqa: PTH123 - only whether it can be
+                    pass
             except OSError as error:
-                raise BadDsn(f"sslrootcert {root!r} can't be read: {error.strerror or error}") from None
-            context.check_hostname = mode != "verify-ca"
-            return context
-    raise BadDsn(f"sslmode {mode!r} is not one of disable, prefer, require, verify-ca, verify-full")
+                raise BadDsn(f"{name} {query[name]!r} can't be read: {error.strerror or error}") from None
+    root = query.get("sslrootcert", "system")
+    try:
+        context = ssl.create_default_context(cafile=None if root == "system" else root)
+        if "sslcert" in query:
+            context.load_cert_chain(query["sslcert"], query.get("sslkey"))
+    except (OSError, ssl.SSLError) as error:
+        raise BadDsn(f"sslrootcert, sslcert or sslkey is no certificate or key: {error}") from None
+    context.check_hostname = mode != "verify-ca"
+    return context

@@ -58,7 +58,7 @@ def migrate(dsn: str) -> list[str]:
 
 async def _run(dsn: str, work: Callable[[Connection], None]) -> None:
     async def creator() -> asyncpg.Connection:
-        return await connect(**connect_arguments(dsn), timeout=15)
+        return await connect(**connect_arguments(dsn))
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=creator, poolclass=NullPool)
     try:

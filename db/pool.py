@@ -1,38 +1,32 @@
-"""Connections to Postgres."""
+"""Connections to Postgres: so many and no more, a bounded queue for them, and none tried while the database is away."""
 
+import asyncio
+import random
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import asyncpg
+import structlog
 from asyncpg.pool import PoolConnectionProxy
 
+from config import metrics
 from db.dsn import connect_arguments
+from db.failures import FAILED, Away, Busy, CannotConnect, ConnectionLost, retried, unanswered
 
-Pool: TypeAlias = asyncpg.Pool
+_log = structlog.get_logger(__name__)
+
 Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
-Executor: TypeAlias = "asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy"
-"""What runs single statements: a connection, or a pool, which takes one for each."""
 
-UNAVAILABLE: tuple[type[Exception], ...] = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # shut down, starting up, statement timeout
-    asyncpg.InsufficientResourcesError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.ReadOnlySQLTransactionError,  # a replica, after a failover
-    asyncpg.InternalClientError,  # used between the server's farewell and the socket's end (MagicStack/asyncpg#1069)
-)
-"""What a statement raises when the database can't be reached or doesn't answer in time: try again later."""
-
-
-FAILED: tuple[type[Exception], ...] = (*UNAVAILABLE, asyncpg.PostgresError)
-"""What a statement raises, whatever went wrong on the way or in the database."""
-
-
-class CannotConnect(ConnectionError):
-    """The server refused the connection; the message is its own: starting up, too many connections, wrong password."""
+_CANCELLING = 1.0
+"""Seconds for a statement that was given up to be cancelled; after that its connection is."""
+_ASKING = 5.0
+"""Seconds in which a database that is in doubt must answer."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between two such questions."""
+_USELESS: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
+"""What leaves a connection of no more use."""
 
 
 async def connect(*args: Any, **options: Any) -> asyncpg.Connection:
@@ -43,40 +37,231 @@ async def connect(*args: Any, **options: Any) -> asyncpg.Connection:
         raise CannotConnect(str(error)) from error
 
 
+class Pool:
+    """Connections for everything that a process asks of one database; `open_pool` makes one.
+
+    As long as the database can't be reached, and where the queue for connections is full, requests are refused at once.
+    """
+
+    def __init__(self, connections: asyncpg.Pool, watch: "_Watch", *, queue: int, patience: float) -> None:
+        self._connections = connections
+        self._watch = watch
+        self._turns = asyncio.Semaphore(connections.get_max_size())
+        self._queue, self._patience = queue, patience
+        self._waiting = 0
+        self._clearing_up: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """A connection for several statements. Raises one of `UNAVAILABLE`, `ConnectionLost` where it ends meanwhile.
+
+        Where the block raises, a transaction that it left open is rolled back.
+        """
+        await self._turn()
+        try:
+            acquired = await self._connections.acquire()
+        except BaseException as error:
+            self._turns.release()
+            self._suspect(error)
+            raise
+        metrics.POOL_IN_USE.inc()
+        try:
+            yield acquired
+        except BaseException as error:
+            self._suspect(error)
+            self._clear_up_later(acquired)
+            if isinstance(error, asyncpg.InterfaceError) and _gone(acquired):
+                raise ConnectionLost(str(error)) from error
+            raise
+        try:
+            await self._connections.release(acquired)
+        finally:
+            self._done()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection in a transaction (READ COMMITTED), committed at the end of the block. Raises as `acquire` does.
+
+        Whether it is committed can't be told where COMMIT is `unanswered`.
+        """
+        async with self.acquire() as acquired:
+            await acquired.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            yield acquired
+            done = await acquired.execute("COMMIT")
+            assert done == "COMMIT", done  # noqa: S101 - else a statement failed, and that was swallowed
+
+    async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """The rows of a statement that only reads: it is asked again where the connection was dropped."""
+
+        async def once() -> list[asyncpg.Record]:
+            async with self.acquire() as acquired:
+                return await acquired.fetch(query, *args)
+
+        return await retried(once)
+
+    async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
+        """The first row, as `fetch`."""
+
+        async def once() -> asyncpg.Record | None:
+            async with self.acquire() as acquired:
+                return await acquired.fetchrow(query, *args)
+
+        return await retried(once)
+
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        """The first row's first value, as `fetch`."""
+        row = await self.fetchrow(query, *args)
+        return None if row is None else row[0]
+
+    async def close(self) -> None:
+        """Wait a moment for what is under way, then let go of it."""
+        self._watch.end()
+        with suppress(*FAILED):  # what doesn't end in time is cut off
+            async with asyncio.timeout(_CANCELLING):
+                await asyncio.gather(*self._clearing_up)
+                await self._connections.close()
+        self._connections.terminate()
+
+    async def _turn(self) -> None:
+        if self._watch.away:
+            metrics.REFUSALS.labels("away").inc()
+            raise Away("the database can't be reached")
+        if not self._turns.locked():
+            await self._turns.acquire()  # at once
+            return
+        if self._waiting >= self._queue:
+            metrics.REFUSALS.labels("busy").inc()
+            raise Busy(f"{self._waiting} requests wait for the database already")
+        self._waiting += 1
+        metrics.POOL_WAITING.inc()
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._turns.acquire()
+        except TimeoutError:
+            metrics.REFUSALS.labels("busy").inc()
+            raise Busy(f"no connection was free for {self._patience:g} s") from None
+        finally:
+            self._waiting -= 1
+            metrics.POOL_WAITING.dec()
+        if self._watch.away:  # by now
+            self._turns.release()
+            metrics.REFUSALS.labels("away").inc()
+            raise Away("the database can't be reached")
+
+    def _suspect(self, error: BaseException) -> None:
+        if unanswered(error):
+            self._watch.look()
+
+    def _clear_up_later(self, acquired: PoolConnectionProxy) -> None:
+        """What went wrong may take a moment to clear up; nobody need wait for that."""
+        task = asyncio.create_task(self._clear_up(acquired))
+        self._clearing_up.add(task)
+        task.add_done_callback(self._clearing_up.discard)
+
+    async def _clear_up(self, acquired: PoolConnectionProxy) -> None:
+        """Wait until a statement that was given up is cancelled, and end its transaction; else end the connection."""
+        try:
+            async with asyncio.timeout(_CANCELLING):
+                if not _gone(acquired) and acquired.is_in_transaction():
+                    await acquired.execute("ROLLBACK")
+                await self._connections.release(acquired)
+        except _USELESS as error:
+            _log.debug("connection given up", error=repr(error))
+            if not _gone(acquired):
+                acquired.terminate()
+        finally:
+            self._done()
+
+    def _done(self) -> None:
+        metrics.POOL_IN_USE.dec()
+        self._turns.release()
+
+
+def _gone(acquired: PoolConnectionProxy) -> bool:
+    try:
+        return acquired.is_closed()
+    except asyncpg.InterfaceError:  # the pool has taken it back already
+        return True
+
+
+class _Watch:
+    """Whether the database can be reached. Once that is in doubt, it is asked, on a connection of our own, until it
+    answers: so that one question is under way while it is away, and not one for each request."""
+
+    def __init__(self, connections: asyncpg.Pool, arguments: dict[str, Any]) -> None:
+        self.away = False
+        self._connections = connections
+        self._arguments = arguments
+        self._looking: asyncio.Task[None] | None = None
+
+    def look(self) -> None:
+        """Ask, unless that is under way."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+
+    def end(self) -> None:
+        if self._looking:
+            self._looking.cancel()
+
+    async def _look(self) -> None:
+        pause, since = _FIRST_PAUSE, time.monotonic()
+        while error := await self._ask():
+            if not self.away:
+                self.away = True
+                metrics.DATABASE_AWAY.set(1)
+                _log.error("database away: requests are answered 503 until it is back", error=repr(error))
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - no secret
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        if self.away:
+            await self._connections.expire_connections()  # they lead to what was there before
+            self.away = False
+            metrics.DATABASE_AWAY.set(0)
+            _log.warning("database back", seconds=round(time.monotonic() - since, 1))
+
+    async def _ask(self) -> Exception | None:
+        """Why it can't be reached, if so. A server that has no room for one more, or doesn't know us, is there."""
+        try:
+            async with asyncio.timeout(_ASKING):
+                connection = await connect(**self._arguments)
+                try:
+                    await connection.execute("SELECT")  # behind a pooler, a connection says little
+                finally:
+                    connection.terminate()
+        except _USELESS as error:
+            reason = error.__cause__ or error
+            return error if unanswered(reason) and not isinstance(reason, CannotConnect) else None
+        return None
+
+
+Executor: TypeAlias = "Pool | asyncpg.Connection | PoolConnectionProxy"
+"""What runs single statements that read: a connection, or a pool, which takes one for each."""
+
+
 async def _keep(_connection: Connection) -> None:
     """No session state is ever set, so nothing need be reset: asyncpg's own costs a round trip at every release."""
 
 
-class ConnectionLost(ConnectionError):
-    """The connection ended while it was used: what was under way may or may not have been committed."""
-
-
 @asynccontextmanager
-async def connection(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection for several statements. Raises one of `UNAVAILABLE`, `ConnectionLost` where it ends meanwhile."""
-    async with pool.acquire() as acquired:
-        try:
-            yield acquired
-        except asyncpg.InterfaceError as error:
-            if acquired.is_closed():
-                raise ConnectionLost(str(error)) from error
-            raise
+async def open_pool(dsn: str, *, size: int = 10, queue: int = 200, patience: float = 10) -> AsyncIterator[Pool]:
+    """A pool of up to `size` connections, made when they are first wanted, closed on the way out. Raises `BadDsn`.
 
-
-@asynccontextmanager
-async def open_pool(dsn: str, *, size: int = 10) -> AsyncIterator[Pool]:
-    """A pool of up to `size` connections, closed on the way out. Raises one of `UNAVAILABLE`, or `db.dsn.BadDsn`."""
-    pool = asyncpg.create_pool(
-        **connect_arguments(dsn),
+    Up to `queue` requests wait for one, and each for `patience` seconds at the most, which is also what a statement may
+    take.
+    """
+    arguments = connect_arguments(dsn)
+    async with asyncpg.create_pool(
+        **arguments,
         connect=connect,
-        min_size=1,
+        min_size=0,  # the service can start, and a worker be replaced, while the database is away
         max_size=size,
         reset=_keep,
         max_inactive_connection_lifetime=60,  # seconds; Neon closes what idles for 300
-        timeout=15,
-        command_timeout=15,
-    )
-    try:
-        yield await pool
-    finally:
-        await pool.close()
+        command_timeout=patience,
+    ) as connections:
+        pool = Pool(connections, _Watch(connections, arguments), queue=queue, patience=patience)
+        metrics.POOL_SIZE.inc(size)
+        try:
+            yield pool
+        finally:
+            await pool.close()
+            metrics.POOL_SIZE.dec(size)

@@ -127,7 +127,11 @@ def _conflict(error: asyncpg.UniqueViolationError) -> Conflict | None:
     return conflict(error.detail) if conflict else None
 
 
-LOCK_JOURNAL = "SELECT seq FROM journals WHERE user_id = $1 FOR UPDATE"
+# The server ends the transaction, and so the lock, of whoever isn't heard of any more: the network may not tell it.
+LOCK_JOURNAL = """
+SELECT seq, set_config('idle_in_transaction_session_timeout', '10s', true)
+FROM journals WHERE user_id = $1 FOR UPDATE
+"""
 
 
 async def lock_journal(connection: Connection, user_id: str) -> int:
@@ -220,6 +224,14 @@ async def find(database: Executor, user_id: str, idempotency_key: str) -> Event 
     """The event that the request with this key left, if there is one. Raises `UnknownEvent` (events.codec)."""
     row = await database.fetchrow(FIND, user_id, idempotency_key)
     return None if row is None else from_row(row)
+
+
+HOLDS = "SELECT FROM events WHERE user_id = $1 AND task_id = $2 AND version = $3 AND id = $4"
+
+
+async def holds(database: Executor, event: Event) -> bool:
+    """Whether this very event is in the log."""
+    return bool(await database.fetch(HOLDS, event.user_id, event.task_id, event.version, event.id))
 
 
 # A row that doesn't fit its last event counts as none, so that what is wrong in the projection never gets into the log.

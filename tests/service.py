@@ -12,6 +12,7 @@ import httpx2
 import jwt
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import REGISTRY
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
@@ -45,6 +46,17 @@ class Service:
     def as_user(self, user: str) -> httpx2.AsyncClient:
         """A client of the same service for another user."""
         return httpx2.AsyncClient(transport=self.client._transport, base_url=self.client.base_url, headers=bearer(user))
+
+
+def value(metric: str, **labels: str) -> float:
+    """What a metric of this process stands at; 0 where nothing was counted yet."""
+    return REGISTRY.get_sample_value(metric, labels) or 0
+
+
+async def sql(pool: Pool, statement: str, *arguments: object) -> None:
+    """Do to the database what the service never does."""
+    async with pool.acquire() as connection:
+        await connection.execute(statement, *arguments)
 
 
 def settings(database_url: str, **options: Any) -> Settings:

@@ -5,15 +5,14 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
 
 import httpx2
 import pytest
 
-from db.dsn import connect_arguments
 from db.pool import Pool
 from tests.api.test_etags import CHANGES, TASKS, count
 from tests.api.test_idempotency import KEY, REPEATABLE
+from tests.network import Link
 from tests.service import Service, bearer, listening, serving
 
 
@@ -97,66 +96,73 @@ async def test_a_client_that_never_saw_the_answer_gets_it_when_it_asks_again(ser
     assert await count(pool) == 1
 
 
-class Cut:
-    """Between the service and Postgres: it hangs up instead of passing on what came of a statement."""
-
-    def __init__(self, dsn: str) -> None:
-        arguments = connect_arguments(dsn)
-        self._host, self._port = arguments["host"], arguments.get("port") or 5432
-        self.statements = 0
-        """Of how many statements from now on the last one's answer is lost; 0 for none."""
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    @asynccontextmanager
-    async def listening(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        try:
-            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host = self._host[0] if isinstance(self._host, list) else self._host
-        if host.startswith("/"):
-            there = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{self._port}")
-        else:
-            there = await asyncio.open_connection(host, self._port)
-        for each in (self._pass(reader, there[1]), self._pass(there[0], writer, answers=True)):
-            task = asyncio.create_task(each)
-            self._tasks.add(task)
-
-    async def _pass(self, source: asyncio.StreamReader, to: asyncio.StreamWriter, *, answers: bool = False) -> None:
-        while data := await source.read(65536):
-            if answers and self.statements and data.startswith(b"2\0\0\0\4"):  # BindComplete: it has been executed
-                self.statements -= 1
-                if not self.statements:
-                    break
-            to.write(data)
-        to.transport.abort()
+@asynccontextmanager
+async def over_a_link(database: str) -> AsyncIterator[tuple[Service, Link]]:
+    link = Link(database)
+    async with link.open() as dsn, serving(dsn) as service:
+        yield service, link
 
 
-async def test_a_write_whose_answer_was_lost_on_the_way_from_postgres_is_found_when_it_is_sent_again(
-    database: str, pool: Pool
+@pytest.mark.parametrize("key", [{}, KEY])
+async def test_a_write_whose_answer_was_lost_on_the_way_from_postgres_is_done_once_and_answered(
+    database: str, pool: Pool, key: dict[str, str]
 ) -> None:
-    cut = Cut(database)
-    user, password = (connect_arguments(database)[name] or "" for name in ("user", "password"))
-    name = connect_arguments(database)["database"]
-    async with (
-        cut.listening() as address,
-        serving(f"postgresql://{quote(user)}:{quote(password)}@{address}/{name}?sslmode=disable") as service,
-    ):
-        cut.statements = 1  # the append
+    async with over_a_link(database) as (service, link):
+        link.lose(range(1))  # the append
+        made = await service.client.post(TASKS, json={"title": "x"}, headers=key)
+        assert made.status_code == 201
+        assert "idempotency-replayed" not in made.headers
+        assert await count(pool) == 1
+        path = made.headers["location"]
+        link.lose(range(1, 2))  # load, append
+        toggled = await service.client.patch(f"{path}/complete")
+        assert (toggled.status_code, toggled.json()["completed"], toggled.json()["version"]) == (200, True, 2)
+        link.lose(range(1, 2))
+        assert (await service.client.delete(path)).status_code == 204
+        assert await count(pool) == 3
+
+
+async def test_a_write_that_had_to_wait_for_its_turn_is_done_once_too(database: str, pool: Pool) -> None:
+    """Two toggles at once: the second one's first append conflicts, and its locked attempt loses the answer."""
+    async with over_a_link(database) as (service, link):
+        path = (await service.client.post(TASKS, json={"title": "x"})).headers["location"]
+        for lost in range(2, 8):  # whichever statement it is that is lost
+            before = await count(pool)
+            link.lose(range(lost, lost + 1))
+            answers = await asyncio.gather(*(service.client.patch(f"{path}/complete") for _ in range(2)))
+            assert [answer.status_code for answer in answers] == [200, 200], lost
+            versions = {answer.json()["version"] for answer in answers}
+            assert len(versions) == 2
+            assert await count(pool) == before + 2
+
+
+async def test_a_read_whose_connection_was_lost_is_asked_again(database: str) -> None:
+    async with over_a_link(database) as (service, link):
+        made = (await service.client.post(TASKS, json={"title": "x"})).json()
+        for path in (TASKS, f"{TASKS}/{made['id']}", "/api/ann/audit", f"{TASKS}/{made['id']}/history"):
+            link.lose(range(1))
+            assert (await service.client.get(path)).status_code == 200
+
+
+async def test_where_it_cannot_be_found_out_what_came_of_a_write_the_answer_says_so(database: str, pool: Pool) -> None:
+    async with over_a_link(database) as (service, link):
+        link.lose(range(1000))
         lost = await service.client.post(TASKS, json={"title": "x"}, headers=KEY)
-        assert (lost.status_code, lost.headers.get("retry-after")) == (503, "1")
+        assert (lost.status_code, lost.headers.get("retry-after")) in [(503, "1"), (503, "2"), (503, "3")]
         assert "same Idempotency-Key" in lost.json()["detail"]
         assert await count(pool) == 1
+        link.lose(range(0))
+        await until_back(service)
         again = await service.client.post(TASKS, json={"title": "x"}, headers=KEY)
         assert (again.status_code, again.headers["idempotency-replayed"]) == (201, "true")
         assert await count(pool) == 1
-        cut.statements = 2  # load, append
+        link.lose(range(1, 1000))  # load, append
         lost = await service.client.delete(again.headers["location"])
         assert (lost.status_code, "retry-after" in lost.headers) == (503, False)
         assert "Look, then repeat it" in lost.json()["detail"]
         assert await count(pool) == 2
+
+
+async def until_back(service: Service) -> None:
+    while (await service.client.get(TASKS)).status_code != 200:
+        await asyncio.sleep(0.05)

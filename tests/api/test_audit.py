@@ -21,7 +21,7 @@ from events import log
 from events.records import CSV_COLUMNS
 from events.task import Origin
 from tests import independent
-from tests.service import Service, bearer, listening
+from tests.service import Service, bearer, listening, sql, value
 
 AUDIT, TASKS = "/api/ann/audit", "/api/ann/tasks"
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -423,18 +423,17 @@ async def until(condition: Any) -> None:
 async def test_readers_that_do_not_read_hold_no_connection_and_leave_nothing_behind(
     service: Service, form: str
 ) -> None:
-    pool = service.pool
     async with listening(service.asgi) as port:
         before = len(asyncio.all_tasks())
-        readers = [ask(port, f"{AUDIT}?format={form}") for _ in range(pool.get_max_size() + 5)]
+        readers = [ask(port, f"{AUDIT}?format={form}") for _ in range(int(value("daybook_pool_size")) + 5)]
         await until(lambda: len(asyncio.all_tasks()) >= before + len(readers))
-        await until(lambda: pool.get_idle_size() == pool.get_size())
+        await until(lambda: value("daybook_pool_in_use") == 0)
         assert len(asyncio.all_tasks()) >= before + len(readers)  # they are all still being answered
         assert (await service.client.get(TASKS)).status_code == 200
         for reader in readers:
             reader.close()
         await until(lambda: len(asyncio.all_tasks()) <= before)
-        assert pool.get_idle_size() == pool.get_size()
+        assert value("daybook_pool_in_use") == 0
 
 
 @pytest.mark.usefixtures("large")
@@ -471,12 +470,12 @@ async def test_a_stream_that_breaks_off_does_not_look_complete(service: Service,
         client.stream("GET", f"http://127.0.0.1:{port}{AUDIT}?format=ndjson") as answer,
     ):
         assert answer.status_code == 200
-        await pool.execute("ALTER TABLE events RENAME TO away")
+        await sql(pool, "ALTER TABLE events RENAME TO away")
         with pytest.raises(httpx2.RemoteProtocolError):
             await answer.aread()
 
 
 async def test_a_stream_that_cannot_begin_is_an_error(service: Service, pool: Pool) -> None:
-    await pool.execute("ALTER TABLE events RENAME TO away")
+    await sql(pool, "ALTER TABLE events RENAME TO away")
     answer = await service.client.get(AUDIT, headers=NDJSON)
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from db.pool import Pool
-from tests.service import Service
+from tests.service import Service, sql
 
 TASKS = "/api/ann/tasks"
 
@@ -141,7 +141,7 @@ async def test_the_lists_etag_is_the_number_of_the_users_last_event(service: Ser
 
 async def test_an_unchanged_list_is_confirmed_without_reading_it(service: Service, pool: Pool, path: str) -> None:
     await service.client.patch(path, json={"title": "x"})
-    await pool.execute("ALTER TABLE tasks RENAME TO away")
+    await sql(pool, "ALTER TABLE tasks RENAME TO away")
     assert (await service.client.get(TASKS, headers={"If-None-Match": '"2"'})).status_code == 304
     assert (await service.client.get(TASKS, headers={"If-None-Match": '"1"'})).status_code == 500
 

@@ -10,6 +10,7 @@ from commands.execute import execute
 from commands.task import CreateTask, DeleteTask, ToggleTask
 from db.pool import Pool, open_pool
 from events.task import Origin
+from tests.service import sql
 
 ROLES = Path("db/roles.sql").read_text()
 CHANGES = ["UPDATE {} SET actor = 'mallory'", "DELETE FROM {}", "TRUNCATE {}", "TRUNCATE {} CASCADE"]
@@ -27,7 +28,7 @@ async def written(pool: Pool) -> Pool:
 @pytest.mark.parametrize("change", CHANGES)
 async def test_the_owner_cannot_change_the_log(written: Pool, change: str, table: str) -> None:
     with pytest.raises(asyncpg.RestrictViolationError, match="the log is append-only"):
-        await written.execute(change.format(table))
+        await sql(written, change.format(table))
     assert await written.fetchval("SELECT count(*) FROM events WHERE actor = 'u'") == 40
 
 
@@ -41,15 +42,16 @@ async def test_not_even_as_a_replica(written: Pool, change: str) -> None:
 
 async def test_an_upsert_cannot_change_the_log(written: Pool) -> None:
     with pytest.raises(asyncpg.RestrictViolationError):
-        await written.execute(
-            "INSERT INTO events SELECT * FROM events ON CONFLICT (user_id, seq) DO UPDATE SET actor = 'mallory'"
+        await sql(
+            written,
+            "INSERT INTO events SELECT * FROM events ON CONFLICT (user_id, seq) DO UPDATE SET actor = 'mallory'",
         )
 
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("change", CHANGES)
 async def test_the_services_role_cannot_change_the_log(written: Pool, change: str, table: str) -> None:
-    await written.execute(ROLES)
+    await sql(written, ROLES)
     async with written.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL ROLE daybook_app")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -57,10 +59,10 @@ async def test_the_services_role_cannot_change_the_log(written: Pool, change: st
 
 
 async def test_the_services_role_can_do_all_that_the_service_does(database: str, pool: Pool) -> None:
-    await pool.execute(ROLES)
-    await pool.execute(ROLES)  # again, as after an upgrade
+    await sql(pool, ROLES)
+    await sql(pool, ROLES)  # again, as after an upgrade
     async with open_pool(database, size=1) as restricted:
-        await restricted.execute("SET ROLE daybook_app")
+        await sql(restricted, "SET ROLE daybook_app")
         create = CreateTask(user_id="ann", task_id=uuid7(), title="x")
         task = (await execute(restricted, create, actor="ann", origin=Origin())).task
         assert task is not None
@@ -74,7 +76,7 @@ async def test_the_services_role_can_do_all_that_the_service_does(database: str,
     "statement", ["DROP TABLE events", "ALTER TABLE events DISABLE TRIGGER ALL", "DELETE FROM journals"]
 )
 async def test_the_services_role_cannot_get_around_it(pool: Pool, statement: str) -> None:
-    await pool.execute(ROLES)
+    await sql(pool, ROLES)
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL ROLE daybook_app")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

@@ -23,6 +23,7 @@ from events.verify import Verified, verify
 from events.walk import Head
 from tests import independent
 from tests.conftest import FROM_TEMPLATE, new_database
+from tests.service import sql
 
 EVENTS = 40
 
@@ -530,7 +531,7 @@ async def test_a_glance_sees_what_is_wrong_everywhere(pool: Pool, damage: str) -
         for number in range(3):
             await load(connection, Author(f"user-{number}"), EVENTS)
     assert await glance(pool) == []
-    await pool.execute(GLANCES[damage])
+    await sql(pool, GLANCES[damage])
     found = await glance(pool)
     assert {each.table for each in found} == {
         "emptied": {"tasks"},

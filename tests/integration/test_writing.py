@@ -18,6 +18,7 @@ from db.pool import Pool, open_pool
 from events import log
 from events.task import Event, Origin, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from tests import independent
+from tests.service import sql
 from tests.spec import Ids, event
 
 ORIGIN = Origin(request_id="r-1", client_address="192.0.2.7", client_agent="tests")
@@ -113,7 +114,7 @@ async def test_a_write_that_fails_half_way_leaves_nothing(pool: Pool, table: str
     task = await create(pool)
     before = await _everything(pool)
     forbids = {"tasks": "title <> 'boom'", "events": "data::text NOT LIKE '%boom%'", "journals": "seq < 2"}[table]
-    await pool.execute(f"ALTER TABLE {table} ADD CONSTRAINT half_way CHECK ({forbids})")
+    await sql(pool, f"ALTER TABLE {table} ADD CONSTRAINT half_way CHECK ({forbids})")
     with pytest.raises(asyncpg.CheckViolationError):
         await run(pool, UpdateTask(user_id="ann", task_id=task.id, fields={"title": "boom"}))
     assert await _everything(pool) == before
@@ -142,7 +143,7 @@ async def test_a_hundred_toggles_at_once_all_count(database: str) -> None:
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
 async def test_a_stricter_default_isolation_changes_nothing(database: str, pool: Pool, isolation: str) -> None:
     name = await pool.fetchval("SELECT current_database()")
-    await pool.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
+    await sql(pool, f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
     async with open_pool(database) as strict:
         task = await create(strict)
         toggle = ToggleTask(user_id="ann", task_id=task.id)
@@ -153,7 +154,7 @@ async def test_a_stricter_default_isolation_changes_nothing(database: str, pool:
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
 async def test_a_stricter_default_isolation_changes_nothing_of_keys(database: str, pool: Pool, isolation: str) -> None:
     name = await pool.fetchval("SELECT current_database()")
-    await pool.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
+    await sql(pool, f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
     keyed = Origin(idempotency_key="k-1", fingerprint=bytes(32))
     async with open_pool(database) as strict:
         outcomes = await asyncio.gather(
@@ -206,7 +207,7 @@ async def test_a_write_that_finds_no_row_is_decided_on_the_log(pool: Pool, what:
         "nothing": ToggleTask(**of_task, completed=True),
     }
     keyed = replace(ORIGIN, idempotency_key="k", fingerprint=bytes(32))
-    await pool.execute("TRUNCATE tasks")
+    await sql(pool, "TRUNCATE tasks")
     outcome = await execute(pool, commands[what], actor="ann", origin=keyed)
     assert not outcome.replayed
     history = [event async for event in log.history(pool, "ann", of_task["task_id"])]
@@ -216,8 +217,8 @@ async def test_a_write_that_finds_no_row_is_decided_on_the_log(pool: Pool, what:
         assert outcome.task.completed
         return
     assert await load(pool, of_task["task_id"]) == outcome.task
-    await pool.execute("TRUNCATE tasks")
-    assert await execute(pool, commands[what], actor="ann", origin=keyed) == replace(outcome, replayed=True)
+    await sql(pool, "TRUNCATE tasks")
+    assert await execute(pool, commands[what], actor="ann", origin=keyed) == replace(outcome, what="replayed")
 
 
 async def test_a_task_that_never_was_or_was_deleted_is_not_looked_for_under_the_lock(pool: Pool) -> None:
@@ -236,7 +237,7 @@ async def test_a_deletion_strikes_the_row_that_a_rebuild_posts_meanwhile(pool: P
     deleted = event(TaskDeleted(task.title, task.description, task.completed), 2, task_id=task.id)
     row = await pool.fetchrow("SELECT * FROM tasks")
     assert row is not None
-    await pool.execute("TRUNCATE tasks")
+    await sql(pool, "TRUNCATE tasks")
     async with pool.acquire() as rebuild:
         async with rebuild.transaction():
             await log.lock_journal(rebuild, "ann")
@@ -270,7 +271,7 @@ async def test_a_row_that_does_not_fit_its_log_gets_nothing_into_it(pool: Pool, 
     task = await create(pool)
     of_task: Ids = {"user_id": "ann", "task_id": task.id}
     await run(pool, ToggleTask(**of_task))
-    await pool.execute(f"UPDATE tasks SET title = 'Wrong', {wrong}")
+    await sql(pool, f"UPDATE tasks SET title = 'Wrong', {wrong}")
     after = await run(pool, UpdateTask(**of_task, fields={"description": "Two"}))
     assert after is not None
     assert (after.version, after.title, after.completed) == (3, task.title, True)
@@ -281,7 +282,7 @@ async def test_a_row_that_does_not_fit_its_log_gets_nothing_into_it(pool: Pool, 
 
 async def test_a_row_that_the_log_does_not_know_is_no_task(pool: Pool) -> None:
     await create(pool)
-    await pool.execute("UPDATE tasks SET id = $1", stray := uuid7())
+    await sql(pool, "UPDATE tasks SET id = $1", stray := uuid7())
     commands: list[Command] = [
         ToggleTask(user_id="ann", task_id=stray),
         DeleteTask(user_id="ann", task_id=stray),
@@ -299,7 +300,7 @@ async def test_a_retry_that_comes_while_the_first_request_ends_is_its_replay(
 ) -> None:
     """Between the look for the row, which is missing, and the look into the log."""
     of_task: Ids = {"user_id": "ann", "task_id": (await create(pool)).id}
-    await pool.execute("TRUNCATE tasks")
+    await sql(pool, "TRUNCATE tasks")
     command = UpdateTask(**of_task, fields={"title": "x"}, versions=versions) if versions else DeleteTask(**of_task)
     keyed = replace(ORIGIN, idempotency_key="k", fingerprint=bytes(32))
     look, outcomes = log.is_there, []

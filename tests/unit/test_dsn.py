@@ -1,10 +1,16 @@
 """Database addresses as they are handed out."""
 
 import ssl
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from db.dsn import BadDsn, connect_arguments
+from db.dsn import CONNECT_SECONDS, BadDsn, connect_arguments
+from tests.certificates import Authority
 
 NEON = "postgresql://ann:s3cr%2Fet@ep-cool-1-pooler.eu-central-1.aws.neon.tech/daybook?sslmode=require&channel_binding=require"
 
@@ -18,6 +24,7 @@ def test_neons_string_is_taken_as_it_is() -> None:
         "user": "ann",
         "password": "s3cr/et",
         "database": "daybook",
+        "timeout": CONNECT_SECONDS,
         "server_settings": {"application_name": "daybook"},
         "statement_cache_size": 0,
     }
@@ -41,23 +48,76 @@ def test_each_scheme_is_understood(scheme: str) -> None:
     assert (arguments["host"], arguments["port"], arguments["database"]) == ("db.example", 6543, "tasks")
 
 
+@pytest.mark.parametrize("option", ["pool_timeout=5", "channel_binding=prefer", "connection_limit=1"])
+def test_what_asyncpg_cannot_take_is_dropped_and_named(option: str) -> None:
+    with capture_logs() as lines:
+        assert connect_arguments(f"postgresql://h/d?{option}") == connect_arguments("postgresql://h/d")
+    assert [line["options"] for line in lines] == [[option.partition("=")[0]]]
+
+
+@pytest.mark.parametrize("option", ["endpoint%3Dep-cool-1", "project%3Dep-cool-1"])
+def test_neons_way_of_naming_the_database_is_not_needed(option: str) -> None:
+    assert connect_arguments(f"postgresql://h/d?options={option}") == connect_arguments("postgresql://h/d")
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("4", 4.0), ("0", CONNECT_SECONDS)])
+def test_connecting_may_take_as_long_as_is_said(said: str, seconds: float) -> None:
+    assert connect_arguments(f"postgresql://h/d?connect_timeout={said}")["timeout"] == seconds
+
+
 @pytest.mark.parametrize(
-    "option", ["connect_timeout=10", "pool_timeout=5", "options=endpoint%3Dep-cool-1", "channel_binding=prefer"]
+    "dsn",
+    [
+        "postgresql://ann@/daybook?host=/var/run/Post%20gres&port=5433",
+        "postgresql://ann@%2Fvar%2Frun%2FPost%20gres:5433/daybook",
+    ],
 )
-def test_what_asyncpg_cannot_take_is_dropped(option: str) -> None:
-    assert connect_arguments(f"postgresql://h/d?{option}") == connect_arguments("postgresql://h/d")
+def test_a_socket_is_named_by_its_folder(dsn: str) -> None:
+    arguments = connect_arguments(dsn)
+    assert (arguments["host"], arguments["port"], arguments["ssl"]) == ("/var/run/Post gres", 5433, False)
 
 
-def test_a_socket_is_named_by_its_folder() -> None:
-    arguments = connect_arguments("postgresql://ann@/daybook?host=/var/run/post%20gres&port=5433")
-    assert (arguments["host"], arguments["port"], arguments["ssl"]) == ("/var/run/post gres", 5433, False)
+@given(st.text(min_size=1), st.text(min_size=1))
+@example("ann", "p@ss:w/o?r#d%41 [x]+&=\\'\"")
+def test_every_character_of_a_name_or_password_can_be_written(user: str, password: str) -> None:
+    written = connect_arguments(f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@h:1/d")
+    asked = connect_arguments(f"postgresql://h:1/d?user={quote(user, safe='')}&password={quote(password, safe='')}")
+    assert (written["user"], written["password"]) == (asked["user"], asked["password"]) == (user, password)
 
 
-@pytest.mark.parametrize(
-    ("mode", "expected"), [("disable", False), ("allow", "prefer"), ("prefer", "prefer"), (None, "prefer")]
-)
-def test_weak_modes_do_not_verify(mode: str | None, expected: object) -> None:
-    assert connect_arguments("postgresql://h/d" + (f"?sslmode={mode}" if mode else ""))["ssl"] == expected
+def test_a_password_with_a_plus_an_at_or_a_percent_sign_may_stand_as_it_is() -> None:
+    assert connect_arguments("postgresql://ann:a+b@c%@h/d")["password"] == "a+b@c%"
+    assert connect_arguments("postgresql://h/d?password=a+b")["password"] == "a+b"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "10.1.2.3", "postgres", "db.internal"])
+def test_a_private_host_is_not_asked_for_a_certificate(host: str) -> None:
+    assert connect_arguments(f"postgresql://ann@{host}/d")["ssl"] == "prefer"
+
+
+@pytest.mark.parametrize("host", ["db.example.com", "192.0.43.8", "[2001:4860::1]"])
+def test_a_remote_host_must_show_one_unless_said_otherwise(host: str) -> None:
+    context = connect_arguments(f"postgresql://ann@{host}/d")["ssl"]
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    with capture_logs() as lines:
+        assert connect_arguments(f"postgresql://ann@{host}/d?sslmode=prefer")["ssl"] == "prefer"
+    assert [line["log_level"] for line in lines] == ["warning"]
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("disable", False), ("allow", "prefer"), ("prefer", "prefer")])
+def test_weak_modes_do_not_verify(mode: str, expected: object) -> None:
+    assert connect_arguments(f"postgresql://h/d?sslmode={mode}")["ssl"] == expected
+
+
+def test_certificates_of_ones_own_are_read(tmp_path: Path) -> None:
+    authority = Authority.made(tmp_path)
+    certificate, key = authority.certificate("ann")
+    context = connect_arguments(
+        f"postgresql://h/d?sslmode=verify-full&sslrootcert={authority.file}&sslcert={certificate}&sslkey={key}"
+        "&sslnegotiation=direct"
+    )
+    assert [each["subject"] for each in context["ssl"].get_ca_certs()] == [((("commonName", "Daybook's tests"),),)]
+    assert context["direct_tls"] is True
 
 
 @pytest.mark.parametrize(("mode", "names"), [("require", True), ("verify-full", True), ("verify-ca", False)])
@@ -75,6 +135,14 @@ def test_strong_modes_verify(mode: str, names: bool) -> None:
         ("postgresql://ann:hunter2@h/d?sslmode=yes", "sslmode"),
         ("postgresql://ann:hunter2@h/d?sslmode=verify-full&sslrootcert=/nowhere.pem", "nowhere"),
         ("postgresql://ann:hunter2@h/d?port=x", "port"),
+        ("postgresql://ann:hunter2@h/d?connect_timeout=soon", "connect_timeout"),
+        ("postgresql://ann:hunter2@h/d?options=-c%20search_path%3Da", "ALTER ROLE"),
+        ("postgresql://ann:hunter2@h1,h2/d", "one host"),
+        ("postgresql://ann:hunter2@h1:1,h2:2/d", "one host"),
+        ("postgresql://ann:hun#ter2@h/d", "%XX|%23"),
+        ("postgresql://ann:x@h/d#hunter2", "%23"),
+        ("postgresql://ann:hunter2@h/d?sslmode=require&sslcert=/nowhere.pem", "nowhere"),
+        (f"postgresql://ann:hunter2@h/d?sslmode=require&sslrootcert={__file__}", "no certificate"),
         ("postgresql://ann:hunter2@h/d?statement_timeout=5", "statement_timeout"),
         ("postgresql://ann:hunter2@h/d?nonsense", "no URL"),
     ],

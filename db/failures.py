@@ -1,0 +1,88 @@
+"""What goes wrong on the way to the database or in it, and what may be tried again.
+
+ConnectionError
+├── CannotConnect    the server refused the connection: nothing was sent
+├── Away             it couldn't be reached a moment ago: nothing was sent
+├── Busy             too many wait for it already: nothing was sent
+└── ConnectionLost   the connection ended while it was used: what was under way may or may not be committed
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+import stamina
+
+Result = TypeVar("Result")
+
+_RETRYING = 0.7
+"""Seconds for all tries together: a request is answered within one, also where the database is away."""
+
+
+class CannotConnect(ConnectionError):
+    """The server refused the connection; the message is its own: starting up, too many connections, wrong password."""
+
+
+class Away(ConnectionError):
+    """The database couldn't be reached a moment ago. Nothing was sent."""
+
+
+class Busy(ConnectionError):
+    """More requests wait for the database than it can serve soon. Nothing was sent."""
+
+
+class ConnectionLost(ConnectionError):
+    """The connection ended while it was used: what was under way may or may not have been committed."""
+
+
+UNAVAILABLE: tuple[type[Exception], ...] = (
+    OSError,  # all of the above, and TimeoutError
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shut down, starting up, statement timeout
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,  # a replica, after a failover
+    asyncpg.InternalClientError,  # used between the server's farewell and the socket's end (MagicStack/asyncpg#1069)
+)
+"""What a statement raises when the database can't be reached or doesn't answer in time: try again later."""
+
+
+FAILED: tuple[type[Exception], ...] = (*UNAVAILABLE, asyncpg.PostgresError)
+"""What a statement raises, whatever went wrong on the way or in the database."""
+
+
+def unanswered(error: BaseException) -> bool:
+    """Whether the connection ended, or the time ran out, before the statement's end was heard of."""
+    return isinstance(
+        error,
+        OSError
+        | asyncpg.PostgresConnectionError
+        | asyncpg.AdminShutdownError  # it may come after the commit
+        | asyncpg.CrashShutdownError
+        | asyncpg.CannotConnectNowError
+        | asyncpg.InternalClientError,
+    )
+
+
+def _worth_another_try(error: Exception) -> bool:
+    return unanswered(error) and not isinstance(error, TimeoutError | Away | Busy)
+
+
+async def retried(
+    work: Callable[[], Awaitable[Result]], *, on: Callable[[Exception], bool] = _worth_another_try
+) -> Result:
+    """What `work` gives: where a connection was dropped or refused (`on`), from another try, after a moment.
+
+    Only for what may be done twice. Raises what the last try raised.
+    """
+    try:
+        return await work()
+    except Exception as error:
+        if not on(error):
+            raise
+    async for attempt in stamina.retry_context(
+        on, attempts=None, timeout=_RETRYING, wait_initial=0.02, wait_max=0.2, wait_jitter=0.05
+    ):
+        with attempt:
+            return await work()
+    raise AssertionError("stamina gives a result or raises")

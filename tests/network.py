@@ -1,0 +1,83 @@
+"""A network between the service and Postgres that can be made to fail."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+from db.dsn import connect_arguments
+
+
+class Link:
+    """Passes everything on, both ways, until it is told otherwise."""
+
+    def __init__(self, dsn: str) -> None:
+        self._arguments = connect_arguments(dsn)
+        self.lost: range = range(0)
+        """Which of the statements from now on are executed, but their answers lost: the connection ends instead."""
+        self._statements = 0
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[str]:
+        """The DSN of the same database at the other end."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        user, password = (quote(self._arguments[name] or "", safe="") for name in ("user", "password"))
+        port = server.sockets[0].getsockname()[1]
+        try:
+            yield f"postgresql://{user}:{password}@127.0.0.1:{port}/{self._arguments['database']}?sslmode=disable"
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def lose(self, lost: range) -> None:
+        """The answers to these statements from now on, the first being number 0."""
+        self._statements, self.lost = 0, lost
+
+    def stall(self) -> None:
+        """From now on nothing goes through, either way, nor does any connection end."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        self._flowing.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there = await self._connected()
+        except OSError:
+            writer.transport.abort()
+            return
+        for each in (self._pass(reader, there[1]), self._pass(there[0], writer, answers=True)):
+            task = asyncio.create_task(each)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, port = self._arguments["host"], self._arguments["port"]
+        if host.startswith("/"):
+            return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+        return await asyncio.open_connection(host, port)
+
+    async def _pass(self, source: asyncio.StreamReader, to: asyncio.StreamWriter, *, answers: bool = False) -> None:
+        try:
+            while data := await source.read(65536):
+                await self._flowing.wait()
+                if answers and self._lost(data):
+                    break
+                to.write(data)
+                await to.drain()
+        except ConnectionError:
+            pass  # one end is gone: so will the other be
+        finally:
+            to.transport.abort()
+
+    def _lost(self, data: bytes) -> Any:
+        if not data.startswith(b"2\0\0\0\4"):  # BindComplete: a statement has been executed
+            return False
+        self._statements += 1
+        return self._statements - 1 in self.lost
