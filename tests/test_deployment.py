@@ -22,7 +22,7 @@ METRICS = {
     "daybook_database_away",
     "daybook_database_refusals_total",
     "daybook_http_request_duration_seconds",
-    "daybook_pool_connections",
+    "daybook_pool_in_use",
     "daybook_pool_size",
     "daybook_pool_waiting",
     "daybook_verify_complete",
