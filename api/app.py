@@ -10,8 +10,10 @@ from fastapi import FastAPI
 from api import audit, document, errors, health, tasks
 from api.jwks import open_jwks
 from api.middleware import CatchAll, Cors, RequestContext, SecurityHeaders, TrailingSlash
+from api.scraping import scraping
 from api.startup import check_books
 from api.state import State
+from api.supervision import ended_with_its_supervisor
 from api.tokens import Expected, Verifier
 from config import logs
 from config.settings import Settings, load
@@ -39,8 +41,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
+            stack.enter_context(ended_with_its_supervisor())
             dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))
-            pool = await stack.enter_async_context(open_pool(dsn))
+            pool = await stack.enter_async_context(
+                open_pool(
+                    dsn,
+                    size=settings.database_pool_size,
+                    queue=settings.database_queue,
+                    patience=settings.database_timeout,
+                )
+            )
             await check_books(pool)
             jwks_url = str(settings.jwks_url) if settings.jwks_url else None
             verifier = Verifier(
@@ -68,6 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        telemetry={"auto_configure": True},  # where OTEL_EXPORTER_OTLP_ENDPOINT names a collector
         redoc_url=None,
     )
     errors.install(app)
@@ -75,6 +86,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(tasks.router)
     app.include_router(audit.router)
     app.include_router(health.router)
+    if settings.metrics_public:
+        app.include_router(scraping(settings.daybook_data_dir))
     app.add_middleware(CatchAll)
     app.add_middleware(TrailingSlash)
     if settings.cors:

@@ -1,5 +1,6 @@
 """Around every request, in pure ASGI: its id, its one log line, trailing slashes, and the last line of defence."""
 
+import asyncio
 import logging
 import re
 import time
@@ -14,11 +15,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from api.errors import BadRequest, Failure, answer
+from api.errors import BadRequest, Failure, Unavailable, answer
+from config import metrics
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _PROBES = frozenset({"/livez", "/readyz", "/health"})
 """Asked every few seconds, all day: worth a line only when they fail."""
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 _log = structlog.get_logger(__name__)
 
@@ -50,13 +54,16 @@ class RequestContext:
             await self.app(scope, receive, send_with_id)
         finally:
             route = getattr(scope.get("route"), "path", None)
+            seconds = time.perf_counter() - started
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            metrics.REQUESTS.labels(method, route or "none", status).observe(seconds)
             _log.log(
                 logging.DEBUG if route in _PROBES and status == HTTPStatus.OK else logging.INFO,
                 "request",
                 method=scope["method"],
                 route=route,
                 status=status or None,
-                ms=round((time.perf_counter() - started) * 1000, 1),
+                ms=round(seconds * 1000, 1),
             )
             structlog.contextvars.reset_contextvars(**bound)
             structlog.contextvars.unbind_contextvars("user")
@@ -89,7 +96,7 @@ class Cors(CORSMiddleware):
         super().__init__(
             app,
             allow_origins=origins,
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_methods=METHODS,
             allow_headers=["*"],
             allow_credentials=True,
             expose_headers=[
@@ -147,6 +154,12 @@ class CatchAll:
             await self.app(scope, receive, watch)
         except ClientDisconnect:
             _log.info("client went away")
+        except asyncio.CancelledError:  # the server's patience with what is under way has ended
+            _log.warning("request cut off: the service is stopping")
+            if scope["type"] != "http" or started:
+                raise
+            stopping = Unavailable("The service is stopping: a change may have been made. Look, then repeat it.")
+            await answer(stopping, request_id=scope["state"]["request_id"])(scope, receive, send)
         except Exception:
             if scope["type"] != "http" or started:
                 raise

@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.errors import BadRequest, HeadTooLarge, Problem, TooSlow, answer, invalid_token
 from api.middleware import SECURITY_HEADERS
+from config import metrics
 
 _LARGEST_HEAD = 64 * 1024
 """Bytes of request line and headers."""
@@ -152,6 +153,7 @@ class BoundedRequests(HttpToolsProtocol):
     def _refuse(self, problem: Problem) -> None:
         """Answer at once. Where answers are due to requests before it, the last of them becomes the last of all."""
         self._linger()
+        metrics.REQUESTS.labels("other", "none", problem.status).observe(0)
         if self._answering():
             self.cycle.keep_alive = False
             return

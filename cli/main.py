@@ -9,13 +9,17 @@ import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from cli.results import Results
 
 from cli.tokens import sign
 from cli.walk import Choice, Job, NobodyReads, Unwritten
 from config import logs
+from config.metrics import note_verified
 from config.settings import USER_ID, BadSettings, Settings, load
 from db.dsn import BadDsn
 from db.embedded import EmbeddedPostgresFailed, database
@@ -104,16 +108,22 @@ def serve(
 @app.command()
 def migrate() -> None:
     """Bring the schema up to date (DATABASE_URL_DIRECT, else DATABASE_URL, else the embedded Postgres)."""
+    import asyncio
+
     from db.migrate import NewerSchema
     from db.migrate import migrate as upgrade
+    from db.roles import CannotAdmit, admit
 
     settings = _ready()
     with database(settings.migration_url, settings.daybook_data_dir) as dsn:
         try:
             applied = upgrade(dsn)
-        except NewerSchema as error:
+            made = asyncio.run(admit(dsn, settings.service_url or dsn))
+        except (NewerSchema, CannotAdmit) as error:
             _fail(str(error))
     typer.echo(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
+    if made:
+        typer.echo("Made the role that DATABASE_URL names: it may append to the log, and no more.")
 
 
 def _ttl(text: str) -> timedelta:
@@ -244,10 +254,22 @@ def _walk(job: Job, choice: Choice, workers: int | None, *, as_json: bool) -> No
     if choice.user is not None and results.nothing and not cut_short:
         cut_short = f"There is nothing of a user {choice.user!r}: no event, no task."
     results.end(cut_short=cut_short)
+    if job == "verify" and choice.user is None:
+        _keep(settings, "all" if choice.sample is None else "sample", results, complete=cut_short is None)
     if cut_short:
         _fail(cut_short)
     if results.differences:
         raise typer.Exit(DIFFERENCE)
+
+
+def _keep(settings: Settings, scope: str, results: "Results", *, complete: bool) -> None:
+    """For the service's metrics; not to be kept is no reason to fail."""
+    try:
+        note_verified(
+            settings.made_data_dir, scope, complete=complete, users=results.users, differences=results.differences
+        )
+    except (OSError, BadSettings) as error:
+        print(f"daybook: for the metrics, the result couldn't be kept in DAYBOOK_DATA_DIR: {error}", file=sys.stderr)  # noqa: T201 - this is the terminal
 
 
 def _cores() -> int:

@@ -65,6 +65,10 @@ class Results:
         return self._tables.total()
 
     @property
+    def users(self) -> int:
+        return self._totals["users"]
+
+    @property
     def nothing(self) -> bool:
         """Whether there was nothing at all to look at."""
         return not any(number for what, number in self._totals.items() if what != "users") and not self.differences

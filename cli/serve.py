@@ -8,27 +8,31 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import typer
 import uvicorn
+from prometheus_client import start_http_server
+from uvicorn.supervisors import Multiprocess
 
 from cli.tokens import sign
+from config.metrics import WORKERS_FOLDER, everything
 from config.settings import Settings
-from db.dsn import connect_arguments
 from db.embedded import database
-from db.migrate import NewerSchema, migrate
-from db.pool import connect
+from db.migrate import NewerSchema, NotMigrated, check, migrate
+from db.roles import CannotAdmit, admit
 
 DEMO_USER = "demo"
 _DEMO_TTL = timedelta(days=1)
-_SHUTDOWN_SECONDS = 10
+_SHUTDOWN_SECONDS = 8
+"""For what is under way; with what else there is to end, ten, after which Docker and others kill."""
 _STARTUP_SECONDS = 60
 
 
@@ -50,33 +54,43 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
         try:
             dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))
             if migrate_first:
-                migrate(settings.migration_url or dsn)
-            else:
-                asyncio.run(_probe(dsn))
+                owner = settings.migration_url or dsn
+                migrate(owner)
+                asyncio.run(admit(owner, dsn))
+            asyncio.run(check(dsn))  # fail now, and with a message, rather than in the workers
+            if workers > 1 or reload:
+                counted = stack.enter_context(tempfile.TemporaryDirectory(prefix="daybook-metrics-"))
+                os.environ[WORKERS_FOLDER] = counted
+            if settings.metrics_port:
+                _tell_metrics(settings, settings.metrics_port)
             _ = settings.signing_secret  # made before the workers start, so that they find it
             if settings.environment == "development":
                 threading.Thread(target=_greet, args=(settings, address), daemon=True).start()
-            uvicorn.run(
-                "api.app:create_app",
-                factory=True,
-                host=host,
-                port=port,
-                workers=workers,
-                reload=reload,
-                reload_excludes=[str(settings.daybook_data_dir)] if reload else None,
-                http="api.protocol:BoundedRequests",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
+            config: dict[str, Any] = {
+                "app": "api.app:create_app",
+                "factory": True,
+                "host": host,
+                "port": port,
+                "workers": workers,
+                "http": "api.protocol:BoundedRequests",
+                "ws": "none",
+                "log_config": None,
+                "access_log": False,
+                "server_header": False,
                 # Whoever may say so could put any address into the log: only where the operator names the proxies.
-                proxy_headers=bool(settings.forwarded_allow_ips),
-                forwarded_allow_ips=settings.forwarded_allow_ips,
-                timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-            )
+                "proxy_headers": bool(settings.forwarded_allow_ips),
+                "forwarded_allow_ips": settings.forwarded_allow_ips,
+                "timeout_graceful_shutdown": _SHUTDOWN_SECONDS,
+            }
+            if workers > 1 and not reload:
+                supervised = uvicorn.Config(**config)
+                _Supervisor(supervised, [supervised.bind_socket()]).run()
+            else:
+                excluded = [str(settings.daybook_data_dir)] if reload else None
+                uvicorn.run(**config, reload=reload, reload_excludes=excluded)
         except KeyboardInterrupt:
             pass
-        except NewerSchema as error:
+        except (NewerSchema, NotMigrated, CannotAdmit) as error:
             raise CannotServe(str(error)) from error
         except SystemExit as error:  # uvicorn's own way out
             raise CannotServe("The service could not start; the lines above say why.") from error
@@ -84,10 +98,20 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
             _no_more_signals()
 
 
-async def _probe(dsn: str) -> None:
-    """Fail now, and with a message, rather than in the workers."""
-    connection = await connect(**connect_arguments(dsn))
-    await connection.close()
+class _Supervisor(Multiprocess):
+    """Refuses new connections as soon as it stops, as each worker does: else they'd wait for nobody."""
+
+    def terminate_all(self) -> None:
+        for each in self.sockets:
+            each.close()
+        super().terminate_all()
+
+
+def _tell_metrics(settings: Settings, port: int) -> None:
+    try:
+        start_http_server(port, settings.metrics_host, everything(settings.daybook_data_dir))
+    except OSError as error:
+        raise CannotServe(f"METRICS_PORT: can't listen on {settings.metrics_host}:{port}: {error.strerror}") from error
 
 
 def _interrupt(*_: object) -> None:

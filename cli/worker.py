@@ -27,6 +27,8 @@ JOBS: Mapping[str, Job] = {"verify": verify, "rebuild": rebuild}
 
 _FAILURES: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
 """The last one: the connection ended within a transaction."""
+_SILENCE = 600
+"""Seconds without an answer to a statement, of which none takes long, after which the server is taken for dead."""
 
 
 def main() -> int:
@@ -38,7 +40,7 @@ def main() -> int:
     gc.disable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            connection = runner.run(connect(**connect_arguments(first["dsn"])))
+            connection = runner.run(connect(**connect_arguments(first["dsn"]), command_timeout=_SILENCE))
             for line in sys.stdin.buffer:
                 done = runner.run(_do(job, connection, [Head(*head) for head in orjson.loads(line)]))
                 _answer(orjson.dumps(done, default=str))  # asyncpg's UUIDs

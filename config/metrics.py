@@ -1,6 +1,17 @@
 """What is counted and measured, for Prometheus (docs/guides/operate.md says what to make of it)."""
 
-from prometheus_client import Counter, Gauge, Histogram
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Metric, multiprocess
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+WORKERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that the library looks at: where several workers leave what they count, for one to sum it up."""
 
 REQUESTS = Histogram(
     "daybook_http_request_duration_seconds",
@@ -17,3 +28,79 @@ POOL_IN_USE = Gauge("daybook_pool_in_use", "Connections in use.", multiprocess_m
 POOL_WAITING = Gauge("daybook_pool_waiting", "Requests that wait for a connection.", multiprocess_mode="livesum")
 DATABASE_AWAY = Gauge("daybook_database_away", "1 while the database can't be reached.", multiprocess_mode="livemax")
 REFUSALS = Counter("daybook_database_refusals_total", "Requests refused without asking the database.", ("reason",))
+
+VERIFIED = "verify.json"
+"""In the data directory: what `daybook verify` found last, of everybody (`all`) and of a `sample`."""
+
+
+def everything(folder: Path) -> CollectorRegistry:
+    """What there is to tell: of this process, or of all workers where `PROMETHEUS_MULTIPROC_DIR` is set; and what
+    `daybook verify` found last, as it left it in `folder`."""
+    registry = CollectorRegistry(auto_describe=False)
+    workers = os.environ.get(WORKERS_FOLDER)
+    if workers:
+        registry.register(_Workers(workers))
+    else:
+        registry.register(REGISTRY)
+    registry.register(_Verified(folder / VERIFIED))
+    return registry
+
+
+class _Workers(Collector):
+    """The sum over all workers. Of one that has ended, what it counted stays; what it held doesn't."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        for file in Path(self._folder).glob("gauge_live*_*.db"):
+            pid = int(file.stem.rpartition("_")[2])
+            if not _lives(pid):
+                multiprocess.mark_process_dead(pid, self._folder)  # type: ignore[no-untyped-call] # the library's
+        everybody = CollectorRegistry()
+        multiprocess.MultiProcessCollector(everybody, self._folder)  # type: ignore[no-untyped-call] # as well
+        return everybody.collect()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class _Verified(Collector):
+    """Nothing, where nobody has run it here."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def collect(self) -> Iterable[Metric]:
+        try:
+            found = json.loads(self._file.read_text())
+        except FileNotFoundError:
+            return
+        for name, documentation in _OF_VERIFY.items():
+            family = GaugeMetricFamily(f"daybook_verify_{name}", documentation, labels=["scope"])
+            for scope, values in found.items():
+                family.add_metric([scope], values[name])
+            yield family
+
+
+_OF_VERIFY = {
+    "last_timestamp_seconds": "When `daybook verify` ran last.",
+    "complete": "1 where it came to its end.",
+    "users": "Users whose books it looked at.",
+    "differences": "What isn't as it should be.",
+}
+
+
+def note_verified(folder: Path, scope: str, *, complete: bool, users: int, differences: int) -> None:
+    """Leave what was found for `everything`. Raises `OSError`."""
+    file = folder / VERIFIED
+    found = json.loads(file.read_text()) if file.exists() else {}
+    values = {"last_timestamp_seconds": time.time(), "complete": complete, "users": users, "differences": differences}
+    draft = file.with_name(f"{VERIFIED}.{os.getpid()}")
+    draft.write_text(json.dumps({**found, scope: values}))
+    draft.replace(file)

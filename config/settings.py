@@ -98,7 +98,13 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = "development"
     database_url: SecretStr | None = None
     database_url_direct: SecretStr | None = None
+    database_pool_size: int = Field(default=10, ge=1, le=1000)
+    database_queue: int = Field(default=200, ge=0)
+    database_timeout: float = Field(default=10, gt=0)
     daybook_data_dir: Path = Path(".daybook")
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    metrics_host: str = "127.0.0.1"
+    metrics_public: bool = False
     forwarded_allow_ips: str | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] | None = None

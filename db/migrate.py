@@ -23,6 +23,10 @@ class NewerSchema(Exception):
     """The database was migrated by a newer release of Daybook: start that one."""
 
 
+class NotMigrated(Exception):
+    """The database has no schema yet, or an older release's: run `daybook migrate` first."""
+
+
 def head() -> str:
     """The revision that this release expects."""
     revision = ScriptDirectory.from_config(_config()).get_current_head()
@@ -47,13 +51,30 @@ def migrate(dsn: str) -> list[str]:
             command.upgrade(config, "head")
         except CommandError as error:
             if "Can't locate revision" in str(error):
-                raise NewerSchema(
-                    f"The database was migrated by a newer release of Daybook: start that one. ({error})"
-                ) from error
+                raise NewerSchema(f"{NewerSchema.__doc__} ({error})") from error
             raise
 
     asyncio.run(_run(dsn, upgrade))
     return applied
+
+
+async def check(dsn: str) -> None:
+    """See that the database answers, with this release's schema.
+
+    Raises `NewerSchema`, `NotMigrated`, or what connecting raises.
+    """
+    connection = await connect(**connect_arguments(dsn))
+    try:
+        found = await connection.fetchval("SELECT version_num FROM alembic_version")
+    except asyncpg.UndefinedTableError:
+        found = None
+    finally:
+        await connection.close()
+    known = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
+    if found is not None and found not in known:
+        raise NewerSchema(f"{NewerSchema.__doc__} (It is at {found}, and this one knows {known[0]}.)")
+    if found != known[0]:
+        raise NotMigrated(NotMigrated.__doc__)
 
 
 async def _run(dsn: str, work: Callable[[Connection], None]) -> None:

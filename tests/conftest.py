@@ -18,6 +18,8 @@ from db.dsn import connect_arguments
 from db.embedded import running
 from db.migrate import migrate
 from db.pool import Pool, open_pool
+from tests import service as service_module
+from tests.pooler import pooled
 from tests.service import Service, serving
 
 IMAGE = os.environ.get("DAYBOOK_TEST_IMAGE", "postgres:18-alpine")
@@ -48,14 +50,20 @@ def _kind() -> str:
 KIND = _kind()
 
 
+POOLED = bool(os.environ.get("DAYBOOK_TEST_POOLED"))
+"""Whether the service gets to it through PgBouncer."""
+
+
 def pytest_report_header() -> str:
-    return f"postgres: {KIND}"
+    return f"postgres: {KIND}{', the service through PgBouncer' if POOLED else ''}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.integration)
+        if "api" in item.path.parts:
+            item.add_marker(pytest.mark.api)
 
 
 @contextmanager
@@ -90,6 +98,10 @@ def named(dsn: str, database: str) -> str:
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{database}"))
 
 
+def _name(dsn: str) -> str:
+    return urlsplit(dsn).path.removeprefix("/")
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in tuple(os.environ):
@@ -107,6 +119,12 @@ def server() -> Iterator[str]:
         dsn = stack.enter_context(_started())
         asyncio.run(execute(dsn, f"DROP DATABASE IF EXISTS {TEMPLATE}", f"CREATE DATABASE {TEMPLATE}"))
         migrate(named(dsn, TEMPLATE))
+        if POOLED:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="daybook-tests-")))
+            by_way = stack.enter_context(pooled(dsn, folder, connections=5))
+            service_module.through = lambda to: (
+                named(by_way, _name(to)) if urlsplit(to).netloc == urlsplit(dsn).netloc else to
+            )
         yield dsn
         asyncio.run(execute(dsn, f"DROP DATABASE {TEMPLATE}"))
 

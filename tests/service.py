@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -64,9 +64,13 @@ def settings(database_url: str, **options: Any) -> Settings:
     return Settings(**values)
 
 
+through: Callable[[str], str] = str
+"""How the service gets to a database: set where all tests are to go by way of a pooler."""
+
+
 @asynccontextmanager
 async def serving(database_url: str, **options: Any) -> AsyncIterator[Service]:
-    app = create_app(settings(database_url, **options))
+    app = create_app(settings(through(database_url), **options))
     async with app.router.lifespan_context(app) as state:
         assert state is not None
 

@@ -3,8 +3,7 @@
 from alembic import context
 from sqlalchemy import text
 
-# Any number of ours; transaction-level, since session locks break behind a pooler in transaction mode.
-TURN = 0x6461_7962_6F6F_6B  # "daybook"
+from db.roles import TURN
 
 
 def run() -> None:

@@ -185,7 +185,8 @@ async def test_a_connection_lost_in_a_write_is_503_and_does_not_say_that_nothing
             answer = await writing
         assert assert_problem(answer, 503)["detail"] == FAULTS["unknown"].detail
         assert "retry-after" not in answer.headers
-        assert (await service.client.get(f"{TASKS}/{task['id']}")).json() == task
+        found = (await service.client.get(f"{TASKS}/{task['id']}")).json()
+        assert found["version"] - task["version"] in (0, 1)  # a pooler may take its time to cancel
 
 
 @pytest.mark.parametrize("setting", ["lock_timeout = 50", "statement_timeout = 50"])

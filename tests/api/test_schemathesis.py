@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_terminal import Serving
 from tests.openapi import SNAPSHOT
+from tests.processes import Serving
 
 pytestmark = pytest.mark.once
 

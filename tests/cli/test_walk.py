@@ -23,8 +23,8 @@ from bench.load import Author, load
 from cli.walk import Choice, CutShort, go_through
 from db.dsn import connect_arguments
 from events import walk
-from tests.cli.test_terminal import DAYBOOK, run
 from tests.conftest import execute
+from tests.processes import DAYBOOK, run
 
 pytestmark = pytest.mark.once
 

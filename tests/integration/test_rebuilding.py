@@ -4,14 +4,8 @@ import asyncio
 import json
 import os
 import random
-import shutil
 import signal
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +20,7 @@ from events import log, walk
 from events.rebuild import Rebuilt, rebuild
 from events.task import Task, evolve
 from events.verify import verify
+from tests.pooler import PGBOUNCER, pooled
 from tests.service import Service
 
 ROUNDS = 20
@@ -147,48 +142,6 @@ async def test_what_is_appended_while_the_log_is_read_is_folded_too(pool: Pool) 
         assert (result.events, result.differences) == (30, [])
         assert {row["id"]: Task(**row) for row in await connection.fetch("SELECT * FROM tasks")} == tasks
         assert await differences(connection) == []
-
-
-PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-
-
-@contextmanager
-def pooled(dsn: str, folder: Path) -> Iterator[str]:
-    """The same database through PgBouncer in transaction mode, with fewer server connections than clients."""
-    assert PGBOUNCER is not None
-    arguments = connect_arguments(dsn)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    password = f"password={arguments['password']}" if arguments["password"] else ""
-    (folder / "pgbouncer.ini").write_text(f"""
-[databases]
-* = host={arguments["host"]} port={arguments["port"]} user={arguments["user"]} {password}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-default_pool_size = 2
-""")
-    account = Path(arguments["host"]).stat().st_uid if arguments["host"].startswith("/") else 65534
-    folder.chmod(0o755)
-    process = subprocess.Popen(
-        [PGBOUNCER, "-q", str(folder / "pgbouncer.ini")],
-        user=account if os.geteuid() == 0 else None,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"postgresql://{arguments['user']}@127.0.0.1:{port}/{arguments['database']}?pgbouncer=true"
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer isn't installed")

@@ -1,0 +1,28 @@
+"""A worker ends with the process that started it."""
+
+import asyncio
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def ended_with_its_supervisor() -> Iterator[None]:
+    """As one of several workers: stop, as by SIGTERM, when the supervisor is gone. Killed, it can't say so, and nobody
+    else would stop a worker that keeps the port."""
+    supervisor = multiprocessing.parent_process()
+    if supervisor is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_reader(supervisor.sentinel)
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(supervisor.sentinel, stop)
+    try:
+        yield
+    finally:
+        loop.remove_reader(supervisor.sentinel)

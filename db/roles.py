@@ -1,0 +1,69 @@
+"""The role that the service runs as: it may append to the log and move the projection, and nothing else."""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from pathlib import Path
+
+import asyncpg
+
+from db.dsn import connect_arguments
+from db.pool import connect
+
+_RIGHTS = Path(__file__).with_name("roles.sql")
+_ITERATIONS = 4096
+"""As Postgres' own scram_iterations."""
+
+# Any number of ours; transaction-level, since session locks break behind a pooler in transaction mode.
+TURN = 0x6461_7962_6F6F_6B  # "daybook"
+
+
+class CannotAdmit(Exception):
+    """The service's login can't be made, or not given its rights. The message says what to do by hand."""
+
+
+async def admit(owner: str, service: str) -> bool:
+    """Give the login of the DSN `service` the service's rights, as the owner of the tables; whether it had to be made.
+
+    A login that is there keeps its password. Nothing happens where both are the same login. Raises `CannotAdmit`, or
+    what connecting raises.
+    """
+    own, its = connect_arguments(owner), connect_arguments(service)
+    name, password = its["user"], its["password"]
+    if name is None or name == own["user"]:
+        return False
+    connection = await connect(**own)
+    try:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL lock_timeout = '60s'")
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", TURN)
+            await connection.execute(_RIGHTS.read_text())
+            made = not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", name)
+            if made:
+                statement = "SELECT format('CREATE ROLE %I LOGIN PASSWORD %L', $1::text, $2::text)"
+                verifier = None if password is None else _verifier(name, password)
+                await connection.execute(await connection.fetchval(statement, name, verifier))
+            if not await connection.fetchval("SELECT pg_has_role($1, 'daybook_app', 'MEMBER')", name):
+                await connection.execute(
+                    await connection.fetchval("SELECT format('GRANT daybook_app TO %I', $1::text)", name)
+                )
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise CannotAdmit(
+            f"{own['user']} may not give {name} its rights ({error}): have somebody who may run db/roles.sql, and"
+            f" GRANT daybook_app TO {name}"
+        ) from error
+    finally:
+        await connection.close()
+    return made
+
+
+def _verifier(name: str, password: str) -> str:
+    """What Postgres keeps of a password (RFC 5803), so that the password itself is in no statement, and in no log."""
+    if not password.isascii():
+        raise CannotAdmit(f"the password of {name} isn't ASCII: make the role by hand")
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ITERATIONS)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    parts = (base64.b64encode(part).decode() for part in (salt, stored, hmac.digest(salted, b"Server Key", "sha256")))
+    return "SCRAM-SHA-256${}:{}${}:{}".format(_ITERATIONS, *parts)

@@ -1,0 +1,94 @@
+"""`daybook` as a process of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+DAYBOOK = [sys.executable, "-m", "cli.main"]
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*DAYBOOK, *arguments],
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Serving:
+    """`daybook serve` in a session of its own, as a terminal would run it."""
+
+    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
+        self.port = int(variables.pop("PORT", 0)) or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process = subprocess.Popen(
+            [*DAYBOOK, "serve", "--port", str(self.port), *arguments],
+            cwd=folder,
+            env={**os.environ, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.errors: list[str] = []
+        self._reader = threading.Thread(target=self._read_errors)
+        self._reader.start()
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr
+        self.errors.extend(self.process.stderr)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:  # a test that failed
+            os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(30)
+        self._reader.join()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe
+            pipe.close()
+
+    def greeting(self, end: str = "Authorization") -> str:
+        """What it prints once it is up; by default to the last line of the command to paste."""
+        assert self.process.stdout
+        lines = []
+        for line in self.process.stdout:
+            lines.append(line)
+            if end in line:
+                break
+        return "".join(lines)
+
+    def wait_until_ready(self) -> None:
+        """Until it can serve. Raises what it said where it ended instead."""
+        while self.process.poll() is None:
+            with suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=5):
+                return
+            time.sleep(0.05)
+        self._reader.join()
+        raise AssertionError("".join(self.errors))
+
+    def stop(self, sign: signal.Signals = signal.SIGINT) -> int:
+        """To the whole group, as Ctrl-C does; the exit status."""
+        os.killpg(self.process.pid, sign)
+        return self.process.wait(30)
