@@ -28,10 +28,13 @@ LABEL org.opencontainers.image.title="Daybook" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin daybook
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin daybook \
+    && install --directory --owner=daybook --group=daybook /var/lib/daybook
 COPY --from=build /opt/daybook /opt/daybook
-# Production: without a database and a key it doesn't start. Nothing is written but to /tmp.
-ENV ENVIRONMENT=production \
+# Production: without a database and a key it doesn't start. What `daybook verify` found is kept in the data directory; else
+# nothing is written but to /tmp.
+ENV DAYBOOK_DATA_DIR=/var/lib/daybook \
+    ENVIRONMENT=production \
     PATH=/opt/daybook/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
