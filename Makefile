@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 PORT ?= 8000
 EVENTS ?= 100000
+SECONDS ?= 300
 # uv where it is present; else one of our own, inside the virtual environment.
 UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
 RUN := .venv/bin/
@@ -36,6 +37,9 @@ bench-rebuild: setup ## how fast the projection is rebuilt and the books verifie
 bench-writes: setup ## what writes wait while the projection is emptied and rebuilt, and whether any is lost
 	@$(RUN)python -m bench.writers
 
+soak: setup ## half the load that the service can bear, for five minutes: errors, memory, speed (SECONDS=…)
+	@$(RUN)python -m bench.soak --seconds $(SECONDS)
+
 openapi: setup ## write docs/openapi.json anew, as the code has it
 	@$(RUN)python -m tests.openapi
 
@@ -50,4 +54,4 @@ setup: .venv/.ready
 clean: ## remove what these verbs made, but not your data
 	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules
 
-.PHONY: help run test check fix bench-export bench-rebuild bench-writes openapi setup clean
+.PHONY: help run test check fix bench-export bench-rebuild bench-writes soak openapi setup clean

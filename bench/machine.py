@@ -33,3 +33,17 @@ async def versions(connection: Connection) -> str:
 async def settings(connection: Connection) -> str:
     """Those of the Postgres server that decide how fast it is."""
     return ", ".join([f"{name} {await connection.fetchval('SELECT current_setting($1)', name)}" for name in _SETTINGS])
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has had of the machine's cores so far (Linux)."""
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]  # proc(5): utime, stime
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
+def starved_seconds(pid: int) -> float:
+    """For how long the process's first thread could have run so far, but had no core (Linux); NaN if unknown."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except FileNotFoundError:
+        return float("nan")

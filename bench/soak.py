@@ -1,0 +1,327 @@
+"""Whether the service stays as it is under a load that it can bear: `make soak`.
+
+Measures how many requests a second a hundred connections get answered at most, then sends half as many, each at a
+time that was fixed beforehand, and counts from that time on: a service that stalls is charged with all that it keeps
+waiting. Fails where an answer isn't what it must be, the service logs a warning, its memory grows, its answers become
+slower, or the log isn't exactly what was acknowledged.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import jwt
+import uvloop
+
+from bench.connection import Connection, NoAnswer, connect
+from bench.load import Author, load, settle
+from bench.machine import cpu_seconds, machine, settings, starved_seconds, versions
+from bench.memory import resident
+from bench.service import Refused, Service, serving
+from bench.visitor import DOINGS, READS, WRITES, Doing, Visitor, WrongAnswer, visitor
+from db.dsn import connect_arguments
+from db.embedded import running
+from db.migrate import migrate
+
+CONNECTIONS = 100
+USERS = 500
+EVENTS = 300
+"""Of each user when the service starts: some 75 tasks, more than a page."""
+
+_WARM_UP = 10
+_MAXIMUM = 15
+"""Seconds of the closed loop that isn't measured, and of the one that is."""
+
+PARTS = 10
+_LOOKS = 3
+"""Looks at the memory in each part of the run: one every ten seconds of five minutes."""
+
+SLOWER = 1.25
+"""What the second half of the run may be to the first: of each kind of request, the median of the parts' medians.
+A checkpoint, an autovacuum or a neighbour on the machine is in a part or two; what builds up is in all that follow."""
+GROWTH = 5_000_000
+"""Bytes that the service may grow by from beginning to end of the run, by the line of least squares through all looks:
+one look alone may be at a peak. In five minutes of 400 requests a second, it is 42 bytes kept of each."""
+
+
+@dataclass(slots=True)
+class Part:
+    """A tenth of the run. Waits are seconds from when a request was due to its answer."""
+
+    waits: "Mapping[Doing, array[float]]" = field(default_factory=lambda: {doing: array("d") for doing in DOINGS})
+    late: int = 0
+    """Requests that were due while their connection still waited for the answer before."""
+    overslept: float = 0.0
+    """Seconds by which the load itself missed the time when a request was due, at most: what the machine adds to `max`
+    without the service."""
+    starved: float = 0.0
+    """The share of the time in which the service had work to do, and no core to do it on."""
+    sizes: list[int] = field(default_factory=list)
+    """Bytes of the service's memory, at each look."""
+
+    def of(self, doings: Iterable[Doing]) -> list[float]:
+        return [wait for doing in doings for wait in self.waits[doing]]
+
+    def __str__(self) -> str:
+        reads, writes = self.of(READS), self.of(WRITES)
+        columns = [f"{1000 * at(waits, share):.1f}" for waits in (reads, writes) for share in (0.5, 0.99, 1)]
+        count = f"{len(reads):,} | {len(writes):,} | {self.late:,}"
+        disturbed = f"{1000 * self.overslept:.1f} | {self.starved:.0%}"
+        return f"{count} | {' | '.join(columns)} | {disturbed} | {self.sizes[-1] / 1e6:.1f}"
+
+
+HEAD = """\
+| tenth | reads | writes | late | **read** p50 | p99 | max | **write** p50 | p99 | max | overslept | no core | memory |
+|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A connection, and the users who share it."""
+
+    connection: Connection
+    visitors: Sequence[Visitor]
+    chance: random.Random
+
+    async def one(self) -> Doing:
+        """A request of one of them, by lot. Raises `WrongAnswer` or `NoAnswer`."""
+        doing = self.chance.choices(list(DOINGS), list(DOINGS.values()))[0]
+        await self.chance.choice(self.visitors).do(doing, self.connection, self.chance)
+        return doing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What was measured. Memory in bytes, seconds of a core for each second."""
+
+    seconds: int
+    maximum: float
+    """Requests a second."""
+    started: int
+    warm: int
+    end: int
+    service_busy: float
+    load_busy: float
+    parts: Sequence[Part]
+
+    @property
+    def growth(self) -> float:
+        """From beginning to end, by the line of least squares."""
+        sizes = [size for part in self.parts for size in part.sizes]
+        return statistics.linear_regression(range(len(sizes)), sizes).slope * (len(sizes) - 1)
+
+    @property
+    def slower(self) -> dict[Doing, float]:
+        """Of each kind of request, since one that is slow can hide behind the others."""
+        return {doing: _second_to_first([at(part.waits[doing], 0.5) for part in self.parts]) for doing in DOINGS}
+
+    @property
+    def faults(self) -> list[str]:
+        """What the run fails for."""
+        slower = [f"{doing} became slower: {ratio:.2f}" for doing, ratio in self.slower.items() if not ratio <= SLOWER]
+        return slower + [f"memory grew by {self.growth / 1e6:.1f} MB"] * (self.growth > GROWTH)
+
+    def __str__(self) -> str:
+        writes, requests = (sum(len(part.of(doings)) for part in self.parts) for doings in (WRITES, DOINGS))
+        ratios = ", ".join(f"{doing} {ratio:.2f}" for doing, ratio in self.slower.items())
+        return (
+            f"Maximum: {self.maximum:,.0f} requests a second ({CONNECTIONS} connections, closed loop, {_MAXIMUM} s).\n"
+            f"Soak: {requests / self.seconds:,.0f} a second for {self.seconds} s: {requests:,} requests, "
+            f"{writes:,} of them writes, and no error.\n"
+            f"p50, second half to first: {ratios} (of {SLOWER} allowed).\n"
+            f"Resident: {self.started / 1e6:.1f} MB when it was ready, {self.warm / 1e6:.1f} when the soak began, "
+            f"{self.end / 1e6:.1f} at its end; "
+            f"growth by least squares {self.growth / 1e6:+.1f} MB (of {GROWTH / 1e6:.0f} allowed).\n"
+            f"Of one core, the service took {self.service_busy:.0%}, its load {self.load_busy:.0%}."
+        )
+
+
+def at(waits: Sequence[float], share: float) -> float:
+    """The wait that this share of all had at most; NaN where there was none."""
+    return sorted(waits)[min(int(len(waits) * share), len(waits) - 1)] if waits else float("nan")
+
+
+def _second_to_first(medians: Sequence[float]) -> float:
+    """What the second half's median is to the first's."""
+    half = len(medians) // 2
+    return statistics.median(medians[half:]) / statistics.median(medians[:half])
+
+
+async def prepare(dsn: str, service: Service) -> tuple[list[Visitor], str]:
+    """Load the users' logs; the users, and what it all runs on."""
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    until = datetime.now(UTC) + timedelta(days=1)
+    visitors = []
+    for number in range(USERS):
+        author = Author(f"user-{number:04}")
+        last = await load(connection, author, EVENTS)
+        token = jwt.encode({"sub": author.user_id, "exp": until}, service.secret, algorithm="HS256")
+        visitors.append(visitor(author.user_id, token, last.seq, author.tasks))
+    await settle(connection)
+    about = (
+        f"{machine()}. {await versions(connection)}.\n"
+        f"One worker; {USERS} users with {EVENTS} events each; Postgres on the same machine "
+        f"({await settings(connection)}). Times in ms, sizes in MB (1,000,000 bytes)."
+    )
+    await connection.close()
+    return visitors, about
+
+
+async def closed(lines: Sequence[Line], seconds: float) -> float:
+    """Requests a second, where each line sends the next when it has its answer."""
+    began = time.perf_counter()
+
+    async def send(line: Line) -> int:
+        count = 0
+        while time.perf_counter() < began + seconds:
+            await line.one()
+            count += 1
+        return count
+
+    async with asyncio.TaskGroup() as group:
+        sending = [group.create_task(send(line)) for line in lines]
+    return sum(each.result() for each in sending) / (time.perf_counter() - began)
+
+
+async def open_loop(lines: Sequence[Line], service: Service, rate: float, seconds: int) -> list[Part]:
+    """Send so many requests a second, whatever becomes of those before, by turns over the lines: so none idles for the
+    five seconds after which the service would close its connection."""
+    parts = [Part() for _ in range(PARTS)]
+    due = list(_arrivals(rate, seconds))
+    began = time.perf_counter() + 0.1
+    async with asyncio.TaskGroup() as group:
+        for number, line in enumerate(lines):
+            group.create_task(_on_time(line, due[number :: len(lines)], began, seconds, parts))
+        group.create_task(_look(service.pid, began, seconds, parts))
+    return parts
+
+
+def _arrivals(rate: float, seconds: int) -> Iterator[float]:
+    """When requests are due, in seconds from the beginning: at random, as people come who don't know each other."""
+    chance = random.Random(1)
+    moment = chance.expovariate(rate)
+    while moment < seconds:
+        yield moment
+        moment += chance.expovariate(rate)
+
+
+async def _on_time(line: Line, due: Sequence[float], began: float, seconds: int, parts: Sequence[Part]) -> None:
+    for moment in due:
+        part = parts[int(moment / seconds * len(parts))]
+        early = began + moment - time.perf_counter()
+        if early > 0:
+            await asyncio.sleep(early)
+            part.overslept = max(part.overslept, time.perf_counter() - began - moment)
+        else:
+            part.late += 1
+        doing = await line.one()
+        part.waits[doing].append(time.perf_counter() - began - moment)
+
+
+async def _look(pid: int, began: float, seconds: int, parts: Sequence[Part]) -> None:
+    starved = starved_seconds(pid)
+    looks = [part for part in parts for _ in range(_LOOKS)]
+    for number, part in enumerate(looks, 1):
+        await asyncio.sleep(began + number * seconds / len(looks) - time.perf_counter())
+        part.sizes.append(resident(pid))
+        if len(part.sizes) == _LOOKS:
+            part.starved = (starved_seconds(pid) - starved) / (seconds / len(parts))
+            starved = starved_seconds(pid)
+            _say(f"{number * seconds / len(looks):.0f} s: {part.sizes[-1] / 1e6:.1f} MB")
+
+
+async def soak(service: Service, visitors: Sequence[Visitor], seconds: int) -> Run:
+    """Warm up, measure the maximum, then the soak. Raises `WrongAnswer` or `NoAnswer`, in a group."""
+    started = resident(service.pid)
+    lines = [
+        Line(await connect(service.port), visitors[number::CONNECTIONS], random.Random(number))
+        for number in range(CONNECTIONS)
+    ]
+    try:
+        await closed(lines, _WARM_UP)
+        maximum = await closed(lines, _MAXIMUM)
+        _say(f"at most {maximum:,.0f} requests a second; now half of that for {seconds} s")
+        warm = resident(service.pid)
+        before = time.perf_counter(), cpu_seconds(service.pid), time.process_time()
+        parts = await open_loop(lines, service, maximum / 2, seconds)
+        after = time.perf_counter(), cpu_seconds(service.pid), time.process_time()
+    finally:
+        for line in lines:
+            line.connection.close()
+    took, service_busy, load_busy = (end - begin for begin, end in zip(before, after, strict=True))
+    return Run(
+        seconds=seconds,
+        maximum=maximum,
+        started=started,
+        warm=warm,
+        end=resident(service.pid),
+        service_busy=service_busy / took,
+        load_busy=load_busy / took,
+        parts=parts,
+    )
+
+
+def verified(dsn: str) -> dict[str, Any]:
+    """What `daybook verify` says of the books."""
+    process = subprocess.run(
+        [sys.executable, "-m", "cli.main", "verify", "--json"],
+        env={"DATABASE_URL": dsn, "LOG_LEVEL": "WARNING"},
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    found: dict[str, Any] = json.loads(process.stdout)
+    return found
+
+
+def _unlike(found: dict[str, Any], visitors: Sequence[Visitor]) -> list[str]:
+    """Where the books aren't what the users were told."""
+    due = {"events": sum(each.seq for each in visitors), "tasks": sum(len(each.tasks) for each in visitors)}
+    counts = [f"{found[what]:,} {what} are there, not {count:,}" for what, count in due.items() if found[what] != count]
+    return counts + [f"verify: {found['differences']}"] * (not found["clean"])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=300, help="%(default)s")
+    seconds: int = parser.parse_args().seconds
+    with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name, running(Path(name)) as dsn:
+        migrate(dsn)
+        faults: list[str] = []
+        try:
+            with serving(dsn, Path(name)) as service:
+                visitors, about = uvloop.run(prepare(dsn, service))
+                print(f"{about}\n\n{HEAD}", flush=True)
+                run = uvloop.run(soak(service, visitors, seconds))
+            for number, part in enumerate(run.parts, 1):
+                print(f"| {number} | {part} |")
+            found = verified(dsn)
+            print(f"\n{run}\nverify: {found['events']:,} events, {found['tasks']:,} tasks, clean: {found['clean']}.")
+            faults += run.faults + _unlike(found, visitors)
+        except* (WrongAnswer, NoAnswer, Refused) as errors:
+            faults += map(str, errors.exceptions)
+        if logged := (Path(name) / "service.log").read_text():
+            faults.append(f"the service logged\n{logged}")
+    for fault in faults:
+        _say(f"FAILED: {fault}")
+    return int(bool(faults))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
