@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+class Orphaned(Exception):
+    """The supervisor was gone before the worker could start."""
+
+
 @contextmanager
 def ended_with_its_supervisor() -> Iterator[None]:
     """As one of several workers: stop, as by SIGTERM, when the supervisor is gone. Killed, it can't say so, and nobody
@@ -15,6 +19,8 @@ def ended_with_its_supervisor() -> Iterator[None]:
     if supervisor is None:
         yield
         return
+    if not supervisor.is_alive():
+        raise Orphaned("the process that started this worker has ended")
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

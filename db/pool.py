@@ -22,7 +22,7 @@ Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
 _CANCELLING = 1.0
 """Seconds for a statement that was given up to be cancelled; after that its connection is."""
 _ASKING = 5.0
-"""Seconds in which a database that is in doubt must answer."""
+"""Seconds in which a database that is in doubt must answer; a suspended one wakes in less."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two such questions."""
 _USELESS: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
@@ -188,8 +188,9 @@ class _Watch:
     """Whether the database can be reached. Once that is in doubt, it is asked, on a connection of our own, until it
     answers: so that one question is under way while it is away, and not one for each request."""
 
-    def __init__(self, connections: asyncpg.Pool, arguments: dict[str, Any]) -> None:
+    def __init__(self, connections: asyncpg.Pool, arguments: dict[str, Any], *, patience: float) -> None:
         self.away = False
+        self._patience = patience
         self._connections = connections
         self._arguments = arguments
         self._looking: asyncio.Task[None] | None = None
@@ -221,15 +222,15 @@ class _Watch:
     async def _ask(self) -> Exception | None:
         """Why it can't be reached, if so. A server that has no room for one more, or doesn't know us, is there."""
         try:
-            async with asyncio.timeout(_ASKING):
+            async with asyncio.timeout(self._patience):
                 connection = await connect(**self._arguments)
                 try:
                     await connection.execute("SELECT")  # behind a pooler, a connection says little
                 finally:
                     connection.terminate()
         except _USELESS as error:
-            reason = error.__cause__ or error
-            return error if unanswered(reason) and not isinstance(reason, CannotConnect) else None
+            reason = error.__cause__ if isinstance(error, CannotConnect) and error.__cause__ else error
+            return error if unanswered(reason) else None
         return None
 
 
@@ -258,7 +259,8 @@ async def open_pool(dsn: str, *, size: int = 10, queue: int = 200, patience: flo
         max_inactive_connection_lifetime=60,  # seconds; Neon closes what idles for 300
         command_timeout=patience,
     ) as connections:
-        pool = Pool(connections, _Watch(connections, arguments), queue=queue, patience=patience)
+        watch = _Watch(connections, arguments, patience=min(patience, _ASKING))
+        pool = Pool(connections, watch, queue=queue, patience=patience)
         metrics.POOL_SIZE.inc(size)
         try:
             yield pool

@@ -34,6 +34,16 @@ def free_port() -> int:
         return port
 
 
+def until_free(port: int) -> None:
+    """Until nobody holds the port any more."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return
+        time.sleep(0.01)
+
+
 class Serving:
     """`daybook serve` in a session of its own, as a terminal would run it."""
 

@@ -1,0 +1,125 @@
+"""Connections that end, and a network that says nothing at all."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import httpx2
+import pytest
+
+from db.dsn import connect_arguments
+from tests.faults.servers import service
+from tests.network import Link
+from tests.processes import Serving, free_port
+from tests.service import bearer
+
+pytestmark = pytest.mark.once
+
+TASKS = "/api/ann/tasks"
+AWAY = 'daybook_database_refusals_total{reason="away"}'
+
+
+@asynccontextmanager
+async def started(folder: Path, dsn: str, **variables: str) -> AsyncIterator[tuple[Serving, httpx2.AsyncClient]]:
+    with service(folder, dsn, **variables) as serving:
+        await asyncio.to_thread(serving.wait_until_ready)
+        async with httpx2.AsyncClient(base_url=serving.url, headers=bearer(), timeout=30) as client:
+            yield serving, client
+        assert await asyncio.to_thread(serving.stop) == 0
+
+
+async def test_when_the_server_ends_every_idle_connection_the_next_requests_succeed(
+    database: str, folder: Path
+) -> None:
+    """As when Neon suspends a database: reads and writes, with no moment to notice."""
+    end_all = """
+        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+    """
+    other = await asyncpg.connect(**connect_arguments(database))
+    async with started(folder, database) as (_, client):
+        path = (await client.post(TASKS, json={"title": "x"})).headers["location"]
+        ended = 0
+        for _ in range(30):
+            await asyncio.gather(*(client.get(TASKS) for _ in range(8)))  # so that there are several to end
+            ended += await other.fetchval(end_all)
+            answers = await asyncio.gather(
+                *(client.get(TASKS) for _ in range(4)),
+                *(client.post(TASKS, json={"title": "y"}) for _ in range(4)),
+                client.patch(f"{path}/complete"),
+            )
+            assert Counter(answer.status_code for answer in answers) == {200: 5, 201: 4}
+        assert ended > 60
+        events = await other.fetch("SELECT type, count(*) FROM events GROUP BY type ORDER BY type")
+        assert [tuple(row) for row in events] == [("TaskCreated", 121), ("TaskToggled", 30)]
+    await other.close()
+
+
+async def test_while_the_network_stalls_requests_end_and_afterwards_all_is_as_before(
+    database: str, folder: Path
+) -> None:
+    link, port = Link(database), free_port()
+    async with (
+        link.open() as dsn,
+        started(folder, dsn, DATABASE_TIMEOUT="1", DATABASE_POOL_SIZE="4", METRICS_PORT=str(port)) as (serving, client),
+    ):
+        path = (await client.post(TASKS, json={"title": "x"})).headers["location"]
+        await asyncio.gather(*(client.get(TASKS) for _ in range(8)))
+        for _ in range(2):
+            link.stall()
+            answers = await asyncio.gather(
+                *(client.get(TASKS) for _ in range(8)), *(client.patch(f"{path}/complete") for _ in range(8))
+            )
+            assert {answer.status_code for answer in answers} == {503}
+            assert {answer.headers.get("retry-after", "none") for answer in answers[:8]} <= {"1", "2", "3"}
+            while not await told(port, "daybook_database_away"):
+                await asyncio.sleep(0.05)
+            refusals = await told(port, AWAY)
+            assert {(await client.get(TASKS)).status_code for _ in range(20)} == {503}
+            assert await told(port, AWAY) == refusals + 20  # not one of them was asked
+            assert (await client.get("/readyz")).status_code == 503
+            assert (await client.get("/livez")).status_code == 200
+            link.flow()
+            while (await client.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.05)
+            answers = await asyncio.gather(*(client.get(TASKS) for _ in range(20)))
+            assert {answer.status_code for answer in answers} == {200}
+            assert (await client.patch(f"{path}/complete", json={"completed": True})).status_code == 200
+        while await told(port, "daybook_pool_in_use"):
+            await asyncio.sleep(0.05)
+        assert await told(port, "daybook_database_away") == 0
+        assert not [line for line in serving.errors if "Traceback" in line]
+
+
+async def told(port: int, metric: str) -> float:
+    async with httpx2.AsyncClient() as client:
+        text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+    found = re.search(rf"^{re.escape(metric)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+async def test_past_what_the_database_can_serve_soon_requests_are_refused_and_then_no_more(
+    database: str, folder: Path
+) -> None:
+    other = await asyncpg.connect(**connect_arguments(database))
+    async with started(folder, database, DATABASE_POOL_SIZE="2", DATABASE_QUEUE="5") as (_, client):
+        assert (await client.post(TASKS, json={"title": "x"})).status_code == 201
+        async with other.transaction():
+            await other.execute("SELECT FROM journals WHERE user_id = 'ann' FOR UPDATE")
+            writing = [asyncio.create_task(client.post(TASKS, json={"title": "y"})) for _ in range(50)]
+            answered: set[asyncio.Task[httpx2.Response]] = set()
+            while len(answered) < 43:  # while the others still wait
+                answered, _ = await asyncio.wait(writing, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.sleep(0.02)
+            for refused in [task.result() for task in answered]:
+                assert (refused.status_code, refused.json()["type"]) == (503, "/problems/overloaded")
+                assert refused.headers["retry-after"] in ("1", "2", "3")
+            assert (await client.get("/livez")).status_code == 200
+        assert Counter([(await task).status_code for task in writing]) == {503: 43, 201: 7}
+        assert (await client.post(TASKS, json={"title": "z"})).status_code == 201
+        assert await other.fetchval("SELECT count(*) FROM events") == 9
+    await other.close()
