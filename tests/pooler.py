@@ -37,6 +37,7 @@ pool_mode = transaction
 default_pool_size = {connections}
 max_client_conn = 1000
 server_idle_timeout = 10
+server_login_retry = 1
 client_tls_sslmode = require
 client_tls_cert_file = {certificate}
 client_tls_key_file = {key}

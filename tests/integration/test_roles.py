@@ -1,0 +1,92 @@
+"""The service's own login: made by the migration, and able to append and no more."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from uuid_utils.compat import uuid7
+
+from commands.execute import execute as carry_out
+from commands.task import CreateTask
+from db.dsn import connect_arguments
+from db.pool import Pool, open_pool
+from db.roles import CannotAdmit, admit
+from events.task import Origin
+from tests.conftest import execute
+from tests.processes import run
+
+PASSWORD = 'o\'dd $$ "pass\\word" %'
+
+
+def as_login(dsn: str, name: str, password: str = PASSWORD) -> str:
+    url = urlsplit(dsn)
+    where = url.netloc.rpartition("@")[2]
+    return urlunsplit(url._replace(netloc=f"{quote(name, safe='')}:{quote(password, safe='')}@{where}"))
+
+
+@pytest.fixture
+async def name(server: str) -> AsyncIterator[str]:
+    name = f'Daybook "service" {uuid4().hex}'
+    yield name
+    quoted = name.replace('"', '""')
+    await execute(server, f'DROP ROLE IF EXISTS "{quoted}"')
+
+
+async def test_it_is_made_once_and_can_do_what_the_service_does(database: str, pool: Pool, name: str) -> None:
+    service = as_login(database, name)
+    assert await admit(database, service) is True
+    assert await admit(database, service) is False
+    async with open_pool(service) as own:
+        create = CreateTask(user_id="ann", task_id=uuid7(), title="x")
+        assert (await carry_out(own, create, actor="ann", origin=Origin())).task
+        assert await own.fetchval("SELECT session_user") == name
+        for forbidden in ("DELETE FROM events", "TRUNCATE tasks", "DROP TABLE tasks", "CREATE TABLE mine ()"):
+            async with own.acquire() as connection:
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(forbidden)
+    kept = await pool.fetchval("SELECT rolpassword FROM pg_authid WHERE rolname = $1", name)
+    assert kept.startswith("SCRAM-SHA-256$")
+
+
+async def test_one_that_is_there_keeps_its_password(database: str, pool: Pool, name: str) -> None:
+    await admit(database, as_login(database, name))
+    kept = "SELECT rolpassword FROM pg_authid WHERE rolname = $1"
+    before = await pool.fetchval(kept, name)
+    assert await admit(database, as_login(database, name, "another")) is False
+    assert await pool.fetchval(kept, name) == before
+
+
+async def test_servers_that_start_at_once_make_it_once(database: str, name: str) -> None:
+    made = await asyncio.gather(*(admit(database, as_login(database, name)) for _ in range(4)))
+    assert sorted(made) == [False, False, False, True]
+
+
+async def test_where_both_logins_are_the_same_nothing_is_made(database: str) -> None:
+    assert await admit(database, database) is False
+
+
+async def test_who_may_not_is_told_what_to_have_done(database: str, name: str) -> None:
+    service = as_login(database, name)
+    await admit(database, service)
+    with pytest.raises(CannotAdmit, match=r"db/roles.sql"):
+        await admit(service, as_login(database, "somebody else"))
+
+
+async def test_a_password_that_would_have_to_be_prepared_is_refused(database: str, name: str) -> None:
+    with pytest.raises(CannotAdmit, match="ASCII"):
+        await admit(database, as_login(database, name, "pässword"))
+
+
+def test_migrate_makes_it(empty_database: str, folder: Path, name: str) -> None:
+    said = run(
+        folder, "migrate", DATABASE_URL=as_login(empty_database, name), DATABASE_URL_DIRECT=empty_database
+    ).stdout
+    assert said.splitlines() == [
+        "Applied 0001.",
+        "Made the role that DATABASE_URL names: it may append to the log, and no more.",
+    ]
+    assert connect_arguments(empty_database)["user"] != name
