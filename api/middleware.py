@@ -158,7 +158,10 @@ class CatchAll:
             _log.warning("request cut off: the service is stopping")
             if scope["type"] != "http" or started:
                 raise
-            stopping = Unavailable("The service is stopping: a change may have been made. Look, then repeat it.")
+            if scope["method"] == "GET":
+                stopping = Unavailable("The service is stopping; try again.", headers={"Retry-After": "1"})
+            else:
+                stopping = Unavailable("The service is stopping: the change may have been made. Look, then repeat it.")
             await answer(stopping, request_id=scope["state"]["request_id"])(scope, receive, send)
         except Exception:
             if scope["type"] != "http" or started:

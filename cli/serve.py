@@ -33,6 +33,8 @@ DEMO_USER = "demo"
 _DEMO_TTL = timedelta(days=1)
 _SHUTDOWN_SECONDS = 8
 """For what is under way; with what else there is to end, ten, after which Docker and others kill."""
+_IDLE_SECONDS = 75
+"""Longer than proxies keep theirs, 60 as a rule: who closes a connection must not be who is just sent a request."""
 _STARTUP_SECONDS = 60
 
 
@@ -80,6 +82,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 # Whoever may say so could put any address into the log: only where the operator names the proxies.
                 "proxy_headers": bool(settings.forwarded_allow_ips),
                 "forwarded_allow_ips": settings.forwarded_allow_ips,
+                "timeout_keep_alive": _IDLE_SECONDS,
                 "timeout_graceful_shutdown": _SHUTDOWN_SECONDS,
             }
             if workers > 1 and not reload:

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 
 from api.app import create_app
 from api.errors import Problem
 from cli.main import app
+from config import metrics
 from config.settings import Settings
 from events.task import Fact
 from tests.service import settings
@@ -16,6 +18,7 @@ from tests.service import settings
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 ERRORS = (ROOT / "docs/guides/errors.md").read_text()
+OPERATE = (ROOT / "docs/guides/operate.md").read_text()
 
 
 def variables() -> list[str]:
@@ -64,3 +67,23 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), (document.name, target)
+
+
+LINES = {
+    match
+    for path in ROOT.glob("[a-z]*/**/*.py")
+    if path.relative_to(ROOT).parts[0] in ("api", "cli", "commands", "config", "db", "events", "queries")
+    for match in re.findall(r"_log\.(?:info|warning|error|exception)\(\s*\"([^\"]+)\"", path.read_text())
+}
+OF_DEVELOPMENT = {"a development key was made", "folder opened for passing through"}
+
+
+@pytest.mark.parametrize("line", sorted(LINES))
+def test_every_line_of_the_log_is_in_the_guide(line: str) -> None:
+    beginning = line.partition(":")[0].partition(";")[0]
+    assert beginning in OF_DEVELOPMENT or re.search(rf"^\| `{re.escape(beginning[:25])}", OPERATE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("metric", [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)])
+def test_every_metric_is_in_the_guide(metric: MetricWrapperBase) -> None:
+    assert next(iter(metric.describe())).name in OPERATE
