@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from api.models import Alive, Health
-from db.failures import FAILED, Busy
+from db.failures import FAILED, Away, Busy
 from db.pool import Pool
 
 _log = structlog.get_logger(__name__)
@@ -53,6 +53,8 @@ class Readiness:
                 await self._pool.fetch(PROBE)
         except Busy:  # answering others
             return True
+        except Away:  # told once already
+            return False
         except FAILED as error:  # no schema is as bad as no database
             _log.warning("database unavailable", error=repr(error))
             return False

@@ -68,6 +68,11 @@ async def check(dsn: str) -> None:
         found = await connection.fetchval("SELECT version_num FROM alembic_version")
     except asyncpg.UndefinedTableError:
         found = None
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise NotMigrated(
+            "The login that DATABASE_URL names has no rights here: run `daybook migrate`, with the owner of the tables"
+            " as DATABASE_URL_DIRECT."
+        ) from error
     finally:
         await connection.close()
     known = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]

@@ -75,6 +75,8 @@ class Pool:
             raise
         try:
             await self._connections.release(acquired)
+        except _USELESS as error:  # what was asked for is done
+            _log.debug("connection given up", error=repr(error))
         finally:
             self._done()
 
@@ -228,7 +230,7 @@ class _Watch:
                     await connection.execute("SELECT")  # behind a pooler, a connection says little
                 finally:
                     connection.terminate()
-        except _USELESS as error:
+        except Exception as error:  # noqa: BLE001 - what it is decides
             reason = error.__cause__ if isinstance(error, CannotConnect) and error.__cause__ else error
             return error if unanswered(reason) else None
         return None

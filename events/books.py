@@ -43,8 +43,9 @@ async def snapshot(connection: Connection) -> AsyncIterator[None]:
         yield
 
 
-# Five seconds are long enough for any write to end; who holds a journal for longer is no write of the service.
-PATIENCE = f"SET LOCAL lock_timeout = '5s'; {BY_INDEX}"
+# Five seconds are long enough for any write to end; who holds a journal for longer is no write of the service. Where we
+# aren't heard of any more, the server ends our own locks after a minute.
+PATIENCE = f"SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'; {BY_INDEX}"
 
 
 @asynccontextmanager

@@ -73,7 +73,7 @@ def _started() -> Iterator[str]:
     elif KIND.startswith("testcontainers"):
         from testcontainers.community.postgres import PostgresContainer
 
-        with PostgresContainer(IMAGE, driver=None) as container:
+        with PostgresContainer(IMAGE, driver=None).with_command("postgres -c fsync=off") as container:
             yield container.get_connection_url()
     else:
         with (
