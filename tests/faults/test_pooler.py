@@ -57,3 +57,27 @@ async def test_a_database_killed_behind_it_is_away_and_then_back(folder: Path) -
             assert await asyncio.to_thread(serving.stop) == 0
             assert not [line for line in serving.errors if "Traceback" in line]
         assert verified(folder, postgres.dsn)
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "status"),
+    [
+        ("127.0.0.1", "sslmode=verify-full&sslrootcert={ours}", 0),
+        ("127.0.0.1", "sslmode=require&sslrootcert={ours}", 0),
+        ("localhost", "sslmode=verify-full&sslrootcert={ours}", 2),  # the certificate is for the address
+        ("localhost", "sslmode=verify-ca&sslrootcert={ours}", 0),
+        ("localhost", "sslmode=verify-ca&sslrootcert={theirs}", 2),
+        ("127.0.0.1", "sslmode=prefer", 0),
+        ("127.0.0.1", "sslmode=allow", 0),
+        ("127.0.0.1", "", 0),  # it is near
+        ("127.0.0.1", "sslmode=disable", 2),  # which the pooler refuses
+    ],
+)
+def test_each_mode_verifies_what_it_says(database: str, folder: Path, host: str, options: str, status: int) -> None:
+    (folder / "theirs").mkdir()
+    with pooled(database, folder) as dsn:
+        where = dsn.partition("?")[0].replace("127.0.0.1", host)
+        chosen = options.format(ours=folder / "authority.pem", theirs=Authority.made(folder / "theirs").file)
+        result = run(folder, "migrate", DATABASE_URL=f"{where}?pgbouncer=true&{chosen}")
+        assert result.returncode == status, result.stderr
+        assert "Traceback" not in result.stderr
