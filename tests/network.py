@@ -9,6 +9,12 @@ from urllib.parse import quote
 from db.dsn import connect_arguments
 
 
+def _flow() -> asyncio.Event:
+    flowing = asyncio.Event()
+    flowing.set()
+    return flowing
+
+
 class Link:
     """Passes everything on, both ways, until it is told otherwise."""
 
@@ -17,8 +23,7 @@ class Link:
         self.lost: range = range(0)
         """Which of the statements from now on are executed, but their answers lost: the connection ends instead."""
         self._statements = 0
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._flowing = _flow()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -46,13 +51,18 @@ class Link:
     def flow(self) -> None:
         self._flowing.set()
 
+    def forget(self) -> None:
+        """What is connected is never heard of again, as when a router has forgotten it; new connections flow."""
+        self._flowing = _flow()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             there = await self._connected()
         except OSError:
             writer.transport.abort()
             return
-        for each in (self._pass(reader, there[1]), self._pass(there[0], writer, answers=True)):
+        flowing = self._flowing
+        for each in (self._pass(flowing, reader, there[1]), self._pass(flowing, there[0], writer, answers=True)):
             task = asyncio.create_task(each)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -63,10 +73,12 @@ class Link:
             return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         return await asyncio.open_connection(host, port)
 
-    async def _pass(self, source: asyncio.StreamReader, to: asyncio.StreamWriter, *, answers: bool = False) -> None:
+    async def _pass(
+        self, flowing: asyncio.Event, source: asyncio.StreamReader, to: asyncio.StreamWriter, *, answers: bool = False
+    ) -> None:
         try:
             while data := await source.read(65536):
-                await self._flowing.wait()
+                await flowing.wait()
                 if answers and self._lost(data):
                     break
                 to.write(data)

@@ -95,6 +95,25 @@ async def test_while_the_network_stalls_requests_end_and_afterwards_all_is_as_be
         assert not [line for line in serving.errors if "Traceback" in line]
 
 
+async def test_connections_from_before_an_outage_are_not_used_again(database: str, folder: Path) -> None:
+    """Most of them idled through it, and lead nowhere by now."""
+    link, port = Link(database), free_port()
+    async with (
+        link.open() as dsn,
+        started(folder, dsn, DATABASE_TIMEOUT="1", METRICS_PORT=str(port)) as (_, client),
+    ):
+        await asyncio.gather(*(client.get(TASKS) for _ in range(20)))
+        link.stall()
+        assert (await client.get(TASKS)).status_code == 503
+        while not await told(port, "daybook_database_away"):
+            await asyncio.sleep(0.05)
+        link.forget()
+        while await told(port, "daybook_database_away"):
+            await asyncio.sleep(0.05)
+        answers = await asyncio.gather(*(client.get(TASKS) for _ in range(20)))
+        assert {answer.status_code for answer in answers} == {200}
+
+
 async def told(port: int, metric: str) -> float:
     async with httpx2.AsyncClient() as client:
         text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
