@@ -143,6 +143,8 @@ class CatchAll:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
         started = False
 
         async def watch(message: Message) -> None:
@@ -156,15 +158,15 @@ class CatchAll:
             _log.info("client went away")
         except asyncio.CancelledError:  # the server's patience with what is under way has ended
             _log.warning("request cut off: the service is stopping")
-            if scope["type"] != "http" or started:
-                raise
+            if started:
+                return None  # with no end to the answer, so that its reader can tell
             if scope["method"] == "GET":
                 stopping = Unavailable("The service is stopping; try again.", headers={"Retry-After": "1"})
             else:
                 stopping = Unavailable("The service is stopping: the change may have been made. Look, then repeat it.")
             await answer(stopping, request_id=scope["state"]["request_id"])(scope, receive, send)
         except Exception:
-            if scope["type"] != "http" or started:
+            if started:
                 raise
             _log.exception("request failed")
             failure = Failure("Something went wrong here; the log has it under this request_id.")

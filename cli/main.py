@@ -55,7 +55,8 @@ def run() -> None:
     except BadDsn as error:
         _fail(f"DATABASE_URL or DATABASE_URL_DIRECT: {error}")
     except UNAVAILABLE as error:
-        _fail(f"The database (DATABASE_URL) can't be reached: {str(error) or type(error).__name__}")
+        where = "DATABASE_URL, or for migrations DATABASE_URL_DIRECT"
+        _fail(f"The database ({where}) can't be reached: {str(error) or type(error).__name__}")
     except Exception:  # noqa: BLE001 - Python's own status would be 1: a difference was found
         traceback.print_exc()
         sys.exit(COULD_NOT_RUN)
@@ -110,7 +111,7 @@ def migrate() -> None:
     """Bring the schema up to date (DATABASE_URL_DIRECT, else DATABASE_URL, else the embedded Postgres)."""
     import asyncio
 
-    from db.migrate import NewerSchema
+    from db.migrate import CannotMigrate, NewerSchema
     from db.migrate import migrate as upgrade
     from db.roles import CannotAdmit, admit
 
@@ -119,7 +120,7 @@ def migrate() -> None:
         try:
             applied = upgrade(dsn)
             made = asyncio.run(admit(dsn, settings.service_url or dsn))
-        except (NewerSchema, CannotAdmit) as error:
+        except (NewerSchema, CannotMigrate, CannotAdmit) as error:
             _fail(str(error))
     typer.echo(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
     if made:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
+import structlog
 import typer
 import uvicorn
 from prometheus_client import start_http_server
@@ -26,7 +27,7 @@ from cli.tokens import sign
 from config.metrics import WORKERS_FOLDER, everything
 from config.settings import Settings
 from db.embedded import database
-from db.migrate import NewerSchema, NotMigrated, check, migrate
+from db.migrate import CannotMigrate, NewerSchema, NotMigrated, check, migrate
 from db.roles import CannotAdmit, admit
 
 DEMO_USER = "demo"
@@ -36,6 +37,9 @@ _SHUTDOWN_SECONDS = 8
 _IDLE_SECONDS = 75
 """Longer than proxies keep theirs, 60 as a rule: who closes a connection must not be who is just sent a request."""
 _STARTUP_SECONDS = 60
+
+
+_log = structlog.get_logger(__name__)
 
 
 class CannotServe(Exception):
@@ -48,6 +52,8 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
     with contextlib.ExitStack() as stack:
         if not settings.database_url:
             stack.enter_context(_only_one(settings.made_data_dir, address))
+        if settings.metrics_port == port:
+            raise CannotServe(f"METRICS_PORT: {port} is the API's own; choose another, or set METRICS_PUBLIC=true.")
         _check_free(host, port)
         # From here on these must pass through us, so that the way out below is taken, and taken once.
         for each in (signal.SIGINT, signal.SIGTERM):
@@ -93,7 +99,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 uvicorn.run(**config, reload=reload, reload_excludes=excluded)
         except KeyboardInterrupt:
             pass
-        except (NewerSchema, NotMigrated, CannotAdmit) as error:
+        except (NewerSchema, NotMigrated, CannotMigrate, CannotAdmit) as error:
             raise CannotServe(str(error)) from error
         except SystemExit as error:  # uvicorn's own way out
             raise CannotServe("The service could not start; the lines above say why.") from error
@@ -108,6 +114,13 @@ class _Supervisor(Multiprocess):
         for each in self.sockets:
             each.close()
         super().terminate_all()
+
+    def keep_subprocess_alive(self) -> None:
+        before = list(self.processes)
+        super().keep_subprocess_alive()
+        for old, new in zip(before, self.processes, strict=True):
+            if old is not new:
+                _log.error("a worker ended; another takes its place", pid=old.pid, status=old.exitcode)
 
 
 def _tell_metrics(settings: Settings, port: int) -> None:

@@ -21,7 +21,7 @@ from commands.task import (
     moment,
 )
 from config import metrics
-from db.failures import UNAVAILABLE, retried, unanswered
+from db.failures import UNAVAILABLE, Busy, dropped, retried, unanswered
 from db.pool import Connection, Executor, Pool
 from events import log
 from events.past import task_at
@@ -39,6 +39,13 @@ class IdempotencyKeyReused(Exception):
 
 class OutcomeUnknown(Exception):
     """The connection was lost after the event was sent, and it couldn't be found out whether it was committed."""
+
+
+class _Undecided(Exception):
+    """This try was refused, but not because another event is in this one's place: an earlier try may still succeed."""
+
+
+_UNSETTLED: tuple[type[Exception], ...] = (*UNAVAILABLE, _Undecided)
 
 
 class _NotPosted(Exception):
@@ -76,16 +83,26 @@ async def execute(pool: Pool, command: Command, *, actor: str, origin: Origin) -
     A command whose idempotency key is in the log already gets the outcome that it had then.
     Raises `IdempotencyKeyReused`, a refusal of `commands.task`, or one of `db.failures.UNAVAILABLE`.
     """
+
+    async def carried_out() -> Outcome:
+        return await _execute(pool, command, actor, origin)
+
     what = "failed"
     try:
-        outcome = await retried(lambda: _execute(pool, command, actor, origin))
+        outcome = await retried(carried_out, on=_worth_another_try)
         what = outcome.what
+    except log.VersionConflict as error:  # nothing was written, again and again
+        raise Busy(f"others write to task {command.task_id} all the time") from error
     except (IdempotencyKeyReused, TaskNotFound, VersionMismatch, NotRestorable):
         what = "refused"
         raise
     finally:
         metrics.COMMANDS.labels(type(command).__name__, what).inc()
     return outcome
+
+
+def _worth_another_try(error: Exception) -> bool:
+    return dropped(error) or isinstance(error, log.VersionConflict)
 
 
 async def _execute(pool: Pool, command: Command, actor: str, origin: Origin) -> Outcome:
@@ -142,22 +159,25 @@ async def _settle(pool: Pool, sent: _Entry) -> None:
     """See to it that the event, whose commit wasn't heard of, is in the log, once.
 
     The very same event is sent again: the task's version is a unique key, so that only one of the two can be committed,
-    also where the first one is still on its way. Raises a `log.Conflict` where another event took its place, or
-    `OutcomeUnknown`.
+    also where the first one is still on its way. Raises `log.VersionTaken` or `log.IdempotencyKeyTaken` where another
+    event took its place, or `OutcomeUnknown`.
     """
 
     async def once_more() -> None:
-        async with pool.acquire() as on:
-            await log.append(on, sent.event, sent.after, on_row=sent.on_row)
+        try:
+            async with pool.acquire() as on:
+                await log.append(on, sent.event, sent.after, on_row=sent.on_row)
+        except log.Conflict as conflict:
+            if await log.holds(pool, sent.event):
+                return
+            if isinstance(conflict, log.VersionTaken | log.IdempotencyKeyTaken):
+                raise
+            raise _Undecided from conflict
 
     try:
         async with asyncio.timeout(_SETTLING):
-            try:
-                await retried(once_more, on=unanswered)
-            except log.Conflict:
-                if not await log.holds(pool, sent.event):
-                    raise
-    except UNAVAILABLE as error:
+            await retried(once_more, on=lambda error: unanswered(error) or isinstance(error, _Undecided))
+    except _UNSETTLED as error:
         raise OutcomeUnknown(str(error)) from error
 
 

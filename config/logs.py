@@ -7,6 +7,13 @@ from typing import Literal
 import structlog
 from structlog.typing import Processor
 
+_SAID = ("Invalid HTTP request received", "Cancel %s running task", "ASGI callable returned without completing")
+"""What uvicorn warns of, and a line of ours says with the request's id."""
+
+
+def _said_better(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_SAID)
+
 
 def configure(level: str, form: Literal["console", "json"]) -> None:
     """Lines to standard error, from us and from libraries alike: readable ones, or one JSON object each."""
@@ -43,6 +50,7 @@ def configure(level: str, form: Literal["console", "json"]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("uvicorn.error").addFilter(_said_better)
     # Their lines say what ours say better, or say what nobody needs.
     for noisy in ("uvicorn.access", "alembic", "asyncio", "uvicorn.error", "httpx2", "httpcore2"):
         logging.getLogger(noisy).setLevel(max(logging.getLevelNamesMapping()[level], logging.WARNING))

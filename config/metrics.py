@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Metric, multiprocess
@@ -56,7 +57,8 @@ class _Workers(Collector):
         for file in Path(self._folder).glob("gauge_live*_*.db"):
             pid = int(file.stem.rpartition("_")[2])
             if not _lives(pid):
-                multiprocess.mark_process_dead(pid, self._folder)  # type: ignore[no-untyped-call] # the library's
+                with suppress(FileNotFoundError):  # somebody else asks, too
+                    multiprocess.mark_process_dead(pid, self._folder)  # type: ignore[no-untyped-call] # the library's
         everybody = CollectorRegistry()
         multiprocess.MultiProcessCollector(everybody, self._folder)  # type: ignore[no-untyped-call] # as well
         return everybody.collect()
@@ -67,6 +69,8 @@ def _lives(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:  # somebody else's by now
+        pass
     return True
 
 

@@ -21,12 +21,14 @@ _KNOWN = frozenset({
 }) | _TLS_OPTIONS  # fmt: skip
 # What others understand, and asyncpg would send on as server settings, which Postgres refuses.
 _DROPPED = frozenset({
-    "channel_binding", "pool_timeout", "connection_limit", "schema", "gssencmode", "sslcrl", "target_session_attrs",
+    "channel_binding", "pool_timeout", "connection_limit", "schema", "gssencmode", "target_session_attrs",
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
 })  # fmt: skip
 _ROUTES = re.compile(r"(endpoint|project)=\S*")
 """What Neon's `options` name: the database, which its proxy learns from the TLS handshake too."""
 
+_LARGEST = 65535
+"""Of a port; more than enough for a number of seconds."""
 _SECURE = ("require", "verify-ca", "verify-full")
 _MODES = ("disable", "allow", "prefer", *_SECURE)
 
@@ -39,9 +41,9 @@ def connect_arguments(dsn: str) -> dict[str, Any]:
     """Arguments for `asyncpg.connect` and `create_pool` from a URL as Neon, Heroku or libpq write it.
 
     Accepts `postgresql://`, `postgres://` and a driver suffix (`postgresql+asyncpg://`). The server's certificate is
-    verified, unless `sslmode` is `disable`, `allow` or `prefer`, or is left out and the host is a private one. Behind a
-    pooler (`-pooler` in the host's name, or `pgbouncer=true`) no statement is cached. Options that asyncpg can't take
-    are dropped and logged by name. Raises `BadDsn`.
+    verified, unless `sslmode` is `disable`, `allow` or `prefer`, or says nothing of a private host. Behind a pooler
+    (`-pooler` in the host's name, or `pgbouncer=true`) no statement is cached. Options that asyncpg can't take are
+    dropped and logged by name. Raises `BadDsn`.
     """
     url, query = _split(dsn)
     if dropped := sorted(set(query) & _DROPPED):
@@ -72,16 +74,20 @@ def _split(dsn: str) -> tuple[SplitResult, dict[str, str]]:
     try:
         url = urlsplit(dsn.strip())
         _ = url.port
+        if "@" in url.path + url.query:
+            raise ValueError
         query = dict(_option(each) for each in url.query.split("&") if each)
     except ValueError:
         raise BadDsn(
             "it is no URL of one host: postgresql://user:password@host:5432/database, with odd characters of the"
             " password as %XX"
         ) from None
-    if url.scheme.partition("+")[0] not in ("postgresql", "postgres"):
+    if url.scheme.partition("+")[0] not in ("postgresql", "postgres") or "://" not in dsn:
         raise BadDsn("it must start with postgresql://")
     if url.fragment:
         raise BadDsn("it has a #: in a password, write it as %23")
+    if query.get("pgbouncer", "true") not in ("true", "false"):
+        raise BadDsn("pgbouncer is true or false")
     if unknown := sorted(set(query) - _KNOWN - _DROPPED):
         raise BadDsn(f"unknown option {', '.join(unknown)}")
     return url, query
@@ -103,13 +109,14 @@ def _host(url: SplitResult) -> str:
 
 def _number(query: dict[str, str], name: str) -> int:
     text = query.get(name, "0")
-    if not text.isdecimal():
-        raise BadDsn(f"{name} is no number")
+    if not text.isdecimal() or int(text) > _LARGEST:
+        raise BadDsn(f"{name} is no number up to {_LARGEST}")
     return int(text)
 
 
 def _tls(host: str, query: dict[str, str]) -> ssl.SSLContext | str | bool:
-    mode = query.get("sslmode") or query.get("ssl") or ("prefer" if private(host) else "verify-full")
+    trusted_or_far = "sslrootcert" in query or not private(host)
+    mode = query.get("sslmode") or query.get("ssl") or ("verify-full" if trusted_or_far else "prefer")
     if mode not in _MODES:
         raise BadDsn(f"sslmode {mode!r} is not one of {', '.join(_MODES)}")
     if mode not in _SECURE:

@@ -15,13 +15,8 @@ import stamina
 
 Result = TypeVar("Result")
 
-_TRY_AGAIN = stamina.AsyncRetryingCaller(
-    attempts=None,
-    timeout=0.7,  # seconds, for all tries: a request is answered within one, also where the database is away
-    wait_initial=0.02,
-    wait_max=0.2,
-    wait_jitter=0.05,
-)
+_RETRYING = 0.7
+"""Seconds for all tries together: a request is answered within one, also where the database is away."""
 
 
 class CannotConnect(ConnectionError):
@@ -69,14 +64,14 @@ def unanswered(error: BaseException) -> bool:
     )
 
 
-def _worth_another_try(error: Exception) -> bool:
+def dropped(error: Exception) -> bool:
+    """Whether a connection was dropped or refused, so that another one may do better."""
     return unanswered(error) and not isinstance(error, TimeoutError | Away | Busy)
 
 
-async def retried(
-    work: Callable[[], Awaitable[Result]], *, on: Callable[[Exception], bool] = _worth_another_try
-) -> Result:
-    """What `work` gives: where a connection was dropped or refused (`on`), from another try, after a moment.
+async def retried(work: Callable[[], Awaitable[Result]], *, on: Callable[[Exception], bool] = dropped) -> Result:
+    """What `work`, an `async def`, gives: where a connection was dropped or refused (`on`), from another try, after a
+    moment.
 
     Only for what may be done twice. Raises what the last try raised.
     """
@@ -85,4 +80,7 @@ async def retried(
     except Exception as error:
         if not on(error):
             raise
-    return await _TRY_AGAIN(on, work)
+    again = stamina.retry(on=on, attempts=None, timeout=_RETRYING, wait_initial=0.02, wait_max=0.2, wait_jitter=0.05)(
+        work
+    )
+    return await again()

@@ -10,6 +10,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -21,6 +22,10 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 
 class NewerSchema(Exception):
     """The database was migrated by a newer release of Daybook: start that one."""
+
+
+class CannotMigrate(Exception):
+    """The login may not change the schema."""
 
 
 class NotMigrated(Exception):
@@ -39,7 +44,7 @@ def migrate(dsn: str) -> list[str]:
 
     Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic isn't made for it).
     All revisions are applied in one transaction under an advisory lock, so that servers may race.
-    Raises `NewerSchema`, or what connecting raises.
+    Raises `NewerSchema`, `CannotMigrate`, or what connecting raises.
     """
     applied: list[str] = []
     config = _config()
@@ -54,7 +59,16 @@ def migrate(dsn: str) -> list[str]:
                 raise NewerSchema(f"{NewerSchema.__doc__} ({error})") from error
             raise
 
-    asyncio.run(_run(dsn, upgrade))
+    try:
+        asyncio.run(_run(dsn, upgrade))
+    except DBAPIError as error:
+        if isinstance(error.driver_exception, asyncpg.InsufficientPrivilegeError):
+            login = connect_arguments(dsn)["user"]
+            raise CannotMigrate(
+                f"{login} may not change the schema ({error.driver_exception}): set DATABASE_URL_DIRECT to the owner of"
+                f" the tables, or, where there are none yet, let somebody GRANT CREATE ON SCHEMA public TO {login}."
+            ) from error
+        raise
     return applied
 
 

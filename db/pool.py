@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
@@ -21,8 +21,8 @@ Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
 
 _CANCELLING = 1.0
 """Seconds for a statement that was given up to be cancelled; after that its connection is."""
-_ASKING = 5.0
-"""Seconds in which a database that is in doubt must answer; a suspended one wakes in less."""
+_ASKING = 2.0
+"""Seconds in which a database that is in doubt must answer."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two such questions."""
 _USELESS: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
@@ -46,9 +46,10 @@ class Pool:
     def __init__(self, connections: asyncpg.Pool, watch: "_Watch", *, queue: int, patience: float) -> None:
         self._connections = connections
         self._watch = watch
+        watch.when_away = self._give_up_waiting
         self._turns = asyncio.Semaphore(connections.get_max_size())
         self._queue, self._patience = queue, patience
-        self._waiting = 0
+        self._waiting: set[asyncio.Timeout] = set()
         self._clearing_up: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -63,13 +64,15 @@ class Pool:
         except BaseException as error:
             self._turns.release()
             self._suspect(error)
+            if isinstance(error, asyncpg.InterfaceError):  # it is closed, as the service stops
+                raise CannotConnect(str(error)) from error
             raise
         metrics.POOL_IN_USE.inc()
         try:
             yield acquired
         except BaseException as error:
             self._suspect(error)
-            self._clear_up_later(acquired)
+            self._clear_up_later(acquired, given_up=isinstance(error, TimeoutError | asyncio.CancelledError))
             if isinstance(error, asyncpg.InterfaceError) and _gone(acquired):
                 raise ConnectionLost(str(error)) from error
             raise
@@ -125,45 +128,53 @@ class Pool:
         self._connections.terminate()
 
     async def _turn(self) -> None:
-        if self._watch.away:
-            metrics.REFUSALS.labels("away").inc()
-            raise Away("the database can't be reached")
+        self._refuse_if_away()
         if not self._turns.locked():
             await self._turns.acquire()  # at once
             return
-        if self._waiting >= self._queue:
+        if len(self._waiting) >= self._queue:
             metrics.REFUSALS.labels("busy").inc()
-            raise Busy(f"{self._waiting} requests wait for the database already")
-        self._waiting += 1
+            raise Busy(f"{len(self._waiting)} requests wait for the database already")
+        patience = asyncio.timeout(self._patience)
+        self._waiting.add(patience)
         metrics.POOL_WAITING.inc()
         try:
-            async with asyncio.timeout(self._patience):
+            async with patience:
                 await self._turns.acquire()
         except TimeoutError:
+            self._refuse_if_away()
             metrics.REFUSALS.labels("busy").inc()
             raise Busy(f"no connection was free for {self._patience:g} s") from None
         finally:
-            self._waiting -= 1
+            self._waiting.discard(patience)
             metrics.POOL_WAITING.dec()
-        if self._watch.away:  # by now
-            self._turns.release()
+
+    def _refuse_if_away(self) -> None:
+        if self._watch.away:
             metrics.REFUSALS.labels("away").inc()
             raise Away("the database can't be reached")
 
+    def _give_up_waiting(self) -> None:
+        """Of all who wait for a connection: they would find the database away."""
+        for patience in self._waiting:
+            patience.reschedule(asyncio.get_running_loop().time())
+
     def _suspect(self, error: BaseException) -> None:
         if unanswered(error):
-            self._watch.look()
+            self._watch.look(silent=isinstance(error, TimeoutError))
 
-    def _clear_up_later(self, acquired: PoolConnectionProxy) -> None:
+    def _clear_up_later(self, acquired: PoolConnectionProxy, *, given_up: bool) -> None:
         """What went wrong may take a moment to clear up; nobody need wait for that."""
-        task = asyncio.create_task(self._clear_up(acquired))
+        task = asyncio.create_task(self._clear_up(acquired, given_up=given_up))
         self._clearing_up.add(task)
         task.add_done_callback(self._clearing_up.discard)
 
-    async def _clear_up(self, acquired: PoolConnectionProxy) -> None:
+    async def _clear_up(self, acquired: PoolConnectionProxy, *, given_up: bool) -> None:
         """Wait until a statement that was given up is cancelled, and end its transaction; else end the connection."""
         try:
             async with asyncio.timeout(_CANCELLING):
+                if given_up and not _gone(acquired) and not acquired.is_in_transaction():
+                    await acquired.execute("SELECT")  # once it is cancelled; it may have been a BEGIN
                 if not _gone(acquired) and acquired.is_in_transaction():
                     await acquired.execute("ROLLBACK")
                 await self._connections.release(acquired)
@@ -192,17 +203,21 @@ class _Watch:
 
     def __init__(self, connections: asyncpg.Pool, arguments: dict[str, Any], *, patience: float) -> None:
         self.away = False
+        self.when_away: Callable[[], None] = lambda: None
+        self._silent = self._ended = False
         self._patience = patience
         self._connections = connections
         self._arguments = arguments
         self._looking: asyncio.Task[None] | None = None
 
-    def look(self) -> None:
-        """Ask, unless that is under way."""
-        if self._looking is None or self._looking.done():
+    def look(self, *, silent: bool) -> None:
+        """Ask, unless that is under way. `silent`: a connection says no more, so others may lead nowhere too."""
+        self._silent = self._silent or silent
+        if not self._ended and (self._looking is None or self._looking.done()):
             self._looking = asyncio.create_task(self._look())
 
     def end(self) -> None:
+        self._ended = True
         if self._looking:
             self._looking.cancel()
 
@@ -211,18 +226,21 @@ class _Watch:
         while error := await self._ask():
             if not self.away:
                 self.away = True
+                self.when_away()
                 metrics.DATABASE_AWAY.set(1)
                 _log.error("database away: requests are answered 503 until it is back", error=repr(error))
             await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - no secret
             pause = min(pause * 2, _LONGEST_PAUSE)
-        if self.away:
+        if self.away or self._silent:
             await self._connections.expire_connections()  # they lead to what was there before
+            self._silent = False
+        if self.away:
             self.away = False
             metrics.DATABASE_AWAY.set(0)
             _log.warning("database back", seconds=round(time.monotonic() - since, 1))
 
     async def _ask(self) -> Exception | None:
-        """Why it can't be reached, if so. A server that has no room for one more, or doesn't know us, is there."""
+        """Why it can't be reached, if so. A server that refuses one more of us, but has others, is there."""
         try:
             async with asyncio.timeout(self._patience):
                 connection = await connect(**self._arguments)
@@ -232,7 +250,7 @@ class _Watch:
                     connection.terminate()
         except Exception as error:  # noqa: BLE001 - what it is decides
             reason = error.__cause__ if isinstance(error, CannotConnect) and error.__cause__ else error
-            return error if unanswered(reason) else None
+            return error if unanswered(reason) or not self._connections.get_size() else None
         return None
 
 

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import secrets
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -30,9 +31,23 @@ async def admit(owner: str, service: str) -> bool:
     what connecting raises.
     """
     own, its = connect_arguments(owner), connect_arguments(service)
-    name, password = its["user"], its["password"]
+    name = its["user"]
     if name is None or name == own["user"]:
         return False
+    try:
+        return await _admit(own, name, its["password"])
+    except (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError):
+        # Roles are the server's, and the turn is the database's: for another one of them it was just made.
+        return await _admit(own, name, its["password"])
+    except asyncpg.PostgresError as error:
+        raise CannotAdmit(
+            f"{own['user']} can't give {name} its rights ({error.args[0]}). Have db/roles.sql run by who may, then\n"
+            f"    CREATE ROLE {name} LOGIN PASSWORD '…' IN ROLE daybook_app;\n"
+            f"or, where there is such a login, GRANT daybook_app TO {name};"
+        ) from error
+
+
+async def _admit(own: dict[str, Any], name: str, password: str | None) -> bool:
     connection = await connect(**own)
     try:
         async with connection.transaction():
@@ -48,11 +63,6 @@ async def admit(owner: str, service: str) -> bool:
                 await connection.execute(
                     await connection.fetchval("SELECT format('GRANT daybook_app TO %I', $1::text)", name)
                 )
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise CannotAdmit(
-            f"{own['user']} may not give {name} its rights ({error}): have somebody who may run db/roles.sql, and"
-            f" GRANT daybook_app TO {name}"
-        ) from error
     finally:
         await connection.close()
     return made

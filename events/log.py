@@ -23,8 +23,12 @@ class VersionConflict(Conflict):
     """Another writer was first, or a rebuild: the task's row isn't what the event was decided on."""
 
 
+class VersionTaken(VersionConflict):
+    """Another event has this task's version: this one can never be in the log."""
+
+
 class IdempotencyKeyTaken(Conflict):
-    """The log already holds an event with this user's idempotency key."""
+    """The log already holds another event with this user's idempotency key: this one can never be in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ async def append(connection: Connection, event: Event, task: Task | None, *, on_
     """Write the event and post `task`, the state after it (`None`: struck), to the projection.
 
     `on_row` says that the task's row was what the event was decided on. One round trip; atomic on its own or within the
-    caller's transaction. Raises `VersionConflict` or `IdempotencyKeyTaken` (nothing is written then).
+    caller's transaction. Raises `VersionConflict` or `IdempotencyKeyTaken`: then this try has written nothing.
     """
     origin = event.origin
     data = encode(event.fact)
@@ -114,7 +118,7 @@ async def append(connection: Connection, event: Event, task: Task | None, *, on_
 
 
 _CONFLICTS = {
-    "events_task_version_key": VersionConflict,
+    "events_task_version_key": VersionTaken,
     "events_idempotency_key": IdempotencyKeyTaken,
 }
 # A violation names the partition's constraint (events_p07_…), on a sharded database the shard's (…_102008).

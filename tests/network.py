@@ -53,6 +53,7 @@ class Link:
 
     def forget(self) -> None:
         """What is connected is never heard of again, as when a router has forgotten it; new connections flow."""
+        self._flowing.clear()
         self._flowing = _flow()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

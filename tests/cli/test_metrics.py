@@ -72,6 +72,7 @@ def test_of_a_worker_that_ended_what_it_counted_stays_and_what_it_held_does_not(
             time.sleep(0.05)
         assert told(port)[LIVEZ] >= 10
         assert serving.stop(signal.SIGTERM) == 0
+    assert [json.loads(line)["status"] for line in serving.errors if "a worker ended" in line] == [-signal.SIGKILL]
 
 
 def test_a_port_in_use_is_named(database: str, folder: Path) -> None:
@@ -79,6 +80,13 @@ def test_a_port_in_use_is_named(database: str, folder: Path) -> None:
         with service(folder, database, METRICS_PORT=str(taken.server_port)) as serving:
             assert serving.process.wait(30) == 2
         assert f"METRICS_PORT: can't listen on 127.0.0.1:{taken.server_port}" in "".join(serving.errors)
+
+
+def test_the_apis_own_port_is_not_for_metrics_too(database: str, folder: Path) -> None:
+    port = str(free_port())
+    with service(folder, database, PORT=port, METRICS_PORT=port) as serving:
+        assert serving.process.wait(30) == 2
+    assert f"METRICS_PORT: {port} is the API's own" in "".join(serving.errors)
 
 
 async def test_they_tell_what_verify_found(database: str, folder: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from uuid import uuid4
 
 import jwt
 import pytest
@@ -174,6 +175,26 @@ def test_migrate_refuses_a_newer_schema(database: str, folder: Path) -> None:
         assert "newer release" in result.stderr
         assert "9999" in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_a_login_that_may_not_change_the_schema_is_told_what_to_set(empty_database: str, folder: Path) -> None:
+    import asyncio
+
+    from tests.conftest import execute
+    from tests.integration.test_roles import as_login
+
+    name = f"weak_{uuid4().hex}"
+    asyncio.run(execute(empty_database, f"CREATE ROLE {name} LOGIN PASSWORD 'hunter2'"))
+    try:
+        for command in ("migrate", "serve"):
+            result = run(folder, command, DATABASE_URL=as_login(empty_database, name, "hunter2"))
+            assert result.returncode == 2
+            assert f"{name} may not change the schema" in result.stderr
+            assert "DATABASE_URL_DIRECT" in result.stderr
+            assert "Traceback" not in result.stderr
+            assert "hunter2" not in result.stderr
+    finally:
+        asyncio.run(execute(empty_database, f"DROP ROLE {name}"))
 
 
 def test_a_token_holds_as_long_as_asked_and_carries_what_is_configured(folder: Path) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import httpx2
@@ -13,8 +14,9 @@ import pytest
 
 from db.dsn import connect_arguments
 from tests.faults.servers import service
+from tests.integration.test_roles import as_login
 from tests.network import Link
-from tests.processes import Serving, free_port
+from tests.processes import Serving, free_port, run
 from tests.service import bearer
 
 pytestmark = pytest.mark.once
@@ -95,6 +97,27 @@ async def test_while_the_network_stalls_requests_end_and_afterwards_all_is_as_be
         assert not [line for line in serving.errors if "Traceback" in line]
 
 
+async def test_a_login_that_is_refused_is_an_outage_too(database: str, folder: Path) -> None:
+    """Each request would find that out by itself, and be refused half a dozen times."""
+    name, port = f"outcast_{uuid4().hex}", free_port()
+    other = await asyncpg.connect(**connect_arguments(database))
+    await asyncio.to_thread(run, folder, "migrate", DATABASE_URL=as_login(database, name), DATABASE_URL_DIRECT=database)
+    async with started(folder, as_login(database, name), DATABASE_URL_DIRECT=database, METRICS_PORT=str(port)) as (
+        _,
+        client,
+    ):
+        assert (await client.get(TASKS)).status_code == 200
+        await other.execute(f"ALTER ROLE {name} NOLOGIN")
+        await other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", name)
+        while not await told(port, "daybook_database_away"):
+            assert (await client.get(TASKS)).status_code == 503
+        await other.execute(f"ALTER ROLE {name} LOGIN")
+        while (await client.get(TASKS)).status_code != 200:
+            await asyncio.sleep(0.05)
+    await other.execute(f"DROP ROLE {name}")
+    await other.close()
+
+
 async def test_connections_from_before_an_outage_are_not_used_again(database: str, folder: Path) -> None:
     """Most of them idled through it, and lead nowhere by now."""
     link, port = Link(database), free_port()
@@ -110,6 +133,18 @@ async def test_connections_from_before_an_outage_are_not_used_again(database: st
         link.forget()
         while await told(port, "daybook_database_away"):
             await asyncio.sleep(0.05)
+        answers = await asyncio.gather(*(client.get(TASKS) for _ in range(20)))
+        assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_one_request_finds_out_that_all_connections_lead_nowhere(database: str, folder: Path) -> None:
+    """As when an address has moved: none of them ends, and new ones are well."""
+    link = Link(database)
+    async with link.open() as dsn, started(folder, dsn, DATABASE_TIMEOUT="1") as (_, client):
+        await asyncio.gather(*(client.get(TASKS) for _ in range(20)))
+        link.forget()
+        assert (await client.get(TASKS)).status_code == 503
+        await asyncio.sleep(0.5)  # for the question whether it is there
         answers = await asyncio.gather(*(client.get(TASKS) for _ in range(20)))
         assert {answer.status_code for answer in answers} == {200}
 

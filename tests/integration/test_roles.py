@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import uuid4
@@ -16,7 +17,7 @@ from db.dsn import connect_arguments
 from db.pool import Pool, open_pool
 from db.roles import CannotAdmit, admit
 from events.task import Origin
-from tests.conftest import execute
+from tests.conftest import FROM_TEMPLATE, execute, new_database
 from tests.processes import run
 
 PASSWORD = 'o\'dd $$ "pass\\word" %'
@@ -63,6 +64,14 @@ async def test_one_that_is_there_keeps_its_password(database: str, pool: Pool, n
 async def test_servers_that_start_at_once_make_it_once(database: str, name: str) -> None:
     made = await asyncio.gather(*(admit(database, as_login(database, name)) for _ in range(4)))
     assert sorted(made) == [False, False, False, True]
+
+
+async def test_in_several_databases_of_one_server_at_once(server: str, name: str) -> None:
+    """Roles are the server's: there a turn in one database doesn't hold."""
+    async with AsyncExitStack() as stack:
+        databases = [await stack.enter_async_context(new_database(server, FROM_TEMPLATE)) for _ in range(6)]
+        made = await asyncio.gather(*(admit(database, as_login(database, name)) for database in databases))
+        assert sorted(made) == [*[False] * 5, True]
 
 
 async def test_where_both_logins_are_the_same_nothing_is_made(database: str) -> None:

@@ -95,7 +95,7 @@ def test_a_private_host_is_not_asked_for_a_certificate(host: str) -> None:
     assert connect_arguments(f"postgresql://ann@{host}/d")["ssl"] == "prefer"
 
 
-@pytest.mark.parametrize("host", ["db.example.com", "192.0.43.8", "[2001:4860::1]"])
+@pytest.mark.parametrize("host", ["db.example.com", "192.0.43.8", "[2001:4860::1]", "134744072", "0x08080808"])
 def test_a_remote_host_must_show_one_unless_said_otherwise(host: str) -> None:
     context = connect_arguments(f"postgresql://ann@{host}/d")["ssl"]
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
@@ -107,6 +107,11 @@ def test_a_remote_host_must_show_one_unless_said_otherwise(host: str) -> None:
 @pytest.mark.parametrize(("mode", "expected"), [("disable", False), ("allow", "prefer"), ("prefer", "prefer")])
 def test_weak_modes_do_not_verify(mode: str, expected: object) -> None:
     assert connect_arguments(f"postgresql://h/d?sslmode={mode}")["ssl"] == expected
+
+
+def test_where_an_authority_is_named_it_is_asked_also_of_a_private_host(tmp_path: Path) -> None:
+    context = connect_arguments(f"postgresql://localhost/d?sslrootcert={Authority.made(tmp_path).file}")["ssl"]
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
 def test_certificates_of_ones_own_are_read(tmp_path: Path) -> None:
@@ -136,6 +141,13 @@ def test_strong_modes_verify(mode: str, names: bool) -> None:
         ("postgresql://ann:hunter2@h/d?sslmode=verify-full&sslrootcert=/nowhere.pem", "nowhere"),
         ("postgresql://ann:hunter2@h/d?port=x", "port"),
         ("postgresql://ann:hunter2@h/d?connect_timeout=soon", "connect_timeout"),
+        ("postgresql://ann:hunter2@h/d?pgbouncer=ture", "pgbouncer"),
+        ("postgresql:/ann:hunter2@h/d", "postgresql://"),
+        ("postgresql://ann:12?hunter2=x@h/d", "%XX"),
+        ("postgresql://ann:12/hunter2@h/d", "%XX"),
+        ("postgresql://ann:hunter2@h/d?port=99999", "port"),
+        ("postgresql://ann:hunter2@h/d?sslcrl=/its.pem", "sslcrl"),
+        ("postgresql://ann:hunter2@h/d?sslrootcert=/nowhere.pem", "nowhere"),
         ("postgresql://ann:hunter2@h/d?options=-c%20search_path%3Da", "ALTER ROLE"),
         ("postgresql://ann:hunter2@h1,h2/d", "one host"),
         ("postgresql://ann:hunter2@h1:1,h2:2/d", "one host"),

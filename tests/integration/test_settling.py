@@ -1,0 +1,119 @@
+"""A write whose answer was lost is done once, whatever else happens just then (docs/adr/0013).
+
+The interleavings are too rare to wait for. So the real append is held up where they need it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+from uuid_utils.compat import uuid7
+
+from commands.execute import Outcome, OutcomeUnknown, execute
+from commands.task import Command, CreateTask, DeleteTask, ToggleTask, UpdateTask
+from db.dsn import connect_arguments
+from db.failures import Busy, ConnectionLost
+from db.pool import Connection, Pool, open_pool
+from events import log
+from events.task import Event, Origin, Task
+from tests.conftest import execute as run_sql
+from tests.conftest import named
+
+Append = Callable[..., Awaitable[log.Entry]]
+APPEND, HOLDS = log.append, log.holds
+
+
+async def do(pool: Pool, command: Command, request: str) -> Outcome:
+    return await execute(pool, command, actor="ann", origin=Origin(request_id=request))
+
+
+@asynccontextmanager
+async def another(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("what", ["toggle", "delete"])
+async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(
+    database: str, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The second try is refused, though its place isn't taken: by a transaction that it can't be put in order with (a
+    toggle), by a rebuild that just posted the row anew (a deletion). Then the first one arrives."""
+    if what == "toggle":
+        name = connect_arguments(database)["database"]
+        await run_sql(
+            named(database, name), f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"
+        )
+    async with open_pool(database) as pool, another(database) as other, another(database) as late:
+        task_id = uuid7()
+        await do(pool, CreateTask(user_id="ann", task_id=task_id, title="x"), "before")
+        sent: list[tuple[Event, Task | None, bool]] = []
+        arrived = False
+
+        async def append(on: Connection, event: Event, after: Task | None, *, on_row: bool = True) -> log.Entry:
+            if event.origin.request_id == "victim" and not sent:
+                sent.append((event, after, on_row))
+                raise ConnectionLost("the answer is lost, and the statement is still on its way")
+            return await APPEND(on, event, after, on_row=on_row)
+
+        async def holds(on: Any, event: Event) -> bool:
+            nonlocal arrived
+            found = await HOLDS(on, event)
+            if not arrived:
+                arrived = True
+                [(first, after, on_row)] = sent
+                await APPEND(late, first, after, on_row=on_row)
+            return found
+
+        monkeypatch.setattr(log, "append", append)
+        monkeypatch.setattr(log, "holds", holds)
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("UPDATE journals SET seq = seq")
+        if what == "delete":
+            row = tuple((await other.fetch("DELETE FROM tasks RETURNING *"))[0])
+            await other.execute("INSERT INTO tasks VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", *row)
+        kind = ToggleTask if what == "toggle" else DeleteTask
+        writing = asyncio.create_task(do(pool, kind(user_id="ann", task_id=task_id), "victim"))
+        while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
+        await transaction.commit()
+        outcome = await writing
+        assert (outcome.what, outcome.task and outcome.task.completed) == ("done", True if what == "toggle" else None)
+        assert arrived
+        assert await pool.fetchval("SELECT count(*) FROM events WHERE request_id = 'victim'") == 1
+
+
+@pytest.mark.parametrize(("losses", "fails"), [(1, False), (3, False), (10**6, True)])
+async def test_who_loses_a_connection_and_then_to_another_writer_decides_anew(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, losses: int, fails: bool
+) -> None:
+    """Again and again, also under the lock, which ends with the connection."""
+    task_id = uuid7()
+    await do(pool, CreateTask(user_id="ann", task_id=task_id, title="x"), "before")
+    seen: set[object] = set()
+
+    async def append(on: Connection, event: Event, after: Task | None, *, on_row: bool = True) -> log.Entry:
+        if event.origin.request_id == "victim" and len(seen) < losses and event.id not in seen:
+            seen.add(event.id)
+            on.terminate()  # it never got there, which nobody here can tell
+            await do(pool, ToggleTask(user_id="ann", task_id=task_id), "other")
+            raise ConnectionLost("gone")
+        return await APPEND(on, event, after, on_row=on_row)
+
+    monkeypatch.setattr(log, "append", append)
+    change = do(pool, UpdateTask(user_id="ann", task_id=task_id, fields={"title": "y"}), "victim")
+    if fails:
+        with pytest.raises((Busy, OutcomeUnknown)):
+            await change
+    else:
+        outcome = await change
+        assert outcome.task is not None
+        assert (outcome.task.title, outcome.task.version) == ("y", 2 + losses)
+    assert await pool.fetchval("SELECT count(*) FROM events WHERE request_id = 'victim'") == (0 if fails else 1)
