@@ -21,6 +21,7 @@ def ended_with_its_supervisor() -> Iterator[None]:
         return
     if not supervisor.is_alive():
         raise Orphaned("the process that started this worker has ended")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; the supervisor says when to stop
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 import structlog
@@ -94,9 +95,10 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
             if workers > 1 and not reload:
                 supervised = uvicorn.Config(**config)
                 _Supervisor(supervised, [supervised.bind_socket()]).run()
+            elif reload:
+                uvicorn.run(**config, reload=True, reload_excludes=[str(settings.daybook_data_dir)])
             else:
-                excluded = [str(settings.daybook_data_dir)] if reload else None
-                uvicorn.run(**config, reload=reload, reload_excludes=excluded)
+                _Server(uvicorn.Config(**config)).run()
         except KeyboardInterrupt:
             pass
         except (NewerSchema, NotMigrated, CannotMigrate, CannotAdmit) as error:
@@ -105,6 +107,14 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
             raise CannotServe("The service could not start; the lines above say why.") from error
         finally:
             _no_more_signals()
+
+
+class _Server(uvicorn.Server):
+    """Ends in order, also where Ctrl-C is pressed twice: in a hurry it would leave the embedded Postgres running."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
 
 
 class _Supervisor(Multiprocess):

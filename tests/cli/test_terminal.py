@@ -234,6 +234,18 @@ def test_a_start_that_is_interrupted_leaves_nothing_running(folder: Path, delay:
     assert servers(folder / ".daybook") == []
 
 
+@pytest.mark.parametrize("arguments", [[], ["--workers", "2"]])
+def test_who_presses_ctrl_c_twice_leaves_nothing_running_either(folder: Path, arguments: list[str]) -> None:
+    with Serving(folder, *arguments) as serving:
+        serving.greeting()
+        for _ in range(3):
+            os.killpg(serving.process.pid, signal.SIGINT)
+            time.sleep(0.02)
+        assert serving.process.wait(30) == 0
+    assert servers(folder / ".daybook") == []
+    assert not [line for line in serving.errors if "Traceback" in line]
+
+
 def test_a_closed_terminal_stops_everything(folder: Path) -> None:
     with Serving(folder) as serving:
         serving.greeting()
