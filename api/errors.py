@@ -39,6 +39,9 @@ _log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+"""Those of all routes together."""
+
 _UNQUOTABLE = re.compile(r"[^ !#-\[\]-~]")
 """What an error_description must not hold (RFC 6750, section 3)."""
 
@@ -259,7 +262,7 @@ def _allowed(request: Request) -> list[str]:
     """All methods of this path. Starlette names those of the first route that matches, and each of ours has one."""
     return [
         method
-        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        for method in METHODS
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
     ]
 

@@ -15,14 +15,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from api.errors import BadRequest, Failure, Unavailable, answer
+from api.errors import METHODS, BadRequest, Failure, Unavailable, answer
 from config import metrics
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _PROBES = frozenset({"/livez", "/readyz", "/health"})
 """Asked every few seconds, all day: worth a line only when they fail."""
-
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 _log = structlog.get_logger(__name__)
 

@@ -67,7 +67,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 migrate(owner)
                 asyncio.run(admit(owner, dsn))
             asyncio.run(check(dsn))  # fail now, and with a message, rather than in the workers
-            if workers > 1 or reload:
+            if (workers > 1 or reload) and (settings.metrics_port or settings.metrics_public):
                 counted = stack.enter_context(tempfile.TemporaryDirectory(prefix="daybook-metrics-"))
                 os.environ[WORKERS_FOLDER] = counted
             if settings.metrics_port:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 from urllib.parse import quote
 
 from db.dsn import connect_arguments
@@ -89,7 +88,7 @@ class Link:
         finally:
             to.transport.abort()
 
-    def _lost(self, data: bytes) -> Any:
+    def _lost(self, data: bytes) -> bool:
         if not data.startswith(b"2\0\0\0\4"):  # BindComplete: a statement has been executed
             return False
         self._statements += 1

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bench.load import Author, load
-from tests.faults.servers import service
+from tests.faults.servers import children, service
 from tests.processes import Serving, free_port, run
 
 pytestmark = pytest.mark.once
@@ -24,10 +24,6 @@ pytestmark = pytest.mark.once
 def told(port: int) -> dict[str, float]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         return {name: float(number) for name, number in re.findall(r"^([^#\s]+) (\S+)$", answer.read().decode(), re.M)}
-
-
-def children(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 LIVEZ = 'daybook_http_request_duration_seconds_count{method="GET",route="/livez",status="200"}'

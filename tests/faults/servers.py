@@ -34,7 +34,7 @@ class Postgres:
     def kill(self) -> None:
         """All of its processes at once, as when the machine fails."""
         first = int((self._folder / "postgres" / "postmaster.pid").read_text().split()[0])
-        everyone = [first, *_children(first)]
+        everyone = [first, *children(first)]
         for pid in everyone:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -42,7 +42,8 @@ class Postgres:
             time.sleep(0.01)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """The processes that this one, or one of its threads, has started and not yet buried."""
     return [
         int(each) for task in Path(f"/proc/{pid}/task").iterdir() for each in (task / "children").read_text().split()
     ]
