@@ -18,6 +18,8 @@ class Answer:
     tag: bytes
     """The `ETag`, with its quotes; empty where there is none."""
     body: bytes
+    size: int
+    """Bytes of all of it."""
 
 
 class Connection(asyncio.Protocol):
@@ -87,7 +89,7 @@ def _complete(received: bytearray) -> Answer | None:
     missing = begin + int(length) - len(received)
     if missing < 0:
         raise NoAnswer(f"more than was asked for: {bytes(received)!r}")
-    return None if missing else Answer(status, _header(head, b"etag"), bytes(received[begin:]))
+    return None if missing else Answer(status, _header(head, b"etag"), bytes(received[begin:]), len(received))
 
 
 def _header(head: bytearray, name: bytes) -> bytes:

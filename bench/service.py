@@ -1,4 +1,4 @@
-"""The service as it runs in production: `daybook serve` with one worker, a process of its own."""
+"""The service as it runs in production: `daybook serve`, a process of its own."""
 
 import http.client
 import secrets
@@ -6,14 +6,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import jwt
 
+_ROOT = Path(__file__).parents[1]
 _STARTUP_SECONDS = 60
 _ANSWER_SECONDS = 60
 
@@ -53,31 +54,43 @@ class Service:
 
 
 @contextmanager
-def serving(dsn: str, folder: Path) -> Iterator[Service]:
+def serving(
+    dsn: str, folder: Path, *, secret: str | None = None, workers: int = 1, module: str = "cli.main"
+) -> Iterator[Service]:
     """A service on this database, ready to answer; what it prints is kept in `folder`. Raises `Refused`."""
-    secret = secrets.token_urlsafe(48)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    secret = secret or secrets.token_urlsafe(48)
+    port = free_port()
+    variables = {
+        "ENVIRONMENT": "production",
+        "LOG_LEVEL": "WARNING",
+        "DATABASE_URL": dsn,
+        "JWT_SECRET": secret,
+        "DAYBOOK_DATA_DIR": str(folder),
+        "PYTHONPATH": str(_ROOT),
+    }
+    command = [sys.executable, "-m", module, "serve", "--port", str(port), "--workers", str(workers)]
+    with started(command, Service(0, port, secret), variables, folder, ready="/readyz") as service:
+        yield service
+
+
+@contextmanager
+def started(
+    command: Sequence[str], service: Service, variables: Mapping[str, str], folder: Path, *, ready: str
+) -> Iterator[Service]:
+    """Whatever serves on the port, once it answers this path; `folder` has no .env. Raises `Refused`."""
     with (folder / "service.log").open("w+") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "serve", "--port", str(port)],
-            cwd=folder,  # where there is no .env
-            env={
-                "ENVIRONMENT": "production",
-                "LOG_LEVEL": "WARNING",
-                "DATABASE_URL": dsn,
-                "JWT_SECRET": secret,
-                "DAYBOOK_DATA_DIR": str(folder),
-            },
+            command,
+            cwd=folder,
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C is for us
         )
-        service = Service(process.pid, port, secret)
+        service = replace(service, pid=process.pid)
         try:
-            _wait(service, process, log.name)
+            _wait(service, process, log.name, ready)
             yield service
             if process.poll() is not None:
                 raise Refused(f"the service ended with status {process.returncode}\n{Path(log.name).read_text()}")
@@ -86,11 +99,18 @@ def serving(dsn: str, folder: Path) -> Iterator[Service]:
             process.wait(_STARTUP_SECONDS)
 
 
-def _wait(service: Service, process: "subprocess.Popen[bytes]", log: str) -> None:
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait(service: Service, process: "subprocess.Popen[bytes]", log: str, ready: str) -> None:
     deadline = time.monotonic() + _STARTUP_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            service.get("/readyz").read()
+            service.get(ready).read()
         except (OSError, Refused):
             time.sleep(0.05)
         else:

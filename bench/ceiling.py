@@ -1,0 +1,36 @@
+"""The service with the database left out: the route, the authentication, the validation and the answer are the very
+same, but commands aren't carried out. How fast it is, FastAPI and api/ allow at most.
+
+python -m bench.ceiling serve …: as `daybook serve`, with one worker.
+"""
+
+from datetime import UTC, datetime
+
+import api.tasks
+from cli.main import run
+from commands.execute import Outcome
+from commands.task import Command, CreateTask
+from db.pool import Pool
+from events.task import Origin, Task
+
+
+async def _nothing(pool: Pool, command: Command, *, actor: str, origin: Origin) -> Outcome:  # noqa: ARG001 - as execute
+    assert isinstance(command, CreateTask)  # noqa: S101 - what is measured
+    now = datetime.now(UTC)
+    return Outcome(
+        Task(
+            id=command.task_id,
+            user_id=command.user_id,
+            title=command.title,
+            description=command.description,
+            completed=command.completed,
+            created_at=now,
+            updated_at=now,
+            version=1,
+        )
+    )
+
+
+if __name__ == "__main__":
+    vars(api.tasks)["execute"] = _nothing
+    run()

