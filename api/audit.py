@@ -15,6 +15,7 @@ from api.auth import CurrentUser
 from api.errors import NotFound
 from api.models import AuditEvent, AuditParameters, Head, HistoryParameters, TaskId
 from api.pages import next_link
+from api.routes import Route
 from api.state import Database
 from events.codec import Row
 from events.records import CSV_COLUMNS, csv_cells, full_record, record
@@ -41,7 +42,7 @@ _PAGE = 100
 _CHUNK = 64 * 1024
 """Bytes that are sent at once, about: what a slow reader must take within the protocol's bounds."""
 
-router = APIRouter(prefix="/api/{user_id}", tags=["audit"])
+router = APIRouter(prefix="/api/{user_id}", tags=["audit"], route_class=Route)
 
 
 @router.get(

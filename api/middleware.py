@@ -5,10 +5,12 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from prometheus_client import Histogram
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -23,6 +25,14 @@ _PROBES = frozenset({"/livez", "/readyz", "/health"})
 """Asked every few seconds, all day: worth a line only when they fail."""
 
 _log = structlog.get_logger(__name__)
+_logger = logging.getLogger(__name__)
+"""The one below it, which can say at little cost that nobody listens."""
+
+
+@lru_cache(1024)
+def _series(method: str, route: str, status: int) -> Histogram:
+    """The metric for these labels: looking it up takes longer than counting."""
+    return metrics.REQUESTS.labels(method, route, status)
 
 
 class RequestContext:
@@ -34,7 +44,7 @@ class RequestContext:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        sent = Headers(scope=scope).get("x-request-id", "")
+        sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
         request_id = sent if _SANE.fullmatch(sent) else uuid7().hex
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
@@ -43,7 +53,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
         started = time.perf_counter()
@@ -54,20 +64,23 @@ class RequestContext:
             route = getattr(scope.get("route"), "path", None)
             seconds = time.perf_counter() - started
             method = scope["method"] if scope["method"] in METHODS else "other"
-            metrics.REQUESTS.labels(method, route or "none", status).observe(seconds)
-            _log.log(
-                logging.DEBUG if route in _PROBES and status == HTTPStatus.OK else logging.INFO,
-                "request",
-                method=scope["method"],
-                route=route,
-                status=status or None,
-                ms=round(seconds * 1000, 1),
-            )
+            _series(method, route or "none", status).observe(seconds)
+            level = logging.DEBUG if route in _PROBES and status == HTTPStatus.OK else logging.INFO
+            if _logger.isEnabledFor(level):
+                _log.log(
+                    level,
+                    "request",
+                    method=scope["method"],
+                    route=route,
+                    status=status or None,
+                    ms=round(seconds * 1000, 1),
+                )
             structlog.contextvars.reset_contextvars(**bound)
             structlog.contextvars.unbind_contextvars("user")
 
 
 SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+_SECURITY = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
 class SecurityHeaders:
@@ -79,9 +92,9 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
+                headers = list(message.get("headers", ()))
+                names = [name.lower() for name, _ in headers]
+                message["headers"] = headers + [header for header in _SECURITY if header[0] not in names]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

@@ -12,6 +12,7 @@ from api.conditions import IfMatch, has_condition, matches
 from api.errors import BadRequest, NotFound
 from api.models import Completion, ListParameters, NewTask, PastParameters, Restoration, Task, TaskChanges, TaskId
 from api.pages import cursor, here, next_link, selection, start
+from api.routes import Route
 from api.state import Database, RequestOrigin
 from commands.execute import execute
 from commands.task import CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
@@ -20,7 +21,7 @@ from events.past import task_at
 from events.task import Fields
 from queries import tasks as query
 
-router = APIRouter(prefix="/api/{user_id}/tasks", tags=["tasks"])
+router = APIRouter(prefix="/api/{user_id}/tasks", tags=["tasks"], route_class=Route)
 
 
 @router.get(
