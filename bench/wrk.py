@@ -34,7 +34,7 @@ def write(file: Path, requests: Sequence[bytes]) -> Path:
 def run(port: int, requests: Path, *, connections: int, seconds: float, size: int, once: bool = False) -> Load:
     """Send the requests in turn for so long, or with `once` each one time at most.
 
-    `size` is the bytes that one answer has, at least a third of it and at most three times; 0 where they differ. Raises `Failed`.
+    `size` is about what one answer has in bytes, 0 where they differ. Raises `Failed`.
     """
     arguments = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(_SCRIPT), f"http://127.0.0.1:{port}"]
     wrk = shutil.which("wrk")

@@ -21,9 +21,11 @@ from commands.task import (
     moment,
 )
 from config import metrics
-from db.failures import UNAVAILABLE, Busy, dropped, retried, unanswered
-from db.pool import Connection, Executor, Pool
+from db.failures import NOT_SENT, UNAVAILABLE, Busy, dropped, retried, unanswered
+from db.pool import Executor, Pool
 from events import log
+from events.appends import Appends
+from events.log import Posting
 from events.past import task_at
 from events.task import Event, Origin, Task, TaskCreated, TaskDeleted, evolve
 
@@ -62,15 +64,6 @@ class Outcome:
     @property
     def replayed(self) -> bool:
         return self.what == "replayed"
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """An event to append, the task after it, and whether the task's row was what it was decided on."""
-
-    event: Event
-    after: Task | None
-    on_row: bool
 
 
 async def execute(pool: Pool, command: Command, *, actor: str, origin: Origin) -> Outcome:
@@ -138,24 +131,30 @@ async def _attempt(
     pool: Pool, command: Command, past: Known | None, actor: str, origin: Origin, *, locked: bool = False
 ) -> Outcome | Event:
     """Decide and append. Raises `_NotPosted`, a `log.Conflict`, `OutcomeUnknown`; else nothing is written."""
-    sent: _Entry | None = None
+    sent: Posting | None = None
     try:
-        async with pool.transaction() if locked else pool.acquire() as on:
-            if locked:
+        if locked:
+            async with pool.transaction() as on:
                 await log.lock_journal(on, command.user_id)
-            decided = await _decide(on, command, past, actor, origin)
-            if not isinstance(decided, _Entry):
+                decided = await _decide(on, command, past, actor, origin)
+                if not isinstance(decided, Posting):
+                    return decided
+                sent = decided
+                await log.append(on, sent.event, sent.task, on_row=sent.on_row)
+        else:
+            decided = await _decide(pool, command, past, actor, origin)
+            if not isinstance(decided, Posting):
                 return decided
             sent = decided
-            await log.append(on, sent.event, sent.after, on_row=sent.on_row)
+            await pool.companion(Appends).append(sent)
     except UNAVAILABLE as error:
-        if sent is None or not unanswered(error):
+        if sent is None or not unanswered(error) or isinstance(error, NOT_SENT):
             raise
         await _settle(pool, sent)
-    return Outcome(sent.after)
+    return Outcome(sent.task)
 
 
-async def _settle(pool: Pool, sent: _Entry) -> None:
+async def _settle(pool: Pool, sent: Posting) -> None:
     """See to it that the event, whose commit wasn't heard of, is in the log, once.
 
     The very same event is sent again: the task's version is a unique key, so that only one of the two can be committed,
@@ -166,7 +165,7 @@ async def _settle(pool: Pool, sent: _Entry) -> None:
     async def once_more() -> None:
         try:
             async with pool.acquire() as on:
-                await log.append(on, sent.event, sent.after, on_row=sent.on_row)
+                await log.append(on, sent.event, sent.task, on_row=sent.on_row)
         except log.Conflict as conflict:
             if await log.holds(pool, sent.event):
                 return
@@ -182,8 +181,8 @@ async def _settle(pool: Pool, sent: _Entry) -> None:
 
 
 async def _decide(
-    on: Connection, command: Command, past: Known | None, actor: str, origin: Origin
-) -> _Entry | Outcome | Event:
+    on: Executor, command: Command, past: Known | None, actor: str, origin: Origin
+) -> Posting | Outcome | Event:
     """Decide on what the log tells, from where `past` ends, or on the task's row where there is none.
 
     With the append, two round trips, with a key three; one where a task is created, since its id is new and nothing is
@@ -215,10 +214,10 @@ async def _decide(
         origin=origin,
         salt=secrets.token_bytes(16),
     )
-    return _Entry(event, evolve(found.task, event), on_row=past is None)
+    return Posting(event, evolve(found.task, event), on_row=past is None)
 
 
-async def _load(on: Connection, command: Command, past: Known | None) -> Known:
+async def _load(on: Executor, command: Command, past: Known | None) -> Known:
     if past is not None:
         return await _recall(on, command, past)
     if isinstance(command, CreateTask):

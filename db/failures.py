@@ -35,6 +35,9 @@ class ConnectionLost(ConnectionError):
     """The connection ended while it was used: what was under way may or may not have been committed."""
 
 
+NOT_SENT = (CannotConnect, Away, Busy)
+"""What says that nothing was sent."""
+
 UNAVAILABLE: tuple[type[Exception], ...] = (
     OSError,  # all of the above, and TimeoutError
     asyncpg.PostgresConnectionError,

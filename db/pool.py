@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 import structlog
@@ -17,6 +17,7 @@ from db.failures import FAILED, Away, Busy, CannotConnect, ConnectionLost, retri
 
 _log = structlog.get_logger(__name__)
 
+Companion = TypeVar("Companion")
 Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
 
 _CANCELLING = 1.0
@@ -43,12 +44,16 @@ class Pool:
     As long as the database can't be reached, and where the queue for connections is full, requests are refused at once.
     """
 
-    def __init__(self, connections: asyncpg.Pool, watch: "_Watch", *, queue: int, patience: float) -> None:
+    def __init__(
+        self, connections: asyncpg.Pool, watch: "_Watch", *, queue: int, patience: float, sharded: bool = False
+    ) -> None:
         self._connections = connections
+        self.size = connections.get_max_size()
+        self.queue, self.patience, self.sharded = queue, patience, sharded
+        self._companions: dict[Any, Any] = {}
         self._watch = watch
         watch.when_away = self._give_up_waiting
-        self._turns = asyncio.Semaphore(connections.get_max_size())
-        self._queue, self._patience = queue, patience
+        self._turns = asyncio.Semaphore(self.size)
         self._waiting: set[asyncio.Timeout] = set()
         self._clearing_up: set[asyncio.Task[None]] = set()
 
@@ -118,6 +123,13 @@ class Pool:
         row = await self.fetchrow(query, *args)
         return None if row is None else row[0]
 
+    def companion(self, kind: "Callable[[Pool], Companion]") -> "Companion":
+        """What `kind` makes of this pool: one, for all who use the pool."""
+        found: Companion | None = self._companions.get(kind)
+        if found is None:
+            found = self._companions[kind] = kind(self)
+        return found
+
     async def close(self) -> None:
         """Wait a moment for what is under way, then let go of it."""
         self._watch.end()
@@ -132,10 +144,10 @@ class Pool:
         if not self._turns.locked():
             await self._turns.acquire()  # at once
             return
-        if len(self._waiting) >= self._queue:
+        if len(self._waiting) >= self.queue:
             metrics.REFUSALS.labels("busy").inc()
             raise Busy(f"{len(self._waiting)} requests wait for the database already")
-        patience = asyncio.timeout(self._patience)
+        patience = asyncio.timeout(self.patience)
         self._waiting.add(patience)
         metrics.POOL_WAITING.inc()
         try:
@@ -144,7 +156,7 @@ class Pool:
         except TimeoutError:
             self._refuse_if_away()
             metrics.REFUSALS.labels("busy").inc()
-            raise Busy(f"no connection was free for {self._patience:g} s") from None
+            raise Busy(f"no connection was free for {self.patience:g} s") from None
         finally:
             self._waiting.discard(patience)
             metrics.POOL_WAITING.dec()
@@ -262,12 +274,20 @@ async def _keep(_connection: Connection) -> None:
     """No session state is ever set, so nothing need be reset: asyncpg's own costs a round trip at every release."""
 
 
+async def _plan_once(connection: Connection) -> None:
+    """Plan a statement when it is prepared, and never again: on partitioned tables, a plan for just these values costs
+    more than it saves, and Postgres would make one each time. Nor is there anything to compile in such statements."""
+    await connection.execute("SET plan_cache_mode = force_generic_plan; SET jit = off")
+
+
 @asynccontextmanager
-async def open_pool(dsn: str, *, size: int = 10, queue: int = 200, patience: float = 10) -> AsyncIterator[Pool]:
+async def open_pool(
+    dsn: str, *, size: int = 10, queue: int = 200, patience: float = 10, sharded: bool = False
+) -> AsyncIterator[Pool]:
     """A pool of up to `size` connections, made when they are first wanted, closed on the way out. Raises `BadDsn`.
 
     Up to `queue` requests wait for one, and each for `patience` seconds at the most, which is also what a statement may
-    take.
+    take. `sharded` says that users lie on several servers, so that no statement should be about two.
     """
     arguments = connect_arguments(dsn)
     async with asyncpg.create_pool(
@@ -275,12 +295,13 @@ async def open_pool(dsn: str, *, size: int = 10, queue: int = 200, patience: flo
         connect=connect,
         min_size=0,  # the service can start, and a worker be replaced, while the database is away
         max_size=size,
+        init=None if arguments.get("statement_cache_size") == 0 else _plan_once,  # a pooler's aren't prepared
         reset=_keep,
         max_inactive_connection_lifetime=60,  # seconds; Neon closes what idles for 300
         command_timeout=patience,
     ) as connections:
         watch = _Watch(connections, arguments, patience=min(patience, _ASKING))
-        pool = Pool(connections, watch, queue=queue, patience=patience)
+        pool = Pool(connections, watch, queue=queue, patience=patience, sharded=sharded)
         metrics.POOL_SIZE.inc(size)
         try:
             yield pool

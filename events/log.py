@@ -1,15 +1,18 @@
 """The log: append an event and post it to the projection, lock a user's journal, read events back, find one."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
 import orjson
 
-from db.pool import Connection, Executor
+from db.lanes import Together
+from db.pool import Connection, Executor, Pool
 from events import chain
 from events.codec import encode, from_row, header, meta
 from events.task import Event, Task, TaskDeleted
@@ -29,6 +32,14 @@ class VersionTaken(VersionConflict):
 
 class IdempotencyKeyTaken(Conflict):
     """The log already holds another event with this user's idempotency key: this one can never be in it."""
+
+
+class Posting(NamedTuple):
+    """An event to append, the task after it (`None`: struck), and whether the task's row was what it was decided on."""
+
+    event: Event
+    task: Task | None
+    on_row: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +89,8 @@ async def append(connection: Connection, event: Event, task: Task | None, *, on_
     `on_row` says that the task's row was what the event was decided on. One round trip; atomic on its own or within the
     caller's transaction. Raises `VersionConflict` or `IdempotencyKeyTaken`: then this try has written nothing.
     """
-    origin = event.origin
-    data = encode(event.fact)
     try:
-        row = await connection.fetchrow(
-            APPEND,
-            event.user_id,
-            chain.digest(header(event), data, meta(origin), event.salt),
-            event.id,
-            event.task_id,
-            event.version,
-            type(event.fact).__name__,
-            event.at,
-            event.actor,
-            orjson.dumps(data).decode(),
-            origin.request_id,
-            origin.client_address,
-            origin.client_agent,
-            origin.idempotency_key,
-            origin.fingerprint,
-            event.salt,
-            task is None,
-            task and task.title,
-            task and task.description,
-            task and task.completed,
-            task and task.created_at,
-            on_row,
-        )
+        row = await connection.fetchrow(APPEND, *_arguments(Posting(event, task, on_row)))
     except asyncpg.UniqueViolationError as error:
         raise _conflict(error) or error from error
     except (
@@ -115,6 +101,115 @@ async def append(connection: Connection, event: Event, task: Task | None, *, on_
         raise VersionConflict(str(error)) from error
     assert row is not None  # noqa: S101 - the upsert always returns its row
     return Entry(row["seq"], row["hash"], event)
+
+
+def _arguments(posting: Posting) -> tuple[Any, ...]:
+    """Those of `APPEND`; of `TOGETHER` they are the columns."""
+    event, task, on_row = posting
+    origin = event.origin
+    data = encode(event.fact)
+    return (
+        event.user_id,
+        chain.digest(header(event), data, meta(origin), event.salt),
+        event.id,
+        event.task_id,
+        event.version,
+        type(event.fact).__name__,
+        event.at,
+        event.actor,
+        orjson.dumps(data).decode(),
+        origin.request_id,
+        origin.client_address,
+        origin.client_agent,
+        origin.idempotency_key,
+        origin.fingerprint,
+        event.salt,
+        task is None,
+        task and task.title,
+        task and task.description,
+        task and task.completed,
+        task and task.created_at,
+        on_row,
+    )
+
+
+# The same for many events at once. Of each user's, $23 is the first number and $24 the last: they stand together.
+# A user whose journal is locked by another is left out, so that nobody waits for somebody else; and so is one whose
+# first event is being written elsewhere. What is locked here is as new as it gets, whenever the statement began. Each
+# deletion that was decided on a row must strike one, as above.
+_TOGETHER = """
+WITH RECURSIVE input AS MATERIALIZED (
+    SELECT * FROM unnest(
+        $1::text[], $2::bytea[], $3::uuid[], $4::uuid[], $5::integer[], $6::text[], $7::timestamptz[], $8::text[],
+        $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::bytea[],
+        $16::boolean[], $17::text[], $18::text[], $19::boolean[], $20::timestamptz[], $21::boolean[]
+    ) WITH ORDINALITY AS input (
+        user_id, digest, id, task_id, version, type, at, actor, data, request_id, client_address, client_agent,
+        idempotency_key, fingerprint, salt, deleted, title, description, completed, created_at, on_row, n
+    )
+), writers AS (
+    SELECT * FROM unnest($22::text[], $23::integer[], $24::integer[]) AS writers (user_id, first, last)
+), held AS (
+    SELECT user_id, seq, hash FROM journals WHERE user_id = ANY ($22) FOR UPDATE{locked}
+), begun AS (
+    SELECT writers.user_id, first, last, seq, hash FROM writers, held WHERE writers.user_id = held.user_id
+    UNION ALL
+    SELECT user_id, first, last, 0, ''::bytea FROM writers
+    WHERE NOT user_id = ANY (SELECT user_id FROM journals WHERE user_id = ANY ($22))
+), chained AS (
+    SELECT user_id, first AS n, last, seq + 1 AS seq, sha256(hash || ($2::bytea[])[first]) AS hash FROM begun
+    UNION ALL
+    SELECT user_id, n + 1, last, seq + 1, sha256(hash || ($2::bytea[])[n + 1]) FROM chained WHERE n < last
+), journal AS (
+    INSERT INTO journals AS j (user_id, seq, hash)
+    SELECT user_id, seq, hash FROM chained WHERE n = last ORDER BY user_id
+    ON CONFLICT (user_id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash
+    WHERE j.user_id = ANY (SELECT user_id FROM held)
+    RETURNING user_id
+), entry AS (
+    INSERT INTO events (
+        user_id, seq, hash, id, task_id, version, type, at, actor, data,
+        request_id, client_address, client_agent, idempotency_key, fingerprint, salt
+    )
+    SELECT input.user_id, chained.seq, chained.hash, id, task_id, version, type, at, actor, data::jsonb,
+           request_id, client_address, client_agent, idempotency_key, fingerprint, salt
+    FROM journal, chained, input WHERE chained.user_id = journal.user_id AND input.n = chained.n
+), posted AS (
+    INSERT INTO tasks (user_id, id, title, description, completed, created_at, updated_at, version)
+    SELECT input.user_id, task_id, title, description, completed, created_at, at, version
+    FROM journal, input WHERE input.user_id = journal.user_id AND NOT deleted
+    ON CONFLICT (user_id, id) DO UPDATE SET
+        title = excluded.title, description = excluded.description, completed = excluded.completed,
+        created_at = excluded.created_at, updated_at = excluded.updated_at, version = excluded.version
+), struck AS (
+    DELETE FROM tasks USING journal, input
+    WHERE tasks.user_id = ANY ($22) AND input.user_id = journal.user_id AND deleted
+      AND tasks.user_id = input.user_id AND tasks.id = input.task_id
+    RETURNING on_row
+)
+SELECT user_id, 1 / CASE WHEN (SELECT count(*) FROM struck WHERE on_row) = (
+    SELECT count(*) FROM journal, input WHERE input.user_id = journal.user_id AND deleted AND on_row
+) THEN 1 ELSE 0 END
+FROM journal
+"""
+TOGETHER = {wait: _TOGETHER.format(locked="" if wait else " SKIP LOCKED") for wait in (False, True)}
+
+
+async def append_together(connection: Connection, postings: Sequence[Posting], *, wait: bool) -> Set[str]:
+    """Append many events, of which no two have the same task or the same user and key; the users whose were written.
+
+    All events of a user are written, in their order, or none is: where another writer is at work on their log, unless
+    it is `wait`ed for, which is for a single user. Raises what the database does, also where one event alone can't be
+    written: then none of them is.
+    """
+    by_user: dict[str, list[Posting]] = {}
+    for posting in postings:
+        by_user.setdefault(posting.event.user_id, []).append(posting)
+    rows = [_arguments(posting) for of_user in by_user.values() for posting in of_user]
+    last = list(accumulate(len(of_user) for of_user in by_user.values()))
+    first = [1, *(number + 1 for number in last[:-1])]
+    written = await connection.fetch(TOGETHER[wait], *zip(*rows, strict=True), list(by_user), first, last)
+    return {row["user_id"] for row in written}
 
 
 _CONFLICTS = {
@@ -248,10 +343,36 @@ FROM tasks WHERE user_id = $1 AND id = $2 AND EXISTS (
 """
 
 
-async def load(connection: Connection, user_id: str, task_id: UUID) -> Task | None:
+# Twice the same task gives two rows, both the same.
+LOAD_TOGETHER = """
+SELECT tasks.id, tasks.user_id, title, description, completed, created_at, updated_at, tasks.version
+FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), tasks
+WHERE tasks.user_id = wanted.user_id AND tasks.id = wanted.id AND EXISTS (
+    SELECT FROM events
+    WHERE events.user_id = wanted.user_id AND task_id = wanted.id
+      AND events.version = tasks.version AND events.at = tasks.updated_at
+)
+"""
+
+
+async def load(database: Executor, user_id: str, task_id: UUID) -> Task | None:
     """The task as posted: its snapshot, never stale, since it is written with its last event.
 
-    `None` where there is no row, or one that no event left so.
+    `None` where there is no row, or one that no event left so. From a pool, with what others load at the same time.
     """
-    row = await connection.fetchrow(LOAD, user_id, task_id)
+    if isinstance(database, Pool) and not database.sharded:
+        return await database.companion(_loads).get((user_id, task_id))
+    row = await database.fetchrow(LOAD, user_id, task_id)
     return None if row is None else Task(**row)
+
+
+def _loads(pool: Pool) -> Together[tuple[str, UUID], Task]:
+    return Together(pool, _load_together)
+
+
+async def _load_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], Task]:
+    if len(wanted) == 1:
+        rows = await pool.fetch(LOAD, *wanted[0])
+    else:
+        rows = await pool.fetch(LOAD_TOGETHER, *zip(*wanted, strict=True))
+    return {(row["user_id"], row["id"]): Task(**row) for row in rows}

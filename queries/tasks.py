@@ -1,6 +1,6 @@
-"""Reading tasks: Postgres builds the JSON, and its bytes go out as they are."""
+"""Reading tasks: Postgres has their JSON, and its bytes go out as they are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 
+from db.lanes import Together
 from db.pool import Pool
 from events import log, past
 from events.codec import rfc3339
@@ -18,42 +19,52 @@ Order: TypeAlias = Literal["asc", "desc"]
 Key: TypeAlias = tuple[datetime | str, UUID]
 """Where a page ended: the sort column's value (text for `title`) and the task's id."""
 
-# The one place that says what a task looks like on its way out of the database (contract, section 1).
-_TASK = """json_build_object(
-    'id', id, 'user_id', user_id, 'title', title, 'description', description, 'completed', completed,
-    'created_at', to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-    'updated_at', to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-    'version', version)"""
+# Postgres makes a task's JSON when its row is written, so that it only has to be sent (docs/adr/0015).
+GET = "SELECT version, convert_to(json, 'UTF8') AS body FROM tasks WHERE user_id = $1 AND id = $2"
 
-GET = f"SELECT version, {_TASK}::text AS body FROM tasks WHERE user_id = $1 AND id = $2"  # noqa: S608 - a constant fragment
+
+# One row for each that is there, in no order.
+GET_TOGETHER = """
+SELECT tasks.user_id, tasks.id, version, convert_to(json, 'UTF8') AS body
+FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), tasks
+WHERE tasks.user_id = wanted.user_id AND tasks.id = wanted.id
+"""
 
 
 async def get(pool: Pool, user_id: str, task_id: UUID) -> tuple[int, bytes] | None:
     """A task's version, and the task as JSON; `None` where this user has none with this id."""
+    if not pool.sharded:
+        return await pool.companion(_gets).get((user_id, task_id))
     row = await pool.fetchrow(GET, user_id, task_id)
-    return None if row is None else (row["version"], row["body"].encode())
+    return None if row is None else (row["version"], row["body"])
+
+
+def _gets(pool: Pool) -> Together[tuple[str, UUID], tuple[int, bytes]]:
+    return Together(pool, _get_together)
+
+
+async def _get_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], tuple[int, bytes]]:
+    if len(wanted) == 1:
+        row = await pool.fetchrow(GET, *wanted[0])
+        return {} if row is None else {wanted[0]: (row["version"], row["body"])}
+    rows = await pool.fetch(GET_TOGETHER, *zip(*wanted, strict=True))
+    return {(row["user_id"], row["id"]): (row["version"], row["body"]) for row in rows}
 
 
 # $4 is the page's size: one row more is read, to know whether there is a next page. $6 and $7 are where the last page
 # ended; as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
+# The number of the user's last event must be of the same moment as the tasks.
 _LIST = """
-SELECT {found},
-       max(key) FILTER (WHERE n = $4 AND more) AS key,
-       max(id::text) FILTER (WHERE n = $4 AND more) AS id,
-       {seq} AS seq
-FROM (
-    SELECT *, row_number() OVER () AS n, count(*) OVER () > $4 AS more
-    FROM (
-        SELECT id, user_id, title, description, completed, created_at, updated_at, version, {key} AS key
-        FROM {tasks}
-        WHERE user_id = $1
-          AND ($2::boolean IS NULL OR completed = $2)
-          AND ($3::text[] IS NULL OR (title || E'\\n' || coalesce(description, '')) ILIKE ALL ($3))
-          AND {after}
-        ORDER BY {order}
-        LIMIT $4::bigint + 1 OFFSET $5::bigint
-    ) AS page
-) AS numbered
+SELECT {seq} AS seq, ARRAY(
+    SELECT {found}
+    FROM {tasks}
+    WHERE user_id = $1
+      AND ($2::boolean IS NULL OR completed = $2)
+      AND ($3::text[] IS NULL OR (title || E'\\n' || coalesce(description, '')) ILIKE ALL ($3))
+      AND {after}
+    ORDER BY {order}
+    LIMIT $4::bigint + 1 OFFSET $5::bigint
+) AS found
 """
 
 _FIRST, _LAST = "'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"
@@ -63,24 +74,20 @@ _BELOW = "($6::text IS NULL OR (lower(title), id) < (lower($6), $7::uuid))"
 _ABOVE = "($6::text IS NULL OR (lower(title), id) > (lower($6), $7::uuid))"
 
 _ORDERS: dict[tuple[Sort, Order], dict[str, str]] = {
-    ("created_at", "desc"): {
-        "key": "created_at",
-        "order": "created_at DESC, id DESC",
-        "after": _EARLIER.format("created_at"),
-    },
-    ("created_at", "asc"): {"key": "created_at", "order": "created_at, id", "after": _LATER.format("created_at")},
-    ("updated_at", "desc"): {
-        "key": "updated_at",
-        "order": "updated_at DESC, id DESC",
-        "after": _EARLIER.format("updated_at"),
-    },
-    ("updated_at", "asc"): {"key": "updated_at", "order": "updated_at, id", "after": _LATER.format("updated_at")},
-    ("title", "desc"): {"key": "title", "order": "lower(title) DESC, id DESC", "after": _BELOW},
-    ("title", "asc"): {"key": "title", "order": "lower(title), id", "after": _ABOVE},
+    ("created_at", "desc"): {"order": "created_at DESC, id DESC", "after": _EARLIER.format("created_at")},
+    ("created_at", "asc"): {"order": "created_at, id", "after": _LATER.format("created_at")},
+    ("updated_at", "desc"): {"order": "updated_at DESC, id DESC", "after": _EARLIER.format("updated_at")},
+    ("updated_at", "asc"): {"order": "updated_at, id", "after": _LATER.format("updated_at")},
+    ("title", "desc"): {"order": "lower(title) DESC, id DESC", "after": _BELOW},
+    ("title", "asc"): {"order": "lower(title), id", "after": _ABOVE},
 }
-_BODY = f"coalesce(json_agg({_TASK}) FILTER (WHERE n <= $4), '[]')::text AS body"
 LIST: dict[tuple[Sort, Order], str] = {
-    order: _LIST.format(found=_BODY, tasks="tasks", seq="(SELECT seq FROM journals WHERE user_id = $1)", **parts)
+    order: _LIST.format(
+        found="convert_to(json, 'UTF8')",
+        tasks="tasks",
+        seq="(SELECT seq FROM journals WHERE user_id = $1)",
+        **parts,
+    )
     for order, parts in _ORDERS.items()
 }
 # The same on tasks that are brought along ($8), so that filters, words and orders mean the same in the past. Which of
@@ -90,10 +97,7 @@ _BROUGHT = """json_to_recordset($8::json) AS tasks (
             created_at timestamptz, updated_at timestamptz, version integer
         )"""
 LIST_PAST: dict[tuple[Sort, Order], str] = {
-    order: _LIST.format(
-        found="coalesce(array_agg(id) FILTER (WHERE n <= $4), '{}') AS ids", tasks=_BROUGHT, seq="$9::bigint", **parts
-    )
-    for order, parts in _ORDERS.items()
+    order: _LIST.format(found="id", tasks=_BROUGHT, seq="$9::bigint", **parts) for order, parts in _ORDERS.items()
 }
 
 
@@ -128,16 +132,23 @@ async def list_tasks(
     arguments = (user_id, completed, [_pattern(w) for w in words] or None, limit, offset, key, task_id)
     if as_of is None:
         row = await pool.fetchrow(LIST[sort, order], *arguments)
-        assert row is not None  # noqa: S101 - an aggregate always returns a row
-        body = row["body"].encode()
+        assert row is not None  # noqa: S101 - there is always one
+        found: list[bytes] = row["found"]
     else:
         seq = await log.head(pool, user_id)
         tasks = {task.id: task for task in await past.tasks_at(pool, user_id, as_of, upto=seq)}
         brought = orjson.dumps([_keys(task, texts=bool(words)) for task in tasks.values()]).decode()
         row = await pool.fetchrow(LIST_PAST[sort, order], *arguments, brought, seq)
-        assert row is not None  # noqa: S101 - an aggregate always returns a row
-        body = b"[%b]" % b",".join(as_json(tasks[task_id]) for task_id in row["ids"])
-    return Page(body, None if row["id"] is None else (row["key"], UUID(row["id"])), row["seq"] or 0)
+        assert row is not None  # noqa: S101 - as well
+        found = [as_json(tasks[task_id]) for task_id in row["found"]]
+    body = b"[%b]" % b",".join(found[:limit])
+    return Page(body, _key(found[limit - 1], sort) if len(found) > limit else None, row["seq"] or 0)
+
+
+def _key(task: bytes, sort: Sort) -> Key:
+    """Where a page ends that ends with this task, given as JSON."""
+    last = orjson.loads(task)
+    return (last["title"] if sort == "title" else datetime.fromisoformat(last[sort])), UUID(last["id"])
 
 
 def _keys(task: Task, *, texts: bool) -> dict[str, Any]:
@@ -154,7 +165,7 @@ def _keys(task: Task, *, texts: bool) -> dict[str, Any]:
 
 
 def as_json(task: Task) -> bytes:
-    """A task from the log as `_TASK` makes one of a row."""
+    """A task from the log as Postgres makes one of a row (but for spaces)."""
     return orjson.dumps(
         {
             "id": str(task.id),

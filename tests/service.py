@@ -20,8 +20,12 @@ from api.app import create_app
 from api.protocol import BoundedRequests
 from config.settings import Settings
 from db.pool import Pool
+from events.task import Task
 
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # the client's own lines are not the service's
+
+COLUMNS = ", ".join(Task._fields)
+"""Those of `tasks` that say what a task is."""
 
 SECRET = "a secret for tests, of 64 bytes or more, as HS512 would have it be"
 

@@ -9,6 +9,7 @@ from db.pool import Pool
 from events import log
 from events.task import Fact, Task, evolve
 from tests import independent
+from tests.service import COLUMNS
 
 EVENTS = 500
 
@@ -27,7 +28,7 @@ async def test_it_is_chained_folds_to_its_tasks_and_ends_where_the_journal_says(
         task = evolve(folded.pop(entry.event.task_id, None), entry.event)
         if task is not None:
             folded[task.id] = task
-    posted = await pool.fetch("SELECT * FROM tasks WHERE user_id = 'ann'")
+    posted = await pool.fetch(f"SELECT {COLUMNS} FROM tasks WHERE user_id = 'ann'")
     assert {row["id"]: Task(**row) for row in posted} == folded
 
     journal = [tuple(row) for row in await pool.fetch("SELECT seq, hash FROM journals WHERE user_id = 'ann'")]

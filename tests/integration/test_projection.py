@@ -21,6 +21,7 @@ from events.task import Fields, Origin, Task, evolve
 from events.verify import verify
 from tests import independent
 from tests.conftest import FROM_TEMPLATE, new_database
+from tests.service import COLUMNS
 from tests.strategies import changes, descriptions, titles
 
 Wish: TypeAlias = Fields | bool | Literal["delete", "restore"] | None
@@ -125,7 +126,7 @@ class Daybook(RuleBasedStateMachine):
                 rows = await connection.fetch(
                     "SELECT *, data::text AS data FROM events WHERE user_id = $1 ORDER BY seq", user
                 )
-                posted = await connection.fetch("SELECT * FROM tasks WHERE user_id = $1", user)
+                posted = await connection.fetch(f"SELECT {COLUMNS} FROM tasks WHERE user_id = $1", user)
             for entry in entries:
                 task = evolve(folded.pop(entry.event.task_id, None), entry.event)
                 if task is not None:

@@ -21,7 +21,7 @@ from events.rebuild import Rebuilt, rebuild
 from events.task import Task, evolve
 from events.verify import verify
 from tests.pooler import PGBOUNCER, pooled
-from tests.service import Service
+from tests.service import COLUMNS, Service
 
 ROUNDS = 20
 
@@ -123,7 +123,7 @@ async def test_what_is_appended_while_the_log_is_read_is_folded_too(pool: Pool) 
     async with pool.acquire() as connection, pool.acquire() as other:
         tasks: dict[object, Task] = {}
         await load(connection, Author("ann"), 20)
-        for row in await connection.fetch("SELECT * FROM tasks"):
+        for row in await connection.fetch(f"SELECT {COLUMNS} FROM tasks"):
             tasks[row["id"]] = Task(**row)
         await connection.execute("TRUNCATE tasks")
         transaction = other.transaction()
@@ -140,7 +140,7 @@ async def test_what_is_appended_while_the_log_is_read_is_folded_too(pool: Pool) 
         await transaction.commit()
         result = await waiting
         assert (result.events, result.differences) == (30, [])
-        assert {row["id"]: Task(**row) for row in await connection.fetch("SELECT * FROM tasks")} == tasks
+        assert {row["id"]: Task(**row) for row in await connection.fetch(f"SELECT {COLUMNS} FROM tasks")} == tasks
         assert await differences(connection) == []
 
 

@@ -21,6 +21,7 @@ from events import log
 from events.task import Event, Origin, Task
 from tests.conftest import execute as run_sql
 from tests.conftest import named
+from tests.service import COLUMNS
 
 Append = Callable[..., Awaitable[log.Entry]]
 APPEND, HOLDS = log.append, log.holds
@@ -77,7 +78,7 @@ async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(
         await transaction.start()
         await other.execute("UPDATE journals SET seq = seq")
         if what == "delete":
-            row = tuple((await other.fetch("DELETE FROM tasks RETURNING *"))[0])
+            row = tuple((await other.fetch(f"DELETE FROM tasks RETURNING {COLUMNS}"))[0])
             await other.execute("INSERT INTO tasks VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", *row)
         kind = ToggleTask if what == "toggle" else DeleteTask
         writing = asyncio.create_task(do(pool, kind(user_id="ann", task_id=task_id), "victim"))

@@ -18,7 +18,7 @@ from db.pool import Pool, open_pool
 from events import log
 from events.task import Event, Origin, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from tests import independent
-from tests.service import sql
+from tests.service import COLUMNS, sql
 from tests.spec import Ids, event
 
 ORIGIN = Origin(request_id="r-1", client_address="192.0.2.7", client_agent="tests")
@@ -235,7 +235,7 @@ async def test_a_deletion_strikes_the_row_that_a_rebuild_posts_meanwhile(pool: P
     """Its statement began without the row, and waited for the lock that the rebuild held."""
     task = await create(pool)
     deleted = event(TaskDeleted(task.title, task.description, task.completed), 2, task_id=task.id)
-    row = await pool.fetchrow("SELECT * FROM tasks")
+    row = await pool.fetchrow(f"SELECT {COLUMNS} FROM tasks")
     assert row is not None
     await sql(pool, "TRUNCATE tasks")
     async with pool.acquire() as rebuild:

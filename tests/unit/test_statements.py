@@ -36,6 +36,8 @@ EXCEPTIONS = {
     "events.walk.SAMPLE": "an operator's: draws users by lot",
     "events.walk.TOTAL": "an operator's: counts all users' events",
     "events.glance.GLANCE": "an operator's: looks at users by lot; its joins are on user_id",
+    "events.log.TOGETHER[False]": "many users' events: each row is its own command's; its joins are on user_id",
+    "events.log.TOGETHER[True]": "the same",
     "events.glance.STRAY": "an operator's: looks at a user by lot",
 }
 """Statements that don't name the user, and why they needn't."""
@@ -57,7 +59,7 @@ def constants() -> Iterator[tuple[str, str]]:
                 entries = value.items() if isinstance(value, dict) else [(None, value)]
                 for key, text in entries:
                     if isinstance(text, str) and SQL.search(text) and "{" not in text:
-                        yield f"{module}.{name}" + (f"[{key}]" if key else ""), text
+                        yield f"{module}.{name}" + ("" if key is None else f"[{key}]"), text
 
 
 STATEMENTS = dict(constants())
@@ -97,6 +99,8 @@ class Binds(Visitor):
         for table in node.fromClause or ():
             if isinstance(table, RangeVar):
                 self._note(table, is_bound=self._names_the_user(node.whereClause, table))
+            elif isinstance(table, RangeFunction) and table.alias and table.alias.aliasname in self.brought:
+                self.bound.append("parameters")  # what such a row brings is looked at where it is compared
             elif isinstance(table, RangeFunction):  # brings its own rows, which are held to the same
                 (self.bound if self._names_the_user(node.whereClause, table) else self.unbound).append("a function")
             elif isinstance(table, JoinExpr):

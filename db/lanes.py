@@ -1,0 +1,106 @@
+"""Statements for many: what comes while others are under way goes together in the next one (docs/adr/0016)."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from config import metrics
+from db.failures import Busy
+from db.pool import Pool
+
+NUMBER = 2
+"""Statements at once: while Postgres does the one, what comes of the other is dealt with."""
+MOST = 16
+"""What goes together at most. More saves little, and then we wait for Postgres, and it for us."""
+_LONG = 0.02
+"""Seconds after which a statement isn't counted: it waits for a lock, or the database is far away."""
+
+Batch = TypeVar("Batch")
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Lanes(Generic[Batch]):
+    """A few tasks that see to what waits, a batch at a time. Nothing waits as long as one of them is free."""
+
+    def __init__(
+        self,
+        number: int,
+        take: Callable[[], Batch | None],
+        do: Callable[[Batch], Awaitable[None]],
+        *,
+        on_long: Callable[[Batch], None] = lambda _: None,
+    ) -> None:
+        """`take` gives the next batch, if any; `do` does it, and raises nothing."""
+        self._number, self._take, self._do, self._on_long = number, take, do, on_long
+        self._open = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def go_on(self) -> None:
+        """There may be something to do."""
+        if self._open < self._number:
+            self._open += 1
+            task = asyncio.create_task(self._lane())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _lane(self) -> None:
+        counted = True
+
+        def pass_on(batch: Batch) -> None:
+            nonlocal counted
+            counted = False
+            self._open -= 1
+            self._on_long(batch)
+            self.go_on()
+
+        while counted and (batch := self._take()) is not None:
+            timer = asyncio.get_running_loop().call_later(_LONG, pass_on, batch)
+            await self._do(batch)
+            timer.cancel()
+        if counted:
+            self._open -= 1
+        else:
+            self.go_on()
+
+
+def full(pool: Pool, waiting: int) -> bool:
+    """Whether no more may wait for this pool's connections, as many as for any other reason."""
+    if waiting < pool.size + pool.queue:
+        return False
+    metrics.REFUSALS.labels("busy").inc()
+    return True
+
+
+class Together(Generic[Key, Value]):
+    """Reads by key, with one statement for those that are asked for at the same time."""
+
+    def __init__(self, pool: Pool, read: Callable[[Pool, Sequence[Key]], Awaitable[Mapping[Key, Value]]]) -> None:
+        self._pool, self._read = pool, read
+        self._waiting: deque[tuple[Key, asyncio.Future[Value | None]]] = deque()
+        self._lanes = Lanes(NUMBER, self._next, self._answer)
+
+    async def get(self, key: Key) -> Value | None:
+        """What there is by this key now, or a moment later. Raises what `read` does, and `Busy`."""
+        if full(self._pool, len(self._waiting)):
+            raise Busy(f"{len(self._waiting)} reads wait for the database already")
+        answer: asyncio.Future[Value | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((key, answer))
+        self._lanes.go_on()
+        return await answer
+
+    def _next(self) -> list[tuple[Key, asyncio.Future[Value | None]]] | None:
+        return [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))] or None
+
+    async def _answer(self, batch: Sequence[tuple[Key, asyncio.Future[Value | None]]]) -> None:
+        try:
+            found = await self._read(self._pool, [key for key, _ in batch])
+        except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_exception(error)
+        else:
+            for key, answer in batch:
+                if not answer.done():
+                    answer.set_result(found.get(key))

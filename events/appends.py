@@ -1,0 +1,215 @@
+"""Group commit: events that come while others are being appended go together in the next statement (docs/adr/0016)."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from config import metrics
+from db.failures import NOT_SENT, UNAVAILABLE, Busy, CannotConnect
+from db.lanes import MOST, NUMBER, Lanes, full
+from db.pool import Pool
+from events import log
+from events.log import IdempotencyKeyTaken, Posting, VersionTaken
+
+_APART = 1.0
+"""Seconds for which a user whose event made others' statement fail is kept out of theirs."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    posting: Posting
+    outcome: asyncio.Future[None]
+    deadline: float
+
+
+@dataclass(eq=False, slots=True)
+class _Chosen:
+    """What goes together, and whose it is; those of them whose events take long, once they do."""
+
+    waiting: Sequence[_Waiting]
+    users: set[str]
+    slow: set[str] = field(default_factory=set)
+
+
+class Appends:
+    """What this process appends to the log of one database.
+
+    Nobody waits for another user's lock, users take turns, and one user's events are written in the order in which
+    they came. Where the database is sharded, a statement has one user's events only.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._lanes = Lanes(pool.size if pool.sharded else NUMBER, self._choose, self._do, on_long=self._is_slow)
+        self._queues: dict[str, deque[_Waiting]] = {}
+        """By user, in the order of their turns."""
+        self._writing: set[str] = set()
+        """Users whose events are on their way: those that come meanwhile go together in the next statement."""
+        self._slow: set[str] = set()
+        """Users of a statement that takes long: another one may be tried beside it, but no third."""
+        self._apart: dict[str, float] = {}
+        self._admitted = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def append(self, posting: Posting) -> None:
+        """As `log.append`, with what others append at the same time.
+
+        Raises what that raises. `Busy`, `Away` and `CannotConnect` mean that nothing was sent; after any other of
+        `UNAVAILABLE`, or where the caller is cancelled, the event may be in the log.
+        """
+        if full(self._pool, self._admitted):
+            raise Busy(f"{self._admitted} writes wait for the database already")
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(posting, loop.create_future(), loop.time() + self._pool.patience)
+        self._queues.setdefault(posting.event.user_id, deque()).append(waiting)
+        self._admitted += 1
+        self._lanes.go_on()
+        if self._timer is None:
+            self._timer = loop.call_at(waiting.deadline, self._refuse_late)
+        try:
+            await waiting.outcome  # where the caller is cancelled, so is this: it is passed over where nothing was sent
+        finally:
+            self._admitted -= 1
+
+    def _is_slow(self, chosen: "_Chosen") -> None:
+        chosen.slow = chosen.users - self._slow
+        self._slow |= chosen.slow
+        self._writing -= chosen.slow
+
+    async def _do(self, chosen: "_Chosen") -> None:
+        await self._write(chosen.waiting, alone=len(chosen.users) == 1)
+        self._writing -= chosen.users - chosen.slow
+        self._slow -= chosen.slow
+
+    def _choose(self) -> "_Chosen | None":
+        """One event of each user whose turn it is, then another of each, as long as there is room."""
+        turns = [user for user in self._queues if user not in self._writing][:MOST]
+        if self._pool.sharded or (turns and self._is_apart(turns[0])):
+            turns = turns[:1]
+        elif self._apart:
+            turns = [user for user in turns if not self._is_apart(user)]
+        chosen: list[_Waiting] = []
+        taken: set[tuple[str, object]] = set()
+        more = True
+        while more:
+            more = False
+            for user in turns:
+                if len(chosen) < MOST and (waiting := self._take(user, taken)):
+                    chosen.append(waiting)
+                    more = True
+        for user in turns:
+            queue = self._queues.pop(user)
+            if queue:
+                self._queues[user] = queue  # behind all others
+        users = {each.posting.event.user_id for each in chosen}
+        self._writing |= users
+        return _Chosen(chosen, users) if chosen else None
+
+    def _is_apart(self, user: str) -> bool:
+        until = self._apart.get(user)
+        if until is None:
+            return False
+        if until <= asyncio.get_running_loop().time():
+            del self._apart[user]
+            return False
+        return True
+
+    def _take(self, user: str, taken: set[tuple[str, object]]) -> _Waiting | None:
+        """The user's next event, unless one of the same task or key is taken: only one of the two can be written."""
+        queue = self._queues[user]
+        while queue and queue[0].outcome.done():  # given up
+            queue.popleft()
+        if not queue:
+            return None
+        event = queue[0].posting.event
+        marks = {(user, event.task_id), (user, event.origin.idempotency_key or event.task_id)}
+        if taken & marks:
+            return None
+        taken |= marks
+        return queue.popleft()
+
+    async def _write(self, chosen: Sequence[_Waiting], *, alone: bool) -> None:
+        if len(chosen) == 1:
+            await self._one(chosen[0])
+            return
+        try:
+            await self._together(chosen, alone=alone)
+        except UNAVAILABLE as error:
+            _fail(chosen, error)
+        except asyncpg.PostgresError:  # whose fault it is, and what, is found out one by one
+            for each in chosen:
+                await self._one(each, disturbs=True)
+        except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
+            _fail(chosen, error)
+
+    async def _together(self, chosen: Sequence[_Waiting], *, alone: bool) -> None:
+        sent = False
+        try:
+            async with self._pool.acquire() as on:
+                sent = True
+                users = await log.append_together(on, [each.posting for each in chosen], wait=alone)
+        except UNAVAILABLE as error:
+            raise error if sent else _not_sent(error) from error
+        for each in reversed(chosen):
+            user = each.posting.event.user_id
+            if user in users:
+                self._succeed(each)
+            else:  # another process is just writing to this user's log
+                self._keep_apart(user)
+                self._queues.setdefault(user, deque()).appendleft(each)
+
+    def _keep_apart(self, user: str) -> None:
+        self._apart[user] = asyncio.get_running_loop().time() + _APART
+
+    async def _one(self, waiting: _Waiting, *, disturbs: bool = False) -> None:
+        if waiting.outcome.done():  # given up, and nothing of it is in the log
+            return
+        posting, sent = waiting.posting, False
+        try:
+            async with self._pool.acquire() as on:
+                sent = True
+                await log.append(on, posting.event, posting.task, on_row=posting.on_row)
+        except UNAVAILABLE as error:
+            _fail([waiting], error if sent else _not_sent(error))
+        except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
+            if disturbs:
+                self._keep_apart(posting.event.user_id)
+            _fail([waiting], error)
+        else:
+            self._succeed(waiting)
+
+    def _succeed(self, waiting: _Waiting) -> None:
+        if not waiting.outcome.done():
+            waiting.outcome.set_result(None)
+        event = waiting.posting.event
+        for other in self._queues.get(event.user_id, ()):
+            of = other.posting.event
+            if of.task_id == event.task_id and of.version == event.version:
+                _fail([other], VersionTaken("a moment ago"))
+            elif of.origin.idempotency_key is not None and of.origin.idempotency_key == event.origin.idempotency_key:
+                _fail([other], IdempotencyKeyTaken("a moment ago"))
+
+    def _refuse_late(self) -> None:
+        """Those who have waited for too long, and nothing was sent; then look again when the next one will have."""
+        loop = asyncio.get_running_loop()
+        waiting = [each for queue in self._queues.values() for each in queue if not each.outcome.done()]
+        late = [each for each in waiting if each.deadline <= loop.time()]
+        if late:
+            metrics.REFUSALS.labels("busy").inc(len(late))
+            _fail(late, Busy(f"it wasn't this write's turn for {self._pool.patience:g} s"))
+        rest = [each.deadline for each in waiting if not each.outcome.done()]
+        self._timer = loop.call_at(min(rest), self._refuse_late) if rest else None
+
+
+def _fail(waiting: Sequence[_Waiting], error: BaseException) -> None:
+    for each in waiting:
+        if not each.outcome.done():
+            each.outcome.set_exception(error)
+
+
+def _not_sent(error: Exception) -> Exception:
+    """The same as one of those that say so."""
+    return error if isinstance(error, NOT_SENT) else CannotConnect(str(error) or repr(error))
