@@ -28,6 +28,12 @@ fix: setup ## mend what ruff can mend
 	@$(RUN)ruff check --fix
 	@$(RUN)ruff format
 
+bench: setup ## how fast the service is, beside a peer, its own routes, and Postgres (half an hour; ARGS=--help)
+	@$(RUN)python -m bench.compare $(ARGS)
+
+bench-growth: setup ## whether it is as fast with five million events as with a hundred thousand (ten minutes)
+	@$(RUN)python -m bench.growth $(ARGS)
+
 bench-export: setup ## how much memory the export of a log takes, and how fast it is (EVENTS=…)
 	@$(RUN)python -m bench.export --events $(EVENTS)
 
@@ -54,4 +60,4 @@ setup: .venv/.ready
 clean: ## remove what these verbs made, but not your data
 	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules
 
-.PHONY: help run test check fix bench-export bench-rebuild bench-writes soak openapi setup clean
+.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes soak openapi setup clean

@@ -50,6 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                     size=settings.database_pool_size,
                     queue=settings.database_queue,
                     patience=settings.database_timeout,
+                    sharded=settings.database_sharded,
                 )
             )
             await check_books(pool)
@@ -71,9 +72,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             )
             if jwks_url and not settings.jwks_audience:
                 _log.warning("JWT_AUDIENCE isn't set: tokens that the issuer made for other services are taken too")
-            # What is there by now stays. To look through it for garbage stops the service for 0.1 s each time.
-            gc.collect()
-            gc.freeze()
             yield State(pool=pool, verifier=verifier, readiness=health.Readiness(pool))
 
     app = FastAPI(
@@ -97,4 +95,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.add_middleware(Cors, origins=settings.cors)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestContext)  # outermost
+    return app
+
+
+def app_of_a_process() -> FastAPI:
+    """The service, for a process that does nothing else."""
+    app = create_app()
+    # What is there by now stays. To look through it for garbage would stop the service for 0.1 s each time.
+    gc.collect()
+    gc.freeze()
     return app

@@ -76,7 +76,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
             if settings.environment == "development":
                 threading.Thread(target=_greet, args=(settings, address), daemon=True).start()
             config: dict[str, Any] = {
-                "app": "api.app:create_app",
+                "app": "api.app:app_of_a_process",
                 "factory": True,
                 "host": host,
                 "port": port,

@@ -100,6 +100,7 @@ class Settings(BaseSettings):
     database_url_direct: SecretStr | None = None
     database_pool_size: int = Field(default=10, ge=1, le=1000)
     database_queue: int = Field(default=200, ge=0)
+    database_sharded: bool = False
     database_timeout: float = Field(default=10, gt=0)
     daybook_data_dir: Path = Path(".daybook")
     metrics_port: int | None = Field(default=None, ge=1, le=65535)

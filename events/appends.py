@@ -37,8 +37,8 @@ class _Chosen:
 class Appends:
     """What this process appends to the log of one database.
 
-    Nobody waits for another user's lock, users take turns, and one user's events are written in the order in which
-    they came. Where the database is sharded, a statement has one user's events only.
+    Nobody waits for another user's lock, users take turns, and one user's events that come at once go in one statement,
+    or in two. Where the database is sharded, a statement has one user's events only.
     """
 
     def __init__(self, pool: Pool) -> None:

@@ -54,8 +54,13 @@ POOLED = bool(os.environ.get("DAYBOOK_TEST_POOLED"))
 """Whether the service gets to it through PgBouncer."""
 
 
+SHARDED = os.environ.get("DATABASE_SHARDED") == "true"
+"""Whether the service takes it for one that is distributed by user."""
+
+
 def pytest_report_header() -> str:
-    return f"postgres: {KIND}{', the service through PgBouncer' if POOLED else ''}"
+    how = ", the service through PgBouncer" * POOLED + ", as if it were sharded" * SHARDED
+    return f"postgres: {KIND}{how}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -170,7 +175,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    async with open_pool(database) as pool:
+    async with open_pool(database, sharded=SHARDED) as pool:
         yield pool
 
 

@@ -1,0 +1,204 @@
+"""Whether requests stay as fast as they were, however long the log has become: `make bench-growth`.
+
+Loads logs of a hundred thousand, a million and five million events into databases of one server, by the code that
+writes live. Then a service for each is asked the same, by turns, one request at a time; so nothing but the size of the
+tables differs. In the end `daybook verify` goes through all of it. Fails where that finds a difference, an answer isn't
+as it must be, or a median is more than `MOST` times that of the smallest.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import multiprocessing
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import jwt
+import uvloop
+
+from bench.connection import NoAnswer, connect
+from bench.load import Author, load, settle
+from bench.machine import machine, settings, versions
+from bench.service import Service, serving
+from bench.visitor import Visitor, WrongAnswer, visitor
+from db.dsn import connect_arguments
+from db.embedded import running
+from db.migrate import migrate
+
+Doing: TypeAlias = Literal["come or go", "get", "list", "audit"]
+DOINGS: Mapping[Doing, str] = {
+    "come or go": "create",
+    "get": "get",
+    "list": "list page of 50",
+    "audit": "audit page of 50",
+}
+SIZES = (100_000, 1_000_000, 5_000_000)
+EVENTS, PEOPLE = 500, 100
+"""Of each user; and how many of these ask."""
+MOST = 1.25
+"""Times the median at the first size."""
+_ROUNDS, _EACH = 10, 200
+"""Requests of each kind are sent in so many rounds, by turns, so many at a time."""
+
+_SERVER = {"shared_buffers": "2GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
+"""So that neither a checkpoint nor the size of the cache is what is measured."""
+
+
+def fill(dsn: str, users: int) -> None:
+    """Write these users' logs, on two processes."""
+    migrate(dsn)
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.starmap(_fill, [(dsn, range(first, users, 2)) for first in range(2)])
+    uvloop.run(_settled(dsn))
+
+
+def _fill(dsn: str, numbers: range) -> None:
+    async def load_all() -> None:
+        connection = await asyncpg.connect(**connect_arguments(dsn))
+        await connection.execute("SET synchronous_commit TO off")
+        for number in numbers:
+            await load(connection, Author(f"user-{number:06}"), EVENTS)
+        await connection.close()
+
+    asyncio.run(load_all())
+
+
+async def _settled(dsn: str) -> None:
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    await settle(connection)
+    await connection.close()
+
+
+async def about(dsn: str) -> str:
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    text = f"{machine()}. {await versions(connection)}.\nPostgres: {await settings(connection)}."
+    await connection.close()
+    return text
+
+
+def visitors(service: Service, numbers: Sequence[int]) -> list[Visitor]:
+    """These users, who know what their tasks are."""
+    until = datetime.now(UTC) + timedelta(days=1)
+    found = []
+    for number in numbers:
+        author = Author(f"user-{number:06}")
+        seq = len(list(author.events(EVENTS)))
+        token = jwt.encode({"sub": author.user_id, "exp": until}, service.secret, algorithm="HS256")
+        found.append(visitor(author.user_id, token, seq, author.tasks))
+    return found
+
+
+class Place:
+    """A service with a log of its own size, and who asks it."""
+
+    def __init__(self, service: Service, users: int) -> None:
+        self.service = service
+        people = visitors(service, random.Random(users).sample(range(users), PEOPLE))
+        self.people = itertools.cycle(people)
+        self.chance = random.Random(1)
+        self.medians: dict[Doing, list[float]] = {doing: [] for doing in DOINGS}
+
+    async def round(self, doing: Doing) -> float:
+        """The median in ms of so many requests, one after the other."""
+        connection = await connect(self.service.port)
+        waits = []
+        for _ in range(_EACH):
+            person = next(self.people)
+            person.usual = len(person.tasks)  # who has as many as usual creates one
+            began = time.perf_counter()
+            await person.do(doing, connection, self.chance)
+            waits.append((time.perf_counter() - began) * 1000)
+        connection.close()
+        return statistics.median(waits)
+
+
+async def measure(places: Sequence[Place]) -> None:
+    for number in range(_ROUNDS + 1):
+        for doing in DOINGS:
+            for place in places:
+                median = await place.round(doing)
+                if number:  # else it was to warm up
+                    place.medians[doing].append(median)
+
+
+def verified(dsn: str) -> dict[str, object]:
+    process = subprocess.run(
+        [sys.executable, "-m", "cli.main", "verify", "--json"],
+        env={"DATABASE_URL": dsn, "LOG_LEVEL": "WARNING"},
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    found: dict[str, object] = json.loads(process.stdout)
+    return found
+
+
+async def _create(dsn: str, name: str) -> str:
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench-growth", description=__doc__)
+    parser.add_argument("--most", type=int, default=SIZES[-1], help="the largest size, %(default)s")
+    sizes = [size for size in SIZES if size <= parser.parse_args().most]
+    faults: list[str] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="daybook-bench-") as name,
+        running(Path(name), settings=_SERVER) as dsn,
+        ExitStack() as stack,
+    ):
+        dsns = {size: asyncio.run(_create(dsn, f"events_{size}")) for size in sizes}
+        print(uvloop.run(about(dsn)), flush=True)
+        for size, each in dsns.items():
+            fill(each, size // EVENTS)
+        places: dict[int, Place] = {}
+        for size, each in dsns.items():
+            (Path(name) / f"service-{size}").mkdir()
+            service = stack.enter_context(serving(each, Path(name) / f"service-{size}"))
+            places[size] = Place(service, size // EVENTS)
+        try:
+            uvloop.run(measure(list(places.values())))
+        except (WrongAnswer, NoAnswer) as error:
+            print(f"FAILED: {error}", file=sys.stderr)
+            return 1
+        print(
+            f"Medians in ms of {_ROUNDS} rounds by turns, one connection, one worker; {EVENTS} events of each user.\n"
+        )
+        print("| events | " + " | ".join(DOINGS.values()) + " |\n|--:|" + "--:|" * len(DOINGS))
+        first = places[sizes[0]].medians
+        for size, place in places.items():
+            ratios = {doing: _ratio(of_rounds, first[doing]) for doing, of_rounds in place.medians.items()}
+            cells = [f"{statistics.median(place.medians[doing]):.2f} (**{ratios[doing]:.2f}**)" for doing in DOINGS]
+            print(f"| {size:,} | {' | '.join(cells)} |", flush=True)
+            faults += [f"{DOINGS[doing]} at {size:,}: {ratio:.2f}" for doing, ratio in ratios.items() if ratio > MOST]
+        print()
+        for size, each in dsns.items():
+            books = verified(each)
+            print(f"verify: {books['events']:,} events, {books['tasks']:,} tasks, clean: {books['clean']}.", flush=True)
+            faults += [f"verify at {size:,}: {books['differences']}"] * (not books["clean"])
+    for fault in faults:
+        print(f"FAILED: {fault}", file=sys.stderr)
+    return int(bool(faults))
+
+
+def _ratio(later: Sequence[float], first: Sequence[float]) -> float:
+    """Of neighbouring rounds."""
+    return statistics.median(a / b for a, b in zip(later, first, strict=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""How Postgres finds what the statements ask for: one partition, by an index, however much there is (docs/adr/0016)."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from bench.load import Author, load, settle
+from db.pool import Pool
+from events import log
+from queries import audit, tasks
+
+pytestmark = pytest.mark.once
+
+USER = "user-007"
+PARTITIONS = 16
+
+
+def literal(value: Any) -> str:
+    match value:
+        case None:
+            return "NULL"
+        case list():
+            return f"ARRAY[{', '.join(map(literal, value))}]"
+        case UUID():
+            return f"'{value}'::uuid"
+        case str() | datetime():
+            return f"'{value}'"
+        case _:
+            return str(value)
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for each in plan.get("Plans", ()):
+        yield from nodes(each)
+
+
+async def explained(pool: Pool, statement: str, *arguments: Any) -> list[dict[str, Any]]:
+    """The plan as the service would have it, and what of it was carried out (and undone)."""
+    async with pool.acquire() as connection:
+        assert await connection.fetchval("SHOW plan_cache_mode") == "force_generic_plan"
+        await connection.execute(f"PREPARE it AS {statement}")
+        try:
+            values = ", ".join(map(literal, arguments))
+            await connection.execute("BEGIN")
+            found = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE it ({values})")
+            await connection.execute("ROLLBACK")
+        finally:
+            await connection.execute("DEALLOCATE it")
+    return list(nodes(json.loads(found)[0]["Plan"]))
+
+
+async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> None:
+    authors = [Author(f"user-{number:03}") for number in range(160)]
+    async with pool.acquire() as connection:
+        for author in authors:
+            await load(connection, author, 200)
+        await settle(connection)
+    author = authors[7]
+    task = max(author.tasks, key=lambda task: task.version)
+    ids = [task.id for task in author.tasks]
+    middle = sorted(author.tasks, key=lambda task: task.created_at)[len(ids) // 2]
+    first = (USER, None, None, 20, 0, None, None)
+    behind = (USER, None, None, 20, 0, middle.created_at, middle.id)
+    page = (USER, 0, 2**63 - 1, None, None, None, 101)
+    of_task = (*page, task.id, 0, 2**31 - 1)
+    key = await pool.fetchval("SELECT idempotency_key FROM events WHERE user_id = $1 AND idempotency_key <> ''", USER)
+    expected: dict[str, tuple[str, tuple[Any, ...], set[str]]] = {
+        "get": (tasks.GET, (USER, task.id), {"tasks_pkey"}),
+        "load": (log.LOAD, (USER, task.id), {"tasks_pkey", "events_task_version_key"}),
+        "list": (tasks.LIST["created_at", "desc"], first, {"tasks_created_at_idx"}),
+        "next page": (tasks.LIST["created_at", "desc"], behind, {"tasks_created_at_idx"}),
+        "oldest first": (tasks.LIST["created_at", "asc"], first, {"tasks_created_at_idx"}),
+        "audit": (audit.AUDIT["desc"], page, {"events_pkey"}),
+        "oldest events": (audit.AUDIT["asc"], page, {"events_pkey"}),
+        "audit of a task": (audit.AUDIT_OF_TASK["desc"], of_task, {"events_task_version_key"}),
+        "head": (audit.HEAD, (USER,), {"events_pkey"}),
+        "read": (log.READ, (USER, 10, 20, None, 5), {"events_pkey"}),
+        "history": (log.HISTORY, (USER, task.id, 0, None, None, 200), {"events_task_version_key"}),
+        "key": (log.FIND, (USER, key), {"events_idempotency_key"}),
+    }
+    for name, (statement, arguments, indexes) in expected.items():
+        found = await explained(pool, statement, *arguments)
+        used = {node["Index Name"] for node in found if "Index Name" in node} - {"journals_pkey"}
+        partitions = {index[: len("events_p00")].rstrip("_") for index in used}
+        plain = {index.replace("_p" + index.partition("_p")[2][:2], "", 1) for index in used}
+        assert plain == indexes, (name, used)
+        assert len(partitions) == len({index.partition("_")[0] for index in indexes}), (name, used)
+        whole = [node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"]
+        assert whole in ([], ["journals"]), (name, whole)  # which is a page or two, here
+        rows = max(node["Actual Rows"] * node["Actual Loops"] for node in found)
+        assert rows <= arguments[3] + 1 if "page" in name or name == "list" else rows <= 300, (name, rows)
+
+    wanted = ([author.user_id for author in authors[:5]], [next(author.tasks).id for author in authors[:5]])
+    for name, statement in {"get": tasks.GET_TOGETHER, "load": log.LOAD_TOGETHER}.items():
+        found = await explained(pool, statement, *wanted)
+        scans = [node for node in found if node.get("Relation Name", "").startswith(("tasks_p", "events_p"))]
+        scans = [node for node in scans if node["Actual Loops"]]  # all others were pruned
+        assert sum(node["Actual Loops"] for node in scans) == 5 * (2 if name == "load" else 1), name  # one each

@@ -1,0 +1,308 @@
+"""Group commit (docs/adr/0016): what comes at once is written together, and to each their own outcome."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence, Set
+from dataclasses import replace
+from uuid import UUID
+
+import asyncpg
+import pytest
+from uuid_utils.compat import uuid7
+
+from commands.execute import execute
+from commands.task import Command, CreateTask, DeleteTask, ToggleTask, VersionMismatch
+from db.dsn import connect_arguments
+from db.failures import Busy
+from db.lanes import MOST
+from db.pool import Connection, Pool, open_pool
+from events import log, walk
+from events.appends import Appends
+from events.log import IdempotencyKeyTaken, Posting, VersionConflict, VersionTaken
+from events.task import Event, Origin, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
+from events.verify import verify
+from tests.spec import event
+
+ORIGIN = Origin(request_id="r-1", client_address="192.0.2.7", client_agent="tests")
+EVERYBODY = [f"user-{number:02}" for number in range(40)]
+
+
+@pytest.fixture(params=[False, True], ids=["across users", "sharded"])
+async def pool(request: pytest.FixtureRequest, database: str) -> AsyncIterator[Pool]:
+    async with open_pool(database, size=6, sharded=request.param) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def other(database: str) -> AsyncIterator[asyncpg.Connection]:
+    """Another session, which holds locks."""
+    connection = await asyncpg.connect(**connect_arguments(database))
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The users of each statement that appends, once for each of their events."""
+    found: list[list[str]] = []
+    one, many = log.append, log.append_together
+
+    async def append(on: Connection, event: Event, task: Task | None, *, on_row: bool = True) -> log.Entry:
+        found.append([event.user_id])
+        return await one(on, event, task, on_row=on_row)
+
+    async def append_together(on: Connection, postings: Sequence[Posting], *, wait: bool) -> Set[str]:
+        found.append([posting.event.user_id for posting in postings])
+        return await many(on, postings, wait=wait)
+
+    monkeypatch.setattr(log, "append", append)
+    monkeypatch.setattr(log, "append_together", append_together)
+    return found
+
+
+async def run(pool: Pool, command: Command) -> Task | None:
+    return (await execute(pool, command, actor=command.user_id, origin=ORIGIN)).task
+
+
+async def create(pool: Pool, user: str, title: str = "x") -> Task:
+    task = await run(pool, CreateTask(user_id=user, task_id=uuid7(), title=title))
+    assert task is not None
+    return task
+
+
+def creation(user: str, *, title: str = "x", key: str | None = None, task_id: UUID | None = None) -> Posting:
+    made = replace(event(TaskCreated(title, None, False), 1, user_id=user, task_id=task_id or uuid7()), id=uuid7())
+    made = replace(made, origin=replace(ORIGIN, idempotency_key=key, fingerprint=bytes(32) if key else None))
+    return Posting(made, evolve(None, made), on_row=True)
+
+
+def toggle(before: Posting) -> Posting:
+    made = replace(event(TaskToggled(True), 2, user_id=before.event.user_id, task_id=before.event.task_id), id=uuid7())
+    return Posting(made, evolve(before.task, made), on_row=True)
+
+
+async def books(pool: Pool) -> tuple[int, Sequence[object]]:
+    """How many events there are, and what `verify` says of all users."""
+    async with pool.acquire() as connection:
+        heads = [head async for portion in walk.everyone(connection) for head in portion.heads]
+        return (await connection.fetchval("SELECT count(*) FROM events")), (await verify(connection, heads)).differences
+
+
+async def waits_for_a_lock(other: asyncpg.Connection) -> int:
+    """The backend of a statement that waits."""
+    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    while (pid := await other.fetchval(waiting)) is None:
+        await asyncio.sleep(0.01)
+    return int(pid)
+
+
+async def test_a_lone_command_goes_alone_and_at_once(pool: Pool, statements: list[list[str]]) -> None:
+    for _ in range(3):
+        await create(pool, "ann")
+    assert statements == [["ann"]] * 3
+
+
+async def test_what_comes_at_once_goes_together(pool: Pool, statements: list[list[str]]) -> None:
+    await asyncio.gather(*(create(pool, user) for user in EVERYBODY))
+    assert Counter(user for users in statements for user in users) == Counter(EVERYBODY)
+    if pool.sharded:
+        assert all(len(set(users)) == 1 for users in statements)
+    else:
+        assert max(len(users) for users in statements) == MOST
+        assert len(statements) < len(EVERYBODY) / 3
+    assert await books(pool) == (40, [])
+
+
+async def test_one_users_events_go_together(pool: Pool, statements: list[list[str]]) -> None:
+    titles = [f"title {number}" for number in range(50)]
+    made = await asyncio.gather(*(create(pool, "ann", title) for title in titles))
+    assert [task.title for task in made] == titles
+    rows = await pool.fetch(
+        "SELECT seq, task_id, data -> 'changes' -> 'title' ->> 'to' FROM events WHERE user_id = 'ann' ORDER BY seq"
+    )
+    assert [row["seq"] for row in rows] == list(range(1, 51))
+    assert {tuple(row)[1:] for row in rows} == {(task.id, task.title) for task in made}
+    assert len(statements) < 10
+    assert await books(pool) == (50, [])
+
+
+async def test_commands_of_all_kinds_go_together(pool: Pool) -> None:
+    tasks = await asyncio.gather(*(create(pool, user) for user in EVERYBODY for _ in range(3)))
+    kinds = (ToggleTask, DeleteTask)
+    done = await asyncio.gather(
+        *(run(pool, kinds[number % 2](user_id=task.user_id, task_id=task.id)) for number, task in enumerate(tasks)),
+        *(create(pool, user) for user in EVERYBODY),
+    )
+    assert [None if task is None else task.completed for task in done[: len(tasks)]] == [True, None] * 60
+    assert await pool.fetchval("SELECT count(*) FROM tasks") == 60 + 40
+    assert await books(pool) == (120 + 120 + 40, [])
+
+
+async def test_one_that_fails_does_not_fail_its_neighbours(pool: Pool, statements: list[list[str]]) -> None:
+    taken = creation("taken", key="its key")
+    deleted = creation("deleted")
+    async with pool.acquire() as connection:  # as another process would
+        for each in (taken, deleted):
+            await log.append(connection, each.event, each.task)
+        await log.append(connection, toggle(taken).event, toggle(taken).task)
+        await connection.execute("DELETE FROM tasks WHERE user_id = 'deleted'")
+    statements.clear()
+    fact = TaskDeleted("x", None, False)
+    deletion = replace(event(fact, 2, user_id="deleted", task_id=deleted.event.task_id), id=uuid7())
+    bad: list[tuple[Posting, type[Exception]]] = [
+        (toggle(taken), VersionTaken),
+        (creation("taken", key="its key"), IdempotencyKeyTaken),
+        (creation("long", title="x" * 256), asyncpg.CheckViolationError),
+        (Posting(deletion, None, on_row=True), VersionConflict),  # there is no row to strike
+    ]
+    good = [creation(user) for user in ("ann", "bob", "taken", "long", "deleted", "eve")]
+    postings = [*good[:3], *(posting for posting, _ in bad), *good[3:]]
+    appends = pool.companion(Appends)
+    outcomes = await asyncio.gather(*(appends.append(each) for each in postings), return_exceptions=True)
+    for posting, outcome in zip(postings, outcomes, strict=True):
+        expected = next((kind for each, kind in bad if each is posting), type(None))
+        assert isinstance(outcome, expected), (posting, outcome)
+    if not pool.sharded:
+        assert len(statements[0]) == len(postings)
+    ids = {row["id"] for row in await pool.fetch("SELECT id FROM events")}
+    assert {each.event.id for each in good} <= ids
+    assert len(ids) == 3 + len(good)
+    await pool.fetch("SELECT count(*) FROM tasks")
+
+
+async def test_who_made_the_others_fail_is_kept_apart_for_a_moment(pool: Pool, statements: list[list[str]]) -> None:
+    first = creation("noisy", key="a key")
+    appends = pool.companion(Appends)
+    await appends.append(first)
+
+    async def round_() -> None:
+        outcomes = await asyncio.gather(
+            appends.append(creation("noisy", key="a key")),
+            *(appends.append(creation(user)) for user in EVERYBODY[:5]),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [IdempotencyKeyTaken, *[type(None)] * 5]
+
+    await round_()
+    statements.clear()
+    await round_()
+    assert ["noisy"] in statements
+    assert not any("noisy" in users and len(set(users)) > 1 for users in statements)
+
+
+async def test_of_two_for_one_version_or_key_one_is_written(pool: Pool) -> None:
+    """Both decided on the same state; neither makes the others' statement fail."""
+    appends = pool.companion(Appends)
+    task = creation("ann")
+    await appends.append(task)
+    outcomes = await asyncio.gather(
+        *(appends.append(toggle(task)) for _ in range(5)),
+        *(appends.append(creation("ann", key="once")) for _ in range(5)),
+        *(appends.append(creation(user)) for user in EVERYBODY[:5]),
+        return_exceptions=True,
+    )
+    kinds = Counter(type(outcome) for outcome in outcomes)
+    assert kinds == {type(None): 7, VersionTaken: 4, IdempotencyKeyTaken: 4}
+    assert (await books(pool))[0] == 1 + 7
+
+
+async def test_fifty_toggles_at_once_are_fifty_events(pool: Pool) -> None:
+    task = await create(pool, "ann")
+    outcomes = await asyncio.gather(
+        *(run(pool, ToggleTask(user_id="ann", task_id=task.id)) for _ in range(50)),
+        *(run(pool, ToggleTask(user_id="ann", task_id=task.id, versions={1})) for _ in range(5)),
+        return_exceptions=True,
+    )
+    done = [outcome for outcome in outcomes if isinstance(outcome, Task)]
+    assert {task.version for task in done} == set(range(2, len(done) + 2))
+    assert all(isinstance(each, VersionMismatch) for each in outcomes if not isinstance(each, Task))
+    assert len(done) in (50, 51)
+    assert await books(pool) == (1 + len(done), [])
+
+
+async def test_a_client_who_gives_up_takes_nobody_along(pool: Pool, other: asyncpg.Connection) -> None:
+    """One whose event is being written, and one whose event still waits."""
+    await asyncio.gather(*(create(pool, user) for user in EVERYBODY))
+    async with other.transaction():
+        await other.execute("LOCK TABLE events IN SHARE MODE")
+        writing = [asyncio.create_task(create(pool, user)) for user in EVERYBODY for _ in range(2)]
+        await waits_for_a_lock(other)
+        for task in (writing[0], writing[-1]):
+            task.cancel()
+        await asyncio.wait([writing[0], writing[-1]])
+    for task in writing[1:-1]:
+        await task
+    count, differences = await books(pool)
+    assert differences == []
+    assert 40 + 78 <= count <= 40 + 79  # the first one's was sent
+
+
+async def test_a_backend_killed_in_the_middle_loses_nothing(pool: Pool, other: asyncpg.Connection) -> None:
+    await asyncio.gather(*(create(pool, user) for user in EVERYBODY))
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute("LOCK TABLE events IN SHARE MODE")
+    writing = [asyncio.create_task(create(pool, user)) for user in EVERYBODY]
+    for _ in range(3):
+        await other.execute("SELECT pg_terminate_backend($1)", await waits_for_a_lock(other))
+    await transaction.rollback()
+    await asyncio.gather(*writing)
+    assert await books(pool) == (80, [])
+
+
+async def test_nobody_waits_for_another_users_lock(pool: Pool, other: asyncpg.Connection) -> None:
+    await asyncio.gather(*(create(pool, user) for user in ("ann", *EVERYBODY)))
+    async with other.transaction():
+        await other.execute("SELECT FROM journals WHERE user_id = 'ann' FOR UPDATE")
+        waiting = [asyncio.create_task(create(pool, "ann")) for _ in range(20)]
+        for _ in range(3):
+            async with asyncio.timeout(5):
+                await asyncio.gather(*(create(pool, user) for user in EVERYBODY))
+        assert not any(task.done() for task in waiting)
+        held = await other.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        assert 1 <= held <= 2  # however many wait
+    await asyncio.gather(*waiting)
+    assert await books(pool) == (41 + 120 + 20, [])
+
+
+async def test_who_floods_does_not_keep_the_others_waiting(pool: Pool) -> None:
+    flood = [asyncio.create_task(create(pool, "ann")) for _ in range(200)]
+    for _ in range(5):
+        await create(pool, "bob")
+    assert sum(task.done() for task in flood) < 150  # she'd be first otherwise
+    await asyncio.gather(*flood)
+    assert await books(pool) == (205, [])
+
+
+async def test_who_waits_for_too_long_is_refused_and_nothing_is_sent(database: str, other: asyncpg.Connection) -> None:
+    async with open_pool(database, patience=0.5) as pool:
+        appends = pool.companion(Appends)
+        await appends.append(creation("ann"))
+        async with other.transaction(), asyncio.timeout(10):
+            await other.execute("SELECT FROM journals WHERE user_id = 'ann' FOR UPDATE")
+            outcomes = await asyncio.gather(
+                *(appends.append(creation("ann")) for _ in range(100)), return_exceptions=True
+            )
+        kinds = Counter(type(outcome) for outcome in outcomes)
+        assert kinds.keys() == {TimeoutError, Busy}
+        assert kinds[TimeoutError] <= 2 * MOST  # those that were sent
+        assert any("turn" in str(outcome) for outcome in outcomes)
+        assert (await books(pool))[0] == 1
+
+
+async def test_two_processes_write_to_the_same_users(database: str, pool: Pool) -> None:
+    users = EVERYBODY[:10]
+    async with open_pool(database, sharded=pool.sharded) as neighbour:
+        async with asyncio.timeout(60):
+            made = await asyncio.gather(
+                *(create(each, user) for _ in range(4) for user in users for each in (pool, neighbour))
+            )
+            toggled = await asyncio.gather(
+                *(
+                    run(each, ToggleTask(user_id=task.user_id, task_id=task.id))
+                    for task in made
+                    for each in (pool, neighbour)
+                )
+            )
+    assert Counter(task.version for task in toggled if task) == {2: 80, 3: 80}
+    assert await books(pool) == (80 + 160, [])
