@@ -280,14 +280,17 @@ async def test_who_waits_for_too_long_is_refused_and_nothing_is_sent(database: s
         await appends.append(creation("ann"))
         async with other.transaction(), asyncio.timeout(10):
             await other.execute("SELECT FROM journals WHERE user_id = 'ann' FOR UPDATE")
-            outcomes = await asyncio.gather(
-                *(appends.append(creation("ann")) for _ in range(100)), return_exceptions=True
-            )
+            postings = [creation("ann") for _ in range(100)]
+            outcomes = await asyncio.gather(*map(appends.append, postings), return_exceptions=True)
         kinds = Counter(type(outcome) for outcome in outcomes)
         assert kinds.keys() == {TimeoutError, Busy}
         assert kinds[TimeoutError] <= 2 * MOST  # those that were sent
         assert any("turn" in str(outcome) for outcome in outcomes)
-        assert (await books(pool))[0] == 1
+        refused = [
+            posting.event.id for posting, outcome in zip(postings, outcomes, strict=True) if type(outcome) is Busy
+        ]
+        assert not await pool.fetch("SELECT FROM events WHERE id = ANY ($1)", refused)
+        assert (await books(pool))[1] == []
 
 
 async def test_two_processes_write_to_the_same_users(database: str, pool: Pool) -> None:
