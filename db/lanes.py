@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from config import metrics
-from db.failures import Busy
+from db.failures import UNAVAILABLE, Busy
 from db.pool import Pool
 
 NUMBER = 2
@@ -67,10 +67,7 @@ class Lanes(Generic[Batch]):
 
 def full(pool: Pool, waiting: int) -> bool:
     """Whether no more may wait for this pool's connections, as many as for any other reason."""
-    if waiting < pool.size + pool.queue:
-        return False
-    metrics.REFUSALS.labels("busy").inc()
-    return True
+    return waiting >= pool.size + pool.queue
 
 
 class Together(Generic[Key, Value]):
@@ -84,6 +81,7 @@ class Together(Generic[Key, Value]):
     async def get(self, key: Key) -> Value | None:
         """What there is by this key now, or a moment later. Raises what `read` does, and `Busy`."""
         if full(self._pool, len(self._waiting)):
+            metrics.REFUSALS.labels("busy").inc()
             raise Busy(f"{len(self._waiting)} reads wait for the database already")
         answer: asyncio.Future[Value | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((key, answer))
@@ -97,6 +95,10 @@ class Together(Generic[Key, Value]):
         try:
             found = await self._read(self._pool, [key for key, _ in batch])
         except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
+            if len(batch) > 1 and not isinstance(error, UNAVAILABLE):
+                for each in batch:  # it may be the fault of one alone
+                    await self._answer([each])
+                return
             for _, answer in batch:
                 if not answer.done():
                     answer.set_exception(error)

@@ -5,8 +5,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import asyncpg
-
 from config import metrics
 from db.failures import NOT_SENT, UNAVAILABLE, Busy, CannotConnect
 from db.lanes import MOST, NUMBER, Lanes, full
@@ -27,10 +25,12 @@ class _Waiting:
 
 @dataclass(eq=False, slots=True)
 class _Chosen:
-    """What goes together, and whose it is; those of them whose events take long, once they do."""
+    """What goes together, and whose it is. `failed`: a statement with it was refused before. `slow`: users whose events
+    take long, once they do."""
 
     waiting: Sequence[_Waiting]
     users: set[str]
+    failed: bool = False
     slow: set[str] = field(default_factory=set)
 
 
@@ -50,7 +50,10 @@ class Appends:
         """Users whose events are on their way: those that come meanwhile go together in the next statement."""
         self._slow: set[str] = set()
         """Users of a statement that takes long: another one may be tried beside it, but no third."""
+        self._alone: dict[str, bool] = {}
+        """Users whose next events go in a statement of their own; whether one failed that they were in."""
         self._apart: dict[str, float] = {}
+        """Users all of whose events do, and until when: soonest first."""
         self._admitted = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -60,7 +63,8 @@ class Appends:
         Raises what that raises. `Busy`, `Away` and `CannotConnect` mean that nothing was sent; after any other of
         `UNAVAILABLE`, or where the caller is cancelled, the event may be in the log.
         """
-        if full(self._pool, self._admitted):
+        if full(self._pool, self._admitted) and not self._made_room(posting.event.user_id):
+            metrics.REFUSALS.labels("busy").inc()
             raise Busy(f"{self._admitted} writes wait for the database already")
         loop = asyncio.get_running_loop()
         waiting = _Waiting(posting, loop.create_future(), loop.time() + self._pool.patience)
@@ -80,17 +84,25 @@ class Appends:
         self._writing -= chosen.slow
 
     async def _do(self, chosen: "_Chosen") -> None:
-        await self._write(chosen.waiting, alone=len(chosen.users) == 1)
+        await self._write(chosen)
         self._writing -= chosen.users - chosen.slow
         self._slow -= chosen.slow
 
+    def _made_room(self, user: str) -> bool:
+        """Whether somebody who has more events waiting gave up the last of them."""
+        longest = max(self._queues.values(), key=len, default=deque())
+        if len(longest) <= len(self._queues.get(user, ())) + 1:
+            return False
+        metrics.REFUSALS.labels("busy").inc()
+        _fail([longest.pop()], Busy("others wait too, with fewer writes"))
+        return True
+
     def _choose(self) -> "_Chosen | None":
         """One event of each user whose turn it is, then another of each, as long as there is room."""
-        turns = [user for user in self._queues if user not in self._writing][:MOST]
-        if self._pool.sharded or (turns and self._is_apart(turns[0])):
-            turns = turns[:1]
-        elif self._apart:
-            turns = [user for user in turns if not self._is_apart(user)]
+        turns = self._turns()
+        if not turns:
+            return None
+        failed = self._alone.pop(turns[0], False)
         chosen: list[_Waiting] = []
         taken: set[tuple[str, object]] = set()
         more = True
@@ -104,23 +116,34 @@ class Appends:
             queue = self._queues.pop(user)
             if queue:
                 self._queues[user] = queue  # behind all others
-        users = {each.posting.event.user_id for each in chosen}
-        self._writing |= users
-        return _Chosen(chosen, users) if chosen else None
+        self._writing.update(turns)
+        return _Chosen(chosen, set(turns), failed=failed)
 
-    def _is_apart(self, user: str) -> bool:
-        until = self._apart.get(user)
-        if until is None:
-            return False
-        if until <= asyncio.get_running_loop().time():
-            del self._apart[user]
-            return False
-        return True
+    def _turns(self) -> list[str]:
+        """The users of the next statement: each has an event that somebody still waits for."""
+        now = asyncio.get_running_loop().time()
+        while self._apart and (first := next(iter(self._apart.items())))[1] <= now:
+            del self._apart[first[0]]
+        turns: list[str] = []
+        for user in [user for user in self._queues if user not in self._writing]:
+            queue = self._queues[user]
+            while queue and queue[0].outcome.done():  # given up
+                queue.popleft()
+            if not queue:
+                del self._queues[user]
+            elif self._pool.sharded or user in self._alone or user in self._apart:
+                if not turns:
+                    return [user]
+            else:
+                turns.append(user)
+                if len(turns) == MOST:
+                    break
+        return turns
 
     def _take(self, user: str, taken: set[tuple[str, object]]) -> _Waiting | None:
         """The user's next event, unless one of the same task or key is taken: only one of the two can be written."""
         queue = self._queues[user]
-        while queue and queue[0].outcome.done():  # given up
+        while queue and queue[0].outcome.done():
             queue.popleft()
         if not queue:
             return None
@@ -131,19 +154,28 @@ class Appends:
         taken |= marks
         return queue.popleft()
 
-    async def _write(self, chosen: Sequence[_Waiting], *, alone: bool) -> None:
-        if len(chosen) == 1:
-            await self._one(chosen[0])
+    async def _write(self, chosen: "_Chosen") -> None:
+        alone = len(chosen.users) == 1
+        if len(chosen.waiting) == 1:
+            await self._one(chosen.waiting[0], failed=chosen.failed)
             return
         try:
-            await self._together(chosen, alone=alone)
+            await self._together(chosen.waiting, alone=alone)
         except UNAVAILABLE as error:
-            _fail(chosen, error)
-        except asyncpg.PostgresError:  # whose fault it is, and what, is found out one by one
-            for each in chosen:
-                await self._one(each, disturbs=True)
-        except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
-            _fail(chosen, error)
+            _fail(chosen.waiting, error)
+        except Exception:  # noqa: BLE001 - whose fault it is, and what, is found out one by one
+            if alone:
+                for each in chosen.waiting:
+                    await self._one(each, failed=chosen.failed)
+            else:
+                for each in reversed(chosen.waiting):
+                    self._again(each, failed=True)
+
+    def _again(self, waiting: _Waiting, *, failed: bool) -> None:
+        """Nothing of it was written: it goes next, in a statement of its user's own, so that nobody waits for it."""
+        user = waiting.posting.event.user_id
+        self._alone[user] = failed
+        self._queues.setdefault(user, deque()).appendleft(waiting)
 
     async def _together(self, chosen: Sequence[_Waiting], *, alone: bool) -> None:
         sent = False
@@ -154,17 +186,12 @@ class Appends:
         except UNAVAILABLE as error:
             raise error if sent else _not_sent(error) from error
         for each in reversed(chosen):
-            user = each.posting.event.user_id
-            if user in users:
+            if each.posting.event.user_id in users:
                 self._succeed(each)
-            else:  # another process is just writing to this user's log
-                self._keep_apart(user)
-                self._queues.setdefault(user, deque()).appendleft(each)
+            else:  # they have no log yet, or another process is just writing to it
+                self._again(each, failed=False)
 
-    def _keep_apart(self, user: str) -> None:
-        self._apart[user] = asyncio.get_running_loop().time() + _APART
-
-    async def _one(self, waiting: _Waiting, *, disturbs: bool = False) -> None:
+    async def _one(self, waiting: _Waiting, *, failed: bool) -> None:
         if waiting.outcome.done():  # given up, and nothing of it is in the log
             return
         posting, sent = waiting.posting, False
@@ -175,8 +202,10 @@ class Appends:
         except UNAVAILABLE as error:
             _fail([waiting], error if sent else _not_sent(error))
         except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
-            if disturbs:
-                self._keep_apart(posting.event.user_id)
+            if failed:  # so it was this one's fault
+                user = posting.event.user_id
+                self._apart.pop(user, None)
+                self._apart[user] = asyncio.get_running_loop().time() + _APART
             _fail([waiting], error)
         else:
             self._succeed(waiting)

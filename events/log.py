@@ -134,8 +134,8 @@ def _arguments(posting: Posting) -> tuple[Any, ...]:
 
 
 # The same for many events at once. Of each user's, $23 is the first number and $24 the last: they stand together.
-# A user whose journal is locked by another is left out, so that nobody waits for somebody else; and so is one whose
-# first event is being written elsewhere. What is locked here is as new as it gets, whenever the statement began. Each
+# A user whose journal is locked by another is left out, so that nobody waits for somebody else; and so is one who has
+# none. What is locked here is as new as it gets, whenever the statement began. Each
 # deletion that was decided on a row must strike one, as above.
 _TOGETHER = """
 WITH RECURSIVE input AS MATERIALIZED (
@@ -152,10 +152,7 @@ WITH RECURSIVE input AS MATERIALIZED (
 ), held AS (
     SELECT user_id, seq, hash FROM journals WHERE user_id = ANY ($22) FOR UPDATE{locked}
 ), begun AS (
-    SELECT writers.user_id, first, last, seq, hash FROM writers, held WHERE writers.user_id = held.user_id
-    UNION ALL
-    SELECT user_id, first, last, 0, ''::bytea FROM writers
-    WHERE NOT user_id = ANY (SELECT user_id FROM journals WHERE user_id = ANY ($22))
+    SELECT writers.user_id, first, last, seq, hash FROM writers, held WHERE writers.user_id = held.user_id{new}
 ), chained AS (
     SELECT user_id, first AS n, last, seq + 1 AS seq, sha256(hash || ($2::bytea[])[first]) AS hash FROM begun
     UNION ALL
@@ -192,15 +189,22 @@ SELECT user_id, 1 / CASE WHEN (SELECT count(*) FROM struck WHERE on_row) = (
 ) THEN 1 ELSE 0 END
 FROM journal
 """
-TOGETHER = {wait: _TOGETHER.format(locked="" if wait else " SKIP LOCKED") for wait in (False, True)}
+# A first event may have to wait for another process's first one: only alone, or two processes wait for each other.
+_new = """
+    UNION ALL
+    SELECT user_id, first, last, 0, ''::bytea FROM writers WHERE NOT EXISTS (SELECT FROM held)"""
+TOGETHER = {
+    False: _TOGETHER.format(locked=" SKIP LOCKED", new=""),
+    True: _TOGETHER.format(locked="", new=_new),
+}
 
 
 async def append_together(connection: Connection, postings: Sequence[Posting], *, wait: bool) -> Set[str]:
     """Append many events, of which no two have the same task or the same user and key; the users whose were written.
 
-    All events of a user are written, in their order, or none is: where another writer is at work on their log, unless
-    it is `wait`ed for, which is for a single user. Raises what the database does, also where one event alone can't be
-    written: then none of them is.
+    All events of a user are written, in their order, or none is: where they have no log yet, or another writer is at
+    work on it. With `wait`, which is for a single user, that is waited for. Raises what the database does, also where
+    one event alone can't be written: then none of them is.
     """
     by_user: dict[str, list[Posting]] = {}
     for posting in postings:

@@ -90,8 +90,7 @@ async def books(pool: Pool) -> tuple[int, Sequence[object]]:
 
 async def waits_for_a_lock(other: asyncpg.Connection) -> int:
     """The backend of a statement that waits."""
-    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    while (pid := await other.fetchval(waiting)) is None:
+    while (pid := await other.fetchval("SELECT pid FROM pg_locks WHERE NOT granted")) is None:
         await asyncio.sleep(0.01)
     return int(pid)
 
@@ -103,6 +102,9 @@ async def test_a_lone_command_goes_alone_and_at_once(pool: Pool, statements: lis
 
 
 async def test_what_comes_at_once_goes_together(pool: Pool, statements: list[list[str]]) -> None:
+    await asyncio.gather(*(create(pool, user) for user in EVERYBODY))  # their first events go alone
+    assert await books(pool) == (40, [])
+    statements.clear()
     await asyncio.gather(*(create(pool, user) for user in EVERYBODY))
     assert Counter(user for users in statements for user in users) == Counter(EVERYBODY)
     if pool.sharded:
@@ -110,7 +112,7 @@ async def test_what_comes_at_once_goes_together(pool: Pool, statements: list[lis
     else:
         assert max(len(users) for users in statements) == MOST
         assert len(statements) < len(EVERYBODY) / 3
-    assert await books(pool) == (40, [])
+    assert await books(pool) == (80, [])
 
 
 async def test_one_users_events_go_together(pool: Pool, statements: list[list[str]]) -> None:
@@ -167,7 +169,6 @@ async def test_one_that_fails_does_not_fail_its_neighbours(pool: Pool, statement
     ids = {row["id"] for row in await pool.fetch("SELECT id FROM events")}
     assert {each.event.id for each in good} <= ids
     assert len(ids) == 3 + len(good)
-    await pool.fetch("SELECT count(*) FROM tasks")
 
 
 async def test_who_made_the_others_fail_is_kept_apart_for_a_moment(pool: Pool, statements: list[list[str]]) -> None:
@@ -259,19 +260,81 @@ async def test_nobody_waits_for_another_users_lock(pool: Pool, other: asyncpg.Co
             async with asyncio.timeout(5):
                 await asyncio.gather(*(create(pool, user) for user in EVERYBODY))
         assert not any(task.done() for task in waiting)
-        held = await other.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        held = await other.fetchval("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")
         assert 1 <= held <= 2  # however many wait
     await asyncio.gather(*waiting)
     assert await books(pool) == (41 + 120 + 20, [])
 
 
 async def test_who_floods_does_not_keep_the_others_waiting(pool: Pool) -> None:
+    await asyncio.gather(*(create(pool, user) for user in ("ann", "bob", *EVERYBODY)))  # and all connections are made
     flood = [asyncio.create_task(create(pool, "ann")) for _ in range(200)]
-    for _ in range(5):
+    for _ in range(4):
         await create(pool, "bob")
-    assert sum(task.done() for task in flood) < 150  # she'd be first otherwise
+    assert sum(task.done() for task in flood) < 180  # she'd be first otherwise
     await asyncio.gather(*flood)
-    assert await books(pool) == (205, [])
+    assert await books(pool) == (42 + 204, [])
+
+
+async def test_who_floods_does_not_take_the_others_places(database: str, other: asyncpg.Connection) -> None:
+    async with open_pool(database, size=2, queue=40) as pool:
+        await asyncio.gather(*(create(pool, user) for user in ("ann", "bob")))
+        async with other.transaction():
+            await other.execute("SELECT FROM journals WHERE user_id = 'ann' FOR UPDATE")
+            appends = pool.companion(Appends)
+            flood = [asyncio.create_task(appends.append(creation("ann"))) for _ in range(60)]
+            await waits_for_a_lock(other)
+            assert sum(task.done() for task in flood) == 18
+            bob = asyncio.create_task(appends.append(creation("bob")))
+            await asyncio.wait(flood, timeout=0.05)
+            assert sum(task.done() for task in flood) == 19  # she gave up one for him
+        await bob
+        outcomes = await asyncio.gather(*flood, return_exceptions=True)
+        assert Counter(type(outcome) for outcome in outcomes) == {type(None): 41, Busy: 19}
+        assert await books(pool) == (2 + 41 + 1, [])
+
+
+async def test_those_who_gave_up_hold_nobody_up(pool: Pool, other: asyncpg.Connection) -> None:
+    """However many there are, and first in the queue."""
+    async with other.transaction():
+        await other.execute("LOCK TABLE events IN SHARE MODE")
+        appends = pool.companion(Appends)
+        leaving = [asyncio.create_task(appends.append(creation(f"user-{number:03}"))) for number in range(100)]
+        await waits_for_a_lock(other)
+        staying = asyncio.create_task(appends.append(creation("ann")))
+        await asyncio.sleep(0.1)
+        for task in leaving:
+            task.cancel()
+        await asyncio.wait(leaving)
+    async with asyncio.timeout(5):
+        await staying
+
+
+async def test_what_one_was_refused_for_the_others_dont_wait_for(pool: Pool, other: asyncpg.Connection) -> None:
+    """Nor for the locks of those whose events were in the same statement."""
+    held = ["bob", "cat", "dan"]
+    appends = pool.companion(Appends)
+    await appends.append(creation("ann", key="a key"))
+    await asyncio.gather(*(appends.append(creation(user)) for user in (*held, "eve")))
+    async with other.transaction():
+        await other.execute("SELECT FROM journals WHERE user_id = ANY ($1) FOR UPDATE", held)
+        waiting = [asyncio.create_task(appends.append(creation(user))) for user in held]
+        taken = asyncio.create_task(appends.append(creation("ann", key="a key")))
+        async with asyncio.timeout(5):
+            await appends.append(creation("eve"))
+            with pytest.raises(IdempotencyKeyTaken):
+                await taken
+        assert not any(task.done() for task in waiting)
+    await asyncio.gather(*waiting)
+
+
+async def test_new_users_in_two_processes_do_not_wait_for_each_other(database: str, pool: Pool) -> None:
+    async with open_pool(database, sharded=pool.sharded) as neighbour:
+        for number in range(4):
+            users = [f"new-{number}-{each}" for each in range(30)]
+            await asyncio.gather(*(create(each, user) for each in (pool, neighbour) for user in users))
+    assert await pool.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
+    assert await books(pool) == (240, [])
 
 
 async def test_who_waits_for_too_long_is_refused_and_nothing_is_sent(database: str, other: asyncpg.Connection) -> None:
