@@ -87,6 +87,8 @@ class Appends:
         await self._write(chosen)
         self._writing -= chosen.users - chosen.slow
         self._slow -= chosen.slow
+        if self._queues:
+            self._lanes.go_on()
 
     def _made_room(self, user: str) -> bool:
         """Whether somebody who has more events waiting gave up the last of them."""
@@ -131,6 +133,7 @@ class Appends:
                 queue.popleft()
             if not queue:
                 del self._queues[user]
+                self._alone.pop(user, None)
             elif self._pool.sharded or user in self._alone or user in self._apart:
                 if not turns:
                     return [user]

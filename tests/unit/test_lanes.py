@@ -1,0 +1,115 @@
+"""What is asked for at the same time is read together, and nobody gets another's answer or failure."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from db.failures import Busy, ConnectionLost
+from db.lanes import MOST, NUMBER, Lanes, Together
+
+POOL: Any = SimpleNamespace(size=2, queue=48)
+
+
+class Reads:
+    """Squares of numbers; of 13 none can be had, and a statement ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+        self.go = asyncio.Event()
+        self.lost = False
+
+    async def __call__(self, _pool: Any, keys: Sequence[int]) -> Mapping[int, int]:
+        self.asked.append(list(keys))
+        await self.go.wait()
+        if self.lost:
+            raise ConnectionLost("gone")
+        if 13 in keys:
+            raise ValueError("unlucky")
+        return {key: key**2 for key in keys if key < 100}
+
+
+async def asked(together: Together[int, int], keys: Sequence[int]) -> list[asyncio.Task[int | None]]:
+    tasks = [asyncio.create_task(together.get(key)) for key in keys]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_what_comes_while_others_are_under_way_goes_together() -> None:
+    reads = Reads()
+    together = Together(POOL, reads)
+    first = await asked(together, [1])
+    second = await asked(together, [2])
+    rest = await asked(together, [3, 4, 5, 100, 3])
+    assert reads.asked == [[1], [2]][:NUMBER]  # at once, and alone
+    reads.go.set()
+    assert await asyncio.gather(*first, *second, *rest) == [1, 4, 9, 16, 25, None, 9]
+    assert reads.asked[NUMBER:] == [[3, 4, 5, 100, 3]]
+
+
+async def test_no_more_go_together_than_may() -> None:
+    reads = Reads()
+    together = Together(POOL, reads)
+    tasks = await asked(together, range(20, 60))
+    reads.go.set()
+    assert await asyncio.gather(*tasks) == [key**2 for key in range(20, 60)]
+    assert max(map(len, reads.asked)) == MOST
+
+
+async def test_one_that_cannot_be_read_fails_alone() -> None:
+    reads = Reads()
+    reads.go.set()
+    outcomes = await asyncio.gather(*await asked(Together(POOL, reads), [12, 13, 14]), return_exceptions=True)
+    assert [outcomes[0], outcomes[2]] == [144, 196]
+    assert isinstance(outcomes[1], ValueError)
+
+
+async def test_a_lost_connection_is_everybodys_and_those_who_gave_up_are_passed_over() -> None:
+    reads = Reads()
+    together = Together(POOL, reads)
+    tasks = [*await asked(together, [1]), *await asked(together, [2]), *await asked(together, [3, 4])]
+    tasks[2].cancel()
+    reads.lost = True
+    reads.go.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [
+        ConnectionLost,
+        ConnectionLost,
+        asyncio.CancelledError,
+        ConnectionLost,
+    ]
+
+
+async def test_past_the_bound_they_are_refused() -> None:
+    reads = Reads()
+    together = Together(POOL, reads)
+    waiting = [*await asked(together, [1]), *await asked(together, [2]), *await asked(together, range(50))]
+    with pytest.raises(Busy, match="50 reads"):
+        await together.get(1)
+    reads.go.set()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_lane_that_takes_long_makes_room_for_another() -> None:
+    begun: list[int] = []
+    long: list[int] = []
+    left = iter(range(NUMBER + 2))
+    go = asyncio.Event()
+
+    async def do(number: int) -> None:
+        begun.append(number)
+        await go.wait()
+
+    lanes = Lanes(NUMBER, lambda: next(left, None), do, on_long=long.append)
+    for _ in range(NUMBER + 2):
+        lanes.go_on()
+    await asyncio.sleep(0)
+    assert begun == list(range(NUMBER))
+    async with asyncio.timeout(5):
+        while len(begun) < NUMBER + 2:
+            await asyncio.sleep(0.01)
+    assert long[:NUMBER] == list(range(NUMBER))
+    go.set()
