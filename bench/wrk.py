@@ -36,7 +36,16 @@ def run(port: int, requests: Path, *, connections: int, seconds: float, size: in
 
     `size` is about what one answer has in bytes, 0 where they differ. Raises `Failed`.
     """
-    arguments = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(_SCRIPT), f"http://127.0.0.1:{port}"]
+    arguments = [
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds:g}s",
+        "--timeout",
+        "30s",
+        "-s",
+        str(_SCRIPT),
+        f"http://127.0.0.1:{port}",
+    ]
     wrk = shutil.which("wrk")
     if wrk is None:
         raise Failed("wrk isn't installed; it is a package of Debian's and others'")

@@ -255,8 +255,13 @@ BATCH = 200
 HEAD = "SELECT seq FROM journals WHERE user_id = $1"
 
 
+HEADS = "SELECT user_id, seq FROM journals WHERE user_id = ANY ($1)"
+
+
 async def head(database: Executor, user_id: str) -> int:
-    """The number of a user's last event, 0 where there is none."""
+    """The number of a user's last event, 0 where there is none. From a pool, with what others ask at the same time."""
+    if isinstance(database, Pool) and not database.sharded:
+        return await database.companion(_heads).get(user_id) or 0
     seq: int | None = await database.fetchval(HEAD, user_id)
     return seq or 0
 
@@ -370,6 +375,14 @@ async def load(database: Executor, user_id: str, task_id: UUID) -> Task | None:
         return await database.companion(_loads).get((user_id, task_id))
     row = await database.fetchrow(LOAD, user_id, task_id)
     return None if row is None else Task(**row)
+
+
+def _heads(pool: Pool) -> Together[str, int]:
+    return Together(pool, _heads_together)
+
+
+async def _heads_together(pool: Pool, users: Sequence[str]) -> Mapping[str, int]:
+    return {row["user_id"]: row["seq"] for row in await pool.fetch(HEADS, users)}
 
 
 def _loads(pool: Pool) -> Together[tuple[str, UUID], Task]:
