@@ -14,7 +14,7 @@ run: setup ## start everything: Postgres, the API on :8000 (PORT=…); Ctrl-C st
 
 test: setup ## run the whole suite, with branch coverage
 	@$(RUN)coverage erase
-	@$(RUN)coverage run -m pytest -n auto --dist loadfile --max-worker-restart 0 $(ARGS)
+	@$(RUN)coverage run -m pytest -n auto --dist worksteal --max-worker-restart 0 $(ARGS)
 	@$(RUN)coverage combine -q
 	@$(RUN)coverage report
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import shutil
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -21,6 +22,9 @@ from db.pool import Pool, open_pool
 from tests import service as service_module
 from tests.pooler import pooled
 from tests.service import Service, serving
+
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2**31 else None  # noqa: S108
+"""Where databases lie, if such a place is there: to make one takes a thirtieth of the time that it takes on a disk."""
 
 IMAGE = os.environ.get("DAYBOOK_TEST_IMAGE", "postgres:18-alpine")
 TEMPLATE = "daybook_template"
@@ -78,11 +82,12 @@ def _started() -> Iterator[str]:
     elif KIND.startswith("testcontainers"):
         from testcontainers.community.postgres import PostgresContainer
 
-        with PostgresContainer(IMAGE, driver=None).with_command("postgres -c fsync=off") as container:
+        container = PostgresContainer(IMAGE, driver=None).with_command("postgres -c fsync=off")
+        with container.with_env("PGDATA", "/memory/data").with_tmpfs_mount("/memory"):
             yield container.get_connection_url()
     else:
         with (
-            TemporaryDirectory(prefix="daybook-tests-") as folder,
+            TemporaryDirectory(prefix="daybook-tests-", dir=MEMORY) as folder,
             running(Path(folder), settings={"fsync": "off", "max_connections": "200"}) as dsn,
         ):
             yield dsn
@@ -125,7 +130,7 @@ def server() -> Iterator[str]:
         asyncio.run(execute(dsn, f"DROP DATABASE IF EXISTS {TEMPLATE}", f"CREATE DATABASE {TEMPLATE}"))
         migrate(named(dsn, TEMPLATE))
         if POOLED:
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="daybook-tests-")))
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="daybook-tests-", dir=MEMORY)))
             by_way = stack.enter_context(pooled(dsn, folder, connections=5))
             service_module.through = lambda to: (
                 named(by_way, _name(to)) if urlsplit(to).netloc == urlsplit(dsn).netloc else to
@@ -169,7 +174,7 @@ def unchanged_database(server: str) -> Iterator[str]:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A new folder with a path short enough for a socket."""
-    with TemporaryDirectory(prefix="daybook-tests-") as folder:
+    with TemporaryDirectory(prefix="daybook-tests-", dir=MEMORY) as folder:
         yield Path(folder)
 
 

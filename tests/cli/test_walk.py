@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -172,16 +171,21 @@ class OnTerminal:
             start_new_session=True,
         )
         os.close(theirs)
+        self._shown = b""
+
+    def until(self, text: str) -> None:
+        """Until it is shown."""
+        while text.encode() not in self._shown:
+            self._shown += os.read(self.terminal, 65536)
 
     def end(self) -> tuple[int, str, str]:
         """Exit status, output, and all that was shown on the terminal."""
-        shown = b""
         with suppress(OSError):  # the other end is closed
             while piece := os.read(self.terminal, 65536):
-                shown += piece
+                self._shown += piece
         os.close(self.terminal)
         output, _ = self.process.communicate(timeout=60)
-        return self.process.returncode, output, shown.decode()
+        return self.process.returncode, output, self._shown.decode()
 
 
 @pytest.fixture
@@ -260,13 +264,11 @@ async def test_a_worker_that_dies_ends_the_walk(database: str, monkeypatch: pyte
 
 def test_progress_is_shown_on_a_terminal_and_ctrl_c_ends_it(locked: str, folder: Path) -> None:
     command = OnTerminal(folder, "rebuild", DATABASE_URL=locked)
-    time.sleep(1.5)
-    for _ in range(2):  # the batch that is under way doesn't end before its lock
-        os.killpg(command.process.pid, signal.SIGINT)
-        time.sleep(0.2)
+    command.until("rebuild")
+    os.killpg(command.process.pid, signal.SIGINT)
+    command.until("Finishing what is under way")
+    os.killpg(command.process.pid, signal.SIGINT)
     status, output, shown = command.end()
     assert (status, "Traceback" in shown) == (2, False)
-    assert "rebuild" in shown
-    assert "Finishing what is under way" in shown
     assert "What was finished is right." in shown
     assert "events" in output
