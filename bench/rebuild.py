@@ -105,7 +105,7 @@ def run(dsn: str, job: Job, size: Size, workers: int) -> Result:
     tasks = asyncio.run(_prepare(dsn, job))
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", job.partition(",")[0], "--json", "--workers", str(workers)],
+        [sys.executable, "-m", "cli", job.partition(",")[0], "--json", "--workers", str(workers)],
         env={"DATABASE_URL": dsn, "LOG_LEVEL": "WARNING", "PATH": os.environ["PATH"]},
         stdout=subprocess.PIPE,
         text=True,

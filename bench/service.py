@@ -55,7 +55,7 @@ class Service:
 
 @contextmanager
 def serving(
-    dsn: str, folder: Path, *, secret: str | None = None, workers: int = 1, module: str = "cli.main"
+    dsn: str, folder: Path, *, secret: str | None = None, workers: int = 1, module: str = "cli"
 ) -> Iterator[Service]:
     """A service on this database, ready to answer; what it prints is kept in `folder`. Raises `Refused`."""
     secret = secret or secrets.token_urlsafe(48)

@@ -277,7 +277,7 @@ async def soak(service: Service, visitors: Sequence[Visitor], seconds: int) -> R
 def verified(dsn: str) -> dict[str, Any]:
     """What `daybook verify` says of the books."""
     process = subprocess.run(
-        [sys.executable, "-m", "cli.main", "verify", "--json"],
+        [sys.executable, "-m", "cli", "verify", "--json"],
         env={"DATABASE_URL": dsn, "LOG_LEVEL": "WARNING"},
         stdout=subprocess.PIPE,
         check=False,

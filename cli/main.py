@@ -16,6 +16,7 @@ import typer
 if TYPE_CHECKING:
     from cli.results import Results
 
+from cli.__main__ import COULD_NOT_RUN
 from cli.tokens import sign
 from cli.walk import Choice, Job, NobodyReads, Unwritten
 from config import logs
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-DIFFERENCE, COULD_NOT_RUN = 1, 2
+DIFFERENCE = 1
 """Exit status; contract, section 8."""
 
 
@@ -50,8 +51,6 @@ def run() -> None:
         if isinstance(error, NobodyReads):
             sys.exit(COULD_NOT_RUN)
         _fail(str(error))
-    except KeyboardInterrupt:
-        sys.exit(COULD_NOT_RUN)
     except BadDsn as error:
         _fail(f"DATABASE_URL or DATABASE_URL_DIRECT: {error}")
     except UNAVAILABLE as error:
@@ -111,9 +110,10 @@ def migrate() -> None:
     """Bring the schema up to date (DATABASE_URL_DIRECT, else DATABASE_URL, else the embedded Postgres)."""
     import asyncio
 
-    from db.migrate import CannotMigrate, NewerSchema
+    from db.migrate import CannotMigrate
     from db.migrate import migrate as upgrade
     from db.roles import CannotAdmit, admit
+    from db.schema import NewerSchema
 
     settings = _ready()
     with database(settings.migration_url, settings.daybook_data_dir) as dsn:
@@ -294,7 +294,3 @@ def _verify_export(export: str, head: str | None, after: str | None, *, as_json:
     typer.echo(for_machines(report) if as_json else for_people(report))
     if report.difference:
         raise typer.Exit(DIFFERENCE)
-
-
-if __name__ == "__main__":
-    run()

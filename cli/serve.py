@@ -28,8 +28,8 @@ from cli.tokens import sign
 from config.metrics import WORKERS_FOLDER, everything
 from config.settings import Settings
 from db.embedded import database
-from db.migrate import CannotMigrate, NewerSchema, NotMigrated, check, migrate
 from db.roles import CannotAdmit, admit
+from db.schema import NewerSchema, NotMigrated, check
 
 DEMO_USER = "demo"
 _DEMO_TTL = timedelta(days=1)
@@ -64,7 +64,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
             dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))
             if migrate_first:
                 owner = settings.migration_url or dsn
-                migrate(owner)
+                _migrate(owner)
                 asyncio.run(admit(owner, dsn))
             asyncio.run(check(dsn))  # fail now, and with a message, rather than in the workers
             if (workers > 1 or reload) and (settings.metrics_port or settings.metrics_public):
@@ -101,12 +101,25 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 _Server(uvicorn.Config(**config)).run()
         except KeyboardInterrupt:
             pass
-        except (NewerSchema, NotMigrated, CannotMigrate, CannotAdmit) as error:
+        except (NewerSchema, NotMigrated, CannotAdmit) as error:
             raise CannotServe(str(error)) from error
         except SystemExit as error:  # uvicorn's own way out
             raise CannotServe("The service could not start; the lines above say why.") from error
         finally:
             _no_more_signals()
+
+
+def _migrate(owner: str) -> None:
+    """Bring the schema up to date. Raises `CannotServe`, `NewerSchema`, or what connecting raises."""
+    try:
+        asyncio.run(check(owner))
+    except NotMigrated:
+        from db.migrate import CannotMigrate, migrate  # with Alembic, 30 MB that a service seldom needs
+
+        try:
+            migrate(owner)
+        except CannotMigrate as error:
+            raise CannotServe(str(error)) from error
 
 
 class _Server(uvicorn.Server):

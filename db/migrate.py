@@ -7,7 +7,6 @@ from pathlib import Path
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -16,27 +15,13 @@ from sqlalchemy.pool import NullPool
 
 from db.dsn import connect_arguments
 from db.pool import connect
+from db.schema import NewerSchema
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
-class NewerSchema(Exception):
-    """The database was migrated by a newer release of Daybook: start that one."""
-
-
 class CannotMigrate(Exception):
     """The login may not change the schema."""
-
-
-class NotMigrated(Exception):
-    """The database has no schema yet, or an older release's: run `daybook migrate` first."""
-
-
-def head() -> str:
-    """The revision that this release expects."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None  # noqa: S101 - the package carries its migrations
-    return revision
 
 
 def migrate(dsn: str) -> list[str]:
@@ -70,30 +55,6 @@ def migrate(dsn: str) -> list[str]:
             ) from error
         raise
     return applied
-
-
-async def check(dsn: str) -> None:
-    """See that the database answers, with this release's schema.
-
-    Raises `NewerSchema`, `NotMigrated`, or what connecting raises.
-    """
-    connection = await connect(**connect_arguments(dsn))
-    try:
-        found = await connection.fetchval("SELECT version_num FROM alembic_version")
-    except asyncpg.UndefinedTableError:
-        found = None
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise NotMigrated(
-            "The login that DATABASE_URL names has no rights here: run `daybook migrate`, with the owner of the tables"
-            " as DATABASE_URL_DIRECT."
-        ) from error
-    finally:
-        await connection.close()
-    known = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
-    if found is not None and found not in known:
-        raise NewerSchema(f"{NewerSchema.__doc__} (It is at {found}, and this one knows {known[0]}.)")
-    if found != known[0]:
-        raise NotMigrated(NotMigrated.__doc__)
 
 
 async def _run(dsn: str, work: Callable[[Connection], None]) -> None:

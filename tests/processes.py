@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-DAYBOOK = [sys.executable, "-m", "cli.main"]
+DAYBOOK = [sys.executable, "-m", "cli"]
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":

@@ -6,17 +6,19 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 from uuid import uuid4
 
 import jwt
 import pytest
 
+from cli import __main__ as entry
 from events.task import TaskToggled
 from tests.integration.test_embedded import ask, servers
 from tests.processes import DAYBOOK, Serving, free_port, run
@@ -232,6 +234,17 @@ def test_a_start_that_is_interrupted_leaves_nothing_running(folder: Path, delay:
             time.sleep(0.05)
         serving.process.wait(30)
     assert servers(folder / ".daybook") == []
+
+
+def test_ctrl_c_before_all_is_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "cli.main", Loading("cli.main"))
+    with pytest.raises(SystemExit) as ended:
+        entry.run()
+    assert ended.value.code == 2
 
 
 @pytest.mark.parametrize("arguments", [[], ["--workers", "2"]])

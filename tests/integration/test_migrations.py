@@ -8,13 +8,14 @@ import asyncpg
 import pytest
 
 from db.dsn import connect_arguments
-from db.migrate import NewerSchema, head, migrate
+from db.migrate import migrate
 from db.pool import Pool
+from db.schema import HEAD, NewerSchema
 from tests.conftest import execute
 
 
 async def test_servers_that_start_at_once_migrate_once(empty_database: str) -> None:
-    migrating = (sys.executable, "-m", "cli.main", "migrate")
+    migrating = (sys.executable, "-m", "cli", "migrate")
     environment = {**os.environ, "DATABASE_URL": empty_database}
     servers = [
         await asyncio.create_subprocess_exec(*migrating, env=environment, stdout=asyncio.subprocess.PIPE)
@@ -46,7 +47,7 @@ async def test_a_migration_that_cannot_get_its_turn_leaves_nothing(empty_databas
 
 
 async def test_the_head_is_what_a_migrated_database_says(pool: Pool) -> None:
-    assert await pool.fetchval("SELECT version_num FROM alembic_version") == head()
+    assert await pool.fetchval("SELECT version_num FROM alembic_version") == HEAD
 
 
 async def test_every_constraint_and_index_says_what_it_defends(pool: Pool) -> None:

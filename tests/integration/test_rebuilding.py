@@ -72,7 +72,7 @@ async def test_a_rebuild_that_is_killed_leaves_nothing_wrong_behind(service: Ser
         for number in range(6):
             await empty(connection, number)
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "cli.main", "rebuild"),
+                *(sys.executable, "-m", "cli", "rebuild"),
                 env={**os.environ, "DATABASE_URL": database},
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
@@ -162,7 +162,7 @@ async def test_all_of_it_runs_through_pgbouncer_in_transaction_mode(database: st
 
 async def _daybook(dsn: str, command: str) -> tuple[int | None, dict[str, Any]]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.main", command, "--json", "--workers", "3"),
+        *(sys.executable, "-m", "cli", command, "--json", "--workers", "3"),
         env={**os.environ, "DATABASE_URL": dsn},
         stdout=asyncio.subprocess.PIPE,
     )

@@ -1,6 +1,7 @@
 """The packages have plain names: each must be ours, wherever Python was started from."""
 
 import importlib
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -28,3 +29,8 @@ def test_the_wheel_lists_every_package() -> None:
 def test_no_module_of_ours_is_named_like_one_of_the_standard_library() -> None:
     modules = {path.stem for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert not modules & set(sys.stdlib_module_names)
+
+
+def test_what_serves_has_not_loaded_what_migrates() -> None:
+    code = "import sys, api.app, cli.serve; print([*{'alembic', 'sqlalchemy', 'mako'} & {*sys.modules}])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
