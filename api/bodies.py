@@ -24,20 +24,29 @@ _Body = TypeVar("_Body")
 
 async def _read(request: Request) -> bytes:
     """The body as it came. Raises `BodyTooLarge` or `TooSlow`."""
-    too_large = BodyTooLarge(f"The body must have at most {LARGEST:,} bytes.")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > _DIGITS or int(length) > LARGEST):
-        raise too_large
-    chunks = bytearray()
+        raise _too_large()
+    if getattr(request.state, "arrived", False):  # api.protocol says so
+        return await _chunks(request)
     try:
         async with asyncio.timeout(_SLOWEST):
-            async for chunk in request.stream():
-                chunks += chunk
-                if len(chunks) > LARGEST:
-                    raise too_large
+            return await _chunks(request)
     except TimeoutError:
         raise TooSlow(f"The body must arrive within {_SLOWEST} seconds.", headers={"Connection": "close"}) from None
+
+
+async def _chunks(request: Request) -> bytes:
+    chunks = bytearray()
+    async for chunk in request.stream():
+        chunks += chunk
+        if len(chunks) > LARGEST:
+            raise _too_large()
     return bytes(chunks)
+
+
+def _too_large() -> BodyTooLarge:
+    return BodyTooLarge(f"The body must have at most {LARGEST:,} bytes.")
 
 
 RawBody = Annotated[bytes, Depends(_read)]

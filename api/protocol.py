@@ -20,6 +20,8 @@ _SLOWEST = 10
 """Seconds from the connection, or where it is kept alive from a request's first byte, to the request's last."""
 _SLOWEST_READER = 30
 """Seconds in which a client must take some of an answer that waits for it."""
+_WORTH_JOINING = 16 * 1024
+"""Bytes; what is longer isn't copied, nor held."""
 _MOST_WAITING = 16
 """Requests of one connection behind the one that is being answered."""
 _LINGER = 2
@@ -51,8 +53,9 @@ class BoundedRequests(HttpToolsProtocol):
     """How often a refused client was heard while it was lingered for."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
-        super().connection_made(cast("asyncio.Transport", _Patient(transport, self._close)))
-        self._close_now = transport.close
+        patient = _Patient(transport, self._close, self.loop)
+        super().connection_made(cast("asyncio.Transport", patient))
+        self._close_now = patient.close_now
         self._head = bytearray()
         self._watch()
 
@@ -106,6 +109,7 @@ class BoundedRequests(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._arrived()
+        self.scope["state"]["arrived"] = True  # all of the request: nobody has to wait for more, nor to limit the wait
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -201,12 +205,39 @@ class BoundedRequests(HttpToolsProtocol):
 
 
 class _Patient:
-    """A transport that leaves it to `close` when to close."""
+    """A transport that leaves it to `close` when to close, and sends in one piece what is written in one turn of the
+    loop, an answer's head and its body as a rule: the kernel takes longer to send than we do to join them."""
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self._transport = transport
+    def __init__(
+        self, transport: asyncio.Transport, close: Callable[[], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._transport, self._loop = transport, loop
         self.close = close
-        self.write, self.is_closing = transport.write, transport.is_closing
+        self.is_closing = transport.is_closing
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        if len(self._held) + len(data) > _WORTH_JOINING:
+            self._flush()
+            self._transport.write(data)
+        elif self._held:
+            self._held += data
+        else:
+            self._held = data
+            self._loop.call_soon(self._flush)
+
+    def write_eof(self) -> None:
+        self._flush()
+        self._transport.write_eof()
+
+    def close_now(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

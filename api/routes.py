@@ -6,10 +6,10 @@ dependencies, the request, path parameters, and one model of the query.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
@@ -18,8 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.telemetry import get_telemetry_data
 from starlette.datastructures import QueryParams
-
-_Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
+from starlette.types import Receive, Scope, Send
 
 _REMEMBERED, _SHORT = 256, 256
 """Query strings of a route that needn't be read again, and the longest of them in bytes."""
@@ -40,38 +39,48 @@ class _Step:
 
 
 class Route(APIRoute):
-    """As FastAPI's, documented by FastAPI, and faster. Endpoints answer with a `Response`."""
+    """As FastAPI's, documented by FastAPI, and faster. Endpoints answer with a `Response`.
 
-    def get_route_handler(self) -> _Handler:
-        """Raises `TypeError` where an endpoint asks for what isn't known here."""
-        as_fastapi_does = super().get_route_handler()
+    Raises `TypeError` where an endpoint asks for what isn't known here.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        as_fastapi_does = self.app
         steps = _steps(self.dependant, [], {})
 
-        async def handle(request: Request) -> Response:
-            if get_telemetry_data() is not None:  # it has spans for what is left out here
-                return await as_fastapi_does(request)
-            results: list[Any] = []
-            for step in steps:
-                arguments = {name: results[slot] for name, slot in step.slots}
-                if step.request is not None:
-                    arguments[step.request] = request
-                for name, parameter in step.texts:
-                    arguments[name] = request.path_params[parameter]
-                errors: list[Any] = []
-                if step.fields:
-                    found, errors = request_params_to_args(step.fields, request.path_params)
-                    arguments.update(found)
-                if step.query is not None:
-                    found, more = step.query(request.scope["query_string"])
-                    arguments.update(found)
-                    errors += more
-                if errors:
-                    raise RequestValidationError(errors)
-                results.append(await step.call(**arguments))
-            response: Response = results[-1]
-            return response
+        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+            if get_telemetry_data() is not None:  # FastAPI has spans for what is left out here
+                await as_fastapi_does(scope, receive, send)
+                return
+            response = await _walked(steps, Request(scope, receive, send))
+            await response(scope, receive, send)
 
-        return handle
+        self.app = respond
+
+
+async def _walked(steps: Sequence[_Step], request: Request) -> Response:
+    """What the last step gives."""
+    results: list[Any] = []
+    for step in steps:
+        arguments = {name: results[slot] for name, slot in step.slots}
+        if step.request is not None:
+            arguments[step.request] = request
+        for name, parameter in step.texts:
+            arguments[name] = request.path_params[parameter]
+        errors: list[Any] = []
+        if step.fields:
+            found, errors = request_params_to_args(step.fields, request.path_params)
+            arguments.update(found)
+        if step.query is not None:
+            found, more = step.query(request.scope["query_string"])
+            arguments.update(found)
+            errors += more
+        if errors:
+            raise RequestValidationError(errors)
+        results.append(await step.call(**arguments))
+    response: Response = results[-1]
+    return response
 
 
 def _steps(dependant: Dependant, steps: list[_Step], known: dict[Callable[..., Any], int]) -> list[_Step]:
