@@ -5,8 +5,9 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -413,3 +414,62 @@ async def test_who_announces_far_too_much_is_told_that_the_connection_ends(servi
     await service_connection.send(post(5 * 1024 * 1024), b"x")
     answer = await service_connection.answer()
     assert (answer.status, answer.headers["connection"]) == (413, "close")
+
+
+async def test_a_body_that_came_with_its_head_is_in_time(
+    service_connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_SLOWEST", 0)
+    await service_connection.send(post(14) + b'{"title": "x"}')
+    assert (await service_connection.answer()).status == 201
+    await service_connection.send(post(14) + b'{"title":')
+    assert (await service_connection.answer()).status == 408
+
+
+class Wire:
+    """A transport that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[bytes | str] = []
+        self.write = self.told.append
+        self.write_eof = partial(self.told.append, "eof")
+        self.close = partial(self.told.append, "closed")
+        self.is_closing = partial(bool, False)
+
+
+LONG = b"x" * 20_000
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ([b"head", b"body"], [b"headbody"]),
+        ([b"head", b"body", b"head", b"body"], [b"headbodyheadbody"]),
+        ([b"head", LONG], [b"head", LONG]),
+        ([LONG, b"end"], [LONG, b"end"]),
+        ([LONG[:10_000], LONG[:10_000]], [LONG[:10_000], LONG[:10_000]]),
+    ],
+)
+async def test_what_is_written_in_one_turn_leaves_in_one_piece_unless_it_is_long(
+    written: list[bytes], told: list[bytes | str]
+) -> None:
+    wire, loop = Wire(), asyncio.get_running_loop()
+    transport = protocol._Patient(cast("asyncio.Transport", wire), lambda: None, loop)
+    for piece in written:
+        transport.write(piece)
+    await asyncio.sleep(0)
+    assert wire.told == told
+    transport.write(b"next")
+    await asyncio.sleep(0)
+    assert wire.told == [*told, b"next"]
+
+
+async def test_what_was_written_leaves_before_the_end() -> None:
+    wire, loop = Wire(), asyncio.get_running_loop()
+    transport = protocol._Patient(cast("asyncio.Transport", wire), lambda: None, loop)
+    transport.write(b"answer")
+    transport.write_eof()
+    transport.write(b"last")
+    transport.close_now()
+    await asyncio.sleep(0)
+    assert wire.told == [b"answer", "eof", b"last", "closed"]
