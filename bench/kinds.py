@@ -1,0 +1,102 @@
+"""Requests of each kind, as they go out, and what their answers must be."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from bench.people import LARGE, Person
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Requests of one kind, and what one answer must be."""
+
+    name: str
+    requests: Callable[[Sequence[Person]], Iterator[bytes]]
+    status: int = 200
+    marks: int = 0
+    """How many tasks, or events, the answer must hold."""
+    large: bool = False
+    """Of those with a thousand tasks."""
+    peer: bool = True
+    """Whether the peer has the same."""
+    doomed: bool = False
+    """The requests delete: each can be sent but once."""
+
+
+def request(person: Person, method: str, path: str, body: object = None, more: bytes = b"") -> bytes:
+    content = b"" if body is None else orjson.dumps(body)
+    kind = b"" if body is None else b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(content)
+    head = f"{method} /api/{person.user}/{path} HTTP/1.1\r\n".encode()
+    return b"%b%b%b%b\r\n%b" % (head, person.headers, kind, more, content)
+
+
+def _each(people: Sequence[Person], of: Callable[[Person, str], bytes]) -> Iterator[bytes]:
+    """A request for some tasks of each, by turns over the people, so that neighbours are of different ones."""
+    for ids in itertools.islice(zip(*(person.tasks for person in people), strict=False), 2_000 // len(people)):
+        yield from (of(person, id_) for person, id_ in zip(people, ids, strict=True))
+
+
+_BODY = {"title": "Buy oat milk before Friday", "description": "The shop across the street is open until eight."}
+
+
+def _updates(people: Sequence[Person]) -> Iterator[bytes]:
+    for turn in ("this week", "next week", "some day"):
+        yield from _each(people, lambda person, id_: request(person, "PATCH", f"tasks/{id_}", {"title": turn}))  # noqa: B023 - used at once
+
+
+def _creations(people: Sequence[Person]) -> Iterator[bytes]:
+    return (request(person, "POST", "tasks", _BODY) for person in people)
+
+
+CREATE = Kind("create", _creations, 201, 1)
+KINDS = (
+    CREATE,
+    Kind("get", lambda people: _each(people, lambda who, id_: request(who, "GET", f"tasks/{id_}")), 200, 1),
+    Kind(
+        "list of 1,000",
+        lambda people: (request(who, "GET", "tasks?limit=1000") for who in people),
+        marks=LARGE,
+        large=True,
+    ),
+    Kind("list, page of 50", lambda people: (request(who, "GET", "tasks?limit=50") for who in people), marks=50),
+    Kind(
+        "toggle",
+        lambda people: _each(people, lambda who, id_: request(who, "PATCH", f"tasks/{id_}/complete")),
+        marks=1,
+    ),
+    Kind("update", _updates, marks=1),
+    Kind("delete", lambda _: iter(()), 204, doomed=True),
+    Kind(
+        "audit, page of 100",
+        lambda people: (request(who, "GET", "audit?limit=100") for who in people),
+        marks=100,
+        peer=False,
+    ),
+    Kind(
+        "list of 1,000, unchanged",
+        lambda people: (
+            request(who, "GET", "tasks?limit=1000", more=b'If-None-Match: "%d"\r\n' % who.seq) for who in people
+        ),
+        304,
+        large=True,
+        peer=False,
+    ),
+)
+
+
+def _mixed(people: Sequence[Person]) -> Iterator[bytes]:
+    """Eight in ten read."""
+    turns = zip(
+        *(itertools.cycle(list(kind.requests(people))) for kind in (KINDS[3], KINDS[1], CREATE, KINDS[4], KINDS[5])),
+        strict=True,
+    )
+    for number, (page, get, create, toggle, update) in enumerate(itertools.islice(turns, 4_000)):
+        yield from (page, get, page, get, page, get, page, get, (create, toggle, update)[number % 3])
+        if number % 8 == 0:
+            yield (toggle, update, create)[number % 3]
+
+
+MIXED = Kind("80 % reads", _mixed)
