@@ -53,9 +53,8 @@ class BoundedRequests(HttpToolsProtocol):
     """How often a refused client was heard while it was lingered for."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
-        patient = _Patient(transport, self._close, self.loop)
-        super().connection_made(cast("asyncio.Transport", patient))
-        self._close_now = patient.close_now
+        self._patient = _Patient(transport, self._close, self.loop)
+        super().connection_made(cast("asyncio.Transport", self._patient))
         self._head = bytearray()
         self._watch()
 
@@ -63,6 +62,10 @@ class BoundedRequests(HttpToolsProtocol):
         self._arrived()
         self._has_read()
         super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        self._patient.flush()  # the transport closes itself now, unless it knows of something to send
+        super().eof_received()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -145,7 +148,7 @@ class BoundedRequests(HttpToolsProtocol):
         elif self._head:
             self._refuse(TooSlow(f"The request must arrive within {_SLOWEST} seconds."))
         else:
-            self._close_now()  # nothing was asked, or it has been answered
+            self._patient.close_now()  # nothing was asked, or it has been answered
 
     def _answering(self) -> bool:
         return bool(self.cycle) and not self.cycle.response_complete  # None before the first request, whatever its type
@@ -185,7 +188,7 @@ class BoundedRequests(HttpToolsProtocol):
             if self.transport.can_write_eof():
                 self.transport.write_eof()
         else:
-            self._close_now()
+            self._patient.close_now()
 
     def _linger(self) -> None:
         """Let the client finish talking, unheard, and close."""
@@ -201,7 +204,7 @@ class BoundedRequests(HttpToolsProtocol):
         elif self._heard > heard and more:
             self._deadline = self.loop.call_later(_LINGER, self._hang_up, self._heard, more - 1)
         else:
-            self._close_now()
+            self._patient.close_now()
 
 
 class _Patient:
@@ -218,26 +221,26 @@ class _Patient:
 
     def write(self, data: bytes) -> None:
         if len(self._held) + len(data) > _WORTH_JOINING:
-            self._flush()
+            self.flush()
             self._transport.write(data)
         elif self._held:
             self._held += data
         else:
             self._held = data
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
 
     def write_eof(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.write_eof()
 
     def close_now(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
-        if self._held:
-            held, self._held = self._held, b""
-            self._transport.write(held)
+    def flush(self) -> None:
+        if self._held and not self.is_closing():
+            self._transport.write(self._held)
+        self._held = b""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

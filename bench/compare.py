@@ -25,6 +25,7 @@ from bench import pgbench, wrk
 from bench.connection import Answer, connect
 from bench.kinds import CREATE, KINDS, MIXED, Kind, request
 from bench.load import new_database
+from bench.memory import resident
 from bench.people import EVENTS, LARGE, LARGE_USERS, USERS, Creator, People, Person, populate, prepare
 from bench.service import Service, free_port, serving, started
 from db.dsn import connect_arguments
@@ -260,19 +261,19 @@ async def _all(arguments: argparse.Namespace, folder: Path, dsns: Sequence[str],
     name = "no database"
     service = stack.enter_context(serving(dsns[0], place(name), secret=secret, module="bench.ceiling"))
     contenders[name] = Contender(name, service, dsns[0])
+    idle = resident(contenders["ours 1"].service.pid) / 1e6
     people, about = await prepare(dsns, secret)
     arena = Arena(folder, secret, people, rounds=arguments.rounds, seconds=arguments.seconds)
     _say(
         f"{about}\n{arguments.rounds} rounds of {arguments.seconds:g} s by turns, after {_WARM_UP:g} s each; "
         f"pools of {POOL} connections; {USERS} users with {EVENTS} events, {LARGE_USERS} with {LARGE:,} tasks. "
-        "Medians; waits in ms."
+        f"Medians; waits in ms. Before it is asked anything, a worker takes {idle:.0f} MB."
     )
-    kinds = [kind for kind in KINDS if re.search(arguments.only, kind.name)]
     by_connections = [setup for setup in arguments.setups if setup.workers == 1]
     for part in arguments.parts:
         match part:
             case "peer":
-                await compare(arena, contenders, arguments.setups, kinds)
+                await compare(arena, contenders, arguments.setups, arguments.only)
             case "ceiling":
                 await ceilings(arena, contenders, by_connections)
             case "unchanged":
@@ -285,15 +286,14 @@ async def _all(arguments: argparse.Namespace, folder: Path, dsns: Sequence[str],
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="of each, %(default)s")
+    parser.add_argument("--rounds", type=_rounds, default=5, help="of each, %(default)s")
     parser.add_argument("--seconds", type=float, default=3, help="of each round, %(default)s")
-    parser.add_argument("--only", default="", help="kinds of requests whose name has this (a regular expression)")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="%(choices)s; all unless given")
     parser.add_argument(
-        "--setups", nargs="+", type=int, default=range(len(SETUPS)), help="by number, from 0; all unless given"
+        "--only", type=_kinds, default=KINDS, help="kinds of requests whose name has this (a regular expression)"
     )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="%(choices)s; all unless given")
+    parser.add_argument("--setups", nargs="+", type=_setup, default=SETUPS, help="by number, from 0; all unless given")
     arguments = parser.parse_args()
-    arguments.setups = [SETUPS[number] for number in arguments.setups]
     with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name, running(Path(name)) as dsn, ExitStack() as stack:
         os.environ.pop("DATABASE_URL", None)
         dsns = [asyncio.run(new_database(dsn, name)) for name in ("ours", "peer")]
@@ -306,5 +306,28 @@ def main() -> int:
     return 0
 
 
+def _rounds(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("there must be one at least")
+    return number
+
+
+def _setup(text: str) -> Setup:
+    if not text.isdecimal() or int(text) >= len(SETUPS):
+        there = "; ".join(f"{number}: {setup}" for number, setup in enumerate(SETUPS))
+        raise argparse.ArgumentTypeError(f"there is no {text!r}, but {there}")
+    return SETUPS[int(text)]
+
+
+def _kinds(pattern: str) -> Sequence[Kind]:
+    found = [kind for kind in KINDS if re.search(pattern, kind.name)]
+    if not found:
+        raise argparse.ArgumentTypeError(f"no kind has {pattern!r}: there are {', '.join(each.name for each in KINDS)}")
+    return found
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

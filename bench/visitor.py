@@ -80,13 +80,13 @@ class Visitor:
     async def _list(self, connection: Connection) -> None:
         answer = await connection.ask(self._get_request(f"tasks?limit={PAGE}"))
         self._expect(answer, 200, tag=self.seq, beginning=b"[", end=b"]")
-        found = answer.body.count(b'{"id" : "')  # as Postgres writes it; in a text, the quotes would be escaped
+        found = answer.body.count(b'{"id":"')  # as Postgres writes it; in a text, the quotes would be escaped
         if found != min(PAGE, len(self.tasks)):
             raise WrongAnswer(f"{self.user}: {found} tasks listed of {len(self.tasks)}")
 
     async def _get(self, connection: Connection, id_: str) -> None:
         answer = await connection.ask(self._get_request(f"tasks/{id_}"))
-        self._expect(answer, 200, tag=self.tasks[id_].version, beginning=b'{"id" : "%b"' % id_.encode(), end=b"}")
+        self._expect(answer, 200, tag=self.tasks[id_].version, beginning=b'{"id":"%b"' % id_.encode(), end=b"}")
 
     async def _create(self, connection: Connection, title: str) -> None:
         answer = await connection.ask(self._write_request("POST", "tasks", {"title": title, "description": title}))

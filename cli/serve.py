@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -14,6 +15,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -92,6 +95,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 "timeout_keep_alive": _IDLE_SECONDS,
                 "timeout_graceful_shutdown": _SHUTDOWN_SECONDS,
             }
+            _log.info("starting", version=version("daybook"), address=address, workers=workers)
             if workers > 1 and not reload:
                 supervised = uvicorn.Config(**config)
                 _Supervisor(supervised, [supervised.bind_socket()]).run()
@@ -99,6 +103,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 uvicorn.run(**config, reload=True, reload_excludes=[str(settings.daybook_data_dir)])
             else:
                 _Server(uvicorn.Config(**config)).run()
+            _log.info("stopped")
         except KeyboardInterrupt:
             pass
         except (NewerSchema, NotMigrated, CannotAdmit) as error:
@@ -131,7 +136,12 @@ class _Server(uvicorn.Server):
 
 
 class _Supervisor(Multiprocess):
-    """Refuses new connections as soon as it stops, as each worker does: else they'd wait for nobody."""
+    """Refuses new connections as soon as it stops, as each worker does: else they'd wait for nobody. Its workers don't
+    hear Ctrl-C, which reaches everybody, from their first moment on: it says when to stop."""
+
+    def init_processes(self) -> None:
+        with _no_ctrl_c():
+            super().init_processes()
 
     def terminate_all(self) -> None:
         for each in self.sockets:
@@ -140,10 +150,22 @@ class _Supervisor(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         before = list(self.processes)
-        super().keep_subprocess_alive()
+        with _no_ctrl_c():
+            super().keep_subprocess_alive()
         for old, new in zip(before, self.processes, strict=True):
             if old is not new:
                 _log.error("a worker ended; another takes its place", pid=old.pid, status=old.exitcode)
+
+
+@contextlib.contextmanager
+def _no_ctrl_c() -> Iterator[None]:
+    """Processes that are started meanwhile never hear it; we do, afterwards."""
+    resource_tracker.ensure_running()  # started with the first process, it would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _tell_metrics(settings: Settings, port: int) -> None:
@@ -200,8 +222,10 @@ def _check_free(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
     except OSError as error:
+        no_such_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        how = "--host" if no_such_host else "--port (make run PORT=…)"
         raise CannotServe(
-            f"Can't listen on {host}:{port}: {error.strerror or error}. Choose another with --port (make run PORT=…)."
+            f"Can't listen on {host}:{port}: {error.strerror or error}. Choose another with {how}."
         ) from error
 
 

@@ -29,9 +29,9 @@ async def check(dsn: str) -> None:
     """
     connection = await connect(**connect_arguments(dsn))
     try:
-        found = await connection.fetchval("SELECT version_num FROM alembic_version")
+        found = {row["version_num"] for row in await connection.fetch("SELECT version_num FROM alembic_version")}
     except asyncpg.UndefinedTableError:
-        found = None
+        found = set()
     except asyncpg.InsufficientPrivilegeError as error:
         raise NotMigrated(
             "The login that DATABASE_URL names has no rights here: run `daybook migrate`, with the owner of the tables"
@@ -39,7 +39,7 @@ async def check(dsn: str) -> None:
         ) from error
     finally:
         await connection.close()
-    if found is not None and found not in _REVISIONS:
-        raise NewerSchema(f"{NewerSchema.__doc__} (It is at {found}, and this one knows {HEAD}.)")
-    if found != HEAD:
+    if unknown := found.difference(_REVISIONS):
+        raise NewerSchema(f"{NewerSchema.__doc__} (It is at {', '.join(unknown)}, and this one knows {HEAD}.)")
+    if found != {HEAD}:
         raise NotMigrated(NotMigrated.__doc__)

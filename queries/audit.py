@@ -100,14 +100,15 @@ async def everything(
 
 
 HEAD = """
-SELECT json_build_object(
-    'seq', seq, 'hash', encode(hash, 'hex'), 'at', to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-)::text
+SELECT format(
+    '{"seq":%s,"hash":"%s","at":"%s"}',
+    seq, encode(hash, 'hex'), to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+)
 FROM events WHERE user_id = $1 ORDER BY seq DESC LIMIT 1
 """
 
 
 async def head(pool: Pool, user_id: str) -> bytes:
     """The number, hash and time of a user's last event as JSON; 0, nothing and null where there is none."""
-    body: str = await pool.fetchval(HEAD, user_id) or '{"seq" : 0, "hash" : "", "at" : null}'
+    body: str = await pool.fetchval(HEAD, user_id) or '{"seq":0,"hash":"","at":null}'
     return body.encode()

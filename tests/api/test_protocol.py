@@ -434,7 +434,10 @@ class Wire:
         self.write = self.told.append
         self.write_eof = partial(self.told.append, "eof")
         self.close = partial(self.told.append, "closed")
-        self.is_closing = partial(bool, False)
+        self.closed = False
+
+    def is_closing(self) -> bool:
+        return self.closed
 
 
 LONG = b"x" * 20_000
@@ -464,6 +467,15 @@ async def test_what_is_written_in_one_turn_leaves_in_one_piece_unless_it_is_long
     assert wire.told == [*told, b"next"]
 
 
+async def test_who_sends_no_more_still_gets_the_answer(port: int) -> None:
+    for _ in range(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GET)
+        writer.write_eof()
+        assert (await reader.read()).endswith(b"\r\n\r\n/")
+        writer.close()
+
+
 async def test_what_was_written_leaves_before_the_end() -> None:
     wire, loop = Wire(), asyncio.get_running_loop()
     transport = protocol._Patient(cast("asyncio.Transport", wire), lambda: None, loop)
@@ -473,3 +485,12 @@ async def test_what_was_written_leaves_before_the_end() -> None:
     transport.close_now()
     await asyncio.sleep(0)
     assert wire.told == [b"answer", "eof", b"last", "closed"]
+
+
+async def test_nothing_is_written_to_who_has_left() -> None:
+    wire, loop = Wire(), asyncio.get_running_loop()
+    transport = protocol._Patient(cast("asyncio.Transport", wire), lambda: None, loop)
+    transport.write(b"answer")
+    wire.closed = True
+    await asyncio.sleep(0)
+    assert wire.told == []

@@ -20,6 +20,7 @@ import pytest
 
 from cli import __main__ as entry
 from events.task import TaskToggled
+from tests.faults.servers import children
 from tests.integration.test_embedded import ask, servers
 from tests.processes import DAYBOOK, Serving, free_port, run
 from tests.spec import event
@@ -257,6 +258,18 @@ def test_who_presses_ctrl_c_twice_leaves_nothing_running_either(folder: Path, ar
         assert serving.process.wait(30) == 0
     assert servers(folder / ".daybook") == []
     assert not [line for line in serving.errors if "Traceback" in line]
+
+
+def test_workers_never_hear_ctrl_c_not_even_while_they_are_loaded(folder: Path) -> None:
+    with Serving(folder, "--workers", "2") as serving:
+        serving.greeting()
+        found = [
+            int(re.findall(r"SigBlk:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[0], 16)
+            for pid in children(serving.process.pid)
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        assert [blocked & 1 << signal.SIGINT - 1 for blocked in found] == [2, 2]
+        assert serving.stop() == 0
 
 
 def test_a_closed_terminal_stops_everything(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from db.dsn import connect_arguments
 from db.migrate import migrate
 from db.pool import Pool
-from db.schema import HEAD, NewerSchema
+from db.schema import HEAD, NewerSchema, check
 from tests.conftest import execute
 
 
@@ -34,6 +34,12 @@ async def test_a_newer_schema_is_refused(database: str) -> None:
     await execute(database, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(NewerSchema, match="9999"):
         await asyncio.to_thread(migrate, database)
+
+
+async def test_a_newer_schema_beside_ours_is_refused_too(database: str) -> None:
+    await execute(database, "INSERT INTO alembic_version VALUES ('9999')")
+    with pytest.raises(NewerSchema, match="9999"):
+        await check(database)
 
 
 async def test_a_migration_that_cannot_get_its_turn_leaves_nothing(empty_database: str) -> None:
