@@ -96,14 +96,10 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 "timeout_graceful_shutdown": _SHUTDOWN_SECONDS,
             }
             _log.info("starting", version=version("daybook"), address=address, workers=workers)
-            if workers > 1 and not reload:
-                supervised = uvicorn.Config(**config)
-                _Supervisor(supervised, [supervised.bind_socket()]).run()
-            elif reload:
-                uvicorn.run(**config, reload=True, reload_excludes=[str(settings.daybook_data_dir)])
-            else:
-                _Server(uvicorn.Config(**config)).run()
-            _log.info("stopped")
+            try:
+                _run(config, reload_excludes=[str(settings.daybook_data_dir)] if reload else None)
+            finally:
+                _log.info("stopped")
         except KeyboardInterrupt:
             pass
         except (NewerSchema, NotMigrated, CannotAdmit) as error:
@@ -112,6 +108,17 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
             raise CannotServe("The service could not start; the lines above say why.") from error
         finally:
             _no_more_signals()
+
+
+def _run(config: dict[str, Any], *, reload_excludes: list[str] | None) -> None:
+    """Until it is told to stop. `reload_excludes`: start it anew whenever the code changes, but not for these."""
+    if reload_excludes is not None:
+        uvicorn.run(**config, reload=True, reload_excludes=reload_excludes)
+    elif config["workers"] > 1:
+        supervised = uvicorn.Config(**config)
+        _Supervisor(supervised, [supervised.bind_socket()]).run()
+    else:
+        _Server(uvicorn.Config(**config)).run()
 
 
 def _migrate(owner: str) -> None:

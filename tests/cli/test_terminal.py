@@ -21,6 +21,7 @@ import pytest
 from cli import __main__ as entry
 from events.task import TaskToggled
 from tests.faults.servers import children
+from tests.faults.servers import service as server
 from tests.integration.test_embedded import ask, servers
 from tests.processes import DAYBOOK, Serving, free_port, run
 from tests.spec import event
@@ -270,6 +271,18 @@ def test_workers_never_hear_ctrl_c_not_even_while_they_are_loaded(folder: Path) 
         ]
         assert [blocked & 1 << signal.SIGINT - 1 for blocked in found] == [2, 2]
         assert serving.stop() == 0
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_the_log_says_when_the_service_starts_and_has_stopped(
+    database: str, folder: Path, sign: signal.Signals
+) -> None:
+    with server(folder, database, LOG_LEVEL="INFO") as serving:
+        serving.wait_until_ready()
+        assert serving.stop(sign) == 0
+    told = [json.loads(line) for line in serving.errors]
+    assert [(line["address"], line["workers"]) for line in told if line["event"] == "starting"] == [(serving.url, 1)]
+    assert told[-1]["event"] == "stopped"
 
 
 def test_a_closed_terminal_stops_everything(folder: Path) -> None:
