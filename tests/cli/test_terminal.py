@@ -238,10 +238,11 @@ def test_a_start_that_is_interrupted_leaves_nothing_running(folder: Path, delay:
     assert servers(folder / ".daybook") == []
 
 
-def test_ctrl_c_before_all_is_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seen_as", [KeyboardInterrupt(), SystemExit(130)])
+def test_ctrl_c_is_status_2_whoever_sees_it(monkeypatch: pytest.MonkeyPatch, seen_as: BaseException) -> None:
     class Loading(ModuleType):
         def __getattr__(self, name: str) -> object:
-            raise KeyboardInterrupt
+            raise seen_as
 
     monkeypatch.setitem(sys.modules, "cli.main", Loading("cli.main"))
     with pytest.raises(SystemExit) as ended:
