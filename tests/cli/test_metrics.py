@@ -29,9 +29,12 @@ def told(port: int) -> dict[str, float]:
 LIVEZ = 'daybook_http_request_duration_seconds_count{method="GET",route="/livez",status="200"}'
 
 
-def ask(serving: Serving, times: int) -> None:
+def ask(serving: Serving, times: int, port: int) -> None:
+    """And wait until all of it is counted: each is when its answer has gone."""
     for _ in range(times):
         urllib.request.urlopen(f"{serving.url}/livez", timeout=10).close()
+    while told(port).get(LIVEZ, 0) < times:
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -39,12 +42,9 @@ def test_they_are_of_all_workers_together(database: str, folder: Path, workers: 
     port = free_port()
     with service(folder, database, "--workers", str(workers), METRICS_PORT=str(port)) as serving:
         serving.wait_until_ready()
-        ask(serving, 40)
-        while (found := told(port)).get(LIVEZ, 0) < 40:  # it is counted when the answer has gone
+        ask(serving, 40, port)
+        while (found := told(port))["daybook_pool_size"] < 10 * workers:  # one may be ready before the other
             time.sleep(0.01)
-        while found["daybook_pool_size"] < 10 * workers:  # one may be ready before the other
-            time.sleep(0.01)
-            found = told(port)
         assert found[LIVEZ] == 40
         assert found["daybook_pool_size"] == 10 * workers
         assert found["daybook_database_away"] == 0
@@ -57,7 +57,7 @@ def test_of_a_worker_that_ended_what_it_counted_stays_and_what_it_held_does_not(
         serving.wait_until_ready()
         while told(port).get("daybook_pool_size") != 20:
             time.sleep(0.05)
-        ask(serving, 10)
+        ask(serving, 10, port)
         for worker in children(serving.process.pid):
             if b"spawn_main" in Path(f"/proc/{worker}/cmdline").read_bytes():
                 os.kill(worker, signal.SIGKILL)
