@@ -13,8 +13,9 @@ from fastapi.responses import StreamingResponse
 from api.answers import JSON
 from api.auth import CurrentUser
 from api.errors import NotFound
-from api.models import AuditEvent, AuditParameters, Head, HistoryParameters, TaskId
+from api.models import AuditEvent, Head
 from api.pages import next_link
+from api.parameters import AuditParameters, HistoryParameters, TaskId
 from api.routes import Route
 from api.state import Database
 from events.codec import Row
@@ -113,7 +114,7 @@ async def get_history(
     selection = Selection(task_id=task_id, after=parameters.after, order="asc")
     answer = await _page(request, database, user, selection, parameters.limit)
     if answer.body == b"[]" and not await query.page(database, user, Selection(task_id=task_id), limit=1):
-        raise NotFound(f"There is no task {task_id}.")
+        raise NotFound(hint=f"There is no task {task_id}.")
     return answer
 
 
@@ -136,7 +137,7 @@ async def _page(request: Request, database: Database, user: str, selection: Sele
     if len(rows) > limit:
         rest = query.behind(selection, rows[limit - 1])
         name, place = ("after", rest.after) if rest.order == "asc" else ("before", rest.before)
-        answer.headers["Link"] = next_link(request, name, place)
+        answer.headers["Link"] = next_link(request, (name, place))
     return answer
 
 

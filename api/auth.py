@@ -27,7 +27,11 @@ async def current_user(
 ) -> str:
     """The path's user, proved by the token. Raises `NotAuthenticated`, `NotYours` or `Unavailable`."""
     if credentials is None:
-        raise NotAuthenticated("Send a token: Authorization: Bearer <JWT>.", headers={"WWW-Authenticate": "Bearer"})
+        raise NotAuthenticated(
+            "Please sign in.",
+            hint="Send a token: Authorization: Bearer <JWT>.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
     try:
         user: str = await request.state.verifier.user(credentials.credentials)
     except BadToken as error:
@@ -35,12 +39,12 @@ async def current_user(
         raise invalid_token(str(error)) from None
     except KeysUnavailable as error:
         raise Unavailable(
-            "The keys that tokens are verified with can't be fetched just now; try again.",
+            hint="The keys that tokens are verified with can't be fetched just now; try again.",
             headers={"Retry-After": str(error.seconds)},
         ) from None
     structlog.contextvars.bind_contextvars(user=user)
     if user != user_id:
-        raise NotYours("The token is another user's than the path's.")
+        raise NotYours(hint="The token is another user's than the path's.")
     return user
 
 

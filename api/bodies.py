@@ -1,14 +1,16 @@
 """Reading request bodies, after it is known who asks."""
 
 import asyncio
+import codecs
 import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Request
 from pydantic import TypeAdapter, ValidationError
 
-from api.errors import BadRequest, BodyTooLarge, Invalid, NotJson, TooSlow, field_errors, summary
+from api.errors import BadRequest, BodyTooLarge, Invalid, NotJson, Problem, TooSlow
+from api.field_errors import body_errors, summary
 
 LARGEST = 64 * 1024
 """Bytes; contract, section 1."""
@@ -33,7 +35,9 @@ async def _read(request: Request) -> bytes:
         async with asyncio.timeout(_SLOWEST):
             return await _chunks(request)
     except TimeoutError:
-        raise TooSlow(f"The body must arrive within {_SLOWEST} seconds.", headers={"Connection": "close"}) from None
+        raise TooSlow(
+            hint=f"The body must arrive within {_SLOWEST} seconds.", headers={"Connection": "close"}
+        ) from None
 
 
 async def _chunks(request: Request) -> bytes:
@@ -46,7 +50,7 @@ async def _chunks(request: Request) -> bytes:
 
 
 def _too_large() -> BodyTooLarge:
-    return BodyTooLarge(f"The body must have at most {LARGEST:,} bytes.")
+    return BodyTooLarge(hint=f"The body must have at most {LARGEST:,} bytes.")
 
 
 RawBody = Annotated[bytes, Depends(_read)]
@@ -54,43 +58,84 @@ RawBody = Annotated[bytes, Depends(_read)]
 
 
 def json_body(type_: type[_Body]) -> Callable[[Request, bytes], Awaitable[_Body]]:
-    """A dependency that gives the body as `type_`. Raises `BadRequest`, `NotJson` or `Invalid`."""
-    model = TypeAdapter(type_)
+    """Make a dependency that gives the body as `type_`. Raises `BadRequest`, `NotJson` or `Invalid`."""
+    reader = _Reader(type_)
 
     async def body(request: Request, raw: RawBody) -> _Body:
         if not raw:
-            raise BadRequest("The body is empty; send a JSON object.")
-        return _parse(model, raw, request)
+            raise BadRequest(hint="The body is empty; send a JSON object.")
+        return reader.read(request, raw)
 
     return body
 
 
 def optional_json_body(type_: type[_Body]) -> Callable[[Request, bytes], Awaitable[_Body | None]]:
-    """The same, where a request without a body is fine."""
-    model = TypeAdapter(type_)
+    """Make the same dependency for a route that also takes a request without a body."""
+    reader = _Reader(type_)
 
     async def body(request: Request, raw: RawBody) -> _Body | None:
-        return _parse(model, raw, request) if raw else None
+        return reader.read(request, raw) if raw else None
 
     return body
 
 
-def _parse(model: TypeAdapter[_Body], raw: bytes, request: Request) -> _Body:
+class _Reader(Generic[_Body]):
+    """Reads JSON as one type, a TypedDict or a model, whose annotations are the fields that are known."""
+
+    def __init__(self, type_: type[_Body]) -> None:
+        self._model = TypeAdapter(type_)
+        self._known = tuple(type_.__annotations__)
+
+    def read(self, request: Request, raw: bytes) -> _Body:
+        _refuse_other_media_types(request)
+        body = without_mark(raw)
+        try:
+            value = _validate(self._model, body)
+        except ValidationError as error:
+            raise self._problem(body, error) from None
+        if not value and self._names_none(body):
+            raise self._nothing_known()
+        return value
+
+    def _problem(self, body: bytes, error: ValidationError) -> Problem:
+        problems = error.errors(include_url=False, include_input=False)
+        if problems[0]["type"] == "json_invalid":
+            return BadRequest(hint=f"The body isn't JSON: {problems[0].get('ctx', {}).get('error')}.")
+        errors = body_errors(problems)
+        hint = self._fields() if all(each["type"] == "missing" for each in errors) and self._names_none(body) else None
+        return Invalid(summary(errors), hint=hint, errors=errors)
+
+    def _names_none(self, body: bytes) -> bool:
+        """Say whether the body names fields, but none that is known. An empty object names none, and asks for nothing.
+
+        Only for a body that has been read: here nothing is refused any more.
+        """
+        names = json.loads(body)
+        return bool(names) and not set(self._known) & set(names)
+
+    def _nothing_known(self) -> Problem:
+        message = "The app sent nothing that can be changed here."
+        errors = [{"field": "body", "message": message, "type": "no_known_field"}]
+        return Invalid(message, hint=self._fields(), errors=errors)
+
+    def _fields(self) -> str:
+        return f"The body names no field that is known here. There are: {', '.join(self._known)}."
+
+
+def _refuse_other_media_types(request: Request) -> None:
+    """Raise `NotJson` for a body that isn't JSON by its headers; one without a media type is taken for JSON."""
     media_type = (request.headers.get("content-type") or "application/json").partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
-        raise NotJson(f"The body must be application/json, not {media_type!r}.")
+        raise NotJson(hint=f"The body must be application/json, not {media_type!r}.")
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise NotJson("The body must not be compressed.")
-    try:
-        return _validate(model, raw)
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-    if problems[0]["type"] == "json_invalid":
-        raise BadRequest(f"The body isn't JSON: {problems[0].get('ctx', {}).get('error')}.")
-    errors = field_errors(problems)
-    raise Invalid(summary(errors), errors=errors)
+        raise NotJson(hint="The body must not be compressed.")
+
+
+def without_mark(body: bytes) -> bytes:
+    """Cut off a UTF-8 byte order mark, which a parser may ignore (RFC 8259, section 8.1)."""
+    return body.removeprefix(codecs.BOM_UTF8)
 
 
 def _validate(model: TypeAdapter[_Body], raw: bytes) -> _Body:

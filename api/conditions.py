@@ -1,16 +1,19 @@
 """If-Match, If-None-Match, Idempotency-Key: safe writes, and reads that are cheap to repeat (contract, section 4)."""
 
+import json
 import re
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
 
-from api.entity_tags import numbers
-from api.errors import BadRequest
-from commands.task import Versions
+from api.bodies import without_mark
+from api.entity_tags import etag, numbers
+from api.errors import BadRequest, PreconditionFailed
+from commands.task import UNCONDITIONAL, Precondition, Versions
 
 # An RFC 8941 string, or its bare content.
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
@@ -22,24 +25,47 @@ def _sent(headers: Headers, name: str) -> str | None:
     return ", ".join(values).strip() if values else None
 
 
-async def _if_match(request: Request) -> Versions:
-    tags = _sent(request.headers, "if-match")
-    if tags is None or tags == "*":  # a change wants the task to exist in any case
-        return None
+def _versions(headers: Headers, name: str) -> Versions:
+    """Read the entity tags of one header. Raises `BadRequest`."""
+    tags = _sent(headers, name)
+    if tags is None or tags == "*":
+        return tags  # type: ignore[return-value] # mypy doesn't narrow a text to a Literal
     versions = numbers(tags)
     if not tags or versions is None:
-        raise BadRequest("If-Match can't be read; send the task's ETag as it came, or *.")
+        raise BadRequest(hint=f"{name} can't be read; send the ETag as it came, or *.")
     return versions
 
 
+async def _precondition(request: Request) -> Precondition:
+    """Read `If-Match` and `If-None-Match` of a write.
+
+    `If-Unmodified-Since` and `If-Modified-Since` are ignored: nothing here has a modification date (RFC 9110, section
+    13.1.4). Raises `BadRequest`.
+    """
+    headers = request.headers
+    if "if-match" not in headers and "if-none-match" not in headers:
+        return UNCONDITIONAL
+    return Precondition(_versions(headers, "If-Match"), _versions(headers, "If-None-Match"))
+
+
 def has_condition(request: Request) -> bool:
-    """Whether the client asks for an answer only if it is another than it has (`If-None-Match`)."""
+    """Say whether the client asks for an answer only if it is another than it has (`If-None-Match`)."""
     return "if-none-match" in request.headers
 
 
 def matches(request: Request, number: int) -> bool:
-    """Whether the client has this version or `seq` already (`If-None-Match`), so that 304 is all it needs."""
-    tags = _sent(request.headers, "if-none-match")
+    """Say whether a read's client has this version or `seq` already (`If-None-Match`): then 304 is all it needs.
+
+    Raises `PreconditionFailed` where `If-Match` names others, which goes first (RFC 9110, section 13.2.2), and
+    `BadRequest` where it can't be read. An `If-None-Match` that can't be read matches nothing: the client gets it all.
+    """
+    headers = request.headers
+    if "if-match" in headers and not Precondition(_versions(headers, "If-Match")).holds(number, exists=True):
+        raise PreconditionFailed(
+            hint=f"If-Match names another version than the present one, {etag(number)}.",
+            headers={"ETag": etag(number)},
+        )
+    tags = _sent(headers, "if-none-match")
     return tags is not None and (tags == "*" or number in (numbers(tags) or ()))
 
 
@@ -53,14 +79,47 @@ def idempotency_key(headers: Headers) -> str | None:
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
     if len(values) > 1 or not _KEY.fullmatch(key) or (text.startswith('"') and not quoted):
         raise BadRequest(
-            "Idempotency-Key must be one name of 1 to 255 ASCII characters, quoted or bare; a new UUID is a good one."
+            hint="Idempotency-Key must be one name of 1 to 255 ASCII characters, quoted or bare; a new UUID is a good "
+            "one."
         )
     return key
 
 
-def fingerprint(method: str, path: str, body: bytes) -> bytes:
-    """What a key stands for: SHA-256 of method, path and body (32 bytes)."""
-    return sha256(f"{method} {path}\n".encode() + sha256(body).digest()).digest()
+_COUNTED = ("completed", "version")
+"""Query parameters that say what a write is to do; others, such as those that keep caches away, may differ."""
 
 
-IfMatch = Annotated[Versions, Depends(_if_match)]
+def fingerprint(request: Request, body: bytes) -> bytes:
+    """Make what a key stands for: SHA-256 (32 bytes) of the request's method, route, task, parameters and body.
+
+    Two spellings of one request have the same one: the letters of an id, the order of parameters, the slashes and the
+    prefix of the path, and the order, spaces, escapes and numbers of JSON don't matter.
+    """
+    task_id = _canonical_id(request.path_params.get("task_id", ""))
+    counted = [(name, request.query_params[name].lower()) for name in _COUNTED if name in request.query_params]
+    target = f"{request.method} {request.scope['route'].path} {task_id} {counted}\n"
+    return sha256(target.encode() + sha256(_canonical_body(body)).digest()).digest()
+
+
+def _canonical_id(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:  # whoever reads it refuses it
+        return text
+
+
+def _canonical_body(body: bytes) -> bytes:
+    try:
+        value = json.loads(without_mark(body).decode(), parse_float=_number)
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode() if body else b""
+    except (ValueError, RecursionError):
+        return body
+
+
+def _number(text: str) -> int | float:
+    """1.0 and 1e0 are spellings of 1."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+IfPrecondition = Annotated[Precondition, Depends(_precondition)]

@@ -83,7 +83,7 @@ _SENT_WITH = {
     ("paged", "200"): ("Link",),
     ("tagged", "20"): ("ETag",),
     ("cached", "304"): ("ETag",),
-    ("change", "412"): ("ETag",),
+    ("conditional", "412"): ("ETag",),
     ("write", "2"): ("Idempotency-Replayed",),
 }
 """By trait, and how the status begins."""
@@ -91,6 +91,7 @@ _FOLLOWED_BY = {
     "createTask": ("getTask", "putTask", "patchTask", "completeTask", "deleteTask", "restoreTask", "getHistory")
 }
 _SAME_TASK = {"user_id": "$request.path.user_id", "task_id": "$response.body#/id"}
+_TAGS_PATTERN = r'^("[0-9]{1,9}"|[0-9]{1,9}|\*)$'
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
         "description": "A name for this request, to find it in the log: up to 128 of `A-Z a-z 0-9 . _ -`, else one is "
@@ -107,24 +108,35 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         },
     },
     "If-Match": {
-        "description": "The task's ETag as it was seen: if it has changed since, nothing is done, and that is 412",
-        "schema": {"type": "string", "pattern": r'^("[0-9]{1,9}"|[0-9]{1,9}|\*)$', "examples": ['"1"']},
+        "description": "The ETag of what the client knows, or `*`: if there is another version, nothing is done, and "
+        "that is 412; of the list where a task is created",
+        "schema": {"type": "string", "pattern": _TAGS_PATTERN, "examples": ['"1"']},
     },
     "If-None-Match": {
         "description": "The ETag of what is known already: if it is still true, the answer is 304, without a body",
         "schema": {"type": "string", "examples": ['"1"']},
     },
+    "If-None-Match-To-Write": {
+        "name": "If-None-Match",
+        "description": "Do nothing, and answer 412, if the task is at this version, or with `*` if it is there at all",
+        "schema": {"type": "string", "pattern": _TAGS_PATTERN, "examples": ['"1"']},
+    },
 }
 _TAKEN_BY = {
     "any": ("X-Request-ID",),
     "write": ("Idempotency-Key",),
-    "change": ("If-Match",),
+    "conditional": ("If-Match",),
     "cached": ("If-None-Match",),
+    "conditional write": ("If-None-Match-To-Write",),
 }
 """Headers that requests may have, by trait."""
+_CHANGES = ("putTask", "patchTask", "completeTask", "deleteTask", "restoreTask")
+_READS, _WRITES = ("listTasks", "getTask"), ("createTask", *_CHANGES)
 _KINDS = {
-    "change": ("putTask", "patchTask", "completeTask", "deleteTask", "restoreTask"),
-    "cached": ("listTasks", "getTask"),
+    "change": _CHANGES,
+    "cached": _READS,
+    "conditional": (*_READS, *_WRITES),
+    "conditional write": _WRITES,
     "tagged": ("listTasks", "getTask", "createTask", "putTask", "patchTask", "completeTask", "restoreTask"),
     "paged": ("listTasks", "listEvents", "getHistory"),
 }
@@ -144,7 +156,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     components = made["components"]
     components["schemas"] = _schemas(components["schemas"])
     components["parameters"] = {
-        name: {"name": name, "in": "header", "required": False, **parameter} for name, parameter in _PARAMETERS.items()
+        name: {"name": name, "in": "header", "required": False} | parameter for name, parameter in _PARAMETERS.items()
     }
     components["headers"] = _HEADERS
     components["examples"] = {

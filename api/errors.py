@@ -31,6 +31,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from api.entity_tags import etag
+from api.field_errors import parameter_errors, summary
 from commands.execute import IdempotencyKeyReused, OutcomeUnknown
 from commands.task import NotRestorable, TaskNotFound, VersionMismatch
 from db.failures import UNAVAILABLE, Away, Busy
@@ -47,123 +48,149 @@ _UNQUOTABLE = re.compile(r"[^ !#-\[\]-~]")
 
 
 class Problem(Exception):
-    """An error answer. `detail` tells the client what to do; `errors` lists the fields at fault."""
+    """An error answer.
+
+    `detail` is a sentence for the person at the screen; each class has one of its own. `hint` tells a developer what
+    was wrong with the request and what to send instead. `errors` lists the fields at fault.
+    """
 
     status: ClassVar[int]
     type: ClassVar[str]
     title: ClassVar[str]
+    sentence: ClassVar[str]
 
     def __init__(
         self,
-        detail: str,
+        detail: str | None = None,
         *,
+        hint: str | None = None,
         errors: Sequence[Mapping[str, str]] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(detail)
-        self.detail = detail
+        self.detail = detail or self.sentence
+        self.hint = hint
         self.errors = errors
         self.headers = headers
+        super().__init__(hint or self.detail)
 
 
 class BadRequest(Problem):
     """The request can't be read: broken JSON, an id that is no UUID, a parameter that isn't allowed."""
 
     status, type, title = 400, "bad-request", "Bad request"
+    sentence = "The app sent a request that can't be understood."
 
 
 class NotAuthenticated(Problem):
     """The request has no token, or one that doesn't hold."""
 
     status, type, title = 401, "not-authenticated", "Not authenticated"
+    sentence = "Please sign in again."
 
 
 def invalid_token(reason: str) -> NotAuthenticated:
     """The 401 for a token that was sent and doesn't hold, with its challenge (RFC 6750, section 3)."""
     description = _UNQUOTABLE.sub("?", reason)
     challenge = f'Bearer error="invalid_token", error_description="{description}"'
-    return NotAuthenticated(reason, headers={"WWW-Authenticate": challenge})
+    return NotAuthenticated(hint=reason, headers={"WWW-Authenticate": challenge})
 
 
 class NotYours(Problem):
     """The token holds, but the path is another user's."""
 
     status, type, title = 403, "not-yours", "Not yours"
+    sentence = "You can only access your own tasks."
 
 
 class NotFound(Problem):
     """There is no such task among this user's."""
 
     status, type, title = 404, "task-not-found", "Task not found"
+    sentence = "Task not found."
 
 
 class TooSlow(Problem):
     """The request takes too long to arrive."""
 
     status, type, title = 408, "request-timeout", "Request timeout"
+    sentence = "The connection is too slow. Please try again."
 
 
 class PreconditionFailed(Problem):
-    """The task is at another version than those in `If-Match`; `ETag` has the present one."""
+    """The precondition in `If-Match` or `If-None-Match` doesn't hold; `ETag` has the present version."""
 
     status, type, title = 412, "precondition-failed", "Precondition failed"
+    sentence = "This has been changed in the meantime. Please reload it and try again."
 
 
 class BodyTooLarge(Problem):
     """The body is larger than 64 KiB."""
 
     status, type, title = 413, "body-too-large", "Body too large"
+    sentence = "This is too large to be saved."
 
 
 class NotJson(Problem):
     """The body is of a media type other than JSON."""
 
     status, type, title = 415, "not-json", "Not JSON"
+    sentence = "The app sent a request that can't be understood."
 
 
 class Invalid(Problem):
     """The body can be read, but a field breaks a rule."""
 
     status, type, title = 422, "invalid", "Invalid"
+    sentence = "Something that was entered can't be saved."
 
 
 class KeyReused(Problem):
     """The `Idempotency-Key` stands for another request."""
 
     status, type, title = 422, "idempotency-key-reused", "Idempotency key reused"
+    sentence = "The app sent two different changes under one name, so the second one wasn't made."
 
 
 class HeadTooLarge(Problem):
     """The request line and headers are larger than 64 KiB."""
 
     status, type, title = 431, "head-too-large", "Head too large"
+    sentence = "The app sent a request that is too large."
 
 
 class Failure(Problem):
     """Something is broken here; the client learns nothing more."""
 
     status, type, title = 500, "internal-server-error", "Internal server error"
+    sentence = "Something went wrong on our side. Please try again later."
 
 
 class Unavailable(Problem):
     """The database can't be reached just now."""
 
     status, type, title = 503, "unavailable", "Service unavailable"
+    sentence = "The service can't be reached right now. Please try again in a moment."
 
 
 class Overloaded(Problem):
     """So many requests wait for the database that this one would not be answered soon."""
 
     status, type, title = 503, "overloaded", "Overloaded"
+    sentence = "The service is very busy right now. Please try again in a moment."
+
+
+_NO_ROUTE, _NO_METHOD = "Not found.", "This can't be done here."
+"""Sentences for the framework's own errors."""
 
 
 def answer(problem: Problem, *, request_id: str) -> Response:
-    """A problem as it goes out."""
+    """Render a problem as the response that is sent."""
     return _answer(
         problem.status,
         problem.type,
         problem.title,
         problem.detail,
+        problem.hint,
         request_id=request_id,
         errors=problem.errors,
         headers=problem.headers,
@@ -175,23 +202,42 @@ def _answer(
     type_: str,
     title: str,
     detail: str,
+    hint: str | None,
     *,
     request_id: str,
     errors: Sequence[Mapping[str, str]] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The one shape of all error answers. `type` is a reference to the service's own root (docs/guides/errors.md)."""
+    body = problem_body(status, type_, title, detail, hint, request_id=request_id, errors=errors)
+    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
+
+
+def problem_body(
+    status: int,
+    type_: str,
+    title: str,
+    detail: str,
+    hint: str | None,
+    *,
+    request_id: str,
+    errors: Sequence[Mapping[str, str]] = (),
+) -> dict[str, Any]:
+    """Make the members of a problem document, in the order in which they are sent."""
     body: dict[str, Any] = {
         "type": f"/problems/{type_}",
         "title": title,
         "status": status,
         "detail": detail,
         "error": detail,
+        "message": detail,
         "request_id": request_id,
     }
+    if hint:
+        body["hint"] = hint
     if errors:
         body["errors"] = list(errors)
-    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
+    return body
 
 
 def install(app: FastAPI) -> None:
@@ -215,12 +261,12 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 
 async def _task_not_found(request: Request, error: Exception) -> Response:
-    return await _problem(request, NotFound(str(error)))
+    return await _problem(request, NotFound(hint=str(error)))
 
 
 async def _version_mismatch(request: Request, error: Exception) -> Response:
     assert isinstance(error, VersionMismatch)  # noqa: S101 - by registration
-    return await _problem(request, PreconditionFailed(str(error), headers={"ETag": etag(error.current)}))
+    return await _problem(request, PreconditionFailed(hint=str(error), headers={"ETag": etag(error.current)}))
 
 
 async def _not_restorable(request: Request, error: Exception) -> Response:
@@ -229,30 +275,31 @@ async def _not_restorable(request: Request, error: Exception) -> Response:
 
 
 async def _key_reused(request: Request, error: Exception) -> Response:
-    return await _problem(request, KeyReused(str(error)))
+    return await _problem(request, KeyReused(hint=str(error)))
 
 
 async def _bad_parameters(request: Request, error: Exception) -> Response:
     """Path and query only: bodies are read by api.bodies."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - by registration
-    errors = field_errors(error.errors(), skip=1)
+    errors = parameter_errors(error.errors())
     return await _problem(request, BadRequest(summary(errors), errors=errors))
 
 
 async def _framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - by registration
     status = HTTPStatus(error.status_code)
-    detail, headers = str(error.detail), dict(error.headers or {})
+    detail, hint, headers = str(error.detail), None, dict(error.headers or {})
     if status == HTTPStatus.NOT_FOUND:
-        detail = "There is nothing at this path. The routes are listed at /docs."
+        detail, hint = _NO_ROUTE, "There is nothing at this path. The routes are listed at /docs."
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed(request))
-        detail = f"{request.method} isn't allowed here; use {headers['Allow']}."
+        detail, hint = _NO_METHOD, f"{request.method} isn't allowed here; use {headers['Allow']}."
     return _answer(
         status.value,
         status.phrase.lower().replace(" ", "-"),
         status.phrase.capitalize(),
         detail,
+        hint,
         request_id=request.state.request_id,
         headers=headers,
     )
@@ -271,40 +318,28 @@ async def _unavailable(request: Request, error: Exception) -> Response:
     """Nothing was changed: that is what `commands.execute` promises."""
     if not isinstance(error, Away):  # that was told once
         _log.warning("database unavailable", error=repr(error))
-    return await _problem(request, Unavailable("The database can't be reached just now; try again.", headers=_soon()))
+    return await _problem(request, Unavailable(hint=f"The database can't be reached. {_NOTHING}", headers=_soon()))
 
 
 async def _overloaded(request: Request, _error: Exception) -> Response:
-    return await _problem(request, Overloaded("Too many requests at once; try again in a moment.", headers=_soon()))
+    return await _problem(request, Overloaded(hint=f"Too many requests at once. {_NOTHING}", headers=_soon()))
+
+
+_NOTHING = "Nothing was changed: send the same request again."
+MAYBE_CHANGED = "Your change may or may not have been saved. Please look before you repeat it."
+"""The sentence for a write of which nobody can tell what became of it."""
 
 
 async def _outcome_unknown(request: Request, error: Exception) -> Response:
     _log.warning("outcome unknown", error=repr(error))
     unknown = "The database stopped answering: the change may have been made."
     if "idempotency-key" in request.headers:
-        problem = Unavailable(f"{unknown} Repeat it with the same Idempotency-Key.", headers=_soon())
-    else:
-        problem = Unavailable(f"{unknown} Look, then repeat it.")  # not by itself, as Retry-After would have it
+        problem = Unavailable(hint=f"{unknown} Repeat it with the same Idempotency-Key.", headers=_soon())
+    else:  # not to be repeated by the client itself, as Retry-After would have it
+        problem = Unavailable(MAYBE_CHANGED, hint=f"{unknown} Look, then repeat it.")
     return await _problem(request, problem)
 
 
 def _soon() -> dict[str, str]:
     """Seconds, not the same for all who are refused at once."""
     return {"Retry-After": str(random.randint(1, 3))}  # noqa: S311 - no secret
-
-
-def field_errors(errors: Sequence[Any], *, skip: int = 0) -> list[dict[str, str]]:
-    """Pydantic's errors as `{field, message, type}`, without the first `skip` steps of each location or its indices."""
-    return [
-        {
-            "field": ".".join(step for step in error["loc"][skip:] if isinstance(step, str)) or "body",
-            "message": error["msg"].removeprefix("Value error, "),
-            "type": error["type"],
-        }
-        for error in errors
-    ]
-
-
-def summary(errors: Sequence[Mapping[str, str]]) -> str:
-    """All field errors in one sentence, since clients show `detail` as it is."""
-    return "; ".join(f"{error['field']}: {error['message']}" for error in errors)

@@ -7,6 +7,7 @@ import orjson
 
 from api import errors
 from api.errors import Problem
+from api.field_errors import summary as summarized
 
 Named = dict[str, dict[str, Any]]
 """Examples as OpenAPI has them: `{name: {"summary": …, "value": …}}`."""
@@ -147,25 +148,28 @@ class Fault:
     problem: type[Problem]
     on: tuple[str, ...]
     summary: str
-    detail: str
+    hint: str | None = None
+    detail: str | None = None
     errors: tuple[dict[str, str], ...] = ()
 
     def value(self) -> dict[str, Any]:
         """The answer's body."""
-        body = {
-            "type": f"/problems/{self.problem.type}",
-            "title": self.problem.title,
-            "status": self.problem.status,
-            "detail": self.detail,
-            "error": self.detail,
-            "request_id": REQUEST_ID,
-        }
-        return {**body, "errors": [*self.errors]} if self.errors else body
+        problem = self.problem
+        detail = self.detail or problem.sentence
+        return errors.problem_body(
+            *(problem.status, problem.type, problem.title, detail, self.hint),
+            request_id=REQUEST_ID,
+            errors=self.errors,
+        )
 
 
 def _of_fields(problem: type[Problem], on: tuple[str, ...], summary: str, *faults: tuple[str, str, str]) -> Fault:
     listed = tuple({"field": field, "message": message, "type": type_} for field, message, type_ in faults)
-    return Fault(problem, on, summary, errors.summary(listed), listed)
+    return Fault(problem, on, summary, detail=summarized(listed), errors=listed)
+
+
+def _nothing(sentence: str) -> tuple[str, tuple[dict[str, str], ...]]:
+    return sentence, ({"field": "body", "message": sentence, "type": "no_known_field"},)
 
 
 FAULTS = {
@@ -181,7 +185,7 @@ FAULTS = {
         "The id is no UUID",
         (
             "task_id",
-            "Input should be a valid UUID, invalid length: found 2",
+            "task_id must be a UUID.",
             "uuid_parsing",
         ),
     ),
@@ -189,7 +193,7 @@ FAULTS = {
         errors.BadRequest,
         ("listTasks", "listEvents", "getHistory"),
         "A parameter isn't allowed",
-        ("limit", "Input should be less than or equal to 1000", "less_than_equal"),
+        ("limit", "limit must be at most 1000.", "less_than_equal"),
     ),
     "badCursor": Fault(
         errors.BadRequest,
@@ -217,9 +221,9 @@ FAULTS = {
     ),
     "badIfMatch": Fault(
         errors.BadRequest,
-        ("change",),
+        ("conditional",),
         "If-Match is cut off",
-        "If-Match can't be read; send the task's ETag as it came, or *.",
+        "If-Match can't be read; send the ETag as it came, or *.",
     ),
     "twoPasts": Fault(
         errors.BadRequest,
@@ -233,12 +237,16 @@ FAULTS = {
         "A time has no offset",
         (
             "as_of",
-            "must be a time with its offset, as in RFC 3339: 2026-11-20T19:24:49.076369Z",
+            "as_of must be a time with its offset, as in RFC 3339: 2026-11-20T19:24:49.076369Z.",
             "value_error",
         ),
     ),
     "noToken": Fault(
-        errors.NotAuthenticated, ("user",), "There is no token", "Send a token: Authorization: Bearer <JWT>."
+        errors.NotAuthenticated,
+        ("user",),
+        "There is no token",
+        "Send a token: Authorization: Bearer <JWT>.",
+        "Please sign in.",
     ),
     "expired": Fault(errors.NotAuthenticated, ("user",), "It is too old", "The token has expired; get a new one."),
     "notYours": Fault(
@@ -254,6 +262,18 @@ FAULTS = {
         "Somebody else was first",
         "The task is at version 2 by now: look at it, then repeat the change.",
     ),
+    "listChanged": Fault(
+        errors.PreconditionFailed,
+        ("createTask",),
+        "Another task was changed first",
+        "The list is at event 2 by now: look at it, then repeat the change.",
+    ),
+    "otherVersion": Fault(
+        errors.PreconditionFailed,
+        ("cached",),
+        "It isn't the version that was wanted",
+        'If-Match names another version than the present one, "2".',
+    ),
     "tooSlow": Fault(errors.TooSlow, ("write",), "The body stopped coming", "The body must arrive within 10 seconds."),
     "tooLarge": Fault(
         errors.BodyTooLarge, ("write",), "The body is too large", "The body must have at most 65,536 bytes."
@@ -268,20 +288,33 @@ FAULTS = {
         errors.Invalid,
         ("createTask", "putTask", "patchTask"),
         "Two fields break a rule",
-        ("title", "String should have at least 1 character", "string_too_short"),
-        ("completed", "Input should be a valid boolean", "bool_type"),
+        ("title", "Title must not be empty.", "string_too_short"),
+        ("completed", "Completed must be true or false.", "bool_type"),
     ),
     "notBoolean": _of_fields(
         errors.Invalid,
         ("completeTask",),
         "It is no boolean",
-        ("completed", "Input should be a valid boolean", "bool_type"),
+        ("completed", "Completed must be true or false.", "bool_type"),
+    ),
+    "noKnownField": Fault(
+        errors.Invalid,
+        ("putTask", "patchTask"),
+        "The body names no field that is known",
+        "The body names no field that is known here. There are: title, description, completed.",
+        *_nothing("The app sent nothing that can be changed here."),
+    ),
+    "otherQuery": Fault(
+        errors.BadRequest,
+        ("completeTask",),
+        "The query says something else",
+        "The query names no parameter that is known here. There is: completed.",
     ),
     "noVersion": _of_fields(
         errors.Invalid,
         ("restoreTask",),
         "There was no such version",
-        ("version", "the task has versions 1 to 2", "not_restorable"),
+        ("version", "Version 3 doesn't exist: the task has versions 1 to 2.", "not_restorable"),
     ),
     "keyReused": Fault(
         errors.KeyReused,
@@ -293,13 +326,19 @@ FAULTS = {
         errors.Failure,
         ("user",),
         "Something is broken",
-        "Something went wrong here; the log has it under this request_id.",
+        "The log has it under this request_id.",
     ),
     "unreachable": Fault(
-        errors.Unavailable, ("user",), "No database", "The database can't be reached just now; try again."
+        errors.Unavailable,
+        ("user",),
+        "No database",
+        "The database can't be reached. Nothing was changed: send the same request again.",
     ),
     "overloaded": Fault(
-        errors.Overloaded, ("user",), "Too many requests", "Too many requests at once; try again in a moment."
+        errors.Overloaded,
+        ("user",),
+        "Too many requests",
+        "Too many requests at once. Nothing was changed: send the same request again.",
     ),
     "noKeys": Fault(
         errors.Unavailable,
@@ -312,5 +351,6 @@ FAULTS = {
         ("write",),
         "The database went away in between",
         "The database stopped answering: the change may have been made. Look, then repeat it.",
+        errors.MAYBE_CHANGED,
     ),
 }

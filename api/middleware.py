@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from api.errors import METHODS, BadRequest, Failure, Unavailable, answer
+from api.errors import MAYBE_CHANGED, METHODS, BadRequest, Failure, Unavailable, answer
 from config import metrics
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
@@ -172,13 +172,14 @@ class CatchAll:
             if started:
                 return None  # with no end to the answer, so that its reader can tell
             if scope["method"] == "GET":
-                stopping = Unavailable("The service is stopping; try again.", headers={"Retry-After": "1"})
+                stopping = Unavailable(hint="The service is stopping; try again.", headers={"Retry-After": "1"})
             else:
-                stopping = Unavailable("The service is stopping: the change may have been made. Look, then repeat it.")
+                unknown = "The service is stopping: the change may have been made. Look, then repeat it."
+                stopping = Unavailable(MAYBE_CHANGED, hint=unknown)
             await answer(stopping, request_id=scope["state"]["request_id"])(scope, receive, send)
         except Exception:
             if started:
                 raise
             _log.exception("request failed")
-            failure = Failure("Something went wrong here; the log has it under this request_id.")
+            failure = Failure(hint="The log has it under this request_id.")
             await answer(failure, request_id=scope["state"]["request_id"])(scope, receive, send)

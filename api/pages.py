@@ -1,8 +1,9 @@
 """Cursors and links from one page of a list to the next (RFC 8288)."""
 
 import base64
+from collections.abc import Collection
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
@@ -10,7 +11,7 @@ import orjson
 from fastapi import Request
 
 from api.errors import BadRequest
-from api.models import ListParameters
+from api.parameters import ListParameters
 from events.codec import rfc3339
 from queries.tasks import Key, Order, Sort
 
@@ -25,18 +26,56 @@ class Selection(NamedTuple):
     as_of: datetime | None
 
 
+class Span(NamedTuple):
+    """How many tasks to skip, and how many to give at the most."""
+
+    offset: int
+    limit: int
+
+
+_LONGEST_PAGE, _PAGE = 1000, 50
+"""Tasks: without any parameter, and where pages are asked for by number."""
+_MOST_SKIPPED = 2**31 - 1
+
+
 def selection(parameters: ListParameters) -> Selection:
-    """What the parameters ask for. Raises `BadRequest` where they contradict each other."""
+    """Tell what the parameters ask for. Raises `BadRequest` where they contradict each other."""
     by_status = {"all": None, "pending": False, "completed": True}[parameters.status]
     completed = parameters.completed
     if by_status is not None and completed is not None and by_status != completed:
-        raise BadRequest("status and completed contradict each other; give one of the two.")
+        raise BadRequest(hint="status and completed contradict each other; give one of the two.")
     text = parameters.q if parameters.q is not None else parameters.search
-    sort: Sort = parameters.sort.removeprefix("-")  # type: ignore[assignment] # a Literal less its sign
-    descending = parameters.sort.startswith("-") or sort != "title"
-    order: Order = parameters.order or ("desc" if descending else "asc")
+    by = _either(parameters, "sort", "sort_by") or "created_at"
+    column, _, direction = by.partition(":")
+    sort: Sort = column  # type: ignore[assignment] # api.models made it one
+    usual = "asc" if sort == "title" else "desc"
+    order: Order = _either(parameters, "order", "sort_order") or direction or usual  # type: ignore[assignment] # as well
     words = tuple((text or "").split())
     return Selection(by_status if completed is None else completed, words, sort, order, parameters.as_of)
+
+
+def page_span(parameters: ListParameters) -> Span:
+    """Tell which part of the list is asked for: by cursor, by offset or by page. Raises `BadRequest`."""
+    page, offset = parameters.page, _either(parameters, "offset", "skip")
+    size = _either(parameters, "page_size", "per_page")
+    if sum(each is not None for each in (page, offset, parameters.cursor)) > 1:
+        raise BadRequest(hint="cursor, offset (or skip) and page exclude each other; give one of them.")
+    if size is not None and parameters.limit not in (None, size):
+        raise BadRequest(hint="limit and page_size contradict each other; give one of the two.")
+    limit = size or parameters.limit or (_LONGEST_PAGE if page is None else _PAGE)
+    if page is not None:
+        offset = (page - 1) * limit
+        if offset > _MOST_SKIPPED:
+            raise BadRequest(hint=f"page is too large: at most {_MOST_SKIPPED:,} tasks can be skipped.")
+    return Span(offset or 0, limit)
+
+
+def _either(parameters: ListParameters, name: str, other: str) -> Any:
+    """Give what stands under a name, or under another one for the same. Raises `BadRequest` where they differ."""
+    one, two = getattr(parameters, name), getattr(parameters, other)
+    if one is not None and two is not None and one != two:
+        raise BadRequest(hint=f"{name} and {other} contradict each other; give one of the two.")
+    return two if one is None else one
 
 
 def cursor(chosen: Selection, end: Key) -> str:
@@ -48,14 +87,14 @@ def cursor(chosen: Selection, end: Key) -> str:
 
 def start(chosen: Selection, text: str) -> Key:
     """The inverse of `cursor`. Raises `BadRequest` for one that isn't ours, or is of another selection."""
-    unreadable = BadRequest("cursor can't be read; take it from the Link header as it is.")
+    unreadable = BadRequest(hint="cursor can't be read; take it from the Link header as it is.")
     try:
         bound_to, key, task_id = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         end = UUID(task_id)
     except (ValueError, TypeError, AttributeError):
         raise unreadable from None
     if bound_to != _question(chosen):
-        raise BadRequest("cursor belongs to another filter or order; begin again without it.")
+        raise BadRequest(hint="cursor belongs to another filter or order; begin again without it.")
     if not isinstance(key, str) or "\0" in key:
         raise unreadable
     if chosen.sort == "title":
@@ -81,7 +120,16 @@ def here(request: Request) -> str:
     return quote(request.scope["path"], safe="/:@!$&'()*+,;=~")
 
 
-def next_link(request: Request, name: str, place: str | int, *, instead_of: str = "") -> str:
-    """The `Link` header to the next page: this request's own path and parameters, with where it goes on."""
-    kept = [each for each in request.query_params.multi_items() if each[0] not in (name, instead_of)]
-    return f'<{here(request)}?{urlencode([*kept, (name, place)])}>; rel="next"'
+def next_list(request: Request, chosen: Selection, end: Key, limit: int) -> str:
+    """Make the `Link` header from a page of tasks to the next one, by cursor however this one was asked for."""
+    by_number = [name for name in ("page", "page_size", "per_page") if name in request.query_params]
+    instead_of = ("offset", "skip", *(by_number and (*by_number, "limit")))
+    size = [("limit", limit)] if by_number else []
+    return next_link(request, *size, ("cursor", cursor(chosen, end)), instead_of=instead_of)
+
+
+def next_link(request: Request, *places: tuple[str, str | int], instead_of: Collection[str] = ()) -> str:
+    """Make the `Link` header to the next page: this request's path and parameters, with `places`, where it goes on."""
+    replaced = {name for name, _ in places}.union(instead_of)
+    kept = [each for each in request.query_params.multi_items() if each[0] not in replaced]
+    return f'<{here(request)}?{urlencode([*kept, *places])}>; rel="next"'

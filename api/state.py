@@ -28,15 +28,25 @@ async def _pool(request: Request) -> Pool:
 
 
 async def _origin(request: Request, body: RawBody) -> Origin:
-    agent = request.headers.get("user-agent")
+    agent = _text(request.headers.get("user-agent", ""))
     key = idempotency_key(request.headers)
     return Origin(
         request_id=request.state.request_id,
         client_address=request.client.host[:_LONGEST_ADDRESS] if request.client else None,
-        client_agent=(agent or "")[:_LONGEST_AGENT].replace("\0", "") or None,
+        client_agent=agent[:_LONGEST_AGENT].replace("\0", "") or None,
         idempotency_key=key,
-        fingerprint=fingerprint(request.method, request.scope["path"], body) if key else None,
+        fingerprint=fingerprint(request, body) if key else None,
     )
+
+
+def _text(header: str) -> str:
+    """Read a header's value as the UTF-8 that most clients mean by bytes past ASCII; Starlette takes it for Latin-1."""
+    if header.isascii():
+        return header
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return header
 
 
 Database = Annotated[Pool, Depends(_pool)]

@@ -1,6 +1,6 @@
 """The task endpoints (contract, sections 1, 4 and 5): thin, each one command or one query."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from uuid_utils.compat import uuid7
@@ -8,10 +8,11 @@ from uuid_utils.compat import uuid7
 from api import answers
 from api.auth import CurrentUser
 from api.bodies import json_body, optional_json_body
-from api.conditions import IfMatch, has_condition, matches
+from api.conditions import IfPrecondition, has_condition, matches
 from api.errors import BadRequest, NotFound
-from api.models import Completion, ListParameters, NewTask, PastParameters, Restoration, Task, TaskChanges, TaskId
-from api.pages import cursor, here, next_link, selection, start
+from api.models import Completion, NewTask, Restoration, Task, TaskChanges
+from api.pages import here, next_list, page_span, selection, start
+from api.parameters import CompletionParameters, ListParameters, PastParameters, RestorationParameters, TaskId
 from api.routes import Route
 from api.state import Database, RequestOrigin
 from commands.execute import execute
@@ -20,6 +21,8 @@ from events import log
 from events.past import task_at
 from events.task import Fields
 from queries import tasks as query
+
+_Value = TypeVar("_Value", bool, int)
 
 router = APIRouter(prefix="/api/{user_id}/tasks", tags=["tasks"], route_class=Route)
 
@@ -42,8 +45,7 @@ async def list_tasks(
     With `as_of`, as they were at that moment. The `ETag` changes with every change to any of the user's tasks.
     """
     chosen = selection(parameters)
-    if parameters.cursor is not None and parameters.offset is not None:
-        raise BadRequest("cursor and offset exclude each other; give one of the two.")
+    span = page_span(parameters)
     after = None if parameters.cursor is None else start(chosen, parameters.cursor)
     if has_condition(request) and matches(request, seq := await log.head(database, user)):
         return answers.not_modified(seq)
@@ -54,12 +56,12 @@ async def list_tasks(
         words=chosen.words,
         sort=chosen.sort,
         order=chosen.order,
-        limit=parameters.limit,
-        offset=parameters.offset or 0,
+        limit=span.limit,
+        offset=span.offset,
         after=after,
         as_of=chosen.as_of,
     )
-    link = {"Link": next_link(request, "cursor", cursor(chosen, page.end), instead_of="offset")} if page.end else None
+    link = {"Link": next_list(request, chosen, page.end, span.limit)} if page.end else None
     return answers.of_read(request, page.body, page.seq, link)
 
 
@@ -76,6 +78,7 @@ async def create_task(
     user: CurrentUser,
     database: Database,
     origin: RequestOrigin,
+    precondition: IfPrecondition,
     body: Annotated[NewTask, Depends(json_body(NewTask))],
 ) -> Response:
     """Create a task. `Location` is where it can be found."""
@@ -85,6 +88,7 @@ async def create_task(
         title=body.title,
         description=body.description,
         completed=body.completed,
+        precondition=precondition,
     )
     outcome = await execute(database, command, actor=user, origin=origin)
     task_id = outcome.task.id if outcome.task else command.task_id
@@ -110,14 +114,14 @@ async def get_task(
     if version is None and as_of is None:
         found = await query.get(database, user, task_id)
         if found is None:
-            raise NotFound(f"There is no task {task_id}.")
+            raise NotFound(hint=f"There is no task {task_id}.")
         return answers.of_read(request, found[1], found[0])
     if version is not None and as_of is not None:
-        raise BadRequest("as_of and version exclude each other; give one of the two.")
+        raise BadRequest(hint="as_of and version exclude each other; give one of the two.")
     task = await task_at(database, user, task_id, version=version, at=as_of)
     if task is None:
         when = "then" if version is None else f"at version {version}"
-        raise NotFound(f"There was no task {task_id} {when}.")
+        raise NotFound(hint=f"There was no task {task_id} {when}.")
     return answers.of_read(request, query.as_json(task), task.version)
 
 
@@ -126,12 +130,12 @@ async def _update(
     database: Database,
     origin: RequestOrigin,
     task_id: TaskId,
-    versions: IfMatch,
+    precondition: IfPrecondition,
     body: Annotated[TaskChanges, Depends(json_body(TaskChanges))],
 ) -> Response:
     """Change the fields that are given; what is left out keeps its value."""
     fields: Fields = {**body}
-    command = UpdateTask(user_id=user, task_id=task_id, fields=fields, versions=versions)
+    command = UpdateTask(user_id=user, task_id=task_id, fields=fields, precondition=precondition)
     return answers.of_write(await execute(database, command, actor=user, origin=origin))
 
 
@@ -148,6 +152,19 @@ for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
     )
 
 
+def _stated(request: Request, name: str, in_body: _Value | None, in_query: _Value | None) -> _Value | None:
+    """Give what body or query says of a field that may be left out. Raises `BadRequest`.
+
+    A query that says something else is refused like such a body: `?done=true` must not turn a completed task over.
+    """
+    if in_body is not None and in_query is not None and in_body != in_query:
+        raise BadRequest(hint=f"{name} is one thing in the body and another in the query; give one of the two.")
+    value = in_query if in_body is None else in_body
+    if value is None and request.query_params:
+        raise BadRequest(hint=f"The query names no parameter that is known here. There is: {name}.")
+    return value
+
+
 @router.patch(
     "/{task_id}/complete",
     operation_id="completeTask",
@@ -156,16 +173,18 @@ for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
     response_description="The task as it is now",
 )
 async def complete_task(
+    request: Request,
     user: CurrentUser,
     database: Database,
     origin: RequestOrigin,
     task_id: TaskId,
-    versions: IfMatch,
+    precondition: IfPrecondition,
+    parameters: Annotated[CompletionParameters, Query()],
     body: Annotated[Completion | None, Depends(optional_json_body(Completion))],
 ) -> Response:
     """Turn `completed` over; with a body, set it, which is safe to repeat."""
-    completed = body.get("completed") if body else None
-    command = ToggleTask(user_id=user, task_id=task_id, completed=completed, versions=versions)
+    completed = _stated(request, "completed", body.get("completed") if body else None, parameters.completed)
+    command = ToggleTask(user_id=user, task_id=task_id, completed=completed, precondition=precondition)
     return answers.of_write(await execute(database, command, actor=user, origin=origin))
 
 
@@ -177,10 +196,10 @@ async def complete_task(
     response_description="The task is gone from the lists",
 )
 async def delete_task(
-    user: CurrentUser, database: Database, origin: RequestOrigin, task_id: TaskId, versions: IfMatch
+    user: CurrentUser, database: Database, origin: RequestOrigin, task_id: TaskId, precondition: IfPrecondition
 ) -> Response:
     """Delete a task. The log keeps it, and `restore` brings it back."""
-    command = DeleteTask(user_id=user, task_id=task_id, versions=versions)
+    command = DeleteTask(user_id=user, task_id=task_id, precondition=precondition)
     return answers.of_write(await execute(database, command, actor=user, origin=origin))
 
 
@@ -192,14 +211,16 @@ async def delete_task(
     response_description="The task as it is now",
 )
 async def restore_task(
+    request: Request,
     user: CurrentUser,
     database: Database,
     origin: RequestOrigin,
     task_id: TaskId,
-    versions: IfMatch,
+    precondition: IfPrecondition,
+    parameters: Annotated[RestorationParameters, Query()],
     body: Annotated[Restoration | None, Depends(optional_json_body(Restoration))],
 ) -> Response:
     """Bring a deleted task back, or an existing one to what it was at `version`, as a new event."""
-    version = body.get("version") if body else None
-    command = RestoreTask(user_id=user, task_id=task_id, version=version, versions=versions)
+    version = _stated(request, "version", body.get("version") if body else None, parameters.version)
+    command = RestoreTask(user_id=user, task_id=task_id, version=version, precondition=precondition)
     return answers.of_write(await execute(database, command, actor=user, origin=origin))

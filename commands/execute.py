@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from uuid_utils.compat import uuid7
 
 from commands.task import (
+    UNCONDITIONAL,
     Command,
     CreateTask,
     Known,
@@ -110,6 +111,8 @@ async def _execute(pool: Pool, command: Command, actor: str, origin: Origin) -> 
 
 async def _carry_out(pool: Pool, command: Command, actor: str, origin: Origin) -> Outcome | Event:
     """Try on the row; then on the row that is there when the journal's lock is held; then on the log, holding it."""
+    if isinstance(command, CreateTask) and command.precondition != UNCONDITIONAL:
+        return await _attempt(pool, command, None, actor, origin, locked=True)
     past = await _recall(pool, command, Known()) if isinstance(command, RestoreTask) else None
     try:
         try:
@@ -140,7 +143,8 @@ async def _attempt(
                 if not isinstance(decided, Posting):
                     return decided
                 sent = decided
-                await log.append(on, sent.event, sent.task, on_row=sent.on_row)
+                entry = await log.append(on, sent.event, sent.task, on_row=sent.on_row)
+                _hold_against_the_list(command, entry.seq - 1)
         else:
             decided = await _decide(pool, command, past, actor, origin)
             if not isinstance(decided, Posting):
@@ -152,6 +156,16 @@ async def _attempt(
             raise
         await _settle(pool, sent)
     return Outcome(sent.task)
+
+
+def _hold_against_the_list(command: Command, last: int) -> None:
+    """Refuse a creation whose precondition doesn't hold of the list, which `last`, the user's last event, has made.
+
+    Called after the append, in its transaction, which the refusal rolls back: by then no other writer can be first, nor
+    was the request carried out before. Raises `VersionMismatch`.
+    """
+    if isinstance(command, CreateTask) and not command.precondition.holds(last, exists=True):
+        raise VersionMismatch(last, of="The list is at event")
 
 
 async def _settle(pool: Pool, sent: Posting) -> None:

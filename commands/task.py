@@ -3,14 +3,14 @@
 The refusals
 ├── TaskNotFound      there is no such task among this user's
 ├── TaskExists        there is one already
-├── VersionMismatch   the task is at another version than the command was meant for
+├── VersionMismatch   the command's precondition doesn't hold
 └── NotRestorable     the task was not there at that version
 """
 
 from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeAlias, assert_never
+from typing import Literal, TypeAlias, assert_never
 from uuid import UUID
 
 from events.task import (
@@ -25,8 +25,30 @@ from events.task import (
     fields,
 )
 
-Versions: TypeAlias = Set[int] | None
-"""The versions of the task that a command is meant for (`None`: any), so that no change unseen is overwritten."""
+Versions: TypeAlias = Set[int] | Literal["*"] | None
+"""Versions that a client names; `"*"`: whichever it is; `None`: the client names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """What must hold before a command is carried out, so that no change unseen is overwritten.
+
+    `match` is If-Match and `none_match` is If-None-Match (RFC 9110, sections 13.1.1 and 13.1.2). What they name are
+    versions of the task; for a creation, whose target is the list, numbers of the user's last event.
+    """
+
+    match: Versions = None
+    none_match: Versions = None
+
+    def holds(self, version: int, *, exists: bool) -> bool:
+        """Say whether it holds of what is at `version`; a task that was deleted is at the version of its deletion."""
+        matched = exists if self.match == "*" else self.match is None or version in self.match
+        if self.none_match == "*":
+            return matched and not exists
+        return matched and (self.none_match is None or version not in self.none_match)
+
+
+UNCONDITIONAL = Precondition()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +58,7 @@ class CreateTask:
     title: str
     description: str | None = None
     completed: bool = False
+    precondition: Precondition = UNCONDITIONAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +68,7 @@ class UpdateTask:
     user_id: str
     task_id: UUID
     fields: Fields
-    versions: Versions = None
+    precondition: Precondition = UNCONDITIONAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +78,14 @@ class ToggleTask:
     user_id: str
     task_id: UUID
     completed: bool | None = None
-    versions: Versions = None
+    precondition: Precondition = UNCONDITIONAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteTask:
     user_id: str
     task_id: UUID
-    versions: Versions = None
+    precondition: Precondition = UNCONDITIONAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +95,7 @@ class RestoreTask:
     user_id: str
     task_id: UUID
     version: int | None = None
-    versions: Versions = None
+    precondition: Precondition = UNCONDITIONAL
 
 
 Command: TypeAlias = CreateTask | UpdateTask | ToggleTask | DeleteTask | RestoreTask
@@ -87,10 +110,10 @@ class TaskExists(Exception):
 
 
 class VersionMismatch(Exception):
-    """The task is at another version than those that the command was meant for."""
+    """The command's precondition doesn't hold; `current` is the version that there is."""
 
-    def __init__(self, current: int) -> None:
-        super().__init__(f"The task is at version {current} by now: look at it, then repeat the change.")
+    def __init__(self, current: int, *, of: str = "The task is at version") -> None:
+        super().__init__(f"{of} {current} by now: look at it, then repeat the change.")
         self.current = current
 
 
@@ -123,7 +146,7 @@ def decide(command: Command, known: Known) -> Fact | None:
         return TaskCreated(command.title, command.description, command.completed)
     if not known.version or (task is None and not isinstance(command, RestoreTask)):
         raise TaskNotFound(f"There is no task {command.task_id}.")
-    if command.versions is not None and known.version not in command.versions:
+    if not command.precondition.holds(known.version, exists=task is not None):
         raise VersionMismatch(known.version)
     if isinstance(command, RestoreTask):
         return _restored(command, known)
@@ -145,9 +168,9 @@ def _restored(command: RestoreTask, known: Known) -> TaskRestored | None:
     if then is None:
         deleted = command.version is not None and command.version <= known.version
         raise NotRestorable(
-            f"version {command.version} is the task's deletion; restore the one before it"
+            f"Version {command.version} is the task's deletion: restore the one before it."
             if deleted
-            else f"the task has versions 1 to {known.version}"
+            else f"Version {command.version} doesn't exist: the task has versions 1 to {known.version}."
         )
     if known.task is None:
         return TaskRestored(then.version, then.created_at, {}, fields(then))

@@ -63,7 +63,7 @@ def is_a_failure(_context: HookContext, failure: Failure, case: Case[Any], respo
         case 400:
             return "cursor" not in case.query
         case 412:
-            return "If-Match" not in case.headers
+            return "If-Match" not in case.headers and "If-None-Match" not in case.headers
         case 422:
             problem = response.json()
             used = problem["type"] == "/problems/idempotency-key-reused" and "Idempotency-Key" in case.headers

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from api.errors import Problem
 from api.examples import FAULTS
 from db.pool import Pool
 from tests.conftest import execute
@@ -23,10 +24,10 @@ def assert_problem(answer: httpx2.Response, status: int) -> dict[str, Any]:
     problem: dict[str, Any] = answer.json()
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
-    assert list(problem)[:6] == ["type", "title", "status", "detail", "error", "request_id"]
+    assert list(problem)[:7] == ["type", "title", "status", "detail", "error", "message", "request_id"]
     assert problem["status"] == status
     assert isinstance(problem["detail"], str)
-    assert problem["error"] == problem["detail"]
+    assert problem["message"] == problem["error"] == problem["detail"]
     assert problem["request_id"] == answer.headers["x-request-id"]
     return problem
 
@@ -54,7 +55,7 @@ async def test_an_unknown_method_is_405_and_says_which_are_known(
     answer = await service.client.request(method, path)
     problem = assert_problem(answer, 405)
     assert answer.headers["allow"] == allowed
-    assert allowed in problem["detail"]
+    assert allowed in problem["hint"]
 
 
 @pytest.mark.parametrize("sent", ["abc", "A.b_c-9", "x" * 128])
@@ -144,7 +145,7 @@ async def test_a_failure_says_nothing_of_the_inside_and_the_log_everything(
         capsys.readouterr()
         answer = await service.client.get(TASKS)
     problem = assert_problem(answer, 500)
-    assert problem["detail"] == FAULTS["broken"].detail
+    assert problem["hint"] == FAULTS["broken"].hint
     assert "column" not in answer.text
     failure, request = Lines(capsys)
     assert 'column "title" does not exist' in failure["exception"]
@@ -163,7 +164,7 @@ async def test_without_a_database_requests_are_503_and_health_says_so(server: st
         )
         for _ in range(3):
             answer = await service.client.get(TASKS)
-            assert assert_problem(answer, 503)["detail"] == FAULTS["unreachable"].detail
+            assert assert_problem(answer, 503)["hint"] == FAULTS["unreachable"].hint
             assert answer.headers["retry-after"] in ("1", "2", "3")
         answer = await service.client.get("/health")
         assert (answer.status_code, answer.json()["status"]) == (503, "unhealthy")
@@ -183,7 +184,7 @@ async def test_a_connection_lost_in_a_write_is_503_and_does_not_say_that_nothing
                 await asyncio.sleep(0.01)
             await sql(pool, "SELECT pg_terminate_backend($1)", pid)
             answer = await writing
-        assert assert_problem(answer, 503)["detail"] == FAULTS["unknown"].detail
+        assert assert_problem(answer, 503)["hint"] == FAULTS["unknown"].hint
         assert "retry-after" not in answer.headers
         found = (await service.client.get(f"{TASKS}/{task['id']}")).json()
         assert found["version"] - task["version"] in (0, 1)  # a pooler may take its time to cancel
@@ -283,3 +284,62 @@ async def test_a_log_that_is_not_guarded_is_warned_of_at_the_start(
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     [warning] = [line for line in lines if line["level"] == "warning"]
     assert sorted(warning["tables"]) == ["events", "events_p07"]
+
+
+@pytest.mark.parametrize("problem", Problem.__subclasses__())
+def test_every_problem_has_a_sentence_for_the_person_at_the_screen(problem: type[Problem]) -> None:
+    assert re.fullmatch(r"[A-Z][A-Za-z' ,]+\.( [A-Z][A-Za-z' ,]+\.)*", problem.sentence)
+    assert not re.search(r"\b(UUID|JSON|JWT|token|body|header|request_id|ETag|HTTP|Idempotency)\b", problem.sentence)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "sentence"),
+    [
+        ("GET", f"{TASKS}/019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11", None, 404, "Task not found."),
+        ("GET", "/nope", None, 404, "Not found."),
+        ("GET", "/api/bob/tasks", None, 403, "You can only access your own tasks."),
+        ("POST", TASKS, {"title": ""}, 422, "Title must not be empty."),
+        ("POST", TASKS, {}, 422, "Title is required."),
+        ("POST", TASKS, {"title": "x" * 256}, 422, "Title must have at most 255 characters."),
+        ("POST", TASKS, {"title": 1}, 422, "Title must be text."),
+        (
+            "POST",
+            TASKS,
+            {"title": "x", "description": "x" * 5001},
+            422,
+            "Description must have at most 5,000 characters.",
+        ),
+        ("POST", TASKS, {"title": "x", "completed": 1}, 422, "Completed must be true or false."),
+        ("POST", TASKS, [], 422, "The body must be a JSON object."),
+        ("PUT", f"{TASKS}/019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11", [], 422, "The body must be a JSON object."),
+        (
+            "GET",
+            f"{TASKS}?limit=0&status=x",
+            None,
+            400,
+            "status must be 'all', 'pending' or 'completed'. limit must be at least 1.",
+        ),
+        ("GET", f"{TASKS}/x", None, 400, "task_id must be a UUID."),
+    ],
+)
+async def test_a_problem_says_in_a_sentence_what_is_wrong(
+    service: Service, method: str, path: str, body: Any, status: int, sentence: str
+) -> None:
+    problem = assert_problem(await service.client.request(method, path, json=body), status)
+    assert problem["detail"] == sentence
+
+
+@pytest.mark.parametrize(
+    ("sent", "recorded"),
+    [
+        ("Café/1.0 (日本語)".encode(), "Café/1.0 (日本語)"),
+        ("Café/1.0".encode("latin-1"), "Café/1.0"),
+        (b"plain/1.0", "plain/1.0"),
+        ("é".encode() * 600, "é" * 512),
+    ],
+)
+async def test_the_log_records_the_agent_as_it_is_written(
+    service: Service, pool: Pool, sent: bytes, recorded: str
+) -> None:
+    await service.client.post(TASKS, json={"title": "x"}, headers={b"User-Agent": sent})
+    assert await pool.fetchval("SELECT client_agent FROM events") == recorded

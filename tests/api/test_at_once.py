@@ -151,7 +151,7 @@ async def test_where_it_cannot_be_found_out_what_came_of_a_write_the_answer_says
         link.lose(range(1000))
         lost = await service.client.post(TASKS, json={"title": "x"}, headers=KEY)
         assert (lost.status_code, lost.headers.get("retry-after")) in [(503, "1"), (503, "2"), (503, "3")]
-        assert "same Idempotency-Key" in lost.json()["detail"]
+        assert "same Idempotency-Key" in lost.json()["hint"]
         assert await count(pool) == 1
         link.lose(range(0))
         await until_back(service)
@@ -161,7 +161,7 @@ async def test_where_it_cannot_be_found_out_what_came_of_a_write_the_answer_says
         link.lose(range(1, 1000))  # load, append
         lost = await service.client.delete(again.headers["location"])
         assert (lost.status_code, "retry-after" in lost.headers) == (503, False)
-        assert "Look, then repeat it" in lost.json()["detail"]
+        assert "Look, then repeat it" in lost.json()["hint"]
         assert await count(pool) == 2
 
 

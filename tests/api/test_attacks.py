@@ -55,8 +55,8 @@ class Target:
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"].startswith('Bearer error="invalid_token", error_description="')
         assert answer.headers["content-type"] == "application/problem+json"
-        assert re.search(says, answer.json()["detail"]), answer.json()["detail"]
-        assert refused["reason"] == answer.json()["detail"]
+        assert re.search(says, answer.json()["hint"]), answer.json()["hint"]
+        assert refused["reason"] == answer.json()["hint"]
         for part in [bad, *(part for part in bad.split(".")[1:] if len(part) > 4)]:
             assert part not in answer.text
             assert part not in str(dict(answer.headers))
@@ -136,7 +136,7 @@ async def test_the_public_keys_bytes_where_no_secret_is_set(unchanged_database: 
             bad = forged({"alg": "HS256", "kid": "rsa"}, hmac_with(key))
             answer = await service.client.get("/api/ann/tasks", headers={"Authorization": f"Bearer {bad}"})
             assert answer.status_code == 401
-            assert "no JWT_SECRET" in answer.json()["detail"]
+            assert "no JWT_SECRET" in answer.json()["hint"]
 
 
 async def test_the_shared_secret_for_an_issuers_algorithm(target: Target) -> None:
@@ -434,6 +434,7 @@ async def test_every_route_hides_another_users_task_on_ones_own_path(service: Se
         theirs = await service.client.request(method, at(path, "ann", task["id"]), json=body)
         nowhere = await service.client.request(method, at(path, "ann"), json=body)
         assert (theirs.status_code, nowhere.status_code) == (404, 404)
-        assert theirs.json()["detail"] == nowhere.json()["detail"].replace(TASK_ID, task["id"])
+        assert theirs.json()["detail"] == nowhere.json()["detail"]
+        assert theirs.json()["hint"] == nowhere.json()["hint"].replace(TASK_ID, task["id"])
         assert (await bob.get("/api/bob/tasks")).json() == [task]
         assert (await service.client.get("/api/ann/tasks")).json() == []

@@ -134,7 +134,7 @@ async def test_its_issuer_and_audience_are_its_origin(database: str, url: str, s
     async with serving(database, jwt_jwks_url=f"{url}/api/auth/jwks", better_auth_url=elsewhere) as service:
         answer = await listing(service, session.user, token)
         assert answer.status_code == 401
-        assert answer.json()["detail"] == f"The token's issuer (iss) isn't {elsewhere}."
+        assert answer.json()["hint"] == f"The token's issuer (iss) isn't {elsewhere}."
     async with serving(database, jwt_jwks_url=f"{url}/api/auth/jwks", jwt_issuer=url, jwt_audience=url) as service:
         assert (await listing(service, session.user, token)).status_code == 200
 
@@ -145,7 +145,7 @@ async def test_a_session_token_is_refused_with_a_word_of_what_it_is(database: st
         for opaque in (session.token, sign_up.client.cookies["better-auth.session_token"]):
             answer = await listing(service, session.user, opaque)
             assert answer.status_code == 401
-            assert "session token" in answer.json()["detail"]
+            assert "session token" in answer.json()["hint"]
 
 
 async def test_the_cached_session_is_signed_with_the_shared_secret_and_names_the_user_elsewhere(
@@ -156,6 +156,6 @@ async def test_the_cached_session_is_signed_with_the_shared_secret_and_names_the
     cached = sign_up.client.cookies["better-auth.session_data"]
     assert re.fullmatch(r"eyJ[^.]+\.[^.]+\.[^.]+", cached)
     async with serving(database) as service:
-        assert "claim sub" in (await listing(service, session.user, cached)).json()["detail"]
+        assert "claim sub" in (await listing(service, session.user, cached)).json()["hint"]
     async with serving(database, jwt_user_claim="user.id") as service:
         assert (await listing(service, session.user, cached)).status_code == 200

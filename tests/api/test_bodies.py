@@ -52,7 +52,50 @@ async def test_a_field_that_breaks_a_rule_is_422_and_named(service: Service, bod
     assert isinstance(problem["detail"], str)
     assert problem["detail"] == problem["error"]
     assert [error["field"] for error in problem["errors"]] == [field]
-    assert field in problem["detail"]
+    assert field in problem["detail"].lower()
+
+
+INVISIBLE = ["\u200b", "\u3164", "\u202e", "\u2800", "\ufe0f", "\U000e0041", " \u2060\u00ad\u200d\n\u115f "]
+
+
+@pytest.mark.parametrize("title", INVISIBLE)
+async def test_a_title_in_which_nothing_can_be_seen_is_422(service: Service, path: str, title: str) -> None:
+    for method, where in (("POST", TASKS), ("PATCH", path)):
+        answer = await service.client.request(method, where, json={"title": title})
+        assert (answer.status_code, answer.json()["detail"]) == (422, "Title must hold something visible.")
+
+
+@pytest.mark.parametrize(
+    "title", [f"{each}x{each}" for each in INVISIBLE] + ["\u0301", "\ue000", "👩\u200d👧", "עברית"]
+)
+async def test_a_title_may_hold_what_cannot_be_seen_beside_what_can(service: Service, title: str) -> None:
+    answer = await service.client.post(TASKS, json={"title": title})
+    assert (answer.status_code, answer.json()["title"]) == (201, title.strip())
+
+
+@pytest.mark.parametrize("control", ["\0", "\x07", "\x1b[2J", "\x7f", "\x85", "\x9b", "\r", "a\rb", "\r\r\n"])
+async def test_control_characters_are_422(service: Service, path: str, control: str) -> None:
+    for body in ({"title": f"x{control}y"}, {"title": "x", "description": control}):
+        for method, where in (("POST", TASKS), ("PATCH", path)):
+            answer = await service.client.request(method, where, json=body)
+            assert answer.status_code == 422
+            assert "must not contain control characters (U+" in answer.json()["detail"]
+
+
+async def test_tabs_and_line_ends_of_every_system_are_fine(service: Service) -> None:
+    text = "a\tb\nc\r\nd"
+    answer = await service.client.post(TASKS, json={"title": text, "description": text + "\r\n"})
+    assert (answer.json()["title"], answer.json()["description"]) == (text, text + "\r\n")
+
+
+async def test_a_byte_order_mark_before_json_is_skipped(service: Service, path: str) -> None:
+    mark = "\ufeff".encode()
+    made = await service.client.post(TASKS, content=mark + b'{"title": "x"}', headers=JSON)
+    set_ = await service.client.patch(f"{path}/complete", content=mark + b'{"completed": false}', headers=JSON)
+    assert (made.status_code, set_.status_code, set_.json()["completed"]) == (201, 200, False)
+    for body in (mark, mark + mark + b'{"title": "x"}'):
+        assert (await service.client.post(TASKS, content=body, headers=JSON)).status_code == 400
+        assert (await service.client.patch(f"{path}/complete", content=body, headers=JSON)).status_code == 400
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
@@ -118,7 +161,6 @@ async def test_half_a_character_in_a_field_that_is_not_known_is_ignored(service:
         b"\x00",
         '{"title": "x"}'.encode("utf-16"),
         '{"title": "x"}'.encode("utf-32"),
-        b'\xef\xbb\xbf{"title": "x"}',
         b'{"title": "x", "y": ' + b"[" * 300 + b"]" * 300 + b"}",
         b'{"title": "\\ud800", }',
     ],

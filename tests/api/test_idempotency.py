@@ -109,6 +109,46 @@ async def test_a_key_stands_for_the_path_however_its_slash(service: Service, poo
     assert await count(pool) == 1
 
 
+CONTENT = {"title": "Café 1", "description": None, "completed": False, "n": [1, 2.5]}
+SPELLINGS = [
+    b'{"title": "Caf\\u00e9 1", "description": null, "completed": false, "n": [1, 2.5]}',
+    '{"completed":false,"n":[1.0,25e-1],"description":null,"title":"Café 1"}'.encode(),
+    '\ufeff{ "title" : "Café 1",\r\n\t"description":null,"n":[1e0,2.50],"completed":false }\n'.encode(),
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+async def test_a_key_stands_for_the_content_however_its_json_is_spelled(
+    service: Service, pool: Pool, spelling: bytes
+) -> None:
+    first = await service.client.post(TASKS, json=CONTENT, headers=KEY)
+    json = {"Content-Type": "application/json"}
+    again = await service.client.post(TASKS, content=spelling, headers={**KEY, **json})
+    assert (first.status_code, again.status_code, again.content) == (201, 201, first.content)
+    assert again.headers["idempotency-replayed"] == "true"
+    for other in ({**CONTENT, "n": [2.5, 1]}, {**CONTENT, "n": ["1", 2.5]}, {**CONTENT, "completed": True}):
+        assert (await service.client.post(TASKS, json=other, headers=KEY)).status_code == 422
+    assert await count(pool) == 1
+
+
+async def test_a_key_stands_for_the_task_however_its_path_is_spelled(service: Service, pool: Pool, path: str) -> None:
+    await service.client.patch(f"{path}/complete", headers=KEY)
+    user, _, task_id = path.rpartition("/")
+    for spelling in (task_id.upper(), task_id.replace("-", ""), f"%7B{task_id}%7D", f"{task_id}/"):
+        again = await service.client.patch(f"{user}/{spelling}/complete", headers=KEY)
+        assert (again.status_code, again.headers.get("idempotency-replayed")) == (200, "true"), spelling
+    assert await count(pool) == 2
+
+
+async def test_a_key_stands_for_what_the_query_asks_for(service: Service, pool: Pool, path: str) -> None:
+    first = await service.client.patch(f"{path}/complete?completed=true&_=1", headers=KEY)
+    again = await service.client.patch(f"{path}/complete?_=2&completed=TRUE", headers=KEY)
+    assert (again.content, again.headers["idempotency-replayed"]) == (first.content, "true")
+    for other in ("?completed=false", ""):
+        assert (await service.client.patch(f"{path}/complete{other}", headers=KEY)).status_code == 422
+    assert await count(pool) == 2
+
+
 @pytest.mark.parametrize(
     ("sent", "again"),
     [('"k 1"', "k 1"), ("k-1", '"k-1"'), ('"a\\"b\\\\"', 'a"b\\'), ("x" * 255, f'"{"x" * 255}"')],
@@ -123,7 +163,7 @@ async def test_a_key_is_the_same_quoted_or_bare(service: Service, sent: str, aga
 async def test_a_key_that_can_be_none_is_400(service: Service, pool: Pool, bad: str) -> None:
     headers = [(b"Idempotency-Key", bad.encode("latin-1"))]
     answer = await service.client.post(TASKS, json={"title": "x"}, headers=headers)
-    assert (answer.status_code, "Idempotency-Key" in answer.json()["detail"]) == (400, True)
+    assert (answer.status_code, "Idempotency-Key" in answer.json()["hint"]) == (400, True)
     assert await count(pool) == 0
 
 

@@ -1,5 +1,6 @@
 """Contract, section 1: the endpoints, a test per row and rule."""
 
+import json
 import re
 from datetime import datetime
 from typing import Any
@@ -89,7 +90,7 @@ async def test_null_clears_the_description(service: Service, method: str) -> Non
     assert (answer.status_code, answer.json()["description"]) == (200, None)
 
 
-@pytest.mark.parametrize("body", [{}, {"title": "Buy milk"}, {"completed": False}, {"unknown": 1}])
+@pytest.mark.parametrize("body", [{}, {"title": "Buy milk"}, {"completed": False}, {"completed": False, "unknown": 1}])
 async def test_a_change_that_changes_nothing_answers_the_task_as_it_is(service: Service, body: Any) -> None:
     task = await created(service)
     answer = await service.client.put(f"{TASKS}/{task['id']}", json=body)
@@ -102,6 +103,76 @@ async def test_complete_without_a_body_toggles(service: Service) -> None:
         answer = await service.client.patch(f"{TASKS}/{task['id']}/complete")
         assert answer.status_code == 200
         assert (answer.json()["completed"], answer.json()["version"]) == (completed, version)
+
+
+@pytest.mark.parametrize(
+    ("method", "end", "body", "known"),
+    [
+        ("POST", "", {"name": "x"}, "title, description, completed"),
+        ("PUT", "/{id}", {"unknown": 1}, "title, description, completed"),
+        ("PATCH", "/{id}", {"titel": "x", "done": True}, "title, description, completed"),
+        ("PATCH", "/{id}/complete", {"done": True}, "completed"),
+        ("PATCH", "/{id}/complete", {"Completed": True}, "completed"),
+        ("POST", "/{id}/restore", {"versoin": 1}, "version"),
+    ],
+)
+async def test_a_body_that_names_no_known_field_is_422_and_changes_nothing(
+    service: Service, method: str, end: str, body: Any, known: str
+) -> None:
+    task = await created(service)
+    path = TASKS + end.format(id=task["id"])
+    answer = await service.client.request(method, path, content=json.dumps(body))
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (422, "/problems/invalid")
+    assert problem["hint"] == f"The body names no field that is known here. There are: {known}."
+    assert (await service.client.get(TASKS)).json() == [task]
+
+
+@pytest.mark.parametrize("query", ["completed=true", "completed=True", "_=1&completed=true", "completed=true&x="])
+async def test_complete_takes_its_value_from_the_query_too(service: Service, query: str) -> None:
+    task = await created(service, completed=True)
+    answer = await service.client.patch(f"{TASKS}/{task['id']}/complete?{query}")
+    assert (answer.status_code, answer.json()) == (200, task)
+    answer = await service.client.patch(f"{TASKS}/{task['id']}/complete?completed=false", json={"completed": False})
+    assert (answer.status_code, answer.json()["completed"]) == (200, False)
+
+
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("done=true", None),
+        ("is_completed=true", {}),
+        ("completed=yes", None),
+        ("completed=1", None),
+        ("completed=true", {"completed": False}),
+        ("completed=false", {"completed": True}),
+    ],
+)
+async def test_a_toggle_whose_query_says_something_else_is_400_and_changes_nothing(
+    service: Service, query: str, body: Any
+) -> None:
+    task = await created(service, completed=True)
+    answer = await service.client.patch(f"{TASKS}/{task['id']}/complete?{query}", json=body)
+    assert answer.status_code == 400
+    assert "completed" in answer.json()["detail"] + answer.json().get("hint", "")
+    assert (await service.client.get(TASKS)).json() == [task]
+
+
+async def test_a_body_that_sets_is_obeyed_whatever_else_the_query_says(service: Service) -> None:
+    task = await created(service)
+    answer = await service.client.patch(f"{TASKS}/{task['id']}/complete?_=1&done=false", json={"completed": True})
+    assert (answer.status_code, answer.json()["completed"]) == (200, True)
+
+
+async def test_restore_takes_its_version_from_the_query_too(service: Service) -> None:
+    task = await created(service)
+    path = f"{TASKS}/{task['id']}"
+    await service.client.patch(path, json={"title": "y"})
+    answer = await service.client.post(f"{path}/restore?version=1")
+    assert (answer.status_code, answer.json()["title"]) == (200, "Buy milk")
+    for query, body in (("versoin=2", None), ("version=x", None), ("version=1", {"version": 2})):
+        assert (await service.client.post(f"{path}/restore?{query}", json=body)).status_code == 400
+    assert (await service.client.get(path)).json() == answer.json()
 
 
 @pytest.mark.parametrize("options", [{"json": {}}, {"content": b"", "headers": {"Content-Type": "text/plain"}}])
@@ -144,16 +215,47 @@ async def test_a_task_that_is_not_there_is_404(service: Service, method: str, pa
     assert answer.json()["type"].endswith("/task-not-found")
 
 
-@pytest.mark.parametrize("task_id", ["1", "abc", "019a9e3c", "019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a1g", "%00"])
+@pytest.mark.parametrize("task_id", ["1x", "abc", "-1", "1.5", "\u0661", "019a9e3c", f"{NOWHERE[-36:-1]}g", "%00"])
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", ""), ("PUT", ""), ("PATCH", ""), ("PATCH", "/complete"), ("DELETE", "")]
 )
 async def test_an_id_that_is_no_uuid_is_400(service: Service, method: str, path: str, task_id: str) -> None:
-    json: Any = {} if method in ("PUT", "PATCH") else None
-    answer = await service.client.request(method, f"{TASKS}/{task_id}{path}", json=json)
+    body: Any = {} if method in ("PUT", "PATCH") else None
+    answer = await service.client.request(method, f"{TASKS}/{task_id}{path}", json=body)
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["field"] == "task_id"
     assert isinstance(answer.json()["detail"], str)
+
+
+@pytest.mark.parametrize("task_id", ["1", "0", "99999", "9" * 300])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", ""),
+        ("GET", "?version=1"),
+        ("PUT", ""),
+        ("PATCH", ""),
+        ("PATCH", "/complete"),
+        ("DELETE", ""),
+        ("POST", "/restore"),
+        ("GET", "/history"),
+    ],
+)
+async def test_an_id_of_another_backend_is_404_like_any_task_that_is_not_there(
+    service: Service, method: str, path: str, task_id: str
+) -> None:
+    body: Any = {"title": "x"} if method in ("PUT", "PATCH") and not path else None
+    answer = await service.client.request(method, f"{TASKS}/{task_id}{path}", json=body)
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/task-not-found")
+    assert answer.json()["detail"] == "Task not found."
+
+
+@pytest.mark.parametrize("word", ["export", "search", "stats", "bulk", "Completed"])
+async def test_a_route_of_another_backend_is_404(service: Service, word: str) -> None:
+    for method in ("GET", "PUT", "DELETE"):
+        answer = await service.client.request(method, f"{TASKS}/{word}", json={"title": "x"})
+        assert (answer.status_code, "not found" in answer.json()["detail"].lower()) == (404, True)
+        assert "UUID" not in answer.text
 
 
 async def test_a_trailing_slash_is_served_like_none(service: Service) -> None:

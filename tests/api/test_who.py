@@ -107,7 +107,7 @@ async def test_the_keys_are_asked_for_when_the_service_starts(database: str) -> 
 async def test_tokens_of_an_issuer_where_there_is_none_are_401_and_say_what_to_set(service: Service) -> None:
     answer = await service.client.get(TASKS, headers=SigningKey.new().bearer())
     assert answer.status_code == 401
-    assert "BETTER_AUTH_URL" in answer.json()["detail"]
+    assert "BETTER_AUTH_URL" in answer.json()["hint"]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

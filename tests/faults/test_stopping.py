@@ -72,7 +72,7 @@ async def test_what_does_not_end_in_time_is_cut_off_and_told_so(database: str, f
             assert await asyncio.to_thread(serving.process.wait, 60) == 0  # the lock is still held
             answer = await task
             assert (answer.status_code, "retry-after" in answer.headers) == (503, False)
-            assert "may have been made" in answer.json()["detail"]
+            assert "may have been made" in answer.json()["hint"]
         assert not [line for line in serving.errors if "Traceback" in line]
 
 

@@ -11,7 +11,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from commands.execute import execute
-from commands.task import Command, CreateTask, DeleteTask, ToggleTask, VersionMismatch
+from commands.task import Command, CreateTask, DeleteTask, Precondition, ToggleTask, VersionMismatch
 from db.dsn import connect_arguments
 from db.failures import Busy
 from db.lanes import MOST
@@ -211,7 +211,7 @@ async def test_fifty_toggles_at_once_are_fifty_events(pool: Pool) -> None:
     task = await create(pool, "ann")
     outcomes = await asyncio.gather(
         *(run(pool, ToggleTask(user_id="ann", task_id=task.id)) for _ in range(50)),
-        *(run(pool, ToggleTask(user_id="ann", task_id=task.id, versions={1})) for _ in range(5)),
+        *(run(pool, ToggleTask(user_id="ann", task_id=task.id, precondition=Precondition({1}))) for _ in range(5)),
         return_exceptions=True,
     )
     done = [outcome for outcome in outcomes if isinstance(outcome, Task)]

@@ -13,7 +13,16 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from commands.execute import IdempotencyKeyReused, execute
-from commands.task import Command, CreateTask, DeleteTask, RestoreTask, TaskNotFound, ToggleTask, UpdateTask
+from commands.task import (
+    Command,
+    CreateTask,
+    DeleteTask,
+    Precondition,
+    RestoreTask,
+    TaskNotFound,
+    ToggleTask,
+    UpdateTask,
+)
 from db.pool import Pool, open_pool
 from events import log
 from events.task import Event, Origin, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
@@ -200,7 +209,7 @@ async def test_a_write_that_finds_no_row_is_decided_on_the_log(pool: Pool, what:
     of_task: Ids = {"user_id": "ann", "task_id": (await create(pool)).id}
     await run(pool, ToggleTask(**of_task))
     commands: dict[str, Command] = {
-        "update": UpdateTask(**of_task, fields={"title": "Buy oat milk"}, versions={2}),
+        "update": UpdateTask(**of_task, fields={"title": "Buy oat milk"}, precondition=Precondition({2})),
         "toggle": ToggleTask(**of_task),
         "delete": DeleteTask(**of_task),
         "restore": RestoreTask(**of_task, version=1),
@@ -301,7 +310,11 @@ async def test_a_retry_that_comes_while_the_first_request_ends_is_its_replay(
     """Between the look for the row, which is missing, and the look into the log."""
     of_task: Ids = {"user_id": "ann", "task_id": (await create(pool)).id}
     await sql(pool, "TRUNCATE tasks")
-    command = UpdateTask(**of_task, fields={"title": "x"}, versions=versions) if versions else DeleteTask(**of_task)
+    command = (
+        UpdateTask(**of_task, fields={"title": "x"}, precondition=Precondition(versions))
+        if versions
+        else DeleteTask(**of_task)
+    )
     keyed = replace(ORIGIN, idempotency_key="k", fingerprint=bytes(32))
     look, outcomes = log.is_there, []
 

@@ -9,6 +9,7 @@ from commands.task import (
     CreateTask,
     DeleteTask,
     NotRestorable,
+    Precondition,
     RestoreTask,
     TaskExists,
     TaskNotFound,
@@ -89,23 +90,23 @@ def test_what_was_deleted_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("versions", [{1}, {1, 3}, {3, 2, 1}, None])
 def test_a_command_meant_for_the_present_version_is_carried_out(versions: set[int] | None) -> None:
-    given(MILK).when(ToggleTask(**ID, versions=versions)).then(TaskToggled(True))
+    given(MILK).when(ToggleTask(**ID, precondition=Precondition(versions))).then(TaskToggled(True))
 
 
 @pytest.mark.parametrize("versions", [{2}, {1, 2}, set[int]()])
 def test_a_command_meant_for_other_versions_is_refused_also_where_it_would_change_nothing(versions: set[int]) -> None:
     seen = given(MILK, TaskToggled(True), TaskToggled(False))
     for command in (
-        UpdateTask(**ID, fields={"title": "x"}, versions=versions),
-        UpdateTask(**ID, fields={}, versions=versions),
-        ToggleTask(**ID, versions=versions),
-        DeleteTask(**ID, versions=versions),
+        UpdateTask(**ID, fields={"title": "x"}, precondition=Precondition(versions)),
+        UpdateTask(**ID, fields={}, precondition=Precondition(versions)),
+        ToggleTask(**ID, precondition=Precondition(versions)),
+        DeleteTask(**ID, precondition=Precondition(versions)),
     ):
         seen.when(command).then_raises(VersionMismatch, match="at version 3 by now")
 
 
 def test_what_is_not_there_is_not_found_whatever_version_is_meant() -> None:
-    given().when(ToggleTask(**ID, versions={1})).then_raises(TaskNotFound)
+    given().when(ToggleTask(**ID, precondition=Precondition({1}))).then_raises(TaskNotFound)
 
 
 DELETED = TaskDeleted("Oat milk", "2 litres", True)
@@ -154,23 +155,25 @@ def test_a_task_can_be_deleted_and_brought_back_again_and_again() -> None:
 
 @pytest.mark.parametrize("versions", [{4}, {1, 4}, None])
 def test_a_restoration_meant_for_the_deletion_is_carried_out(versions: set[int] | None) -> None:
-    given(*LIFE).when(RestoreTask(**ID, versions=versions)).then(TaskRestored(3, BORN, {}, {**LAST}))  # type: ignore[typeddict-item] # all of them
+    given(*LIFE).when(RestoreTask(**ID, precondition=Precondition(versions))).then(TaskRestored(3, BORN, {}, {**LAST}))  # type: ignore[typeddict-item] # all of them
 
 
 @pytest.mark.parametrize("version", [None, 1, 4, 9])
 def test_a_restoration_meant_for_another_version_is_refused(version: int | None) -> None:
-    given(*LIFE).when(RestoreTask(**ID, version=version, versions={3})).then_raises(VersionMismatch, match="version 4")
+    given(*LIFE).when(RestoreTask(**ID, version=version, precondition=Precondition({3}))).then_raises(
+        VersionMismatch, match="version 4"
+    )
 
 
 def test_what_was_never_there_cannot_be_restored() -> None:
-    given().when(RestoreTask(**ID, versions={1})).then_raises(TaskNotFound)
+    given().when(RestoreTask(**ID, precondition=Precondition({1}))).then_raises(TaskNotFound)
     given().when(RestoreTask(**ID)).then_raises(TaskNotFound)
     given().when(RestoreTask(**ID, version=1)).then_raises(TaskNotFound)
 
 
 def test_a_version_that_never_was_or_was_the_deletion_cannot_be_restored() -> None:
     given(*LIFE).when(RestoreTask(**ID, version=5)).then_raises(NotRestorable, match="has versions 1 to 4")
-    given(*LIFE).when(RestoreTask(**ID, version=4)).then_raises(NotRestorable, match="version 4 is the task's deletion")
+    given(*LIFE).when(RestoreTask(**ID, version=4)).then_raises(NotRestorable, match="Version 4 is the task's deletion")
 
 
 def test_an_event_happens_now_but_after_the_last_one_whatever_the_clock_says() -> None:

@@ -1,0 +1,52 @@
+"""Pydantic's errors as sentences for the person at the screen (docs/guides/errors.md)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_SENTENCES = {
+    "missing": "{name} is required.",
+    "string_type": "{name} must be text.",
+    "string_unicode": "{name} contains half a character, which can't be stored.",
+    "string_too_short": "{name} must not be empty.",
+    "string_too_long": "{name} must have at most {max_length:,} characters.",
+    "bool_type": "{name} must be true or false.",
+    "int_type": "{name} must be a whole number.",
+    "int_parsing": "{name} must be a whole number.",
+    "int_parsing_size": "{name} is too large a number.",
+    "greater_than_equal": "{name} must be at least {ge}.",
+    "less_than_equal": "{name} must be at most {le}.",
+    "literal_error": "{name} must be {expected}.",
+    "uuid_type": "{name} must be a UUID.",
+    "uuid_parsing": "{name} must be a UUID.",
+    "value_error": "{name} {error}.",
+    "dict_type": "{name} must be a JSON object.",
+    "model_type": "{name} must be a JSON object.",
+    "model_attributes_type": "{name} must be a JSON object.",
+}
+"""By Pydantic's error type; the placeholders are the field's name and the error's context."""
+
+_BODY = "body"
+"""What is at fault where no single field is."""
+
+
+def body_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
+    """List a body's errors as `{field, message, type}`; a message begins with the field's name in words."""
+    return [_error(error, error["loc"], lambda name: name.replace("_", " ").capitalize()) for error in errors]
+
+
+def parameter_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
+    """List the errors of path and query as `{field, message, type}`; a message begins with the name as it is sent."""
+    return [_error(error, error["loc"][1:], str) for error in errors]
+
+
+def summary(errors: Sequence[Mapping[str, str]]) -> str:
+    """Join all field errors, since clients show `detail` as it is."""
+    return " ".join(error["message"] for error in errors)
+
+
+def _error(error: Any, location: Sequence[str | int], in_words: Any) -> dict[str, str]:
+    field = ".".join(step for step in location if isinstance(step, str)) or _BODY
+    name = "The body" if field == _BODY else in_words(field)
+    template = _SENTENCES.get(error["type"])
+    message = template.format(name=name, **error.get("ctx", {})) if template else f"{name}: {error['msg']}."
+    return {"field": field, "message": message, "type": error["type"]}

@@ -1,0 +1,242 @@
+"""What requests may ask for in their paths and queries (contract, sections 1 and 5)."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import Path
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
+
+from api import text
+from api.errors import NotFound
+from api.examples import TASK_ID
+from api.models import LARGEST_VERSION, EventType
+from queries.audit import LAST_SEQ
+
+_OTHERS_WORDS = frozenset({
+    "all", "archive", "archived", "batch", "bulk", "clear", "completed", "count", "export", "filter", "import",
+    "incomplete", "overdue", "pending", "reorder", "recent", "search", "stats", "statistics", "summary", "tags",
+    "today", "trash", "upcoming",
+})  # fmt: skip
+"""What other task services have in place of an id, as routes that aren't here."""
+
+
+def _known_elsewhere(value: str) -> str:
+    """Answer 404 to the ids and routes of other task services: there are none such here, however they are asked for.
+
+    Raises `NotFound`, which passes through Pydantic as it is.
+    """
+    if value.isdecimal() and value.isascii():
+        raise NotFound(hint=f"There is no task {value[:_LONGEST_SHOWN]}: ids are UUIDs here.")
+    if value.lower() in _OTHERS_WORDS:
+        raise NotFound("Not found.", hint=f"There is no route {value} here. The routes are listed at /docs.")
+    return value
+
+
+_LONGEST_SHOWN = 40
+"""Characters."""
+
+TaskId = Annotated[UUID, BeforeValidator(_known_elsewhere), Path(description="the task's id", examples=[TASK_ID])]
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+_STATUSES = {"incomplete": "pending", "todo": "pending", "complete": "completed", "done": "completed"}
+
+
+def _status(value: Any) -> Any:
+    value = _lower(value)
+    return _STATUSES.get(value, value) if isinstance(value, str) else value
+
+
+def _truth(value: Any) -> Any:
+    if _lower(value) not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return _lower(value) == "true"
+
+
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[ +-]\d\d:\d\d)", re.ASCII)
+
+
+def _moment(value: Any) -> Any:
+    """Any offset; what is finer than a microsecond is cut off. A plus that came as a space is one."""
+    try:
+        date, time, fraction, zone = _RFC3339.fullmatch(value).groups()  # type: ignore[union-attr] # no match: caught below
+        moment = datetime.fromisoformat(f"{date}T{time}{(fraction or '')[:7]}{zone.upper().replace(' ', '+')}")
+        return moment.astimezone(UTC)
+    except (AttributeError, ValueError, OverflowError):
+        raise ValueError("must be a time with its offset, as in RFC 3339: 2026-11-20T19:24:49.076369Z") from None
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+
+_SORT_NAMES = ("created_at", "updated_at", "title", "-created_at", "-updated_at", "-title")
+_OTHERS_NAMES = {
+    "created": "created_at",
+    "createdat": "created_at",
+    "date": "created_at",
+    "updated": "updated_at",
+    "updatedat": "updated_at",
+    "alpha": "title",
+    "name": "title",
+}
+_SORT = re.compile(r"(-?)([a-z_]+?)(?:[_:](asc|desc))?")
+
+
+def _sort(value: str) -> str:
+    """Make a column, or where a direction is named a column and its direction: `title`, `title:desc`."""
+    if match := _SORT.fullmatch(value.lower()):
+        minus, name, direction = match.groups()
+        column = _OTHERS_NAMES.get(name, name)
+        if column in _SORT_NAMES:
+            direction = direction or ("desc" if minus else None)
+            return f"{column}:{direction}" if direction else column
+    raise ValueError(f"must be {', '.join(_SORT_NAMES[:3])}, perhaps with a minus before it or _asc or _desc behind it")
+
+
+SortName = Annotated[str, AfterValidator(_sort), Field(json_schema_extra={"enum": list(_SORT_NAMES)})]
+Direction = Annotated[Literal["asc", "desc"], BeforeValidator(_lower)]
+Text = Annotated[
+    str,
+    StringConstraints(max_length=255),
+    AfterValidator(text.without_nul),
+    Field(json_schema_extra={"pattern": text.WITHOUT_NUL}),
+]
+_MOST_SKIPPED = 2**31 - 1
+
+
+class ListParameters(BaseModel):
+    """How to list tasks. Parameters that aren't known are ignored."""
+
+    status: Annotated[Literal["all", "pending", "completed"], BeforeValidator(_status)] = Field(
+        default="all",
+        description="in any case; `incomplete`, `todo`, `complete` and `done` are understood too",
+        examples=["pending"],
+    )
+    completed: Annotated[bool | None, BeforeValidator(_truth)] = Field(
+        default=None, description="the same as `status`, as a boolean: give one of the two", examples=[False]
+    )
+    q: Text | None = Field(
+        default=None, description="words, all of which must occur in title or description", examples=["oat milk"]
+    )
+    search: Text | None = Field(default=None, description="another name for `q`", examples=["oat milk"])
+    sort: SortName | None = Field(
+        default=None,
+        description="`created_at` unless given; a leading `-` means descending. `created`, `date`, `updated`, `name` "
+        "and `alpha` are understood too, and `_asc`, `_desc`, `:asc` or `:desc` behind a name",
+        examples=["-updated_at"],
+    )
+    sort_by: SortName | None = Field(default=None, description="another name for `sort`", examples=["title"])
+    order: Direction | None = Field(
+        default=None,
+        description="default: newest first for times, A to Z for titles; goes before a direction in `sort`",
+        examples=["desc"],
+    )
+    sort_order: Direction | None = Field(default=None, description="another name for `order`", examples=["desc"])
+    limit: int | None = Field(
+        default=None, ge=1, le=1000, description="the longest page wanted, 1000 unless given", examples=[100]
+    )
+    offset: int | None = Field(
+        default=None,
+        ge=0,
+        le=_MOST_SKIPPED,
+        description="how many to skip; `cursor` is faster, and exact",
+        examples=[100],
+    )
+    skip: int | None = Field(
+        default=None, ge=0, le=_MOST_SKIPPED, description="another name for `offset`", examples=[100]
+    )
+    page: int | None = Field(
+        default=None, ge=1, le=_MOST_SKIPPED, description="the number of the page wanted, from 1", examples=[2]
+    )
+    page_size: int | None = Field(
+        default=None, ge=1, le=1000, description="tasks on a page; with `page`, 50 unless given", examples=[50]
+    )
+    per_page: int | None = Field(default=None, ge=1, le=1000, description="another name for `page_size`", examples=[50])
+    cursor: str | None = Field(
+        default=None,
+        description="from the `Link` header of the page before, as it is; bound to its filter, order and `as_of`",
+        examples=[
+            "W1tudWxsLFtdLCJjcmVhdGVkX2F0IiwiZGVzYyJdLCIyMDI2LTExLTIwVDE5OjI0OjQ5LjA3NjM2OVoiLCIwMTlhOWUzYzVmM2E3YzIxOWQ1MjNkMGM1ZjBlOGExMSJd"
+        ],
+    )
+    as_of: Moment | None = Field(
+        default=None,
+        description="as the list was at this moment, from the log; RFC 3339",
+        examples=["2026-11-20T19:30:00Z"],
+    )
+
+
+class CompletionParameters(BaseModel):
+    """What `/complete` takes in place of a body."""
+
+    completed: Annotated[bool | None, BeforeValidator(_truth)] = Field(
+        default=None, description="the same as in the body, for clients that send none", examples=[True]
+    )
+
+
+class RestorationParameters(BaseModel):
+    """What `/restore` takes in place of a body."""
+
+    version: int | None = Field(
+        default=None,
+        ge=1,
+        le=LARGEST_VERSION,
+        description="the same as in the body, for clients that send none",
+        examples=[1],
+    )
+
+
+class PastParameters(BaseModel):
+    """Which past of a task to show."""
+
+    as_of: Moment | None = Field(
+        default=None,
+        description="as the task was at this moment, from the log; RFC 3339",
+        examples=["2026-11-20T19:30:00Z"],
+    )
+    version: int | None = Field(
+        default=None, ge=1, le=LARGEST_VERSION, description="as this version of the task was", examples=[1]
+    )
+
+
+class HistoryParameters(BaseModel):
+    """Which part of a task's history to show."""
+
+    after: int = Field(default=0, ge=0, le=LAST_SEQ, description="only events with a greater `seq`", examples=[0])
+    limit: int = Field(default=1000, ge=1, le=1000, description="the longest page wanted", examples=[100])
+
+
+class AuditParameters(BaseModel):
+    """Which events to show, and how. Parameters that aren't known are ignored."""
+
+    task_id: UUID | None = Field(default=None, description="only this task's", examples=[TASK_ID])
+    type: list[EventType] = Field(default=[], description="only these types; repeatable", examples=[["TaskDeleted"]])
+    since: Moment | None = Field(
+        default=None, description="only events at or after this time; RFC 3339", examples=["2026-11-20T00:00:00Z"]
+    )
+    until: Moment | None = Field(
+        default=None, description="only events before this time; RFC 3339", examples=["2026-11-21T00:00:00Z"]
+    )
+    after: int = Field(default=0, ge=0, le=LAST_SEQ, description="only events with a greater `seq`", examples=[0])
+    before: int | None = Field(
+        default=None, ge=0, le=LAST_SEQ, description="only events with a smaller `seq`", examples=[101]
+    )
+    order: Annotated[Literal["asc", "desc"], BeforeValidator(_lower)] = Field(
+        default="desc", description="by `seq`: newest first unless `asc`", examples=["asc"]
+    )
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="the longest page wanted, 100 unless given; an export has no limit unless given",
+        examples=[100],
+    )
+    format: Annotated[Literal["json", "ndjson", "csv"] | None, BeforeValidator(_lower)] = Field(
+        default=None,
+        description="a page as `json`, or the whole selection as `ndjson` or `csv`; goes before `Accept`",
+        examples=["ndjson"],
+    )

@@ -1,0 +1,130 @@
+"""Every precondition on every method (RFC 9110, section 13; the table is in docs/guides/safe-writes.md)."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from db.pool import Pool
+from tests.api.test_etags import TASKS, count
+from tests.service import Service
+
+pytestmark = pytest.mark.once
+
+METHODS: dict[str, tuple[str, str, Any, int]] = {
+    "get": ("GET", "", None, 200),
+    "head": ("HEAD", "", None, 200),
+    "put": ("PUT", "", {"title": "y"}, 200),
+    "patch": ("PATCH", "", {"title": "y"}, 200),
+    "complete": ("PATCH", "/complete", None, 200),
+    "delete": ("DELETE", "", None, 204),
+    "restore": ("POST", "/restore", {"version": 1}, 200),
+}
+"""What is asked of a task that is at version 2, and what is answered where nothing stands against it."""
+HOLDS, FAILS, KNOWN = "holds", "fails", "known"
+CONDITIONS: list[tuple[dict[str, str], str]] = [
+    ({"If-Match": '"2"'}, HOLDS),
+    ({"If-Match": "2"}, HOLDS),
+    ({"If-Match": '"7", W/"2-gzip"'}, HOLDS),
+    ({"If-Match": "*"}, HOLDS),
+    ({"If-Match": '"1"'}, FAILS),
+    ({"If-Match": '"someone-elses"'}, FAILS),
+    ({"If-None-Match": '"1"'}, HOLDS),
+    ({"If-None-Match": '"someone-elses"'}, HOLDS),
+    ({"If-None-Match": '"2"'}, KNOWN),
+    ({"If-None-Match": '"7", W/"2-gzip"'}, KNOWN),
+    ({"If-None-Match": "*"}, KNOWN),
+    ({"If-Match": '"2"', "If-None-Match": '"1"'}, HOLDS),
+    ({"If-Match": '"2"', "If-None-Match": '"2"'}, KNOWN),
+    ({"If-Match": '"1"', "If-None-Match": '"2"'}, FAILS),
+    ({"If-Unmodified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}, HOLDS),
+    ({"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}, HOLDS),
+    ({"If-Range": '"1"', "Range": "bytes=0-1"}, HOLDS),
+]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("headers", "then"), CONDITIONS, ids=str)
+async def test_a_task(service: Service, pool: Pool, path: str, name: str, headers: dict[str, str], then: str) -> None:
+    before = (await service.client.patch(path, json={"title": "x"})).json()
+    method, end, body, usual = METHODS[name]
+    reads = method in ("GET", "HEAD")
+    answer = await service.client.request(method, path + end, json=body, headers=headers)
+    if then == HOLDS:
+        assert answer.status_code == usual
+        return
+    assert (answer.status_code, answer.headers["etag"]) == (304 if reads and then == KNOWN else 412, '"2"')
+    assert (await service.client.get(path)).json() == before
+    assert await count(pool) == 2
+
+
+LIST: list[tuple[dict[str, str], str]] = [(headers, then) for headers, then in CONDITIONS if "Range" not in headers]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize(("headers", "then"), LIST, ids=str)
+async def test_the_list(
+    service: Service, pool: Pool, path: str, method: str, headers: dict[str, str], then: str
+) -> None:
+    """A creation changes the list, whose tag is the number of the user's last event."""
+    await service.client.patch(path, json={"title": "x"})
+    usual = 201 if method == "POST" else 200
+    body = {"title": "new"} if method == "POST" else None
+    answer = await service.client.request(method, TASKS, json=body, headers=headers)
+    if then == HOLDS:
+        assert answer.status_code == usual
+        return
+    assert (answer.status_code, answer.headers["etag"]) == (412 if method == "POST" or then == FAILS else 304, '"2"')
+    assert await count(pool) == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"If-None-Match": "*"}, 200),
+        ({"If-None-Match": '"1"'}, 200),
+        ({"If-None-Match": '"2"'}, 412),
+        ({"If-Match": '"2"'}, 200),
+        ({"If-Match": '"1"'}, 412),
+        ({"If-Match": "*"}, 412),
+    ],
+)
+async def test_a_deleted_task_is_at_the_version_of_its_deletion_and_does_not_exist(
+    service: Service, path: str, headers: dict[str, str], status: int
+) -> None:
+    await service.client.delete(path)
+    for method, end, body in (("PUT", "", {"title": "y"}), ("DELETE", "", None), ("GET", "", None)):
+        assert (await service.client.request(method, path + end, json=body, headers=headers)).status_code == 404
+    assert (await service.client.post(f"{path}/restore", headers=headers)).status_code == status
+
+
+@pytest.mark.parametrize("name", ["If-Match", "If-None-Match"])
+@pytest.mark.parametrize("bad", ['"2', "", "x", '"1" "2"'])
+async def test_a_write_whose_precondition_cannot_be_read_is_400(
+    service: Service, pool: Pool, path: str, name: str, bad: str
+) -> None:
+    for method, end, body, _ in (each for each in METHODS.values() if each[0] not in ("GET", "HEAD")):
+        answer = await service.client.request(method, path + end, json=body, headers={name: bad})
+        assert (answer.status_code, name in answer.json()["hint"]) == (400, True)
+    assert (await service.client.post(TASKS, json={"title": "x"}, headers={name: bad})).status_code == 400
+    assert await count(pool) == 1
+
+
+async def test_of_many_who_create_on_the_same_list_one_is_first(service: Service, pool: Pool) -> None:
+    for known in ('"0"', '"1"'):  # the very first event, too
+        answers = await asyncio.gather(
+            *(service.client.post(TASKS, json={"title": "x"}, headers={"If-Match": known}) for _ in range(10))
+        )
+        assert sorted(answer.status_code for answer in answers) == [201] + [412] * 9
+    assert await count(pool) == 2
+
+
+async def test_a_creation_sent_again_with_its_key_is_answered_again_though_the_list_has_changed(
+    service: Service, pool: Pool
+) -> None:
+    headers = {"If-Match": '"0"', "Idempotency-Key": "k-1"}
+    first = await service.client.post(TASKS, json={"title": "x"}, headers=headers)
+    again = await service.client.post(TASKS, json={"title": "x"}, headers=headers)
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert await count(pool) == 1
