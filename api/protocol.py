@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+import httptools
 import structlog
 from uuid_utils.compat import uuid7
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api.errors import BadRequest, HeadTooLarge, Problem, TooSlow, answer, invalid_token
 from api.middleware import SECURITY_HEADERS
@@ -36,7 +37,12 @@ class _Refused(Exception):
 
 
 class BoundedRequests(HttpToolsProtocol):
-    """Refuses what uvicorn would read for as long as it comes, and what isn't HTTP, with a problem document."""
+    """Refuses what uvicorn would read for as long as it comes, and what isn't HTTP, with a problem document.
+
+    A request whose body was announced is never answered as if it had none, and no byte of a body is ever parsed as a
+    request. The parser skips a body in one case, where another protocol is asked for: `_ignore_upgrade`. That it was
+    read is checked for every request all the same, in `on_message_complete`.
+    """
 
     _head: bytearray | None = None
     """What has come of a head that isn't complete. Most heads arrive in one piece, and are never copied here."""
@@ -46,6 +52,12 @@ class BoundedRequests(HttpToolsProtocol):
     _began = False
     """Whether the present request began in the present piece."""
     _arriving = True
+    _body = 0
+    """Bytes of the present request's body so far."""
+    _chunked = False
+    """Whether a chunk of it was read, if only the last, empty one."""
+    _previous: RequestResponseCycle
+    """Of the request before the present one."""
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _refused = False
@@ -74,7 +86,8 @@ class BoundedRequests(HttpToolsProtocol):
         self._piece = len(data)
         self._received += self._piece
         self._began = False
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._refused:
             return
         if self._deadline is None and (self._arriving or not self._answering()):
@@ -91,14 +104,49 @@ class BoundedRequests(HttpToolsProtocol):
         elif self._declared() > _LARGEST:
             self.cycle.keep_alive = False  # said in the answer, so that no request is sent behind this one
 
+    def _parse(self, data: bytes) -> None:
+        try:
+            while True:
+                try:
+                    return self.parser.feed_data(data)
+                except httptools.HttpParserUpgrade as paused:
+                    data = data[paused.args[0] :]
+                    self._ignore_upgrade()
+        except httptools.HttpParserCallbackError:
+            if not self._refused:
+                self._refuse_message("its target can't be read")
+        except httptools.HttpParserError as error:
+            self._refuse_message(str(error))
+
+    def _ignore_upgrade(self) -> None:
+        """Serve the request as if it hadn't asked for another protocol (RFC 9110, section 7.8).
+
+        The parser takes what follows the head for that protocol, and would go on behind it as if there were no body.
+        A new one reads the head again, without `Upgrade`.
+        """
+        line = f"HTTP/{self.parser.get_http_version()}".encode()
+        lines = [b"%b %b %b" % (self.parser.get_method(), self.url, line)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        piece, self._piece = self._piece, self._received  # with the pieces that the head began in
+        self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
+        self._piece = piece
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._began = self._arriving = True
         self._received = self._piece
         self._head = bytearray()
+        self._body = 0
+        self._chunked = False
 
     def on_headers_complete(self) -> None:
-        self._head = None
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._refuse(BadRequest("CONNECT isn't served: this is no proxy."))
+                raise _Refused
+            return  # and read it again
         if len(self.pipeline) >= _MOST_WAITING:
             self._refuse(BadRequest("Too many requests at once on one connection."))
             raise _Refused
@@ -107,17 +155,37 @@ class BoundedRequests(HttpToolsProtocol):
             if sum(len(line) + 2 for line in lines) > _LARGEST_HEAD:
                 self._refuse(_too_large(max(lines, key=len)))
                 raise _Refused
+        previous = self.cycle
         super().on_headers_complete()
+        self._previous = previous
+        self._head = None
         self.headers = []  # for trailers, which are no headers (RFC 9110, section 6.5.1); the request has its own list
 
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_chunk_header(self) -> None:
+        self._chunked = True
+
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        if not self._is_read():
+            self._refuse_message("its body can't be read")
+            raise _Refused
         self._arrived()
         self.scope["state"]["arrived"] = True  # all of the request: nobody has to wait for more, nor to limit the wait
         super().on_message_complete()
 
-    def send_400_response(self, msg: str) -> None:
-        if not self._refused:
-            self._refuse(BadRequest(f"{msg} This isn't HTTP as RFC 9112 has it."))
+    def _is_read(self) -> bool:
+        """Whether all of the body has been read that was announced, which the parser sees to."""
+        for name, value in self.scope["headers"]:
+            if name == b"content-length":
+                return self._body == int(value)
+            if name == b"transfer-encoding":
+                return self._chunked
+        return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -178,6 +246,23 @@ class BoundedRequests(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[problem.status] + head + b"\r\n" + bytes(response.body))
         if self.transport.can_write_eof():
             self.transport.write_eof()
+
+    def _refuse_message(self, reason: str) -> None:
+        """Answer what isn't HTTP. Where its head was, the request has begun: it isn't carried out."""
+        if self._arriving and self._head is None:
+            if self.cycle.response_started:  # without the body
+                self.cycle.keep_alive = False
+                if self.cycle.response_complete:
+                    self._close()
+                else:
+                    self._linger()
+                return
+            self.cycle.disconnected = self.cycle.response_complete = True
+            self.cycle.message_event.set()
+            if self.pipeline and self.pipeline[0][0] is self.cycle:
+                self.pipeline.popleft()
+                self.cycle = self._previous
+        self._refuse(BadRequest(f"The request isn't HTTP as RFC 9112 has it: {reason}."))
 
     def _close(self) -> None:
         """What uvicorn means by closing: the answer is complete, but the client may still be sending."""
