@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from api import audit, document, errors, health, tasks
 from api.jwks import open_jwks
-from api.middleware import CatchAll, Cors, RequestContext, SecurityHeaders, TrailingSlash
+from api.middleware import CatchAll, Cors, Head, RequestContext, SecurityHeaders, Slashes
 from api.scraping import scraping
 from api.startup import check_books
 from api.state import State
@@ -29,7 +29,7 @@ _DESCRIPTION = """
 Tasks per user, and a log of everything that happened to them.
 
 Authenticate with `Authorization: Bearer <JWT>`; the path's user must be the token's. Errors are problem details
-(RFC 9457), and `detail` is always a string.
+(RFC 9457), and `detail` is always a string. HEAD is answered wherever GET is, with the same headers.
 """
 
 
@@ -93,8 +93,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.router.routes[:0] = [*tasks.router.routes, *audit.router.routes, *health.router.routes]
     if settings.metrics_public:
         app.include_router(scraping(settings.daybook_data_dir))
+    app.add_middleware(Head)  # innermost
     app.add_middleware(CatchAll)
-    app.add_middleware(TrailingSlash)
+    app.add_middleware(Slashes)
     if settings.cors:
         app.add_middleware(Cors, origins=settings.cors)
     app.add_middleware(SecurityHeaders)

@@ -40,8 +40,8 @@ _log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-"""Those of all routes together."""
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+"""Those of all routes together. HEAD goes where GET goes: `api.middleware.Head`."""
 
 _UNQUOTABLE = re.compile(r"[^ !#-\[\]-~]")
 """What an error_description must not hold (RFC 6750, section 3)."""
@@ -310,7 +310,8 @@ def _allowed(request: Request) -> list[str]:
     return [
         method
         for method in METHODS
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+        for scope in [{**request.scope, "method": "GET" if method == "HEAD" else method}]
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
     ]
 
 

@@ -1,10 +1,10 @@
-"""Around every request, in pure ASGI: its id, its one log line, trailing slashes, and the last line of defence."""
+"""Around every request, in pure ASGI: its id, its one log line, slashes, HEAD, and the last line of defence."""
 
 import asyncio
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 
@@ -134,17 +134,56 @@ class Cors(CORSMiddleware):
         return answer(problem, request_id=structlog.contextvars.get_contextvars()["request_id"])
 
 
-class TrailingSlash:
-    """Serves a path that ends in a slash like the one without, and without a redirect, which would lose a body."""
+_SLASHES = re.compile("//+")
+
+
+class Slashes:
+    """Serves a path with doubled slashes like one with single ones, and one that ends in a slash like the one without;
+    and without a redirect, which would lose a body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "")
-        if path.endswith("/") and path != "/":
-            scope["path"] = path[:-1]
-        await self.app(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        path: str = scope.get("path", "")
+        if path.endswith("/") or "//" in path:
+            scope["path"] = _SLASHES.sub("/", path).rstrip("/") or "/"
+        return self.app(scope, receive, send)
+
+
+class _HeadSent(Exception):
+    """Ends an endpoint whose answer's head has been sent, and whose body nobody wants."""
+
+
+class Head:
+    """Answers HEAD wherever GET is answered, with the same status and headers (RFC 9110, section 9.3.2).
+
+    The endpoint takes it for GET, and ends as soon as the head of its answer has been sent: an export, before it reads
+    more than it needed to begin.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        asks_for_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        return (self._head if asks_for_head else self.app)(scope, receive, send)
+
+    async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # As of 2.4, `send` may raise: a stream then runs in no task of its own, and lets go at once of what it holds.
+        as_get = {**scope, "method": "GET", "asgi": {**scope.get("asgi", {}), "spec_version": "2.4"}}
+
+        async def send_head(message: Message) -> None:
+            await send(message)
+            await send({"type": "http.response.body"})
+            raise _HeadSent
+
+        try:
+            await self.app(as_get, receive, send_head)
+        except _HeadSent:
+            pass
+        finally:
+            scope["route"] = as_get.get("route")  # for the log line
 
 
 class CatchAll:
@@ -171,7 +210,7 @@ class CatchAll:
             _log.warning("request cut off: the service is stopping")
             if started:
                 return None  # with no end to the answer, so that its reader can tell
-            if scope["method"] == "GET":
+            if scope["method"] in ("GET", "HEAD"):
                 stopping = Unavailable(hint="The service is stopping; try again.", headers={"Retry-After": "1"})
             else:
                 unknown = "The service is stopping: the change may have been made. Look, then repeat it."

@@ -42,11 +42,11 @@ async def test_an_unknown_route_is_404(service: Service, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("DELETE", TASKS, "GET, POST"),
-        ("POST", f"{TASKS}/019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11", "GET, PUT, PATCH, DELETE"),
+        ("DELETE", TASKS, "GET, HEAD, POST"),
+        ("POST", f"{TASKS}/019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11", "GET, HEAD, PUT, PATCH, DELETE"),
         ("GET", f"{TASKS}/019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11/complete", "PATCH"),
-        ("POST", "/health", "GET"),
-        ("BREW", TASKS, "GET, POST"),
+        ("POST", "/health", "GET, HEAD"),
+        ("BREW", TASKS, "GET, HEAD, POST"),
     ],
 )
 async def test_an_unknown_method_is_405_and_says_which_are_known(
