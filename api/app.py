@@ -11,14 +11,16 @@ import structlog
 from fastapi import FastAPI
 
 from api import audit, document, errors, health, tasks
+from api.cors import Cors
 from api.jwks import open_jwks
-from api.middleware import CatchAll, Cors, Head, RequestContext, SecurityHeaders, Slashes
+from api.middleware import CatchAll, Head, RequestContext, SecurityHeaders, Slashes
 from api.scraping import scraping
 from api.startup import check_books
 from api.state import State
 from api.supervision import ended_with_its_supervisor
 from api.tokens import Expected, Verifier
 from config import logs
+from config.origins import Origins
 from config.settings import Settings, load
 from db.embedded import database
 from db.pool import open_pool
@@ -40,6 +42,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load()
     logs.configure(settings.log_level, settings.log_form)
+    origins = Origins(settings.cors)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
@@ -74,7 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             )
             if jwks_url and not settings.jwks_audience:
                 _log.warning("JWT_AUDIENCE isn't set: tokens that the issuer made for other services are taken too")
-            yield State(pool=pool, verifier=verifier, readiness=health.Readiness(pool))
+            yield State(pool=pool, verifier=verifier, readiness=health.Readiness(pool), origins=origins)
 
     # OTEL_EXPORTER_OTLP_ENDPOINT names a collector. Where nothing is said, FastAPI needn't ask at each request.
     traced = any(name.startswith("OTEL_") for name in os.environ)
@@ -96,8 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Head)  # innermost
     app.add_middleware(CatchAll)
     app.add_middleware(Slashes)
-    if settings.cors:
-        app.add_middleware(Cors, origins=settings.cors)
+    app.add_middleware(Cors, origins=origins)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestContext)  # outermost
     return app

@@ -4,20 +4,17 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from functools import lru_cache
 from http import HTTPStatus
 
 import structlog
 from prometheus_client import Histogram
-from starlette.datastructures import Headers
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from api.errors import MAYBE_CHANGED, METHODS, BadRequest, Failure, Unavailable, answer
+from api.errors import MAYBE_CHANGED, METHODS, Failure, Unavailable, answer
 from config import metrics
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
@@ -98,40 +95,6 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
-
-
-class Cors(CORSMiddleware):
-    """Lets pages of the given origins call (contract, section 6), with whatever headers they send."""
-
-    def __init__(self, app: ASGIApp, *, origins: Sequence[str]) -> None:
-        super().__init__(
-            app,
-            allow_origins=origins,
-            allow_methods=METHODS,
-            allow_headers=["*"],
-            allow_credentials=True,
-            expose_headers=[
-                "ETag",
-                "Link",
-                "Location",
-                "Retry-After",
-                "WWW-Authenticate",
-                "X-Request-ID",
-                "Idempotency-Replayed",
-            ],
-        )
-
-    def preflight_response(self, request_headers: Headers) -> Response:
-        """As Starlette makes it, but a refusal is a problem document like every other error."""
-        response = super().preflight_response(request_headers)
-        if response.status_code == HTTPStatus.OK:
-            return response
-        reason = bytes(response.body).decode()
-        problem = BadRequest(
-            f"{reason}: allowed are {', '.join(self.allow_methods)} from the origins in CORS_ORIGINS.",
-            headers={name: value for name, value in response.headers.items() if not name.startswith("content-")},
-        )
-        return answer(problem, request_id=structlog.contextvars.get_contextvars()["request_id"])
 
 
 _SLASHES = re.compile("//+")

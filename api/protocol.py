@@ -1,6 +1,7 @@
 """uvicorn's HTTP/1.1 protocol, with bounds on how large a request may be and how long it may take to arrive."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import structlog
 from uuid_utils.compat import uuid7
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from api.cors import cors_headers
 from api.errors import BadRequest, HeadTooLarge, Problem, TooSlow, answer, invalid_token
 from api.middleware import SECURITY_HEADERS
 from config import metrics
@@ -28,6 +30,8 @@ _MOST_WAITING = 16
 _LINGER = 2
 """Seconds of silence after which a refused client is hung up on; at most five times as many in all. What it still
 sends is thrown away: were it left unread, the kernel would reset the connection, and it might never see the answer."""
+
+_ORIGIN = re.compile(rb"\r\norigin:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
 
 _log = structlog.get_logger(__name__)
 
@@ -116,6 +120,8 @@ class BoundedRequests(HttpToolsProtocol):
             if not self._refused:
                 self._refuse_message("its target can't be read")
         except httptools.HttpParserError as error:
+            if self._head is not None:
+                self._head += data
             self._refuse_message(str(error))
 
     def _ignore_upgrade(self) -> None:
@@ -239,6 +245,7 @@ class BoundedRequests(HttpToolsProtocol):
             {
                 "X-Request-ID": request_id,
                 **SECURITY_HEADERS,
+                **self._cors(),
                 "Connection": "close",
             }
         )
@@ -246,6 +253,19 @@ class BoundedRequests(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[problem.status] + head + b"\r\n" + bytes(response.body))
         if self.transport.can_write_eof():
             self.transport.write_eof()
+
+    def _cors(self) -> dict[str, str]:
+        """So that a page's script can read why, if its origin is in as much of the head as has come."""
+        origins = self.app_state.get("origins")
+        return {} if origins is None else cors_headers(origins, self._origin())
+
+    def _origin(self) -> str | None:
+        headers = self.scope["headers"] if bool(self.scope) else ()  # None before the first request, whatever its type
+        found = next((value for name, value in headers if name == b"origin"), None)
+        if found is None and self._head:  # the parser keeps a header until the next one begins
+            line = _ORIGIN.search(self._head)
+            found = line and line[1]
+        return found.decode("latin-1") if found else None
 
     def _refuse_message(self, reason: str) -> None:
         """Answer what isn't HTTP. Where its head was, the request has begun: it isn't carried out."""

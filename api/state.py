@@ -8,6 +8,7 @@ from api.bodies import RawBody
 from api.conditions import fingerprint, idempotency_key
 from api.health import Readiness
 from api.tokens import Verifier
+from config.origins import Origins
 from db.pool import Pool
 from events.task import Origin
 
@@ -20,6 +21,8 @@ class State(TypedDict):
     pool: Pool
     verifier: Verifier
     readiness: Readiness
+    origins: Origins
+    """Which pages may call: `api.protocol` asks, too."""
 
 
 async def _pool(request: Request) -> Pool:

@@ -15,7 +15,6 @@ from pydantic import (
     Field,
     HttpUrl,
     SecretStr,
-    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -24,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from config import origins
 from config.hosts import private
 
 _log = structlog.get_logger(__name__)
@@ -43,12 +43,6 @@ _NEXT_JS = ("http://localhost:3000", "http://127.0.0.1:3000")
 """Where a Next.js frontend runs in development."""
 
 
-def origin(url: HttpUrl) -> str:
-    """As browsers send it: scheme and host, and the port where it isn't the scheme's own (RFC 6454)."""
-    port = "" if url.port == {"http": 80, "https": 443}[url.scheme] else f":{url.port}"
-    return f"{url.scheme}://{url.host}{port}"
-
-
 def _plain(url: HttpUrl) -> HttpUrl:
     if url.username or url.password or url.query is not None or url.fragment is not None:
         raise ValueError("must be a URL without user, password, query and fragment")
@@ -56,21 +50,10 @@ def _plain(url: HttpUrl) -> HttpUrl:
 
 
 def _origins(text: object) -> object:
-    """`https://a.example, https://b.example` or `*`."""
+    """`https://a.example, capacitor://localhost, https://preview-*.example.com`, or `*`."""
     if not isinstance(text, str):
         return text
-    origins = [each.strip() for each in text.split(",") if each.strip()]
-    return tuple(each if each == "*" else _origin(each) for each in origins)
-
-
-def _origin(text: str) -> str:
-    try:
-        url = _plain(TypeAdapter(HttpUrl).validate_python(text))
-    except ValueError:
-        url = None
-    if url is None or url.path != "/" or "*" in text:
-        raise ValueError("must be origins such as https://app.example.com, separated by commas; each by its whole name")
-    return origin(url)
+    return tuple(origins.parse(each.strip()) for each in text.split(",") if each.strip())
 
 
 def _url(text: object, parse: ValidatorFunctionWrapHandler) -> HttpUrl:
@@ -160,7 +143,7 @@ class Settings(BaseSettings):
             if self.jwks_url and self.jwks_url.scheme == "http" and not private(self.jwks_url.host or ""):
                 name = "JWT_JWKS_URL" if self.jwt_jwks_url else "BETTER_AUTH_URL"
                 wrong.append(f"{name}: must be https in production; over http, others could put in their own keys")
-            if "*" in self.cors:
+            if origins.EVERY in self.cors:
                 wrong.append("CORS_ORIGINS: must name the origins in production, not *")
         if wrong:
             raise ValueError("\n".join(wrong))
@@ -184,7 +167,7 @@ class Settings(BaseSettings):
     @property
     def better_auth_origin(self) -> str | None:
         """What Better Auth calls itself in its tokens, and where its pages come from."""
-        return origin(self.better_auth_url) if self.better_auth_url else None
+        return origins.of(self.better_auth_url) if self.better_auth_url else None
 
     @property
     def cors(self) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ class Service:
     asgi: ASGIApp
     client: httpx2.AsyncClient
     pool: Pool
+    state: dict[str, Any]
 
     def as_user(self, user: str) -> httpx2.AsyncClient:
         """A client of the same service for another user."""
@@ -84,17 +85,17 @@ async def serving(database_url: str, **options: Any) -> AsyncIterator[Service]:
 
         transport = httpx2.ASGITransport(with_state, client=("192.0.2.7", 4711))
         async with httpx2.AsyncClient(transport=transport, base_url="http://daybook", headers=bearer()) as client:
-            yield Service(app, with_state, client, state["pool"])
+            yield Service(app, with_state, client, state["pool"], dict(state))
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp) -> AsyncIterator[int]:
+async def listening(app: ASGIApp, app_state: dict[str, Any] | None = None) -> AsyncIterator[int]:
     """The app behind the protocol that `daybook serve` runs it behind, on loopback; its port."""
     config = uvicorn.Config(app, http=BoundedRequests, ws="none", lifespan="off", log_config=None, access_log=False)
     config.load()
     state = ServerState()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: BoundedRequests(config, state, {}), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: BoundedRequests(config, state, app_state or {}), "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

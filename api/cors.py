@@ -1,0 +1,86 @@
+"""What browsers are told, so that pages of the right origins may call (contract, section 6)."""
+
+from http import HTTPStatus
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from api.errors import METHODS, BadRequest, answer
+from config.origins import Origins
+
+EXPOSED = (
+    "ETag",
+    "Link",
+    "Location",
+    "Allow",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Request-ID",
+    "Idempotency-Replayed",
+    "Content-Disposition",
+)
+"""What scripts may read of an answer, beside what they always may."""
+
+_LONGEST_SHOWN = 200
+
+
+class Cors(CORSMiddleware):
+    """Lets pages of the given origins call, with whatever headers they send; also where this is a private address."""
+
+    def __init__(self, app: ASGIApp, *, origins: Origins) -> None:
+        super().__init__(
+            app,
+            allow_methods=METHODS,
+            allow_headers=["*"],
+            allow_credentials=True,
+            allow_private_network=True,
+            expose_headers=EXPOSED,
+        )
+        self._origins = origins
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        return origin in self._origins
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """As Starlette makes it, but a refusal is a problem document like every other error."""
+        response = super().preflight_response(request_headers)
+        if response.status_code == HTTPStatus.OK:
+            return response
+        origin, method = request_headers["origin"], request_headers["access-control-request-method"]
+        if origin not in self._origins:
+            reason = _refusal(origin)
+        else:
+            reason = f"{method[:_LONGEST_SHOWN]} is no method of this API; its methods are {', '.join(METHODS)}."
+        problem = BadRequest(
+            reason,
+            headers={
+                name: value
+                for name, value in response.headers.items()
+                if not name.startswith("content-") and name != "access-control-allow-private-network"
+            },
+        )
+        return answer(problem, request_id=structlog.contextvars.get_contextvars()["request_id"])
+
+
+def _refusal(origin: str) -> str:
+    if origin == "null":
+        return (
+            "Pages that have no origin (null: of files, or in a sandboxed frame) may not call, since any site can make "
+            "one. Serve the page by HTTP, and name its origin in CORS_ORIGINS."
+        )
+    return f"Pages of {origin[:_LONGEST_SHOWN]} may not call. If they should, add it to the service's CORS_ORIGINS."
+
+
+def cors_headers(origins: Origins, origin: str | None) -> dict[str, str]:
+    """What the middleware would add, for an answer that doesn't pass through it."""
+    if origin is None or origin not in origins:
+        return {"Vary": "Origin"}
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Expose-Headers": ", ".join(EXPOSED),
+        "Vary": "Origin",
+    }
