@@ -16,6 +16,12 @@ _OF_SECRET = frozenset({"HS256", "HS384", "HS512"})
 _LEEWAY = 10
 """Seconds by which clocks may differ."""
 
+_HORIZON = 100 * 365 * 86_400
+"""Seconds ahead; what claims to lie beyond isn't in seconds."""
+
+_FROM_NOW_ON = 946_684_800
+"""The year 2000 in Unix time; what claims to expire before is a number of seconds from now on."""
+
 _LONGEST = 16 * 1024
 """Characters; many proxies pass on half of that at most."""
 
@@ -129,9 +135,10 @@ class Verifier:
                 algorithms=[algorithm],
                 issuer=expected.issuer,
                 audience=expected.audience,
-                leeway=_LEEWAY,
                 options={
                     "require": ["exp"],
+                    "verify_exp": False,  # exp and nbf below: here a text would do, and any number of milliseconds
+                    "verify_nbf": False,
                     "verify_aud": expected.audience is not None,
                     "verify_iat": False,
                     "verify_jti": False,
@@ -144,15 +151,40 @@ class Verifier:
             raise BadToken(f"The token's audience (aud) isn't {expected.audience}.") from error
         except jwt.InvalidTokenError as error:
             raise BadToken(_REASONS.get(type(error), "The token can't be verified.")) from error
-        return _Verified(_user(claims, self._user_claim), int(claims["exp"]) + _LEEWAY, None, None)
+        until = _until(claims, time.time())
+        return _Verified(_user(claims, self._user_claim), until, None, None)
 
 
 _REASONS: dict[type[jwt.InvalidTokenError], str] = {
-    jwt.ExpiredSignatureError: "The token has expired; get a new one.",
-    jwt.ImmatureSignatureError: "The token isn't valid yet.",
     jwt.MissingRequiredClaimError: "The token lacks a required claim (exp, and iss and aud where they are configured).",
     jwt.InvalidSignatureError: "The token can't be verified: its signature isn't that of the key here.",
 }
+
+
+def _until(claims: Mapping[str, Any], now: float) -> float:
+    """Until when the token holds, leeway included. Raises `BadToken` where it doesn't hold now."""
+    expiry = _seconds(claims, "exp", now)
+    if expiry < _FROM_NOW_ON:
+        raise BadToken(
+            "The token has expired: exp lies before the year 2000; it must be the seconds since 1970, not from now on."
+        )
+    if expiry + _LEEWAY <= now:
+        raise BadToken("The token has expired; get a new one.")
+    if "nbf" in claims and _seconds(claims, "nbf", now) - _LEEWAY > now:
+        raise BadToken("The token isn't valid yet.")
+    return expiry + _LEEWAY
+
+
+def _seconds(claims: Mapping[str, Any], name: str, now: float) -> float:
+    """A NumericDate (RFC 7519, section 2), not beyond the horizon. Raises `BadToken`."""
+    value = claims[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN
+        raise BadToken(f"The token's {name} must be a number: the seconds since 1970.")
+    if value > now + _HORIZON:
+        raise BadToken(
+            f"The token's {name} lies more than a hundred years ahead: it must be in seconds, not in milliseconds."
+        )
+    return value
 
 
 def _user(claims: Mapping[str, Any], path: str) -> str:

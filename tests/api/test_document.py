@@ -181,7 +181,7 @@ PROVOKED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "otherCursor": ("GET", f"{TASKS}?cursor={OF_ANOTHER_LIST}", {}),
     "contradiction": ("GET", f"{TASKS}?status=pending&completed=true", {}),
     "noToken": ("GET", TASKS, {"headers": {"Authorization": ""}}),
-    "expired": ("GET", TASKS, {"headers": bearer("demo", exp=1)}),
+    "expired": ("GET", TASKS, {"headers": bearer("demo", exp=10**9)}),
     "notYours": ("GET", "/api/ann/tasks", {}),
     "notFound": ("GET", TASK, {}),
     "tooLarge": ("POST", TASKS, {"content": b" " * 70_000}),
