@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jwt
 
+from api import damaged_tokens
 from api.jwks import ALGORITHMS, Jwks, Key, PublicKey, UnknownKey, UnusableKey
 from config.settings import USER_ID
 
@@ -104,7 +105,7 @@ class Verifier:
         try:
             header = jwt.get_unverified_header(token)
         except jwt.InvalidTokenError as error:
-            raise BadToken("The token is not a JWT; a session token or cookie won't do.") from error
+            raise BadToken(damaged_tokens.unreadable(token)) from error
         algorithm, kid = str(header.get("alg")), header.get("kid")  # alg could be anything
         if algorithm in _OF_SECRET:
             if self._secret is None:
@@ -149,6 +150,8 @@ class Verifier:
             raise BadToken(f"The token's issuer (iss) isn't {expected.issuer}.") from error
         except jwt.InvalidAudienceError as error:
             raise BadToken(f"The token's audience (aud) isn't {expected.audience}.") from error
+        except jwt.InvalidSignatureError as error:
+            raise BadToken(damaged_tokens.unsigned(token, algorithm) or _OF_ANOTHER_KEY) from error
         except jwt.InvalidTokenError as error:
             raise BadToken(_REASONS.get(type(error), "The token can't be verified.")) from error
         until = _until(claims, time.time())
@@ -157,8 +160,9 @@ class Verifier:
 
 _REASONS: dict[type[jwt.InvalidTokenError], str] = {
     jwt.MissingRequiredClaimError: "The token lacks a required claim (exp, and iss and aud where they are configured).",
-    jwt.InvalidSignatureError: "The token can't be verified: its signature isn't that of the key here.",
+    jwt.DecodeError: damaged_tokens.NO_CLAIMS,
 }
+_OF_ANOTHER_KEY = "The token can't be verified: its signature isn't that of the key here."
 
 
 def _until(claims: Mapping[str, Any], now: float) -> float:

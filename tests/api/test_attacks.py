@@ -197,7 +197,7 @@ async def test_a_key_id_that_is_a_path_a_url_or_a_trick(target: Target, kid: str
 
 @pytest.mark.parametrize("kid", [7, None, ["ed"], {"kid": "ed"}, True])
 async def test_a_key_id_that_is_no_text(target: Target, kid: Any) -> None:
-    await target.refuses(forged({"alg": "EdDSA", "kid": kid}), "not a JWT|doesn't name its key")
+    await target.refuses(forged({"alg": "EdDSA", "kid": kid}, always(b"x" * 64)), "name its key")
 
 
 @pytest.mark.parametrize("signed_by", ["the attacker", "the issuer"])
@@ -214,8 +214,9 @@ async def test_a_header_that_brings_its_own_key_is_ignored(target: Target, name:
 
 
 async def test_an_extension_that_must_be_understood(target: Target) -> None:
-    await target.refuses(ED.token(headers={"crit": ["exp"], "exp": 1}), "not a JWT|can't be verified")
-    await target.refuses(forged({"alg": "EdDSA", "kid": "ed", "b64": False, "crit": ["b64"]}), "not a JWT|verified")
+    await target.refuses(ED.token(headers={"crit": ["exp"], "exp": 1}), r"extension \(crit\)")
+    unencoded = forged({"alg": "EdDSA", "kid": "ed", "b64": False, "crit": ["b64"]}, always(b"x" * 64))
+    await target.refuses(unencoded, r"extension \(b64\)")
 
 
 @pytest.mark.parametrize("kind", ["shared", "issued"])
@@ -298,7 +299,7 @@ async def test_better_auths_origin_is_asked_of_its_own_tokens_and_not_of_the_sha
     ids=["1 MB", "1 MB of dots", "1 MB header", "deep", "deep inside", "deep claims"],
 )
 async def test_a_token_that_is_meant_to_exhaust(target: Target, bad: str) -> None:
-    await target.refuses(bad, "too long|not a JWT|signature isn't")
+    await target.refuses(bad, "too long|not a JWT|signature (isn't|.* is damaged)")
 
 
 async def test_a_token_may_have_16_384_characters(target: Target) -> None:
@@ -318,11 +319,11 @@ async def test_signatures_that_are_bent(target: Target) -> None:
         f"{body}.{signature}{signature}",
         f"{body}.{'A' * len(signature)}",
     ):
-        await target.refuses(bent, "signature isn't|not a JWT")
+        await target.refuses(bent, "signature isn't|signature .* is (damaged|missing)")
     head, claims, _ = good.split(".")
     await target.refuses(f"{head}.{segment({'sub': 'bob', 'exp': 2**40})}.{signature}", "signature isn't")
     await target.refuses(f"{segment({'alg': 'EdDSA', 'kid': 'ed', 'x': 1})}.{claims}.{signature}", "signature isn't")
-    await target.refuses(f"{good}.{signature}", "not a JWT|verified")
+    await target.refuses(f"{good}.{signature}", "4 parts")
 
 
 async def test_the_neutral_point_as_a_signature_of_everything(target: Target) -> None:
