@@ -10,6 +10,7 @@ from math import ceil
 from typing import Any, TypeAlias
 
 import httpx2
+import jwt
 import orjson
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -189,7 +190,7 @@ def _key(jwk: Mapping[str, Any]) -> Key:
         raise UnusableKey(f"its type isn't one of {', '.join(_KINDS)}")
     read, algorithms = kind
     if "alg" in jwk:  # keys of an older Better Auth have none
-        algorithms = frozenset(each for each in algorithms if each == jwk["alg"])
+        algorithms = algorithms & {algorithm(jwk["alg"])}
     if not algorithms:
         raise UnusableKey("its alg isn't one of its type's that are accepted here")
     try:
@@ -211,3 +212,14 @@ _KINDS: dict[str, tuple[Callable[[dict[str, Any]], Any], frozenset[str]]] = {
 
 ALGORITHMS = frozenset[str]().union(*(algorithms for _, algorithms in _KINDS.values()))
 """All that a published key can verify."""
+
+try:
+    jwt.get_algorithm_by_name("Ed25519")
+except NotImplementedError:
+    jwt.register_algorithm("Ed25519", OKPAlgorithm())
+
+
+def algorithm(name: object) -> str:
+    """The name that an algorithm has here. EdDSA with the one curve that is accepted is Ed25519 (RFC 9864, section 2.2,
+    which has no other new name for what is accepted: ESP256 and the like are COSE's)."""
+    return "EdDSA" if name == "Ed25519" else str(name)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jwt
 
 from api import damaged_tokens
-from api.jwks import ALGORITHMS, Jwks, Key, PublicKey, UnknownKey, UnusableKey
+from api.jwks import ALGORITHMS, Jwks, Key, PublicKey, UnknownKey, UnusableKey, algorithm
 from config.settings import USER_ID
 
 _OF_SECRET = frozenset({"HS256", "HS384", "HS512"})
@@ -106,15 +106,15 @@ class Verifier:
             header = jwt.get_unverified_header(token)
         except jwt.InvalidTokenError as error:
             raise BadToken(damaged_tokens.unreadable(token)) from error
-        algorithm, kid = str(header.get("alg")), header.get("kid")  # alg could be anything
-        if algorithm in _OF_SECRET:
+        name, kid = str(header.get("alg")), header.get("kid")  # alg could be anything
+        if name in _OF_SECRET:
             if self._secret is None:
-                raise BadToken(f"{algorithm} tokens aren't accepted here: no JWT_SECRET is set.")
-            return self._claims(token, self._secret, algorithm, self._of_secret)
-        if algorithm not in ALGORITHMS:
+                raise BadToken(f"{name} tokens aren't accepted here: no JWT_SECRET is set.")
+            return self._claims(token, self._secret, name, self._of_secret)
+        if algorithm(name) not in ALGORITHMS:
             raise BadToken("The token is signed with an algorithm that isn't accepted here.")
         if self._keys is None:
-            raise BadToken(f"{algorithm} tokens aren't accepted here: no BETTER_AUTH_URL or JWT_JWKS_URL is set.")
+            raise BadToken(f"{name} tokens aren't accepted here: no BETTER_AUTH_URL or JWT_JWKS_URL is set.")
         if kid is None:
             raise BadToken("The token's header doesn't name its key (kid).")
         try:
@@ -123,17 +123,17 @@ class Verifier:
             raise BadToken("The token's key isn't among those that its issuer publishes.") from None
         except UnusableKey as error:
             raise BadToken(f"The token's key can't be used: {error}.") from error
-        if algorithm not in key.algorithms:
+        if algorithm(name) not in key.algorithms:
             raise BadToken("The token's algorithm isn't its key's.")
-        verified = self._claims(token, key.public, algorithm, self._of_keys)
+        verified = self._claims(token, key.public, name, self._of_keys)
         return verified._replace(kid=kid, key=key)
 
-    def _claims(self, token: str, key: str | PublicKey, algorithm: str, expected: Expected) -> _Verified:
+    def _claims(self, token: str, key: str | PublicKey, alg: str, expected: Expected) -> _Verified:
         try:
             claims = jwt.decode(
                 token,
                 key,
-                algorithms=[algorithm],
+                algorithms=[alg],
                 issuer=expected.issuer,
                 audience=expected.audience,
                 options={
@@ -151,7 +151,7 @@ class Verifier:
         except jwt.InvalidAudienceError as error:
             raise BadToken(f"The token's audience (aud) isn't {expected.audience}.") from error
         except jwt.InvalidSignatureError as error:
-            raise BadToken(damaged_tokens.unsigned(token, algorithm) or _OF_ANOTHER_KEY) from error
+            raise BadToken(damaged_tokens.unsigned(token, alg) or _OF_ANOTHER_KEY) from error
         except jwt.InvalidTokenError as error:
             raise BadToken(_REASONS.get(type(error), "The token can't be verified.")) from error
         until = _until(claims, time.time())

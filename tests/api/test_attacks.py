@@ -161,7 +161,8 @@ async def test_a_good_keys_token_under_another_keys_id(target: Target) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["RS384", "PS512", "ES384", "ES256K", "Ed25519", "RSA-OAEP", "dir", "HS1", "hs256", "eddsa"]
+    "name",
+    ["RS384", "PS512", "ES384", "ES256K", "ESP256", "Ed448", "ed25519", "RSA-OAEP", "dir", "HS1", "hs256", "eddsa"],
 )
 async def test_an_algorithm_that_is_not_taken(target: Target, name: str) -> None:
     await target.refuses(

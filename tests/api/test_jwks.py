@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from api.jwks import Key, KeysUnavailable, UnknownKey, UnusableKey, open_jwks
+from api.tokens import BadToken, Verifier
 from tests.issuer import ALGORITHMS, FAILURES, Clock, SigningKey, cache, issuing
 
 OLD, NEW = SigningKey.new("old"), SigningKey.new("new")
@@ -288,6 +289,18 @@ async def test_each_kind_of_key_verifies_its_own_algorithms(algorithm: str) -> N
         assert (await jwks.key("k")).algorithms == (either if algorithm in either else {algorithm})
 
 
+@pytest.mark.parametrize("name", ["EdDSA", "Ed25519", None])
+async def test_both_names_of_an_ed25519_keys_algorithm_are_the_same(name: str | None) -> None:
+    async with issuing() as issuer, cache(issuer, Clock()) as jwks:
+        issuer.keys = [OLD.jwk(alg=name)]
+        assert (await jwks.key("old")).algorithms == {"EdDSA"}
+        verifier = Verifier(keys=jwks)
+        assert await verifier.user(OLD.token()) == "ann"
+        assert await verifier.user(OLD.token(headers={"alg": "Ed25519"})) == "ann"
+        with pytest.raises(BadToken, match="signature isn't"):
+            await verifier.user(SigningKey.new("old").token(headers={"alg": "Ed25519"}))
+
+
 RSA = SigningKey.new("k", "RS256")
 EC = SigningKey.new("k", "ES256")
 WEAK = SigningKey("k", "RS256", rsa.generate_private_key(65537, 1024))  # noqa: S505 - that is the point
@@ -301,6 +314,9 @@ WEAK = SigningKey("k", "RS256", rsa.generate_private_key(65537, 1024))  # noqa: 
         (WEAK.jwk(), "less than 2048 bits"),
         (RSA.jwk(alg="HS256"), "alg"),
         (RSA.jwk(alg="ES256"), "alg"),
+        (RSA.jwk(alg="Ed25519"), "alg"),
+        (EC.jwk(alg="ESP256"), "alg"),
+        (OLD.jwk(kid="k", alg="Ed448"), "alg"),
         (RSA.jwk(alg=["RS256"]), "alg"),
         (RSA.jwk(n=None), "can't be read"),
         (RSA.jwk(n=7), "can't be read"),
