@@ -11,13 +11,14 @@ from typing import Any, TypeAlias
 
 import httpx2
 import jwt
-import orjson
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import InvalidKeyError
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from api.jwks_answer import NoJwks, published_keys
 
 _log = structlog.get_logger(__name__)
 
@@ -28,13 +29,15 @@ _STALE = 300
 """From this age on requests wait for it, so that a key the issuer has dropped isn't trusted for longer."""
 _PAUSE = 10
 """Between two fetches for unknown keys, and between two tries while the issuer is away."""
-_TIMEOUT = 3
 _NEVER = float("-inf")
 
-_LARGEST = 1024 * 1024
-"""Bytes of a JWKS: thousands of keys."""
 _SMALLEST_RSA = 2048
 """Bits (RFC 7518, section 3.3)."""
+
+_NO_KEYS = (
+    "No token can be verified. Better Auth makes a key when it signs its first token: get one there. "
+    "Another issuer must give each of its keys an id (kid)."
+)
 
 PublicKey: TypeAlias = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
 
@@ -122,36 +125,20 @@ class Jwks:
 
     async def _fetch(self) -> None:
         try:
-            published = _parse(await self._read())
+            keys = await published_keys(self._client, self._url)
         except Exception as error:  # noqa: BLE001 - whatever it is, the keys that are known go on
             self._failed = self._clock()
-            _log.warning("JWKS can't be fetched", url=self._url, error=str(error) or type(error).__name__)
+            hint = error.hint if isinstance(error, NoJwks) else None
+            _log.warning("JWKS can't be fetched", url=self._url, error=str(error) or type(error).__name__, hint=hint)
         else:
+            published = {key["kid"]: key for key in keys if isinstance(key, dict) and isinstance(key.get("kid"), str)}
+            if not published:
+                _log.warning("JWKS without a key that can be named", url=self._url, keys=len(keys), hint=_NO_KEYS)
             self._keys = {kid: key for kid, key in self._keys.items() if published.get(kid) == self._published[kid]}
             self._published = published
             self._fetched, self._failed = self._clock(), _NEVER
         finally:
             self._fetching = None
-
-    async def _read(self) -> bytes:
-        body = bytearray()
-        async with (
-            asyncio.timeout(_TIMEOUT),
-            self._client.stream(
-                "GET",
-                self._url,
-                headers={"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"},
-                follow_redirects=False,  # whoever may redirect could have their own keys trusted
-                timeout=None,
-            ) as answer,
-        ):
-            if answer.status_code != httpx2.codes.OK:
-                raise ValueError(f"the answer was {answer.status_code}, not 200")
-            async for chunk in answer.aiter_raw():  # raw: what is compressed could unpack to any size
-                body += chunk
-                if len(body) > _LARGEST:
-                    raise ValueError(f"the answer has more than {_LARGEST:,} bytes")
-        return bytes(body)
 
 
 @asynccontextmanager
@@ -168,15 +155,6 @@ async def open_jwks(url: str) -> AsyncIterator[Jwks]:
             yield jwks
         finally:
             await jwks.close()
-
-
-def _parse(body: bytes) -> dict[str, dict[str, Any]]:
-    """The published keys by id. Raises `ValueError` where it is no JWKS; single keys are judged when they are used."""
-    document = orjson.loads(body)
-    keys = document.get("keys") if isinstance(document, dict) else None
-    if not isinstance(keys, list):
-        raise ValueError("the answer is no JWKS: an object with a list of keys")
-    return {key["kid"]: key for key in keys if isinstance(key, dict) and isinstance(key.get("kid"), str)}
 
 
 def _key(jwk: Mapping[str, Any]) -> Key:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -106,9 +107,9 @@ class Issuer:
         finally:
             writer.close()
 
-    async def start(self) -> None:
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
         """Be reachable; always at the same port."""
-        self._server = await asyncio.start_server(self._answer, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._answer, "127.0.0.1", self.port, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -136,7 +137,7 @@ class Issuer:
                 self.body = gzip.compress(json.dumps({"keys": self.keys}).encode())
                 self.headers = "Content-Encoding: gzip\r\n"
             case "redirected":
-                self.status, self.headers = 307, f"Location: {self.origin}/elsewhere\r\n"
+                self.status, self.headers = 307, f"Location: http://localhost:{self.port}/elsewhere\r\n"
 
     async def recover(self) -> None:
         """Be there again, after `fail`."""
