@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from api import audit, document, errors, health, tasks
 from api.cors import Cors
 from api.jwks import open_jwks
-from api.middleware import CatchAll, Head, RequestContext, SecurityHeaders, Slashes
+from api.middleware import BehindProxies, CatchAll, Head, RequestContext, SecurityHeaders, Slashes
 from api.scraping import scraping
 from api.startup import check_books
 from api.state import State
@@ -99,6 +99,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Head)  # innermost
     app.add_middleware(CatchAll)
     app.add_middleware(Slashes)
+    if settings.forwarded_allow_ips or settings.root_path:
+        trusted = settings.forwarded_allow_ips or ""
+        app.add_middleware(BehindProxies, trusted_hosts=trusted, root_path=settings.root_path)
     app.add_middleware(Cors, origins=origins)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestContext)  # outermost

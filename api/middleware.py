@@ -13,9 +13,11 @@ from prometheus_client import Histogram
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api.errors import MAYBE_CHANGED, METHODS, Failure, Unavailable, answer
 from config import metrics
+from config.settings import PATH_PREFIX
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _PROBES = frozenset({"/livez", "/readyz", "/health"})
@@ -147,6 +149,39 @@ class Head:
             pass
         finally:
             scope["route"] = as_get.get("route")  # for the log line
+
+
+class BehindProxies(ProxyHeadersMiddleware):
+    """Believes named proxies about the client's address, as uvicorn does, and about the path prefix that they serve the
+    app under and have stripped (`X-Forwarded-Prefix`). Without their word the prefix is the one that is set.
+
+    Afterwards `path` begins with the prefix, `root_path`, as ASGI has it, whether it was stripped on the way or not:
+    routes are found without it, and what is answered leads back to where the client asked.
+    """
+
+    def __init__(self, app: ASGIApp, *, trusted_hosts: str, root_path: str) -> None:
+        super().__init__(app, trusted_hosts)  # type: ignore[arg-type] # uvicorn's own names for the same types
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override] # the same
+        stripped = "".join(each.strip().rstrip("/") for each in self._forwarded(scope))
+        if stripped and not PATH_PREFIX.fullmatch(stripped):
+            problem = BadRequest(
+                "X-Forwarded-Prefix must be a path such as /daybook, of letters, digits, - . _ ~ and /: "
+                "have the proxy set it."
+            )
+            return await answer(problem, request_id=scope["state"]["request_id"])(scope, receive, send)
+        path, prefix = scope.get("path", ""), stripped or self._root_path
+        if stripped or not f"{path}/".startswith(f"{prefix}/"):
+            scope["path"] = prefix + path
+        scope["root_path"] = prefix
+        return await super().__call__(scope, receive, send)  # type: ignore[arg-type]
+
+    def _forwarded(self, scope: Scope) -> list[str]:
+        """The prefixes that trusted proxies have stripped, the outermost proxy's first."""
+        values = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"x-forwarded-prefix"]
+        client = scope.get("client")
+        return ",".join(values).split(",") if values and client and client[0] in self.trusted_hosts else []
 
 
 class CatchAll:

@@ -89,9 +89,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 "log_config": None,
                 "access_log": False,
                 "server_header": False,
-                # Whoever may say so could put any address into the log: only where the operator names the proxies.
-                "proxy_headers": bool(settings.forwarded_allow_ips),
-                "forwarded_allow_ips": settings.forwarded_allow_ips,
+                "proxy_headers": False,  # the app reads them itself (api.middleware.BehindProxies)
                 "timeout_keep_alive": _IDLE_SECONDS,
                 "timeout_graceful_shutdown": _SHUTDOWN_SECONDS,
             }

@@ -31,6 +31,9 @@ _log = structlog.get_logger(__name__)
 USER_ID = re.compile(r"(?!\.\.?\Z)[^/\0\ud800-\udfff]{1,255}")
 """What may name a user: opaque, but it must fit a path segment and a text column (contract, section 1)."""
 
+PATH_PREFIX = re.compile(r"(?=.{1,255}\Z)(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+")
+"""Where a service can be served: segments of characters that mean the same in every URL (RFC 3986, section 2.3)."""
+
 SHORTEST_SECRET = 32
 """Bytes. A shorter HS256 key can be guessed (RFC 7518, section 3.2)."""
 
@@ -90,6 +93,7 @@ class Settings(BaseSettings):
     metrics_host: str = "127.0.0.1"
     metrics_public: bool = False
     forwarded_allow_ips: str | None = None
+    root_path: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] | None = None
     jwt_secret: SecretStr | None = Field(
@@ -124,12 +128,23 @@ class Settings(BaseSettings):
     @field_validator("forwarded_allow_ips")
     @classmethod
     def _addresses(cls, value: str | None) -> str | None:
-        for each in (value or "").split(","):
-            try:
-                ipaddress.ip_network(each.strip() or "::", strict=False)
-            except ValueError:
-                if each.strip() != "*":
-                    raise ValueError("must be addresses or networks such as 10.0.0.0/8, separated by commas") from None
+        """In the form that uvicorn can match: `10.0.0.7/8` as `10.0.0.0/8`, and `*` alone."""
+        if not value:
+            return None
+        each = [part.strip() for part in value.split(",") if part.strip()]
+        if "*" in each:
+            return "*"
+        try:
+            return ",".join(str(ipaddress.ip_network(part, strict=False)) for part in each)
+        except ValueError:
+            raise ValueError("must be addresses or networks such as 10.0.0.0/8, separated by commas") from None
+
+    @field_validator("root_path")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        value = value.rstrip("/")
+        if value and not PATH_PREFIX.fullmatch(value):
+            raise ValueError("must be a path such as /daybook, of letters, digits, - . _ ~ and /")
         return value
 
     @model_validator(mode="after")

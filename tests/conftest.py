@@ -118,6 +118,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("JWT_", "BETTER_AUTH_", "CORS_", "DATABASE_URL", "LOG_", "DAYBOOK_DATA")) or name in (
             "ENVIRONMENT",
             "FORWARDED_ALLOW_IPS",
+            "ROOT_PATH",
         ):
             monkeypatch.delenv(name)
 

@@ -91,7 +91,8 @@ async def serving(database_url: str, **options: Any) -> AsyncIterator[Service]:
 @asynccontextmanager
 async def listening(app: ASGIApp, app_state: dict[str, Any] | None = None) -> AsyncIterator[int]:
     """The app behind the protocol that `daybook serve` runs it behind, on loopback; its port."""
-    config = uvicorn.Config(app, http=BoundedRequests, ws="none", lifespan="off", log_config=None, access_log=False)
+    options: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "proxy_headers": False}
+    config = uvicorn.Config(app, http=BoundedRequests, ws="none", **options)
     config.load()
     state = ServerState()
     loop = asyncio.get_running_loop()

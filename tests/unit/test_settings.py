@@ -47,6 +47,12 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ({"BETTER_AUTH_URL": "ftp://app.example.com"}, ["BETTER_AUTH_URL", "must be a URL such as https://"]),
         ({"BETTER_AUTH_URL": "https://app.example.com/api/auth/jwks"}, ["BETTER_AUTH_URL", "without /jwks"]),
         ({"FORWARDED_ALLOW_IPS": "10.0.0.1, nginx"}, ["FORWARDED_ALLOW_IPS", "addresses or networks"]),
+        ({"ROOT_PATH": "daybook"}, ["ROOT_PATH", "a path such as /daybook"]),
+        ({"ROOT_PATH": "https://app.example.com/daybook"}, ["ROOT_PATH", "a path such as /daybook"]),
+        ({"ROOT_PATH": "//app.example.com"}, ["ROOT_PATH", "a path such as /daybook"]),
+        ({"ROOT_PATH": "/a/../b"}, ["ROOT_PATH", "a path such as /daybook"]),
+        ({"ROOT_PATH": "/a\n"}, ["ROOT_PATH", "a path such as /daybook"]),
+        ({"ROOT_PATH": f"/{'a' * 255}"}, ["ROOT_PATH", "a path such as /daybook"]),
         ({"BETTER_AUTH_URL": "https://ann:hunter2@app.example.com"}, ["BETTER_AUTH_URL", "without user, password"]),
         ({"JWT_JWKS_URL": "https://app.example.com/jwks?key=hunter2"}, ["JWT_JWKS_URL", "query"]),
         ({"JWT_JWKS_URL": "https://app.example.com/jwks#hunter2"}, ["JWT_JWKS_URL", "fragment"]),
@@ -196,9 +202,26 @@ def test_origins_are_taken_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch
     assert settings.cors == (APP, "http://localhost", "http://x:8080")
 
 
-@pytest.mark.parametrize("proxies", ["127.0.0.1", "10.0.0.0/8, ::1", "10.0.0.7/8", "*"])
-def test_proxies_are_named_by_address(monkeypatch: pytest.MonkeyPatch, proxies: str) -> None:
-    assert load_with(monkeypatch, FORWARDED_ALLOW_IPS=proxies).forwarded_allow_ips == proxies
+@pytest.mark.parametrize(
+    ("proxies", "meant"),
+    [
+        ("127.0.0.1", "127.0.0.1/32"),
+        ("10.0.0.0/8, ::1,", "10.0.0.0/8,::1/128"),
+        ("10.0.0.7/8", "10.0.0.0/8"),
+        ("*", "*"),
+        ("10.0.0.1, *", "*"),
+        (" , ", ""),
+    ],
+)
+def test_proxies_are_named_by_address(monkeypatch: pytest.MonkeyPatch, proxies: str, meant: str) -> None:
+    assert load_with(monkeypatch, FORWARDED_ALLOW_IPS=proxies).forwarded_allow_ips == meant
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"), [("/daybook", "/daybook"), ("/a/b.c-d_e~f/", "/a/b.c-d_e~f"), ("/", ""), ("", "")]
+)
+def test_a_path_prefix_ends_without_a_slash(monkeypatch: pytest.MonkeyPatch, path: str, meant: str) -> None:
+    assert load_with(monkeypatch, ROOT_PATH=path).root_path == meant
 
 
 def test_a_star_is_fine_in_development(monkeypatch: pytest.MonkeyPatch) -> None:
