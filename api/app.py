@@ -10,7 +10,7 @@ from importlib.metadata import version
 import structlog
 from fastapi import FastAPI
 
-from api import audit, document, errors, health, tasks
+from api import audit, document, documentation, errors, health, tasks
 from api.cors import Cors
 from api.jwks import open_jwks
 from api.middleware import BehindProxies, CatchAll, Head, RequestContext, SecurityHeaders, Slashes
@@ -88,10 +88,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         telemetry={"auto_configure": traced, "tracing": traced, "metrics": traced, "logs": traced},
+        docs_url=None,
         redoc_url=None,
     )
     errors.install(app)
     document.install(app)
+    documentation.install(app)
     # Not as routers within the app's, which would look for the route twice; and before those of the documentation.
     app.router.routes[:0] = [*tasks.router.routes, *audit.router.routes, *health.router.routes]
     if settings.metrics_public:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -297,9 +296,5 @@ def test_the_snapshot_is_what_the_app_says() -> None:
     assert SNAPSHOT.read_text() == text(), "docs/openapi.json is out of date: write it anew with `make openapi`"
 
 
-async def test_the_document_and_a_page_of_it_are_served(service: Service) -> None:
-    answer = await service.client.get("/openapi.json")
-    assert answer.json() == DOCUMENT
-    page = await service.client.get("/docs")
-    assert page.status_code == 200
-    assert re.search(r"url: '/openapi\.json'", page.text)
+async def test_the_document_is_served(service: Service) -> None:
+    assert (await service.client.get("/openapi.json")).json() == DOCUMENT
