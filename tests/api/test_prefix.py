@@ -207,3 +207,17 @@ async def test_the_log_names_the_route_and_not_the_prefix(database: str, capsys:
         capsys.readouterr()
         await service.client.get(TASKS, headers={HEADER: "/a"})
         assert '"route": "/api/{user_id}/tasks"' in capsys.readouterr().err
+
+
+async def test_a_write_may_be_repeated_by_another_way_in(database: str) -> None:
+    async with trusting(database, root_path="/daybook") as service:
+        first, *others = [
+            await service.client.post(
+                path, json={"title": "x"}, headers={"Idempotency-Key": "k", **({HEADER: prefix} if prefix else {})}
+            )
+            for path, prefix in ((TASKS, ""), (f"/daybook{TASKS}", ""), (TASKS, "/a"), (f"{TASKS}/", "/daybook"))
+        ]
+        assert first.status_code == 201
+        for each in others:
+            assert (each.status_code, each.json()) == (201, first.json())
+            assert each.headers["idempotency-replayed"] == "true"
