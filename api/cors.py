@@ -55,7 +55,7 @@ class Cors(CORSMiddleware):
         else:
             reason = f"{method[:_LONGEST_SHOWN]} is no method of this API; its methods are {', '.join(METHODS)}."
         problem = BadRequest(
-            reason,
+            hint=reason,
             headers={
                 name: value
                 for name, value in response.headers.items()

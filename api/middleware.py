@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from api.errors import MAYBE_CHANGED, METHODS, Failure, Unavailable, answer
+from api.errors import MAYBE_CHANGED, METHODS, BadRequest, Failure, Unavailable, answer
 from config import metrics
 from config.settings import PATH_PREFIX
 
@@ -167,7 +167,7 @@ class BehindProxies(ProxyHeadersMiddleware):
         stripped = "".join(each.strip().rstrip("/") for each in self._forwarded(scope))
         if stripped and not PATH_PREFIX.fullmatch(stripped):
             problem = BadRequest(
-                "X-Forwarded-Prefix must be a path such as /daybook, of letters, digits, - . _ ~ and /: "
+                hint="X-Forwarded-Prefix must be a path such as /daybook, of letters, digits, - . _ ~ and /: "
                 "have the proxy set it."
             )
             return await answer(problem, request_id=scope["state"]["request_id"])(scope, receive, send)

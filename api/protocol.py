@@ -150,11 +150,11 @@ class BoundedRequests(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                self._refuse(BadRequest("CONNECT isn't served: this is no proxy."))
+                self._refuse(BadRequest(hint="CONNECT isn't served: this is no proxy."))
                 raise _Refused
             return  # and read it again
         if len(self.pipeline) >= _MOST_WAITING:
-            self._refuse(BadRequest("Too many requests at once on one connection."))
+            self._refuse(BadRequest(hint="Too many requests at once on one connection."))
             raise _Refused
         if self._received > _LARGEST_HEAD:  # rarely, and then with some of the body
             lines = [b"GET  HTTP/1.1" + self.url, *(b"%b: %b" % header for header in self.headers)]
@@ -220,7 +220,7 @@ class BoundedRequests(HttpToolsProtocol):
         if self._answering():  # the route that reads the body has a limit of its own
             self._watch()
         elif self._head:
-            self._refuse(TooSlow(f"The request must arrive within {_SLOWEST} seconds."))
+            self._refuse(TooSlow(hint=f"The request must arrive within {_SLOWEST} seconds."))
         else:
             self._patient.close_now()  # nothing was asked, or it has been answered
 
@@ -239,7 +239,7 @@ class BoundedRequests(HttpToolsProtocol):
             self.cycle.keep_alive = False
             return
         request_id = uuid7().hex
-        _log.info("request refused", request_id=request_id, status=problem.status, reason=problem.detail)
+        _log.info("request refused", request_id=request_id, status=problem.status, reason=str(problem))
         response = answer(problem, request_id=request_id)
         response.headers.update(
             {
@@ -282,7 +282,7 @@ class BoundedRequests(HttpToolsProtocol):
             if self.pipeline and self.pipeline[0][0] is self.cycle:
                 self.pipeline.popleft()
                 self.cycle = self._previous
-        self._refuse(BadRequest(f"The request isn't HTTP as RFC 9112 has it: {reason}."))
+        self._refuse(BadRequest(hint=f"The request isn't HTTP as RFC 9112 has it: {reason}."))
 
     def _close(self) -> None:
         """What uvicorn means by closing: the answer is complete, but the client may still be sending."""
@@ -355,4 +355,4 @@ def _too_large(line: bytes) -> Problem:
     """Whose fault it is shows in the line at fault: the one that has no end yet, else the longest."""
     if line.partition(b":")[0].lower() == b"authorization":
         return invalid_token("The token is too long.")
-    return HeadTooLarge(f"Request line and headers must have at most {_LARGEST_HEAD:,} bytes.")
+    return HeadTooLarge(hint=f"Request line and headers must have at most {_LARGEST_HEAD:,} bytes.")

@@ -61,8 +61,8 @@ async def test_a_page_of_another_origin_may_not(database: str, origin: str) -> N
         asked = await preflight(service, origin)
         assert asked.status_code == 400
         assert asked.headers["content-type"] == "application/problem+json"
-        assert "CORS_ORIGINS" in asked.json()["detail"]
-        assert origin in asked.json()["detail"]
+        assert "CORS_ORIGINS" in asked.json()["hint"]
+        assert origin in asked.json()["hint"]
         assert asked.json()["request_id"] == asked.headers["x-request-id"]
         for answer in (asked, await service.client.get(TASKS, headers={"Origin": origin})):
             assert "access-control-allow-origin" not in answer.headers
@@ -76,7 +76,7 @@ async def test_in_development_next_js_may_and_in_production_only_better_auths_ow
         assert (await preflight(production, APP)).status_code == 200
         assert (await preflight(production, "http://localhost:3000")).status_code == 400
     async with serving(database, environment="production") as closed:
-        assert "CORS_ORIGINS" in (await preflight(closed, APP)).json()["detail"]
+        assert "CORS_ORIGINS" in (await preflight(closed, APP)).json()["hint"]
         assert "access-control-allow-origin" not in (await closed.client.get(TASKS, headers={"Origin": APP})).headers
 
 
@@ -108,16 +108,16 @@ async def test_a_page_may_call_a_private_address_if_it_may_call_at_all(database:
         answer = await service.client.options(TASKS, headers={"Origin": OTHER, **asked})
         assert answer.status_code == 400
         assert "access-control-allow-private-network" not in answer.headers
-        assert OTHER in answer.json()["detail"]
+        assert OTHER in answer.json()["hint"]
 
 
 async def test_a_refused_preflight_says_what_is_wrong_with_it(database: str) -> None:
     async with serving(database, cors_origins=APP) as service:
-        detail = (await preflight(service, APP, method="BREW")).json()["detail"]
-        assert "BREW is no method" in detail
-        assert "CORS_ORIGINS" not in detail
-        assert "sandboxed frame" in (await preflight(service, "null")).json()["detail"]
-        assert len((await preflight(service, "https://" + "x" * 9000)).json()["detail"]) < 400
+        hint = (await preflight(service, APP, method="BREW")).json()["hint"]
+        assert "BREW is no method" in hint
+        assert "CORS_ORIGINS" not in hint
+        assert "sandboxed frame" in (await preflight(service, "null")).json()["hint"]
+        assert len((await preflight(service, "https://" + "x" * 9000)).json()["hint"]) < 400
 
 
 @pytest.mark.parametrize(

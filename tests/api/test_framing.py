@@ -185,7 +185,7 @@ async def test_connect_is_refused_and_what_is_behind_it_never_read(
     await connection.send(b"CONNECT " + target + b" HTTP/1.1\r\n" + more + b"\r\n" + b"GET /b HTTP/1.1\r\n\r\n")
     answer = await connection.answer()
     assert answer.status == 400
-    assert "CONNECT" in answer.problem["detail"]
+    assert "CONNECT" in answer.problem["hint"]
     assert answer.headers["connection"] == "close"
     await connection.send(b"GET /c HTTP/1.1\r\n\r\n")
     assert await connection.closed()

@@ -71,7 +71,7 @@ async def test_a_token_without_end_is_401_and_the_answer_arrives(connection: Con
     assert answer.status == 401
     assert answer.headers["www-authenticate"].startswith('bearer error="invalid_token"')
     assert answer.headers["connection"] == "close"
-    assert "too long" in answer.problem["detail"]
+    assert "too long" in answer.problem["hint"]
     assert await connection.closed()
     assert app.asked == []
 
