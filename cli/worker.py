@@ -14,6 +14,7 @@ import asyncpg
 import orjson
 import uvloop
 
+from config import logs
 from db.dsn import connect_arguments
 from db.failures import FAILED
 from db.pool import Connection, connect
@@ -33,6 +34,7 @@ _SILENCE = 600
 
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and ends us by way of our input
+    logs.configure("ERROR", "console")  # to standard error; what is to say of the address, the parent has said
     first = orjson.loads(sys.stdin.buffer.readline())
     job = JOBS[first["job"]]
     # What is made for a batch is let go by reference counts; looking for cycles among it would find none.

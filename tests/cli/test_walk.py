@@ -78,6 +78,17 @@ def test_sound_books_are_told_from_others_and_mended(database: str, folder: Path
     assert daybook("verify")[0] == 0
 
 
+def test_what_the_log_says_of_the_address_does_not_get_among_the_answers(
+    database: str, folder: Path, tasks: int
+) -> None:
+    separator = "&" if "?" in database else "?"
+    dsn = f"{database}{separator}channel_binding=prefer&keepalives=1"
+    for command in ("verify", "rebuild"):
+        result = run(folder, command, DATABASE_URL=dsn, LOG_LEVEL="INFO")
+        assert (result.returncode, f"{tasks} " in result.stdout) == (0, True), result.stderr
+        assert result.stderr.count("database options dropped") == 1
+
+
 @pytest.mark.usefixtures("tasks")
 def test_machines_get_json_and_a_damaged_log_is_left_alone(database: str, folder: Path) -> None:
     damage = "ALTER TABLE events_p{0:02} DISABLE TRIGGER append_only"
