@@ -12,9 +12,10 @@ from typing import Any, Literal, Protocol, TypeAlias
 import asyncpg
 import orjson
 
+from db.connection import connect
 from db.dsn import connect_arguments
 from db.failures import FAILED
-from db.pool import Connection, connect
+from db.pool import Connection
 from events import walk
 from events.walk import Head, Portion
 

@@ -15,9 +15,10 @@ import orjson
 import uvloop
 
 from config import logs
+from db.connection import connect
 from db.dsn import connect_arguments
 from db.failures import FAILED
-from db.pool import Connection, connect
+from db.pool import Connection
 from events.rebuild import Rebuilt, rebuild
 from events.verify import Verified, verify
 from events.walk import Head

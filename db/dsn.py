@@ -1,5 +1,7 @@
 """Postgres addresses as they are handed out, made fit for asyncpg."""
 
+import os
+import pwd
 import re
 import ssl
 from typing import Any
@@ -17,11 +19,11 @@ CONNECT_SECONDS = 10.0
 _TLS_OPTIONS = frozenset({"sslrootcert", "sslcert", "sslkey"})
 _KNOWN = frozenset({
     "sslmode", "ssl", "sslnegotiation", "host", "port", "user", "password", "dbname", "application_name", "pgbouncer",
-    "connect_timeout", "options",
+    "connect_timeout", "options", "target_session_attrs",
 }) | _TLS_OPTIONS  # fmt: skip
 # What others understand, and asyncpg would send on as server settings, which Postgres refuses.
 _DROPPED = frozenset({
-    "channel_binding", "pool_timeout", "connection_limit", "schema", "gssencmode", "target_session_attrs",
+    "channel_binding", "pool_timeout", "connection_limit", "schema", "gssencmode",
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
 })  # fmt: skip
 _ROUTES = re.compile(r"(endpoint|project)=\S*")
@@ -43,7 +45,12 @@ def connect_arguments(dsn: str) -> dict[str, Any]:
     Accepts `postgresql://`, `postgres://` and a driver suffix (`postgresql+asyncpg://`). The server's certificate is
     verified, unless `sslmode` is `disable`, `allow` or `prefer`, or says nothing of a private host. Behind a pooler
     (`-pooler` in the host's name, or `pgbouncer=true`) no statement is cached. Options that asyncpg can't take are
-    dropped and logged by name. Raises `BadDsn`.
+    dropped and logged by name.
+
+    The address alone decides: the arguments leave nothing open that asyncpg would look up in variables (PGUSER, …) or
+    in files of the home folder. Where the address leaves out the user, it is the account that this process runs as;
+    the database, the one named like the user; the host, localhost; the port, 5432; the password, none is sent.
+    Raises `BadDsn`.
     """
     url, query = _split(dsn)
     if dropped := sorted(set(query) & _DROPPED):
@@ -53,21 +60,42 @@ def connect_arguments(dsn: str) -> dict[str, Any]:
     host = query.get("host") or _host(url) or "localhost"
     if "," in host:
         raise BadDsn("only one host can be given; put a proxy or a name that moves in front of several")
+    user = query.get("user") or unquote(url.username or "") or account()
+    if not user:
+        raise BadDsn("it names no user, and the account that Daybook runs as has no name: postgresql://user:password@…")
+    tls = False if host.startswith("/") else _tls(host, query)
     arguments: dict[str, Any] = {
         "host": host,
         "port": _number(query, "port") or url.port or 5432,
-        "user": query.get("user") or unquote(url.username or "") or None,
-        "password": query.get("password") or unquote(url.password or "") or None,
-        "database": query.get("dbname") or unquote(url.path.removeprefix("/")) or None,
+        "user": user,
+        "password": query.get("password") or unquote(url.password or ""),
+        "database": query.get("dbname") or unquote(url.path.removeprefix("/")) or user,
         "timeout": float(_number(query, "connect_timeout") or CONNECT_SECONDS),
-        "ssl": False if host.startswith("/") else _tls(host, query),
+        "ssl": tls,
+        "direct_tls": query.get("sslnegotiation") == "direct" and isinstance(tls, ssl.SSLContext),
+        "target_session_attrs": _session(query),
+        "krbsrvname": "postgres",
+        "gsslib": "gssapi",
         "server_settings": {"application_name": query.get("application_name", "daybook")},
     }
-    if query.get("sslnegotiation") == "direct" and isinstance(arguments["ssl"], ssl.SSLContext):
-        arguments["direct_tls"] = True
     if "-pooler" in host or query.get("pgbouncer") == "true":
         arguments["statement_cache_size"] = 0
     return arguments
+
+
+def account() -> str | None:
+    """Return the name of the account that this process runs as, as the system has it, if it has one."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return None
+
+
+def _session(query: dict[str, str]) -> str:
+    wanted = query.get("target_session_attrs", "any")
+    if wanted not in ("any", "primary", "read-write"):
+        raise BadDsn(f"target_session_attrs is any, primary or read-write, not {wanted}: Daybook writes")
+    return wanted
 
 
 def _split(dsn: str) -> tuple[SplitResult, dict[str, str]]:
@@ -138,4 +166,5 @@ def _tls(host: str, query: dict[str, str]) -> ssl.SSLContext | str | bool:
     except (OSError, ssl.SSLError) as error:
         raise BadDsn(f"sslrootcert, sslcert or sslkey is no certificate or key: {error}") from None
     context.check_hostname = mode != "verify-ca"
+    context.set_alpn_protocols(["postgresql"])  # which sslnegotiation=direct needs
     return context

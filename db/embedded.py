@@ -152,11 +152,24 @@ class _Server:
             time.sleep(1)
 
     def stop(self) -> None:
-        if self._answers():
+        """Stop it, also where it doesn't answer: it may still be starting, or its socket may have been removed."""
+        if self._is_running():
             self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))
         if self.sockets != self.data:
             with suppress(OSError):  # not empty, where a server was killed: the next one uses it
                 self.sockets.rmdir()
+
+    def _is_running(self) -> bool:
+        """Tell whether the server's process is there, by its lock file and its working folder.
+
+        The file of a server that was killed may have the number of a process that has nothing to do with it.
+        """
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().split()[0])
+            os.kill(pid, 0)
+            return not Path("/proc/self").exists() or Path(f"/proc/{pid}/cwd").samefile(self.data)
+        except (OSError, ValueError, IndexError):
+            return False
 
     def _answers(self) -> bool:
         """Whether a server accepts connections; one that is just starting is waited for."""
@@ -226,6 +239,7 @@ class _Server:
                 stdout=output,
                 stderr=output,
                 cwd="/",
+                env=_environment(),
                 start_new_session=True,
                 **who,
             ).returncode
@@ -235,6 +249,13 @@ class _Server:
     def _last_words(self) -> str:
         log = self.data / "server.log"
         return "\n".join(log.read_text(errors="replace").splitlines()[-5:]) if log.exists() else ""
+
+
+def _environment() -> dict[str, str]:
+    """Return our own variables, without those that decide what Postgres's programs do, and in which language they
+    say so: PGPORT and PGSSLMODE are meant for somebody else, and our reading of their messages for English ones."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+    return {**kept, "LC_ALL": "C"}
 
 
 def _socket_folder(data: Path) -> Path:

@@ -13,8 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from db.connection import connect
 from db.dsn import connect_arguments
-from db.pool import connect
 from db.schema import NewerSchema
 
 _MIGRATIONS = Path(__file__).with_name("migrations")

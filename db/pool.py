@@ -12,6 +12,7 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from config import metrics
+from db.connection import connect
 from db.dsn import connect_arguments
 from db.failures import FAILED, Away, Busy, CannotConnect, ConnectionLost, retried, unanswered
 
@@ -28,14 +29,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two such questions."""
 _USELESS: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
 """What leaves a connection of no more use."""
-
-
-async def connect(*args: Any, **options: Any) -> asyncpg.Connection:
-    """As asyncpg.connect, with every refusal as a `CannotConnect`."""
-    try:
-        return await asyncpg.connect(*args, **options)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise CannotConnect(str(error)) from error
 
 
 class Pool:

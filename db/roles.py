@@ -9,8 +9,8 @@ from typing import Any
 
 import asyncpg
 
+from db.connection import connect
 from db.dsn import connect_arguments
-from db.pool import connect
 
 _RIGHTS = Path(__file__).with_name("roles.sql")
 _ITERATIONS = 4096
@@ -32,7 +32,7 @@ async def admit(owner: str, service: str) -> bool:
     """
     own, its = connect_arguments(owner), connect_arguments(service)
     name = its["user"]
-    if name is None or name == own["user"]:
+    if name == own["user"]:
         return False
     try:
         return await _admit(own, name, its["password"])
@@ -47,7 +47,7 @@ async def admit(owner: str, service: str) -> bool:
         ) from error
 
 
-async def _admit(own: dict[str, Any], name: str, password: str | None) -> bool:
+async def _admit(own: dict[str, Any], name: str, password: str) -> bool:
     connection = await connect(**own)
     try:
         async with connection.transaction():
@@ -57,7 +57,7 @@ async def _admit(own: dict[str, Any], name: str, password: str | None) -> bool:
             made = not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", name)
             if made:
                 statement = "SELECT format('CREATE ROLE %I LOGIN PASSWORD %L', $1::text, $2::text)"
-                verifier = None if password is None else _verifier(name, password)
+                verifier = _verifier(name, password) if password else None
                 await connection.execute(await connection.fetchval(statement, name, verifier))
             if not await connection.fetchval("SELECT pg_has_role($1, 'daybook_app', 'MEMBER')", name):
                 await connection.execute(

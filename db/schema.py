@@ -4,8 +4,8 @@ from pathlib import Path
 
 import asyncpg
 
+from db.connection import connect
 from db.dsn import connect_arguments
-from db.pool import connect
 
 _REVISIONS = sorted(path.name.partition("_")[0] for path in Path(__file__).parent.glob("migrations/versions/*_*.py"))
 """Oldest first: each migration's file is named after its revision."""

@@ -157,6 +157,26 @@ def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
         assert ask(dsn, "SELECT 1") == 1
 
 
+def test_another_process_with_the_number_of_a_killed_server_is_left_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.embedded._LEFTOVER_SECONDS", 1)
+    with running(folder):
+        told = (folder / "postgres" / "postmaster.pid").read_text()
+    number = told.partition("\n")[0]
+    owner = (folder / "postgres").stat().st_uid
+    with subprocess.Popen(["sleep", "600"], user=owner if os.geteuid() == 0 else None, cwd="/") as other:
+        (folder / "postgres" / "postmaster.pid").write_text(told.replace(number, str(other.pid), 1))
+        os.chown(folder / "postgres" / "postmaster.pid", owner, -1)
+        with pytest.raises(EmbeddedPostgresFailed, match="lock file"), running(folder):
+            pass
+        assert other.poll() is None
+        other.kill()
+    with running(folder) as dsn:
+        assert ask(dsn, "SELECT 1") == 1
+    assert servers(folder) == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user; as one, all tests above show it")
 def test_an_ordinary_user_can_run_it_too(folder: Path) -> None:
     os.chown(folder, 65534, 65534)

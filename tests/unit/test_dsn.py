@@ -1,6 +1,9 @@
 """Database addresses as they are handed out."""
 
+import os
+import pwd
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,6 +28,10 @@ def test_neons_string_is_taken_as_it_is() -> None:
         "password": "s3cr/et",
         "database": "daybook",
         "timeout": CONNECT_SECONDS,
+        "direct_tls": False,
+        "target_session_attrs": "any",
+        "krbsrvname": "postgres",
+        "gsslib": "gssapi",
         "server_settings": {"application_name": "daybook"},
         "statement_cache_size": 0,
     }
@@ -77,6 +84,28 @@ def test_a_socket_is_named_by_its_folder(dsn: str) -> None:
     assert (arguments["host"], arguments["port"], arguments["ssl"]) == ("/var/run/Post gres", 5433, False)
 
 
+def test_what_is_left_out_is_not_looked_up_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = pwd.getpwuid(os.geteuid()).pw_name
+    for name in ("PGHOST", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGPORT", "USER", "LOGNAME"):
+        monkeypatch.setenv(name, "7")
+    arguments = connect_arguments("postgresql://")
+    names = ("host", "port", "user", "password", "database")
+    assert tuple(arguments[name] for name in names) == ("localhost", 5432, account, "", account)
+    assert connect_arguments("postgresql://ann@h")["database"] == "ann"
+    assert not [name for name, value in arguments.items() if value is None]
+
+
+def test_an_account_without_a_name_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)
+    with pytest.raises(BadDsn, match="names no user"):
+        connect_arguments("postgresql://h/d")
+
+
+@pytest.mark.parametrize("wanted", ["any", "primary", "read-write"])
+def test_a_server_that_can_be_written_to_may_be_asked_for(wanted: str) -> None:
+    assert connect_arguments(f"postgresql://h/d?target_session_attrs={wanted}")["target_session_attrs"] == wanted
+
+
 @given(st.text(min_size=1), st.text(min_size=1))
 @example("ann", "p@ss:w/o?r#d%41 [x]+&=\\'\"")
 def test_every_character_of_a_name_or_password_can_be_written(user: str, password: str) -> None:
@@ -125,6 +154,22 @@ def test_certificates_of_ones_own_are_read(tmp_path: Path) -> None:
     assert context["direct_tls"] is True
 
 
+def test_direct_tls_says_that_postgres_is_spoken(tmp_path: Path) -> None:
+    """A server of version 17 or newer refuses it otherwise."""
+    authority = Authority.made(tmp_path)
+    ours = connect_arguments(f"postgresql://h/d?sslnegotiation=direct&sslrootcert={authority.file}")["ssl"]
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    theirs.load_cert_chain(*authority.certificate("h"))
+    theirs.set_alpn_protocols(["postgresql"])
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ours.wrap_bio(back, there, server_hostname="h")
+    server = theirs.wrap_bio(there, back, server_side=True)
+    for side in (client, server, client, server):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert server.selected_alpn_protocol() == "postgresql"
+
+
 @pytest.mark.parametrize(("mode", "names"), [("require", True), ("verify-full", True), ("verify-ca", False)])
 def test_strong_modes_verify(mode: str, names: bool) -> None:
     context = connect_arguments(f"postgresql://h/d?sslmode={mode}&sslrootcert=system")["ssl"]
@@ -157,6 +202,7 @@ def test_strong_modes_verify(mode: str, names: bool) -> None:
         (f"postgresql://ann:hunter2@h/d?sslmode=require&sslrootcert={__file__}", "no certificate"),
         ("postgresql://ann:hunter2@h/d?statement_timeout=5", "statement_timeout"),
         ("postgresql://ann:hunter2@h/d?nonsense", "no URL"),
+        ("postgresql://ann:hunter2@h/d?target_session_attrs=standby", "Daybook writes"),
     ],
 )
 def test_what_cannot_be_used_is_refused_without_showing_the_password(dsn: str, says: str) -> None:
