@@ -2,6 +2,7 @@
 
 import ssl
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 
@@ -10,8 +11,29 @@ from db.failures import CannotConnect
 from db.tls import unverified
 
 
-async def connect(*_dsn: Any, **arguments: Any) -> asyncpg.Connection:
-    """Connect with what `connect_arguments` returned, as asyncpg.connect. Raises `CannotConnect` for every refusal."""
+class UniqueNames(asyncpg.Connection):
+    """A connection whose prepared statements have names that are nobody else's.
+
+    asyncpg numbers them in each process. If a pooler that we don't know of lies in between, another process may have
+    prepared another statement under that number, which would then be run instead of ours, without an error.
+    """
+
+    __slots__ = ()
+
+    def _get_unique_id(self, prefix: str) -> str:
+        return f"__daybook_{prefix}_{uuid4().hex}__"  # no more than 63 bytes
+
+
+async def connect(**arguments: Any) -> asyncpg.Connection:
+    """Connect for a few statements: none is prepared under a name, so that any pooler may lie in between.
+
+    `arguments` are those of `connect_arguments`. Raises `CannotConnect` for every refusal.
+    """
+    return await connect_for_pool(**{**arguments, "statement_cache_size": 0})
+
+
+async def connect_for_pool(*_dsn: Any, **arguments: Any) -> asyncpg.Connection:
+    """Connect as `connect` does, but prepare as many statements as the arguments say. asyncpg's pool calls it."""
     try:
         if arguments["ssl"] == "prefer":
             return await _preferring_tls(arguments)

@@ -4,17 +4,23 @@ import os
 import pwd
 import re
 import ssl
+from collections.abc import Hashable
+from functools import cache
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import structlog
 
 from config.hosts import private
+from db.poolers import known_direct, recognised
 
 _log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 10.0
 """How long connecting may take, unless `connect_timeout` says otherwise: a suspended Neon database wakes in less."""
+
+PREPARED = 100
+"""How many statements a connection keeps prepared, where it keeps any; there are fewer."""
 
 _TLS_OPTIONS = frozenset({"sslrootcert", "sslcert", "sslkey"})
 _KNOWN = frozenset({
@@ -43,9 +49,11 @@ def connect_arguments(dsn: str) -> dict[str, Any]:
     """Arguments for `asyncpg.connect` and `create_pool` from a URL as Neon, Heroku or libpq write it.
 
     Accepts `postgresql://`, `postgres://` and a driver suffix (`postgresql+asyncpg://`). The server's certificate is
-    verified, unless `sslmode` is `disable`, `allow` or `prefer`, or says nothing of a private host. Behind a pooler
-    (`-pooler` in the host's name, or `pgbouncer=true`) no statement is cached. Options that asyncpg can't take are
-    dropped and logged by name.
+    verified, unless `sslmode` is `disable`, `allow` or `prefer`, or says nothing of a private host. Options that
+    asyncpg can't take are dropped and logged by name.
+
+    `statement_cache_size` is 0 behind a pooler (`pgbouncer=true`, or an address as poolers have them), more if it's
+    known that there is none (`pgbouncer=false`), and left out if nothing is known.
 
     The address alone decides: the arguments leave nothing open that asyncpg would look up in variables (PGUSER, …) or
     in files of the home folder. Where the address leaves out the user, it is the account that this process runs as;
@@ -53,8 +61,8 @@ def connect_arguments(dsn: str) -> dict[str, Any]:
     Raises `BadDsn`.
     """
     url, query = _split(dsn)
-    if dropped := sorted(set(query) & _DROPPED):
-        _log.info("database options dropped", options=dropped)
+    if dropped := tuple(sorted(set(query) & _DROPPED)):
+        _log_once("info", "database options dropped", options=dropped)
     if "options" in query and not _ROUTES.fullmatch(query["options"]):
         raise BadDsn("of options, only endpoint=… is understood: set the rest with ALTER ROLE … SET …")
     host = query.get("host") or _host(url) or "localhost"
@@ -78,9 +86,8 @@ def connect_arguments(dsn: str) -> dict[str, Any]:
         "gsslib": "gssapi",
         "server_settings": {"application_name": query.get("application_name", "daybook")},
     }
-    if "-pooler" in host or query.get("pgbouncer") == "true":
-        arguments["statement_cache_size"] = 0
-    return arguments
+    prepared = _prepared(host, arguments["port"], query)
+    return arguments if prepared is None else {**arguments, "statement_cache_size": prepared}
 
 
 def account() -> str | None:
@@ -89,6 +96,22 @@ def account() -> str | None:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return None
+
+
+def _prepared(host: str, port: int, query: dict[str, str]) -> int | None:
+    """How many statements a connection may keep prepared, if that can be told."""
+    if "pgbouncer" in query:
+        return 0 if query["pgbouncer"] == "true" else PREPARED
+    if by := recognised(host, port):
+        _log_once("info", "pooler recognised: no statement is prepared (?pgbouncer=false if there is none)", by=by)
+        return 0
+    return PREPARED if known_direct(host) else None
+
+
+@cache
+def _log_once(level: str, event: str, **fields: Hashable) -> None:
+    """Log what is found again at each connection of this process."""
+    getattr(_log, level)(event, **fields)
 
 
 def _session(query: dict[str, str]) -> str:
@@ -149,7 +172,8 @@ def _tls(host: str, query: dict[str, str]) -> ssl.SSLContext | str | bool:
         raise BadDsn(f"sslmode {mode!r} is not one of {', '.join(_MODES)}")
     if mode not in _SECURE:
         if not private(host):
-            _log.warning("whoever is in between can read and change what the database says", host=host, sslmode=mode)
+            told = "whoever is in between can read and change what the database says"
+            _log_once("warning", told, host=host, sslmode=mode)
         return False if mode == "disable" else "prefer"
     for name in _TLS_OPTIONS & set(query):
         if query[name] != "system":

@@ -4,6 +4,7 @@ ConnectionError
 ├── CannotConnect    the server refused the connection: nothing was sent
 ├── Away             it couldn't be reached a moment ago: nothing was sent
 ├── Busy             too many wait for it already: nothing was sent
+├── NotPrepared      a pooler lost the prepared statement: nothing was done
 └── ConnectionLost   the connection ended while it was used: what was under way may or may not be committed
 """
 
@@ -31,12 +32,23 @@ class Busy(ConnectionError):
     """More requests wait for the database than it can serve soon. Nothing was sent."""
 
 
+class NotPrepared(ConnectionError):
+    """A pooler passed a prepared statement to a server connection that doesn't know it: the statement did not run.
+
+    The transaction that it was part of is aborted. Another connection will do.
+    """
+
+
 class ConnectionLost(ConnectionError):
     """The connection ended while it was used: what was under way may or may not have been committed."""
 
 
-NOT_SENT = (CannotConnect, Away, Busy)
-"""What says that nothing was sent."""
+NOT_SENT = (CannotConnect, Away, Busy, NotPrepared)
+"""Errors after which nothing of a statement, or of the transaction it was part of, can have been committed."""
+
+NOT_PREPARED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
+"""What the server answers (26000, 42P05) when a pooler, instead of the connection that prepared a statement, passes it
+another one. It comes before the statement is run."""
 
 UNAVAILABLE: tuple[type[Exception], ...] = (
     OSError,  # all of the above, and TimeoutError

@@ -12,9 +12,19 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from config import metrics
-from db.connection import connect
-from db.dsn import connect_arguments
-from db.failures import FAILED, Away, Busy, CannotConnect, ConnectionLost, retried, unanswered
+from db.connection import UniqueNames, connect, connect_for_pool
+from db.dsn import PREPARED, connect_arguments
+from db.failures import (
+    FAILED,
+    NOT_PREPARED,
+    Away,
+    Busy,
+    CannotConnect,
+    ConnectionLost,
+    NotPrepared,
+    retried,
+    unanswered,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -38,9 +48,16 @@ class Pool:
     """
 
     def __init__(
-        self, connections: asyncpg.Pool, watch: "_Watch", *, queue: int, patience: float, sharded: bool = False
+        self,
+        connections: asyncpg.Pool,
+        arguments: dict[str, Any],
+        watch: "_Watch",
+        *,
+        queue: int,
+        patience: float,
+        sharded: bool = False,
     ) -> None:
-        self._connections = connections
+        self._connections, self._arguments = connections, arguments
         self.size = connections.get_max_size()
         self.queue, self.patience, self.sharded = queue, patience, sharded
         self._companions: dict[Any, Any] = {}
@@ -54,7 +71,8 @@ class Pool:
     async def acquire(self) -> AsyncIterator[Connection]:
         """A connection for several statements. Raises one of `UNAVAILABLE`, `ConnectionLost` where it ends meanwhile.
 
-        Where the block raises, a transaction that it left open is rolled back.
+        Where the block raises, a transaction that it left open is rolled back. `NotPrepared` says that the statement
+        at which it was raised did not run: what isn't committed yet may be done again, on another connection.
         """
         await self._turn()
         try:
@@ -71,6 +89,9 @@ class Pool:
         except BaseException as error:
             self._suspect(error)
             self._clear_up_later(acquired, given_up=isinstance(error, TimeoutError | asyncio.CancelledError))
+            if isinstance(error, NOT_PREPARED):
+                await self._stop_preparing(error)
+                raise NotPrepared(str(error)) from error
             if isinstance(error, asyncpg.InterfaceError) and _gone(acquired):
                 raise ConnectionLost(str(error)) from error
             raise
@@ -167,6 +188,17 @@ class Pool:
     def _suspect(self, error: BaseException) -> None:
         if unanswered(error):
             self._watch.look(silent=isinstance(error, TimeoutError))
+
+    async def _stop_preparing(self, error: Exception) -> None:
+        """From now on, make connections that prepare no statement: there is a pooler which nobody told us of."""
+        if not self._arguments["statement_cache_size"]:  # another request has found out already
+            return
+        self._arguments["statement_cache_size"] = 0
+        self._connections.set_connect_args(**self._arguments)
+        _log.warning(
+            "pooler found: say ?pgbouncer=true in DATABASE_URL; no statement is prepared now", error=str(error)
+        )
+        await self._connections.expire_connections()  # each is replaced when it is wanted next
 
     def _clear_up_later(self, acquired: PoolConnectionProxy, *, given_up: bool) -> None:
         """What went wrong may take a moment to clear up; nobody need wait for that."""
@@ -270,7 +302,16 @@ async def _keep(_connection: Connection) -> None:
 async def _plan_once(connection: Connection) -> None:
     """Plan a statement when it is prepared, and never again: on partitioned tables, a plan for just these values costs
     more than it saves, and Postgres would make one each time. Nor is there anything to compile in such statements."""
-    await connection.execute("SET plan_cache_mode = force_generic_plan; SET jit = off")
+    await connection.execute(f"SELECT {_PLANNING}")
+
+
+async def _plan_once_if_direct(connection: Connection) -> None:
+    """As `_plan_once`, unless the server's process isn't the one that we were told of: then something is in between
+    that may pass the server's session, with its settings, to others."""
+    await connection.execute(f"SELECT {_PLANNING} WHERE pg_backend_pid() = {connection.get_server_pid()}")
+
+
+_PLANNING = "set_config('plan_cache_mode', 'force_generic_plan', false), set_config('jit', 'off', false)"
 
 
 @asynccontextmanager
@@ -282,19 +323,21 @@ async def open_pool(
     Up to `queue` requests wait for one, and each for `patience` seconds at the most, which is also what a statement may
     take. `sharded` says that users lie on several servers, so that no statement should be about two.
     """
-    arguments = connect_arguments(dsn)
+    told = connect_arguments(dsn)
+    init = {0: None, PREPARED: _plan_once, None: _plan_once_if_direct}[told.get("statement_cache_size")]
+    arguments = {"statement_cache_size": PREPARED, "command_timeout": patience, **told}
     async with asyncpg.create_pool(
         **arguments,
-        connect=connect,
+        connect=connect_for_pool,
+        connection_class=UniqueNames,
         min_size=0,  # the service can start, and a worker be replaced, while the database is away
         max_size=size,
-        init=None if arguments.get("statement_cache_size") == 0 else _plan_once,  # a pooler's aren't prepared
+        init=init,
         reset=_keep,
         max_inactive_connection_lifetime=60,  # seconds; Neon closes what idles for 300
-        command_timeout=patience,
     ) as connections:
         watch = _Watch(connections, arguments, patience=min(patience, _ASKING))
-        pool = Pool(connections, watch, queue=queue, patience=patience, sharded=sharded)
+        pool = Pool(connections, arguments, watch, queue=queue, patience=patience, sharded=sharded)
         metrics.POOL_SIZE.inc(size)
         try:
             yield pool

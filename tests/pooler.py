@@ -1,6 +1,7 @@
 """PgBouncer in transaction mode, with TLS, between the service and a database."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,9 +18,13 @@ PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sb
 
 
 @contextmanager
-def pooled(dsn: str, folder: Path, *, connections: int = 2) -> Iterator[str]:
-    """The same database through a pooler, with so many server connections for it, fewer than the service's own."""
+def pooled(dsn: str, folder: Path, *, connections: int = 2, told: bool = True) -> Iterator[str]:
+    """The same database through a pooler, with so many server connections for it, fewer than the service's own.
+
+    The pooler knows nothing of prepared statements. With `told`, the DSN says that it is there.
+    """
     assert PGBOUNCER is not None
+    tracks_statements = _version() >= (1, 21)
     arguments, port = connect_arguments(dsn), free_port()
     authority = Authority.made(folder)
     certificate, key = authority.certificate("127.0.0.1")
@@ -38,6 +43,7 @@ default_pool_size = {connections}
 max_client_conn = 1000
 server_idle_timeout = 10
 server_login_retry = 1
+{"max_prepared_statements = 0" if tracks_statements else ""}
 client_tls_sslmode = require
 client_tls_cert_file = {certificate}
 client_tls_key_file = {key}
@@ -58,8 +64,16 @@ client_tls_key_file = {key}
             time.sleep(0.05)
         yield (
             f"postgresql://{arguments['user']}@127.0.0.1:{port}/{arguments['database']}"
-            f"?pgbouncer=true&sslmode=verify-full&sslrootcert={authority.file}"
+            f"?{'pgbouncer=true&' if told else ''}sslmode=verify-full&sslrootcert={authority.file}"
         )
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _version() -> tuple[int, ...]:
+    assert PGBOUNCER is not None
+    said = subprocess.run([PGBOUNCER, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(\d+)\.(\d+)", said)
+    assert found, said
+    return tuple(map(int, found.groups()))

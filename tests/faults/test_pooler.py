@@ -1,16 +1,27 @@
 """PgBouncer in transaction mode, with TLS, in between."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
+from uuid_utils.compat import uuid7
 
+from commands.execute import Outcome, execute
+from commands.task import Command, CreateTask, ToggleTask
+from db.failures import NotPrepared
+from db.pool import Pool, open_pool
+from events import log
+from events.task import Origin
 from tests.certificates import Authority
 from tests.faults.servers import Postgres, service, verified
 from tests.pooler import PGBOUNCER, pooled
 from tests.processes import run
-from tests.service import bearer
+from tests.service import bearer, sql
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer isn't installed")]
 
@@ -57,6 +68,115 @@ async def test_a_database_killed_behind_it_is_away_and_then_back(folder: Path) -
             assert await asyncio.to_thread(serving.stop) == 0
             assert not [line for line in serving.errors if "Traceback" in line]
         assert verified(folder, postgres.dsn)
+
+
+async def test_a_pooler_that_the_dsn_does_not_name_costs_no_answer(database: str, folder: Path) -> None:
+    """Statements that were prepared through it are soon asked of another server connection, which doesn't know them."""
+    with (
+        pooled(database, folder, connections=3, told=False) as dsn,
+        service(folder, dsn, DATABASE_URL_DIRECT=database) as serving,
+    ):
+        await asyncio.to_thread(serving.wait_until_ready)
+        async with httpx2.AsyncClient(base_url=serving.url, timeout=30) as client:
+            answers = Counter[tuple[str, int]]()
+            await asyncio.gather(*(_use(client, f"user-{number}", answers) for number in range(12)))
+        assert await asyncio.to_thread(serving.stop) == 0
+        assert answers == Counter(dict.fromkeys(EXPECTED, 12))
+        [warning] = [line for line in serving.errors if "warning" in line]
+        assert "?pgbouncer=true" in warning
+        assert not [line for line in serving.errors if "Traceback" in line]
+        assert verified(folder, dsn)
+
+
+EXPECTED = [
+    *(("create", 201), ("create again", 201), ("get", 200), ("list", 200), ("search", 200), ("change", 200)),
+    *(("toggle", 200), ("stale", 412), ("unknown", 404), ("history", 200), ("past", 200), ("audit", 200)),
+    *(("export", 200), ("head", 200), ("ready", 200), ("delete", 204), ("restore", 200)),
+]
+
+
+async def _use(client: httpx2.AsyncClient, user: str, answers: Counter[tuple[str, int]]) -> None:
+    """Do each thing once that a client can do; several clients at once come by all of the pooler's connections."""
+    own = bearer(user)
+
+    async def ask(step: str, method: str, path: str, **options: Any) -> httpx2.Response:
+        headers = {**own, **options.pop("headers", {})}
+        answer = await client.request(method, f"/api/{user}{path}", headers=headers, **options)
+        answers[step, answer.status_code] += 1
+        return answer
+
+    keyed = {"json": {"title": "Buy milk"}, "headers": {"Idempotency-Key": user}}
+    made = await ask("create", "POST", "/tasks", **keyed)
+    again = await ask("create again", "POST", "/tasks", **keyed)
+    assert made.json() == again.json()
+    task = f"/tasks/{made.json()['id']}"
+    assert (await ask("get", "GET", task)).json() == made.json()
+    assert (await ask("list", "GET", "/tasks")).json() == [made.json()]
+    assert (await ask("search", "GET", "/tasks?q=milk&sort=title")).json() == [made.json()]
+    changed = (await ask("change", "PATCH", task, json={"title": "Buy bread"})).json()
+    assert (changed["title"], changed["version"]) == ("Buy bread", 2)
+    assert (await ask("toggle", "PATCH", f"{task}/complete")).json()["completed"] is True
+    await ask("stale", "PATCH", task, json={"title": "x"}, headers={"If-Match": '"1"'})
+    await ask("unknown", "PATCH", f"/tasks/{uuid4()}", json={"title": "x"})
+    assert len((await ask("history", "GET", f"{task}/history")).json()) == 3
+    assert (await ask("past", "GET", f"{task}?version=1")).json()["title"] == "Buy milk"
+    assert len((await ask("audit", "GET", "/audit")).json()) == 3
+    assert len((await ask("export", "GET", "/audit?format=ndjson")).text.splitlines()) == 3
+    assert (await ask("head", "GET", "/audit/head")).json()["seq"] == 3
+    answers["ready", (await client.get("/readyz")).status_code] += 1
+    await ask("delete", "DELETE", task)
+    assert (await ask("restore", "POST", f"{task}/restore")).json()["title"] == "Buy bread"
+
+
+@pytest.mark.parametrize("lost", ["LOAD", "LAST", "HISTORY", "LOCK_JOURNAL", "APPEND"])
+async def test_a_write_is_done_whichever_of_its_statements_is_lost(database: str, folder: Path, lost: str) -> None:
+    """Its row was removed from the projection, so that it comes by all of them, the last three in a transaction."""
+    ann: dict[str, Any] = {"user_id": "ann", "task_id": uuid7()}
+    with pooled(database, folder, connections=1, told=False) as dsn:
+        async with open_pool(dsn, size=1) as pool:
+            await _do(pool, CreateTask(**ann, title="x"))
+            await sql(pool, "DELETE FROM tasks")
+            await _do(pool, ToggleTask(**ann))
+            await sql(pool, "DELETE FROM tasks")
+            named = "SELECT name FROM pg_prepared_statements WHERE statement = $1"
+            await sql(pool, f"DEALLOCATE {await pool.fetchval(named, getattr(log, lost))}")
+            with capture_logs() as lines:
+                outcome = await _do(pool, ToggleTask(**ann))
+            assert outcome.task is not None
+            assert (outcome.task.version, outcome.task.completed) == (3, False)
+            assert [line["event"].partition(":")[0] for line in lines] == ["pooler found"]
+            assert await pool.fetchval("SELECT count(*) FROM events") == 3
+            assert await pool.fetchval("SELECT count(*) FROM tasks") == 1
+
+
+async def _do(pool: Pool, command: Command) -> Outcome:
+    return await execute(pool, command, actor="ann", origin=Origin(request_id="test"))
+
+
+async def test_nothing_is_said_twice_however_many_find_out_at_once(database: str, folder: Path) -> None:
+    with pooled(database, folder, connections=1, told=False) as dsn:
+        async with open_pool(dsn, size=5) as pool:
+
+            async def ask(number: int) -> None:
+                async with pool.acquire() as connection:
+                    assert await connection.fetchval("SELECT $1::int", number) == number
+                    await asyncio.sleep(0)
+
+            await asyncio.gather(*map(ask, range(5)))
+            await sql(pool, "DEALLOCATE ALL")
+            with capture_logs() as lines:
+                found = await asyncio.gather(*map(ask, range(5)), return_exceptions=True)
+            assert found
+            assert all(isinstance(each, NotPrepared) for each in found if each), found
+            assert len([line for line in lines if line["log_level"] == "warning"]) == 1
+            await asyncio.gather(*(pool.fetchval("SELECT $1::int", number) for number in range(20)))
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_no_setting_is_left_in_sessions_of_the_pooler(database: str, folder: Path, told: bool) -> None:
+    with pooled(database, folder, connections=1, told=told) as dsn:
+        async with open_pool(dsn) as pool:
+            assert await pool.fetchval("SHOW plan_cache_mode") == "auto"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import pwd
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,3 +84,26 @@ async def test_an_address_without_a_user_means_our_account(server: str) -> None:
         pytest.skip("the server's address has a user of its own")
     with pytest.raises(CannotConnect, match=f'"{account}" does not exist .*without a user means'):
         await who(dsn)
+
+
+NAMES = """
+import asyncio, sys
+from db.pool import open_pool
+
+async def main():
+    async with open_pool(sys.argv[1]) as pool, pool.acquire() as connection:
+        await connection.fetch("SELECT 1")
+        await connection.fetch("SELECT 2")
+        print(*[row[0] for row in await connection.fetch("SELECT name FROM pg_prepared_statements")])
+
+asyncio.run(main())
+"""
+
+
+def test_no_other_process_prepares_a_statement_under_the_same_name(unchanged_database: str) -> None:
+    """Behind a pooler that we don't know of, it would be run instead of ours."""
+    arguments = [sys.executable, "-c", NAMES, unchanged_database]
+    found = [subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.split() for _ in range(2)]
+    assert [len(names) for names in found] == [3, 3]
+    assert len(set().union(*found)) == 6
+    assert max(map(len, found[0])) < 64, "Postgres cuts longer ones"

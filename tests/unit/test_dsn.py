@@ -12,8 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from db.dsn import CONNECT_SECONDS, BadDsn, connect_arguments
+from db.dsn import CONNECT_SECONDS, BadDsn, _log_once, connect_arguments
 from tests.certificates import Authority
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_said_before() -> None:
+    _log_once.cache_clear()
+
 
 NEON = "postgresql://ann:s3cr%2Fet@ep-cool-1-pooler.eu-central-1.aws.neon.tech/daybook?sslmode=require&channel_binding=require"
 
@@ -39,14 +45,56 @@ def test_neons_string_is_taken_as_it_is() -> None:
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-def test_without_a_pooler_statements_are_cached() -> None:
-    assert "statement_cache_size" not in connect_arguments(NEON.replace("-pooler", ""))
+@pytest.mark.parametrize(
+    ("address", "by"),
+    [
+        ("ep-cool-1-pooler.c-2.eu-central-1.aws.neon.tech", "pooler in the host's name"),
+        ("aws-0-eu-central-1.pooler.supabase.com:6543", "port 6543"),
+        ("db.abcdefghijklmnop.supabase.co:6543", "port 6543"),
+        ("pooled.db.prisma.io", "pooled in the host's name"),
+        ("daybook.postgres.database.azure.com:6432", "port 6432"),
+        ("x-useast1-1.horizon.psdb.cloud:6432", "port 6432"),
+        ("db-postgresql-fra1-1.b.db.ondigitalocean.com:25061", "port 25061"),
+        ("p.abc.db.postgresbridge.com:5431", "port 5431"),
+        ("daybook.proxy-abc123.eu-central-1.rds.amazonaws.com", "an RDS proxy's name"),
+        ("pgbouncer", "pgbouncer in the host's name"),
+        ("PgBouncer2.railway.internal", "pgbouncer in the host's name"),
+        ("daybook-pgcat:5432", "pgcat in the host's name"),
+        ("pooler-daybook-rw.default.svc", "pooler in the host's name"),
+        ("%2Frun%2Fpgbouncer", "pgbouncer in the host's name"),
+    ],
+)
+def test_a_pooler_is_recognised_unless_it_is_denied(address: str, by: str) -> None:
+    dsn = f"postgresql://ann@{address}/tasks"
+    with capture_logs() as lines:
+        assert connect_arguments(dsn)["statement_cache_size"] == 0
+        connect_arguments(dsn)
+    assert [line["by"] for line in lines] == [by]
+    assert connect_arguments(f"{dsn}?pgbouncer=false")["statement_cache_size"] > 0
 
 
-@pytest.mark.parametrize(("said", "cached"), [("true", False), ("false", True)])
-def test_a_pooler_may_be_named_as_prisma_does(said: str, cached: bool) -> None:
-    arguments = connect_arguments(f"postgresql://ann@db.example/tasks?pgbouncer={said}")
-    assert ("statement_cache_size" not in arguments) == cached
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "localhost",
+            "db.example.com",
+            "127.0.0.1:5433",
+            "db.abcdefghijklmnop.supabase.co",
+            "spooler",
+            "poolers.example",
+        ),
+        *("aws-0-eu-central-1.pooler.supabase.com:5432", "db.prisma.io", "db.example.com:5431", "pooledge.example"),
+    ],
+)
+def test_where_nothing_tells_of_a_pooler_nothing_is_taken_for_known(address: str) -> None:
+    """Supabase's port 5432 is in session mode: a statement stays prepared, but settings may be seen by others."""
+    assert "statement_cache_size" not in connect_arguments(f"postgresql://ann@{address}/tasks")
+    assert connect_arguments(f"postgresql://ann@{address}/tasks?pgbouncer=true")["statement_cache_size"] == 0
+
+
+def test_neons_direct_address_is_known_to_be_one() -> None:
+    assert connect_arguments(NEON.replace("-pooler", ""))["statement_cache_size"] > 0
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg", "postgres+psycopg"])
@@ -59,7 +107,7 @@ def test_each_scheme_is_understood(scheme: str) -> None:
 def test_what_asyncpg_cannot_take_is_dropped_and_named(option: str) -> None:
     with capture_logs() as lines:
         assert connect_arguments(f"postgresql://h/d?{option}") == connect_arguments("postgresql://h/d")
-    assert [line["options"] for line in lines] == [[option.partition("=")[0]]]
+    assert [line["options"] for line in lines] == [(option.partition("=")[0],)]
 
 
 @pytest.mark.parametrize("option", ["endpoint%3Dep-cool-1", "project%3Dep-cool-1"])
