@@ -22,9 +22,9 @@ from cli.walk import Choice, Job, NobodyReads, Unwritten
 from config import logs
 from config.metrics import note_verified
 from config.settings import USER_ID, BadSettings, Settings, load
-from db.dsn import BadDsn
 from db.embedded import EmbeddedPostgresFailed, database
 from db.failures import UNAVAILABLE
+from db.options import BadDsn
 
 app = typer.Typer(
     name="daybook",

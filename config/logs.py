@@ -2,7 +2,9 @@
 
 import logging
 import sys
-from typing import Literal
+from collections.abc import Hashable
+from functools import cache
+from typing import Any, Literal
 
 import structlog
 from structlog.typing import Processor
@@ -13,6 +15,12 @@ _SAID = ("Invalid HTTP request received", "Cancel %s running task", "ASGI callab
 
 def _said_better(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(_SAID)
+
+
+@cache
+def once(logger: Any, level: Literal["info", "warning"], event: str, **fields: Hashable) -> None:
+    """Log a line once in the life of this process, however often it is found."""
+    getattr(logger, level)(event, **fields)
 
 
 def configure(level: str, form: Literal["console", "json"]) -> None:

@@ -187,6 +187,9 @@ async def test_no_setting_is_left_in_sessions_of_the_pooler(database: str, folde
         ("localhost", "sslmode=verify-full&sslrootcert={ours}", 2),  # the certificate is for the address
         ("localhost", "sslmode=verify-ca&sslrootcert={ours}", 0),
         ("localhost", "sslmode=verify-ca&sslrootcert={theirs}", 2),
+        ("127.0.0.1", "ssl=true&sslrootcert={ours}", 0),
+        ("127.0.0.1", "ssl=true", 2),
+        ("127.0.0.1", "sslmode=no-verify", 0),
         ("127.0.0.1", "sslmode=prefer", 0),
         ("127.0.0.1", "sslmode=allow", 0),
         ("127.0.0.1", "", 0),  # it is near

@@ -12,13 +12,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from db.dsn import CONNECT_SECONDS, BadDsn, _log_once, connect_arguments
+from config.logs import once
+from db.dsn import CONNECT_SECONDS, connect_arguments
+from db.options import BadDsn
 from tests.certificates import Authority
 
 
 @pytest.fixture(autouse=True)
 def _nothing_was_said_before() -> None:
-    _log_once.cache_clear()
+    once.cache_clear()
 
 
 NEON = "postgresql://ann:s3cr%2Fet@ep-cool-1-pooler.eu-central-1.aws.neon.tech/daybook?sslmode=require&channel_binding=require"
@@ -103,11 +105,46 @@ def test_each_scheme_is_understood(scheme: str) -> None:
     assert (arguments["host"], arguments["port"], arguments["database"]) == ("db.example", 6543, "tasks")
 
 
-@pytest.mark.parametrize("option", ["pool_timeout=5", "channel_binding=prefer", "connection_limit=1"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("pool_timeout=5", "channel_binding=prefer", "connection_limit=1", "socket_timeout=3", "schema=public"),
+        *("supa=base-pooler.x", "workaround=supabase-pooler.vercel", "uselibpqcompat=true", "pool_max_conns=5"),
+        *("prepared_statement_cache_size=100", "statement_cache_size=50", "default_query_exec_mode=cache_statement"),
+        *("currentSchema=public", "client_encoding=UTF8", "replication=false", "gssencmode=prefer", "keepalives=1"),
+        *("sslcompression=0", "krbsrvname=x", "load_balance_hosts=random", "conn_max_age=60", "prepareThreshold=5"),
+    ],
+)
 def test_what_asyncpg_cannot_take_is_dropped_and_named(option: str) -> None:
     with capture_logs() as lines:
         assert connect_arguments(f"postgresql://h/d?{option}") == connect_arguments("postgresql://h/d")
     assert [line["options"] for line in lines] == [(option.partition("=")[0],)]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("statement_cache_size=0", "prepared_statement_cache_size=0", "prepare=false", "prepareThreshold=0"),
+        *("default_query_exec_mode=simple_protocol", "statement_cache_capacity=0", "pool_mode=transaction"),
+    ],
+)
+def test_an_option_by_which_other_drivers_are_told_of_a_pooler_tells_us(option: str) -> None:
+    assert connect_arguments(f"postgresql://h/d?{option}")["statement_cache_size"] == 0
+    assert connect_arguments(f"postgresql://h/d?{option}&pgbouncer=false")["statement_cache_size"] > 0
+
+
+@pytest.mark.parametrize(
+    ("option", "argument", "value"),
+    [
+        ("hostaddr=192.0.2.7", "host", "192.0.2.7"),
+        ("database=x", "database", "x"),
+        ("ApplicationName=x", "server_settings", {"application_name": "x"}),
+        ("fallback_application_name=x", "server_settings", {"application_name": "x"}),
+        ("connectTimeout=4", "timeout", 4.0),
+    ],
+)
+def test_other_names_of_what_we_can_do_are_understood(option: str, argument: str, value: object) -> None:
+    assert connect_arguments(f"postgresql://ann@/?{option}")[argument] == value
 
 
 @pytest.mark.parametrize("option", ["endpoint%3Dep-cool-1", "project%3Dep-cool-1"])
@@ -181,6 +218,35 @@ def test_a_remote_host_must_show_one_unless_said_otherwise(host: str) -> None:
     assert [line["log_level"] for line in lines] == ["warning"]
 
 
+@pytest.mark.parametrize("option", ["ssl=true", "ssl=1", "ssl=require", "sslmode=require", "sslaccept=strict"])
+@pytest.mark.parametrize("host", ["localhost", "db.example.com"])
+def test_tls_is_verified_whoever_asks_for_it(option: str, host: str) -> None:
+    context = connect_arguments(f"postgresql://ann@{host}/d?{option}")["ssl"]
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+@pytest.mark.parametrize(
+    "option", ["sslmode=no-verify", "ssl=no-verify", "sslmode=require&sslaccept=accept_invalid_certs"]
+)
+def test_tls_that_verifies_nothing_is_warned_of_at_public_hosts(option: str) -> None:
+    for host, warned in (("db.example.com", True), ("localhost", False)):
+        with capture_logs() as lines:
+            context = connect_arguments(f"postgresql://ann@{host}/d?{option}")["ssl"]
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_NONE, False)
+        assert ("whoever is in between" in str(lines)) == warned
+
+
+@pytest.mark.parametrize("option", ["ssl=false", "ssl=0", "sslmode=disable", "sslmode=disable&ssl=true"])
+def test_no_tls_can_be_asked_for_too(option: str) -> None:
+    assert connect_arguments(f"postgresql://ann@db.example.com/d?{option}")["ssl"] is False
+
+
+@pytest.mark.parametrize(("said", "version"), [("TLSv1", 2), ("TLSv1.2", 2), ("TLSv1.3", 3)])
+def test_a_newer_version_of_tls_can_be_asked_for(said: str, version: int) -> None:
+    context = connect_arguments(f"postgresql://h/d?sslmode=require&ssl_min_protocol_version={said}")["ssl"]
+    assert context.minimum_version == {2: ssl.TLSVersion.TLSv1_2, 3: ssl.TLSVersion.TLSv1_3}[version]
+
+
 @pytest.mark.parametrize(("mode", "expected"), [("disable", False), ("allow", "prefer"), ("prefer", "prefer")])
 def test_weak_modes_do_not_verify(mode: str, expected: object) -> None:
     assert connect_arguments(f"postgresql://h/d?sslmode={mode}")["ssl"] == expected
@@ -251,6 +317,34 @@ def test_strong_modes_verify(mode: str, names: bool) -> None:
         ("postgresql://ann:hunter2@h/d?statement_timeout=5", "statement_timeout"),
         ("postgresql://ann:hunter2@h/d?nonsense", "no URL"),
         ("postgresql://ann:hunter2@h/d?target_session_attrs=standby", "Daybook writes"),
+        ('"postgresql://ann:hunter2@h/d"', "quotes around it"),
+        ("'postgresql://ann:hunter2@h/d'", "quotes around it"),
+        ("“postgresql://ann:hunter2@h/d”", "quotes around it"),
+        ('postgresql://ann:hunter2@h/d"', "quotes around it"),
+        ('postgresql://ann:hunter2@h/d?sslmode="require"&connect_timeout=1', "sslmode has quotes"),
+        ("psql 'postgresql://ann:hunter2@h/d'", "quotes|psql"),
+        ("psql postgresql://ann:hunter2@h/d", "command of psql's"),
+        ("DATABASE_URL=postgresql://ann:hunter2@h/d", "name and ="),
+        ("jdbc:postgresql://h/d?user=ann&password=hunter2", "leave out jdbc:"),
+        ("prisma+postgres://accelerate.prisma-data.net/?api_key=hunter2", "Accelerate"),
+        ("postgresql://postgres:[YOUR-PASSWORD]@db.abc.supabase.co:5432/postgres", "still has to be put in"),
+        ("host=h user=ann password=hunter2", "must be a URL"),
+        ("postgresql://ann:hunter2@h/d?schema=tasks", "search_path"),
+        ("postgresql://ann:hunter2@h/d?currentSchema=tasks", "currentSchema=tasks.*search_path"),
+        ("postgresql://ann:hunter2@h/d?client_encoding=latin1", "UTF-8"),
+        ("postgresql://ann:hunter2@h/d?replication=database", "replication"),
+        ("postgresql://ann:hunter2@h/d?gssencmode=require", "sslmode"),
+        ("postgresql://ann:hunter2@h/d?sslpassword=hunter2", "openssl"),
+        ("postgresql://ann:hunter2@h/d?sslidentity=a.p12", "sslcert"),
+        ("postgresql://ann:hunter2@h/d?passfile=/x", "into the address"),
+        ("postgresql://ann:hunter2@h/d?service=x", "into the address"),
+        ("postgresql://ann:hunter2@h/d?require_auth=scram-sha-256", "pg_hba"),
+        ("postgresql://ann:hunter2@h/d?hostaddr=192.0.2.7", "two places"),
+        ("postgresql://ann:hunter2@h/d?ssl=maybe", "ssl 'maybe'.*true, false"),
+        ("postgresql://ann:hunter2@h/d?sslaccept=yes", "accept_invalid_certs"),
+        ("postgresql://ann:hunter2@h/d?sslmode=verify-full&sslaccept=accept_invalid_certs", "contradict"),
+        ("postgresql://ann:hunter2@h/d?sslmode=require&ssl_min_protocol_version=3", "TLSv1.3"),
+        ("postgresql://ann:hunter2@h/d?work_mem=1", "unknown option work_mem.*ALTER ROLE"),
     ],
 )
 def test_what_cannot_be_used_is_refused_without_showing_the_password(dsn: str, says: str) -> None:
