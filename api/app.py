@@ -2,28 +2,33 @@
 
 import ctypes
 import gc
+import multiprocessing
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
 
 from api import audit, document, documentation, errors, health, tasks
 from api.cors import Cors
 from api.jwks import open_jwks
 from api.middleware import BehindProxies, CatchAll, Head, RequestContext, SecurityHeaders, Slashes
 from api.scraping import scraping
-from api.startup import check_books
+from api.startup import check_books, told
 from api.state import State
 from api.supervision import ended_with_its_supervisor
 from api.tokens import Expected, Verifier
 from config import logs
+from config.failures import CannotRun
 from config.origins import Origins
 from config.settings import Settings, load
 from db.embedded import database
 from db.pool import open_pool
+from db.reach import reaching
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +43,7 @@ Authenticate with `Authorization: Bearer <JWT>`; the path's user must be the tok
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service, for one process; settings come from the environment where none are given.
 
-    Expects a migrated database (`daybook migrate`). Raises `config.settings.BadSettings`.
+    Expects a migrated database (`daybook migrate`). Raises `config.failures.BadSettings`.
     """
     settings = settings or load()
     logs.configure(settings.log_level, settings.log_form)
@@ -49,15 +54,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with AsyncExitStack() as stack:
             stack.enter_context(ended_with_its_supervisor())
             dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))
-            pool = await stack.enter_async_context(
-                open_pool(
-                    dsn,
-                    size=settings.database_pool_size,
-                    queue=settings.database_queue,
-                    patience=settings.database_timeout,
-                    sharded=settings.database_sharded,
-                )
+            opening = open_pool(
+                dsn,
+                size=settings.database_pool_size,
+                queue=settings.database_queue,
+                patience=settings.database_timeout,
+                sharded=settings.database_sharded,
             )
+            with reaching():
+                pool = await stack.enter_async_context(opening)
             await check_books(pool)
             jwks_url = str(settings.jwks_url) if settings.jwks_url else None
             verifier = Verifier(
@@ -91,6 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    app.router.lifespan = told(app.router.lifespan)  # type: ignore[method-assign, assignment] # Starlette has no hook
     errors.install(app)
     document.install(app)
     documentation.install(app)
@@ -112,7 +118,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def app_of_a_process() -> FastAPI:
     """The service, for a process that does nothing else."""
-    app = create_app()
+    try:
+        app = create_app()
+    except CannotRun as error:
+        if multiprocessing.parent_process() is None:
+            raise
+        print(f"daybook: {error}", file=sys.stderr)  # noqa: T201 - how to log may be what can't be told
+        sys.exit(STARTUP_FAILURE)  # which tells the supervisor that another worker would fare no better
     # What is there by now stays. To look through it for garbage would stop the service for 0.1 s each time.
     gc.collect()
     gc.freeze()

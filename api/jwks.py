@@ -19,6 +19,7 @@ from jwt import InvalidKeyError
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from api.jwks_answer import NoJwks, published_keys
+from config import outgoing
 
 _log = structlog.get_logger(__name__)
 
@@ -144,11 +145,7 @@ class Jwks:
 @asynccontextmanager
 async def open_jwks(url: str) -> AsyncIterator[Jwks]:
     """The keys at `url`; a first fetch is under way, so that the log soon shows whether it works."""
-    # The next fetch is far off, and Node hangs up on an idle connection after seconds.
-    # An inner address, which http is for, isn't to be had from the proxy to the world outside.
-    async with httpx2.AsyncClient(
-        limits=httpx2.Limits(max_keepalive_connections=0), trust_env=url.startswith("https:")
-    ) as client:
+    async with outgoing.client(url) as client:
         jwks = Jwks(url, client)
         jwks.fetch()
         try:

@@ -1,9 +1,14 @@
-"""What the service looks at before it serves: are the books in order, as far as can be seen at once?"""
+"""What the service looks at before it serves: the books, as far as can be seen at once, and what would stop it."""
 
 import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
+from starlette.types import Message, Receive, Scope, Send
 
+from config.failures import CannotRun
 from db.failures import FAILED
 from db.pool import Pool
 from events.glance import glance, unguarded
@@ -32,3 +37,21 @@ async def check_books(pool: Pool) -> None:
             task_id=found[0].task_id and str(found[0].task_id),
             difference=found[0].message,
         )
+
+
+Lifespan = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
+
+
+def told(lifespan: Lifespan) -> Lifespan:
+    """Starlette's `lifespan`, but of a start that fails it hands the server a sentence where it has a traceback."""
+
+    async def telling(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_sentence(message: Message) -> None:
+            reason = sys.exc_info()[1]  # it sends while it handles it
+            if message["type"] == "lifespan.startup.failed" and isinstance(reason, CannotRun):
+                message["message"] = f"can't start: {reason}"
+            await send(message)
+
+        await lifespan(scope, receive, send_sentence)
+
+    return telling

@@ -7,7 +7,7 @@ python -m bench.ceiling serve …: as `daybook serve`, with one worker.
 from datetime import UTC, datetime
 
 import api.tasks
-from cli.main import run
+from cli.__main__ import run
 from commands.execute import Outcome
 from commands.task import Command, CreateTask
 from db.pool import Pool

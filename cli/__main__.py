@@ -1,24 +1,45 @@
-"""Where `daybook` begins, and where it ends by Ctrl-C, whenever that is pressed: without a traceback."""
+"""Where `daybook` begins and ends: with status 0, 1 or 2, and where it can't run, with a sentence that says why."""
 
 import sys
+from contextlib import suppress
 
-COULD_NOT_RUN = 2
-"""Exit status; contract, section 8."""
-_INTERRUPTED = 130
-"""Typer's, as a shell's, where it was Typer that saw the Ctrl-C."""
+from cli.status import COULD_NOT_RUN, DIFFERENCE, DifferenceFound
+from cli.streams import NobodyReads, Unwritten, close_all, give_up, note, open_all
+from config.failures import CannotRun
 
 
 def run() -> None:
-    try:
-        from cli.main import run
+    """The console script."""
+    open_all()
+    ended = status()
+    close_all()
+    sys.exit(ended)
 
-        run()
-    except KeyboardInterrupt:
-        sys.exit(COULD_NOT_RUN)
-    except SystemExit as ended:
-        if ended.code == _INTERRUPTED:
-            sys.exit(COULD_NOT_RUN)
-        raise
+
+def status() -> int:
+    """Do what the arguments say; the status to end with."""
+    try:
+        from cli.main import app
+
+        app()
+    except DifferenceFound:
+        return DIFFERENCE
+    except SystemExit as ended:  # Typer's way out, also of what is done; for itself it has more numbers, 1 among them
+        return 0 if ended.code in (0, None) else COULD_NOT_RUN
+    except KeyboardInterrupt:  # without a traceback, whenever it is pressed
+        return COULD_NOT_RUN
+    except Unwritten as error:
+        give_up()
+        if not isinstance(error, NobodyReads):
+            note(f"daybook: {error}")
+    except CannotRun as error:
+        note(f"daybook: {error}")
+    except Exception:  # noqa: BLE001 - nobody foresaw it; Python's own status would be 1: a difference was found
+        import traceback
+
+        with suppress(OSError):
+            traceback.print_exc()
+    return COULD_NOT_RUN
 
 
 if __name__ == "__main__":

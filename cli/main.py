@@ -1,30 +1,28 @@
 """The `daybook` command."""
 
-import io
 import os
 import re
 import shlex
-import sys
-import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from cli.results import Results
 
-from cli.__main__ import COULD_NOT_RUN
+from cli.status import DifferenceFound
+from cli.streams import note, say
 from cli.tokens import sign
-from cli.walk import Choice, Job, NobodyReads, Unwritten
+from cli.walk import Choice, Job
 from config import logs
+from config.failures import BadSettings, CannotRun
 from config.metrics import note_verified
-from config.settings import USER_ID, BadSettings, Settings, load
-from db.embedded import EmbeddedPostgresFailed, database
-from db.failures import UNAVAILABLE
-from db.options import BadDsn
+from config.settings import NO_TEXT, USER_ID, Settings, is_text, load
+from db.embedded import database
+from db.reach import reaching
 
 app = typer.Typer(
     name="daybook",
@@ -34,41 +32,10 @@ app = typer.Typer(
     add_completion=False,
 )
 
-DIFFERENCE = 1
-"""Exit status; contract, section 8."""
-
-
-def run() -> None:
-    """The console script: failures that a user can mend become one message and exit status 2."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal can't show is spelled out
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        app()
-    except (BadSettings, EmbeddedPostgresFailed) as error:
-        _fail(str(error))
-    except Unwritten as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
-        if isinstance(error, NobodyReads):
-            sys.exit(COULD_NOT_RUN)
-        _fail(str(error))
-    except BadDsn as error:
-        _fail(f"DATABASE_URL or DATABASE_URL_DIRECT: {error}")
-    except UNAVAILABLE as error:
-        where = "DATABASE_URL, or for migrations DATABASE_URL_DIRECT"
-        _fail(f"The database ({where}) can't be reached: {str(error) or type(error).__name__}")
-    except Exception:  # noqa: BLE001 - Python's own status would be 1: a difference was found
-        traceback.print_exc()
-        sys.exit(COULD_NOT_RUN)
-
-
-def _fail(message: str) -> NoReturn:
-    print(f"daybook: {message}", file=sys.stderr)  # noqa: T201 - this is the terminal
-    sys.exit(COULD_NOT_RUN)
-
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(installed_version("daybook"))
+        say(installed_version("daybook"))
         raise typer.Exit
 
 
@@ -96,13 +63,9 @@ def serve(
     migrate: Annotated[bool, typer.Option(help="Bring the schema up to date first.")] = True,
 ) -> None:
     """Run the API, on an embedded Postgres where DATABASE_URL is unset."""
-    from cli.serve import CannotServe
     from cli.serve import serve as run_server
 
-    try:
-        run_server(_ready(), host=host, port=port, workers=workers, reload=reload, migrate_first=migrate)
-    except CannotServe as error:
-        _fail(str(error))
+    run_server(_ready(), host=host, port=port, workers=workers, reload=reload, migrate_first=migrate)
 
 
 @app.command()
@@ -110,21 +73,16 @@ def migrate() -> None:
     """Bring the schema up to date (DATABASE_URL_DIRECT, else DATABASE_URL, else the embedded Postgres)."""
     import asyncio
 
-    from db.migrate import CannotMigrate
     from db.migrate import migrate as upgrade
-    from db.roles import CannotAdmit, admit
-    from db.schema import NewerSchema
+    from db.roles import admit
 
     settings = _ready()
-    with database(settings.migration_url, settings.daybook_data_dir) as dsn:
-        try:
-            applied = upgrade(dsn)
-            made = asyncio.run(admit(dsn, settings.service_url or dsn))
-        except (NewerSchema, CannotMigrate, CannotAdmit) as error:
-            _fail(str(error))
-    typer.echo(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
+    with database(settings.migration_url, settings.daybook_data_dir) as dsn, reaching():
+        applied = upgrade(dsn)
+        made = asyncio.run(admit(dsn, settings.service_url or dsn))
+    say(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
     if made:
-        typer.echo("Made the role that DATABASE_URL names: it may append to the log, and no more.")
+        say("Made the role that DATABASE_URL names: it may append to the log, and no more.")
 
 
 def _ttl(text: str) -> timedelta:
@@ -136,6 +94,8 @@ def _ttl(text: str) -> timedelta:
 
 
 def _user(text: str | None) -> str | None:
+    if text is not None and not is_text(text):
+        raise typer.BadParameter(f"it {NO_TEXT}")
     if text is not None and not USER_ID.fullmatch(text):
         raise typer.BadParameter("a user has 1 to 255 characters and no slash")
     return text
@@ -147,7 +107,7 @@ def token(
     ttl: Annotated[timedelta, typer.Option(parser=_ttl, metavar="TIME", help="How long it holds: 30m, 1h, 7d.")] = "1h",  # type: ignore[assignment] # typer parses the default
 ) -> None:
     """Print a token for USER, signed with JWT_SECRET or, in development, the secret kept in the data directory."""
-    typer.echo(sign(_ready(), user, until=datetime.now(UTC) + ttl))
+    say(sign(_ready(), user, until=datetime.now(UTC) + ttl))
 
 
 User = Annotated[str | None, typer.Option(callback=_user, metavar="USER", help="Only this user.")]
@@ -239,28 +199,28 @@ def _walk(job: Job, choice: Choice, workers: int | None, *, as_json: bool) -> No
 
     settings = _ready()
     folder = settings.daybook_data_dir.resolve()
-    if not settings.service_url and not (folder / "postgres").exists():
-        _fail(f"There is no database: DATABASE_URL isn't set, and there is none under {folder}.")
+    if not settings.service_url and not os.path.exists(folder / "postgres"):  # noqa: PTH110 - also where we may not look
+        raise CannotRun(f"There is no database: DATABASE_URL isn't set, and none is found under {folder}.")
     results = Results(job, as_json=as_json)
     cut_short: str | None = None
-    with database(settings.service_url, settings.daybook_data_dir) as dsn:
+    with database(settings.service_url, settings.daybook_data_dir) as dsn, reaching():
         try:
             asyncio.run(go_through(dsn, job, choice, workers=workers or _cores(), report=results))
         except CutShort as error:
             cut_short = f"{error}\nWhat was finished is right. {_to_go_on(job, choice, error.after)}"
         except asyncpg.UndefinedTableError:
-            _fail("The database has no schema of Daybook's: run `daybook migrate` first.")
+            raise CannotRun("The database has no schema of Daybook's: run `daybook migrate` first.") from None
         except asyncpg.PostgresError as error:
-            _fail(str(error))
+            raise CannotRun(str(error)) from error
     if choice.user is not None and results.nothing and not cut_short:
         cut_short = f"There is nothing of a user {choice.user!r}: no event, no task."
     results.end(cut_short=cut_short)
     if job == "verify" and choice.user is None:
         _keep(settings, "all" if choice.sample is None else "sample", results, complete=cut_short is None)
     if cut_short:
-        _fail(cut_short)
+        raise CannotRun(cut_short)
     if results.differences:
-        raise typer.Exit(DIFFERENCE)
+        raise DifferenceFound
 
 
 def _keep(settings: Settings, scope: str, results: "Results", *, complete: bool) -> None:
@@ -270,7 +230,7 @@ def _keep(settings: Settings, scope: str, results: "Results", *, complete: bool)
             settings.made_data_dir, scope, complete=complete, users=results.users, differences=results.differences
         )
     except (OSError, BadSettings) as error:
-        print(f"daybook: for the metrics, the result couldn't be kept in DAYBOOK_DATA_DIR: {error}", file=sys.stderr)  # noqa: T201 - this is the terminal
+        note(f"daybook: for the metrics, the result couldn't be kept in DAYBOOK_DATA_DIR: {error}")
 
 
 def _cores() -> int:
@@ -284,13 +244,10 @@ def _to_go_on(job: Job, choice: Choice, after: str) -> str:
 
 
 def _verify_export(export: str, head: str | None, after: str | None, *, as_json: bool) -> None:
-    from cli.verify import CannotVerify, for_machines, for_people
+    from cli.verify import for_machines, for_people
     from cli.verify import verify as report_on
 
-    try:
-        report = report_on(export, head=head, after=after)
-    except CannotVerify as error:
-        _fail(str(error))
-    typer.echo(for_machines(report) if as_json else for_people(report))
+    report = report_on(export, head=head, after=after)
+    say(for_machines(report) if as_json else for_people(report))
     if report.difference:
-        raise typer.Exit(DIFFERENCE)
+        raise DifferenceFound

@@ -9,7 +9,8 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.walk import Job, NobodyReads, Result, Unwritten
+from cli.streams import note, say
+from cli.walk import Job, Result
 
 _PLAIN_SECONDS = 10
 """Between two lines of progress where there is no terminal."""
@@ -30,7 +31,7 @@ class Results:
     def begin(self, events: int | None) -> None:
         self._progress.begin(events)
         if self._json:
-            _say('{"differences":[', end="")
+            say('{"differences":[', end="")
 
     def add(self, result: Result) -> None:
         differences = result.pop("differences")
@@ -38,16 +39,16 @@ class Results:
             self._progress.hide()
         for difference in differences:
             if self._json:
-                _say(("," if self._tables else "") + "\n" + orjson.dumps(difference).decode(), end="")
+                say(("," if self._tables else "") + "\n" + orjson.dumps(difference).decode(), end="")
             else:
-                _say(_for_people(difference))
+                say(_for_people(difference))
             self._tables[difference["table"]] += difference["more"] or 1
             self._users.add(difference["user_id"])
         self._totals.update(result)
         self._progress.advance(result["events"])
 
     def stopping(self) -> None:
-        _note("Finishing what is under way; once more stops it at once.")
+        note("Finishing what is under way; once more stops it at once.")
 
     def end(self, *, cut_short: str | None = None) -> None:
         """`cut_short` says why the walk didn't come to its end."""
@@ -56,9 +57,9 @@ class Results:
         if self._json:
             figures = {**self._totals, "seconds": round(seconds, 3), "cut_short": cut_short}
             clean = not self.differences and cut_short is None
-            _say("]," + orjson.dumps({"clean": clean, **figures}).decode()[1:])
+            say("]," + orjson.dumps({"clean": clean, **figures}).decode()[1:])
             return
-        _say(f"{self._sum(whole=cut_short is None)} {seconds:.1f} s, {self._totals['events'] / seconds:,.0f} events/s.")
+        say(f"{self._sum(whole=cut_short is None)} {seconds:.1f} s, {self._totals['events'] / seconds:,.0f} events/s.")
 
     @property
     def differences(self) -> int:
@@ -119,21 +120,6 @@ def _shown(text: str) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def _say(text: str, end: str = "\n") -> None:
-    try:
-        sys.stdout.write(text + end)
-        if end:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        raise NobodyReads from None
-    except OSError as error:
-        raise Unwritten(f"The result can't be written: {error.strerror}.") from None
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the terminal
-
-
 class _Bar:
     """A bar, the rate, the time that is left."""
 
@@ -190,7 +176,7 @@ class _Lines:
         told = f"{self._job}: {self._done:,} events, {rate:,.0f} a second"
         if self._total and rate:
             told += f", of {self._total:,}; {max(self._total - self._done, 0) / rate:,.0f} s left"
-        _note(told)
+        note(told)
 
     def hide(self) -> None:
         pass

@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from importlib.metadata import version
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -22,17 +23,21 @@ from types import FrameType
 from typing import IO, Any
 
 import structlog
-import typer
 import uvicorn
 from prometheus_client import start_http_server
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from cli.streams import Unwritten, give_up, say
 from cli.tokens import sign
+from config import outgoing
+from config.failures import BadSettings, CannotRun
 from config.metrics import WORKERS_FOLDER, everything
 from config.settings import Settings
 from db.embedded import database
-from db.roles import CannotAdmit, admit
-from db.schema import NewerSchema, NotMigrated, check
+from db.reach import reaching
+from db.roles import admit
+from db.schema import NotMigrated, check
 
 DEMO_USER = "demo"
 _DEMO_TTL = timedelta(days=1)
@@ -43,15 +48,16 @@ _IDLE_SECONDS = 75
 _STARTUP_SECONDS = 60
 
 
+_FAILED = "The service couldn't start; the line above says why."
 _log = structlog.get_logger(__name__)
 
 
-class CannotServe(Exception):
+class CannotServe(CannotRun):
     """The server can't be started. The message says why and what to do."""
 
 
 def serve(settings: Settings, *, host: str, port: int, workers: int, reload: bool, migrate_first: bool) -> None:
-    """Run until SIGINT or SIGTERM, then stop what was started. Raises `CannotServe`."""
+    """Run until SIGINT or SIGTERM, then stop what was started. Raises `CannotRun`."""
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     with contextlib.ExitStack() as stack:
         if not settings.database_url:
@@ -65,14 +71,18 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # the terminal was closed
         try:
             dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))
-            if migrate_first:
-                owner = settings.migration_url or dsn
-                _migrate(owner)
-                asyncio.run(admit(owner, dsn))
-            asyncio.run(check(dsn))  # fail now, and with a message, rather than in the workers
+            # What can fail fails now, and with a message, rather than in the workers.
+            with reaching():
+                if migrate_first:
+                    owner = settings.migration_url or dsn
+                    _migrate(owner)
+                    asyncio.run(admit(owner, dsn))
+                asyncio.run(check(dsn))
+            if settings.jwks_url:
+                outgoing.client(str(settings.jwks_url))
+            _check_propagators()
             if (workers > 1 or reload) and (settings.metrics_port or settings.metrics_public):
-                counted = stack.enter_context(tempfile.TemporaryDirectory(prefix="daybook-metrics-"))
-                os.environ[WORKERS_FOLDER] = counted
+                os.environ[WORKERS_FOLDER] = stack.enter_context(_temporary_folder())
             if settings.metrics_port:
                 _tell_metrics(settings, settings.metrics_port)
             _ = settings.signing_secret  # made before the workers start, so that they find it
@@ -100,10 +110,8 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 _log.info("stopped")
         except KeyboardInterrupt:
             pass
-        except (NewerSchema, NotMigrated, CannotAdmit) as error:
-            raise CannotServe(str(error)) from error
         except SystemExit as error:  # uvicorn's own way out
-            raise CannotServe("The service could not start; the lines above say why.") from error
+            raise CannotServe(_FAILED) from error
         finally:
             _no_more_signals()
 
@@ -114,22 +122,32 @@ def _run(config: dict[str, Any], *, reload_excludes: list[str] | None) -> None:
         uvicorn.run(**config, reload=True, reload_excludes=reload_excludes)
     elif config["workers"] > 1:
         supervised = uvicorn.Config(**config)
-        _Supervisor(supervised, [supervised.bind_socket()]).run()
+        supervisor = _Supervisor(supervised, [supervised.bind_socket()])
+        supervisor.run()
+        if any(each.exitcode == STARTUP_FAILURE for each in supervisor.processes):
+            raise CannotServe(_FAILED)
     else:
         _Server(uvicorn.Config(**config)).run()
 
 
 def _migrate(owner: str) -> None:
-    """Bring the schema up to date. Raises `CannotServe`, `NewerSchema`, or what connecting raises."""
+    """Bring the schema up to date. Raises `CannotRun`, or what connecting raises."""
     try:
         asyncio.run(check(owner))
     except NotMigrated:
-        from db.migrate import CannotMigrate, migrate  # with Alembic, 30 MB that a service seldom needs
+        from db.migrate import migrate  # with Alembic, 30 MB that a service seldom needs
 
-        try:
-            migrate(owner)
-        except CannotMigrate as error:
-            raise CannotServe(str(error)) from error
+        migrate(owner)
+
+
+def _check_propagators() -> None:
+    """Raises `BadSettings` where OTEL_PROPAGATORS names what there isn't: FastAPI couldn't be loaded."""
+    if "OTEL_PROPAGATORS" not in os.environ:
+        return
+    try:
+        import_module("opentelemetry.propagate")
+    except ValueError as error:
+        raise BadSettings(f"OTEL_PROPAGATORS: {error}") from error
 
 
 class _Server(uvicorn.Server):
@@ -173,11 +191,22 @@ def _no_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _tell_metrics(settings: Settings, port: int) -> None:
+def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
     try:
-        start_http_server(port, settings.metrics_host, everything(settings.daybook_data_dir))
+        return tempfile.TemporaryDirectory(prefix="daybook-metrics-")
     except OSError as error:
-        raise CannotServe(f"METRICS_PORT: can't listen on {settings.metrics_host}:{port}: {error.strerror}") from error
+        raise CannotServe(
+            f"TMPDIR: what several workers count for METRICS_PORT can't be kept: {error.strerror}; name a folder for it"
+        ) from error
+
+
+def _tell_metrics(settings: Settings, port: int) -> None:
+    host = settings.metrics_host
+    try:
+        start_http_server(port, host, everything(settings.daybook_data_dir))
+    except (OSError, UnicodeError) as error:
+        name = "METRICS_HOST" if _no_such_host(error) else "METRICS_PORT"
+        raise CannotServe(f"{name}: can't listen on {host}:{port}: {_reason(error)}; choose another one") from error
 
 
 def _interrupt(*_: object) -> None:
@@ -194,7 +223,13 @@ def _no_more_signals() -> None:
 @contextlib.contextmanager
 def _only_one(folder: Path, address: str) -> Iterator[None]:
     """Hold the folder's serve lock, and leave word of who holds it. Raises `CannotServe` where another server does."""
-    with (folder / "serve.lock").open("a+") as file:
+    try:
+        lock = (folder / "serve.lock").open("a+")
+    except OSError as error:
+        raise CannotServe(
+            f"DAYBOOK_DATA_DIR: {error.filename} can't be written: {error.strerror}; name another folder"
+        ) from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -226,12 +261,18 @@ def _check_free(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
-    except OSError as error:
-        no_such_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
-        how = "--host" if no_such_host else "--port (make run PORT=…)"
-        raise CannotServe(
-            f"Can't listen on {host}:{port}: {error.strerror or error}. Choose another with {how}."
-        ) from error
+    except (OSError, UnicodeError) as error:
+        how = "--host" if _no_such_host(error) else "--port (make run PORT=…)"
+        raise CannotServe(f"Can't listen on {host}:{port}: {_reason(error)}. Choose another with {how}.") from error
+
+
+def _no_such_host(error: OSError | UnicodeError) -> bool:
+    unknown = isinstance(error, socket.gaierror | UnicodeError)
+    return unknown or (isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL)
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    return (isinstance(error, OSError) and error.strerror) or "it can't be a host's name"
 
 
 def _greet(settings: Settings, address: str) -> None:
@@ -246,18 +287,22 @@ def _greet(settings: Settings, address: str) -> None:
             time.sleep(0.05)
     else:
         return
-    typer.echo(f"\nDaybook is running at {address}, its documentation at {address}/docs. Ctrl-C stops it.")
+    try:
+        say(_greeting(settings, address))
+    except Unwritten:  # nobody waits for it
+        give_up()
+
+
+def _greeting(settings: Settings, address: str) -> str:
+    greeting = f"\nDaybook is running at {address}, its documentation at {address}/docs. Ctrl-C stops it.\n"
     if settings.jwks_url:
-        typer.echo(f"\nIt takes the tokens whose keys are at {settings.jwks_url}")
+        greeting += f"\nIt takes the tokens whose keys are at {settings.jwks_url}\n"
     if settings.signing_secret is None:
-        typer.echo("")
-        return
+        return greeting
     if settings.jwt_secret:  # a token of the real key is nothing to leave in a terminal
-        typer.echo(f"\nFor a token to try it with: {_command()} token USER\n")
-        return
+        return f"{greeting}\nFor a token to try it with: {_command()} token USER\n"
     token = sign(settings, DEMO_USER, until=datetime.now(UTC) + _DEMO_TTL)
-    typer.echo(
-        f"""
+    return f"""{greeting}
 A token for the user {DEMO_USER}, good for a day (more: {_command()} token USER):
 
 {token}
@@ -267,7 +312,6 @@ Create a task:
 curl -sw '\\n' {address}/api/{DEMO_USER}/tasks -H 'Content-Type: application/json' -d '{{"title": "Buy milk"}}' \\
   -H 'Authorization: Bearer {token}'
 """
-    )
 
 
 def _command() -> str:

@@ -5,7 +5,8 @@ from typing import Any
 
 import jwt
 
-from config.settings import BadSettings, Settings
+from config.failures import BadSettings
+from config.settings import Settings
 
 
 def sign(settings: Settings, user: str, *, until: datetime) -> str:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import orjson
 
+from config.failures import CannotRun
 from events.codec import UnknownEvent
 from events.export import BadHead, NotAnExport, Report, check, read_head
 from events.export_diagnosis import Head
@@ -18,7 +19,7 @@ from events.export_diagnosis import Head
 STDIN = "-"
 
 
-class CannotVerify(Exception):
+class CannotVerify(CannotRun):
     """There is nothing that could be said of the export."""
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import asyncpg
 import orjson
 
+from cli.streams import Unwritten
 from db.connection import connect
 from db.dsn import connect_arguments
 from db.failures import FAILED
@@ -33,14 +34,6 @@ class CutShort(Exception):
     def __init__(self, why: str, after: str) -> None:
         super().__init__(why)
         self.after = after
-
-
-class Unwritten(Exception):
-    """A result can't be written. Not an OSError, which would be the database's."""
-
-
-class NobodyReads(Unwritten):
-    """Who read the results has closed their end, as `head` does."""
 
 
 class Report(Protocol):

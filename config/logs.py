@@ -9,8 +9,14 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import Processor
 
-_SAID = ("Invalid HTTP request received", "Cancel %s running task", "ASGI callable returned without completing")
-"""What uvicorn warns of, and a line of ours says with the request's id."""
+_SAID = (
+    "Invalid HTTP request received",
+    "Cancel %s running task",
+    "ASGI callable returned without completing",
+    "Application startup failed",
+    "Child process [",
+)
+"""What uvicorn says, and a line of ours says better."""
 
 
 def _said_better(record: logging.LogRecord) -> bool:

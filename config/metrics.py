@@ -11,8 +11,19 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from config.failures import BadSettings
+
 WORKERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that the library looks at: where several workers leave what they count, for one to sum it up."""
+
+if WORKERS_FOLDER in os.environ:
+    _folder = Path(os.environ[WORKERS_FOLDER])
+    if not _folder.is_dir() or not os.access(_folder, os.W_OK | os.X_OK):
+        # The library would say so, by a traceback, as it makes the first metric.
+        raise BadSettings(
+            f"{WORKERS_FOLDER}: {_folder} is no folder that can be written to; "
+            "unset it (`daybook serve --workers` makes one by itself)"
+        )
 
 REQUESTS = Histogram(
     "daybook_http_request_duration_seconds",

@@ -4,6 +4,8 @@ import ipaddress
 import os
 import re
 import secrets
+import sys
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -23,7 +25,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from config import origins
+from config import env_file, origins
+from config.failures import BadSettings
 from config.hosts import private
 
 _log = structlog.get_logger(__name__)
@@ -36,10 +39,6 @@ PATH_PREFIX = re.compile(r"(?=.{1,255}\Z)(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+
 
 SHORTEST_SECRET = 32
 """Bytes. A shorter HS256 key can be guessed (RFC 7518, section 3.2)."""
-
-
-class BadSettings(Exception):
-    """The environment isn't fit to start with. Each line of the message names a variable and what it needs."""
 
 
 _NEXT_JS = ("http://localhost:3000", "http://127.0.0.1:3000")
@@ -227,13 +226,25 @@ class Settings(BaseSettings):
         """The data directory, made where there is none. Raises `BadSettings`."""
         try:
             self.daybook_data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        except FileExistsError:
+            raise BadSettings(f"DAYBOOK_DATA_DIR: {self.daybook_data_dir} is no folder; name another one") from None
         except OSError as error:
             raise BadSettings(f"DAYBOOK_DATA_DIR: {self.daybook_data_dir} can't be made: {error.strerror}") from error
         return self.daybook_data_dir
 
 
+_ENV_FILE = Path(".env")
+
+
 def load() -> Settings:
     """Read the environment. Raises `BadSettings`; never shows a value, since it may be a secret."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise BadSettings("The folder that this was started in is gone; change to one that is there (cd).") from None
+    env_file.check(_ENV_FILE)
+    if spoilt := list(_spoilt(os.environ)):
+        raise BadSettings("\n".join(spoilt))
     try:
         return Settings()
     except ValidationError as error:
@@ -243,24 +254,73 @@ def load() -> Settings:
             name = {"JWT_SECRET": "JWT_SECRET (or BETTER_AUTH_SECRET)"}.get(name, name)
             lines.append((name and f"{name}: ") + problem["msg"].removeprefix("Value error, "))
         raise BadSettings("\n".join(lines)) from None
+    except (OSError, UnicodeDecodeError) as error:  # of a pipe, which can't be looked into beforehand
+        raise BadSettings(f"{_ENV_FILE}: can't be read: {error}") from error
+
+
+def variables() -> Iterator[str]:
+    """The names of the environment variables that are settings."""
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        yield from map(str, alias.choices) if isinstance(alias, AliasChoices) else [name.upper()]
+    yield "OTEL_EXPORTER_OTLP_ENDPOINT"  # read by OpenTelemetry itself
+
+
+def _spoilt(environment: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with variables that can't have been meant as they arrived here."""
+    known = set(variables())
+    for name, value in environment.items():
+        if name.upper() not in known:
+            continue
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            yield f"{name}: the quotes are part of the value; remove them (docker's --env-file keeps quotes)"
+        elif not is_text(value):
+            yield f"{name}: {NO_TEXT}"
+
+
+NO_TEXT = (
+    f"isn't text in {sys.getfilesystemencoding()}, the encoding of this environment; write it so, or set LANG=C.UTF-8"
+)
+
+
+def is_text(value: str) -> bool:
+    """Whether Python could decode what arrived as an argument or in the environment."""
+    return not any("\ud800" <= each <= "\udfff" for each in value)
 
 
 def _kept_secret(path: Path) -> str:
     """The file's text; where there is none, a new secret, the same one for all who ask at once."""
-    if path.exists():
-        kept = path.read_text()
-        if len(kept.encode()) < SHORTEST_SECRET:
-            raise BadSettings(f"JWT_SECRET: the kept one in {path} is too short; remove the file, and one is made")
-        return kept
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.touch(mode=0o600)
-    draft.write_text(secrets.token_urlsafe(48))
     try:
-        os.link(draft, path)  # unlike rename, it fails where another one was first
-    except FileExistsError:
-        pass
-    else:
-        _log.warning("a development key was made; tokens signed with another one don't hold", path=str(path.resolve()))
-    finally:
-        draft.unlink()
-    return path.read_text()
+        kept = path.read_text("utf-8")
+    except FileNotFoundError:
+        kept = _new_secret(path)
+    except UnicodeDecodeError:
+        kept = ""
+    except OSError as error:
+        raise BadSettings(f"DAYBOOK_DATA_DIR: the key kept in {path} can't be read: {error.strerror}") from error
+    if len(kept.encode()) < SHORTEST_SECRET:
+        raise BadSettings(f"JWT_SECRET: the one kept in {path} is too short, or no text; remove that file")
+    return kept
+
+
+def _new_secret(path: Path) -> str:
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        draft.touch(mode=0o600)
+        try:
+            draft.write_text(secrets.token_urlsafe(48))
+            os.link(draft, path)  # unlike rename, it fails where another one was first
+        except FileExistsError:
+            pass
+        else:
+            _log.warning(
+                "a development key was made; tokens signed with another one don't hold", path=str(path.resolve())
+            )
+        finally:
+            draft.unlink()
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise BadSettings(
+            f"DAYBOOK_DATA_DIR: no key can be kept in {path.parent}: {error.strerror}; "
+            "name another folder, or set JWT_SECRET"
+        ) from error

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +26,8 @@ from urllib.parse import quote
 
 import structlog
 
+from config.failures import CannotRun
+
 _log = structlog.get_logger(__name__)
 
 _START_SECONDS = 60
@@ -33,7 +35,7 @@ _LEFTOVER_SECONDS = 15
 _LONGEST_SOCKET_PATH = 100  # bytes; sun_path holds 104 on macOS, 108 on Linux
 
 
-class EmbeddedPostgresFailed(Exception):
+class EmbeddedPostgresFailed(CannotRun):
     """The embedded Postgres can't be started. The message says why; DATABASE_URL names another one."""
 
 
@@ -48,10 +50,12 @@ def running(folder: Path, *, settings: Mapping[str, str] | None = None) -> Itera
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     except OSError as error:
         raise EmbeddedPostgresFailed(f"DAYBOOK_DATA_DIR: {folder} can't be made: {error.strerror}") from error
-    server = _Server.under(folder)
-    with _private(folder / "postgres.lock") as turn, _private(folder / "postgres.users") as users:
+    with ExitStack() as stack:
+        with _of_the_folder(folder):
+            server = _Server.under(folder)
+            turn, users = (stack.enter_context(_private(folder / f"postgres.{name}")) for name in ("lock", "users"))
         try:
-            with _undisturbed(), _locked(turn):
+            with _of_the_folder(folder), _undisturbed(), _locked(turn):
                 server.start(settings or {})
                 fcntl.flock(users, fcntl.LOCK_SH)
             yield server.dsn
@@ -79,6 +83,17 @@ def _private(path: Path) -> IO[str]:
     """A file to lock; nobody else may open it, and so hold the lock."""
     path.touch(0o600)
     return path.open("a")
+
+
+@contextmanager
+def _of_the_folder(folder: Path) -> Iterator[None]:
+    """Run a block in which only what is done with the folder's files can fail. Raises `EmbeddedPostgresFailed`."""
+    try:
+        yield
+    except OSError as error:
+        raise EmbeddedPostgresFailed(
+            f"DAYBOOK_DATA_DIR: no Postgres can be run in {folder}: {error}; name another folder, or set DATABASE_URL"
+        ) from error
 
 
 @contextmanager

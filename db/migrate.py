@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from config.failures import CannotRun
 from db.connection import connect
 from db.dsn import connect_arguments
 from db.schema import NewerSchema
@@ -20,7 +21,7 @@ from db.schema import NewerSchema
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
-class CannotMigrate(Exception):
+class CannotMigrate(CannotRun):
     """The login may not change the schema."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from config.failures import CannotRun
 from db.connection import connect
 from db.dsn import connect_arguments
 
@@ -20,7 +21,7 @@ _ITERATIONS = 4096
 TURN = 0x6461_7962_6F6F_6B  # "daybook"
 
 
-class CannotAdmit(Exception):
+class CannotAdmit(CannotRun):
     """The service's login can't be made, or not given its rights. The message says what to do by hand."""
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import asyncpg
 
+from config.failures import CannotRun
 from db.connection import connect
 from db.dsn import connect_arguments
 
@@ -14,11 +15,11 @@ HEAD = _REVISIONS[-1]
 """The revision that this release expects."""
 
 
-class NewerSchema(Exception):
+class NewerSchema(CannotRun):
     """The database was migrated by a newer release of Daybook: start that one."""
 
 
-class NotMigrated(Exception):
+class NotMigrated(CannotRun):
     """The database has no schema yet, or an older release's: run `daybook migrate` first."""
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import BadSettings, Settings, load
+from config.failures import BadSettings
+from config.settings import Settings, load
 
 LONG = "x" * 32
 PRODUCTION = {"ENVIRONMENT": "production", "DATABASE_URL": "postgresql://h/d", "JWT_SECRET": LONG}

@@ -1,0 +1,52 @@
+"""Is `.env` a file of lines NAME=value? What can't be read must stop a start: what it sets would silently be unset."""
+
+import codecs
+import io
+from pathlib import Path
+
+from dotenv.parser import parse_stream
+
+from config.failures import BadSettings
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def check(path: Path) -> None:
+    """Raises `BadSettings` unless there is no such file, or each of its lines can be read. A pipe isn't looked into."""
+    if path.is_symlink() and not _exists(path):
+        raise BadSettings(f"{path}: is a link to what isn't there; mend or remove it.")
+    if path.is_dir():
+        raise BadSettings(
+            f"{path}: is a folder, not a file (Docker makes one where it mounts a file that isn't there); remove it."
+        )
+    if path.is_file():
+        _check_text(path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError:  # nothing there, or links that lead in a circle
+        return False
+    return True
+
+
+def _check_text(path: Path) -> None:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadSettings(f"{path}: can't be read: {error.strerror}.") from error
+    if content.startswith(_UTF_16) or b"\0" in content:
+        raise BadSettings(
+            f"{path}: is UTF-16, or no text; save it as UTF-8 (in PowerShell: Set-Content -Encoding utf8)."
+        )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise BadSettings(f"{path}: line {line} isn't UTF-8; save the file as UTF-8.") from error
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            raise BadSettings(
+                f"{path}: line {binding.original.line} can't be read; write NAME=value, and close what a quote opens."
+            )
