@@ -5,6 +5,14 @@ SECONDS ?= 300
 # uv where it is present; else one of our own, inside the virtual environment.
 UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
 RUN := .venv/bin/
+# uv comes with a list of certificate authorities, in which a proxy's own isn't; the system's list has it, where there is one.
+# What you set yourself stays. (UV_NATIVE_TLS is its name before uv 0.11.)
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
+ifeq ($(UV_SYSTEM_CERTS)$(UV_NATIVE_TLS),)
+export UV_SYSTEM_CERTS := true
+export UV_NATIVE_TLS := true
+endif
+endif
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
