@@ -13,7 +13,7 @@ import orjson
 
 from config.failures import CannotRun
 from events.codec import UnknownEvent
-from events.export import BadHead, NotAnExport, Report, check, read_head
+from events.export import BadHead, NothingToSay, Report, check, read_head
 from events.export_diagnosis import Head
 
 STDIN = "-"
@@ -32,7 +32,7 @@ def verify(export: str, *, head: str | None, after: str | None) -> Report:
             return check(file, kept, after=begun)
     except OSError as error:
         raise CannotVerify(f"{name} can't be read: {error.strerror or error}") from error
-    except NotAnExport as error:
+    except NothingToSay as error:
         raise CannotVerify(_shown(f"{name}: {error}")) from error
     except UnknownEvent as error:
         told = f"{name}: {_shown(str(error))}.\nWhere a newer release made the export, verify it with that one."
@@ -76,7 +76,7 @@ def for_people(report: Report) -> str:
     """One to three lines."""
     found = report.difference
     if not report.events:
-        return found.message if found else "The export is empty: it has no events, or its download failed."
+        return found.message if found else _none(report.head or 0)
     held = f"Event {report.first}" if report.events == 1 else f"Events {report.first} to {report.last}"
     whose = f"of {_shown(report.user_id or '')}"
     if found:
@@ -85,14 +85,22 @@ def for_people(report: Report) -> str:
     return f"{fine}\nThe hash of event {report.last} is {report.hash}.\n{_against(report)}"
 
 
+def _none(head: int) -> str:
+    behind = f" after event {head}" if head else ""
+    return f"There are no events{behind}, as the head that was kept says."
+
+
 def _against(report: Report) -> str:
     """What the head adds to it, or the lack of one takes from it."""
     head, first = report.head, report.first or 0
-    if not head:
+    if head is None:
         return "That they weren't all made anew, or the last ones cut off, only a head can show that was kept (--head)."
     if head < first:
-        return f"Event {head}, the head that was kept, isn't among them."
+        return f"Event {head}, the head that was kept, is the one before them." if head else _NONE_THEN
     return f"Event {head} is the head that was kept: up to it, the log is as it was then."
+
+
+_NONE_THEN = "When the head was kept, there were no events."
 
 
 def _shown(text: str) -> str:

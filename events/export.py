@@ -6,8 +6,9 @@ from typing import BinaryIO
 import orjson
 
 from events.codec import UnknownEvent
-from events.export_diagnosis import Difference, Head, Held, cut_off, diagnosis, rewritten, told, unreadable
-from events.export_lines import BadLine, derives, error_answer, is_hash, is_moment, is_number, survey
+from events.export_diagnosis import Difference, Head, Held, cut_off, diagnosis, parted, rewritten, told, unreadable
+from events.export_forms import AGAIN, MARK, by_beginning, form
+from events.export_lines import SHOWN_WITHOUT, BadLine, Lines, derives, is_hash, is_moment, is_number, survey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,16 +27,33 @@ class Report:
     difference: Difference | None
 
 
-class NotAnExport(Exception):
+class NothingToSay(Exception):
+    """The export can't be called clean, and no difference was found either."""
+
+
+class NotAnExport(NothingToSay):
     """None of its lines is an event of an export"""
 
-    def __init__(self, answer: str | None) -> None:
-        likely = f"the service answered {answer!r} instead" if answer else "an export is NDJSON, in UTF-8, as it came"
+    def __init__(self, likely: str) -> None:
         super().__init__(f"{self.__doc__}: {likely}.")
 
 
+class EmptyExport(NothingToSay):
+    """It has no events: there are none, or its download failed. A head that was kept (--head) can tell which."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
+class EarlierHead(NothingToSay):
+    """The head is older than the one that the export goes on from: of an event that can't be in it."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
 class BadHead(Exception):
-    """It isn't what GET /api/{user_id}/audit/head answers."""
+    """It isn't what GET /api/{user_id}/audit/head answers"""
 
 
 def check(file: BinaryIO, head: Head | None = None, *, after: Head | None = None) -> Report:
@@ -44,23 +62,32 @@ def check(file: BinaryIO, head: Head | None = None, *, after: Head | None = None
     The file is read twice and more, so it must be seekable; in constant memory, but for 8 bytes per line. That the
     events fit together shows that none was touched on its own. That nobody took the last ones away, or made all of them
     anew, only a head can show that was kept since. `after` is the head that the export goes on from, where it isn't the
-    whole log. Raises `NotAnExport`, or `UnknownEvent` where the chain is whole and this release can't read an event.
+    whole log. Raises `NothingToSay`, or `UnknownEvent` where the chain is whole and this release can't read an event.
     """
     report = _check(file, head, after)
     return replace(report, head=head.seq) if head else report
 
 
 def _check(file: BinaryIO, head: Head | None, after: Head | None) -> Report:
-    lines = survey(file)
-    if isinstance(lines, BadLine):
-        return _report(Held(), unreadable(lines, seq=None, last=False))
-    if not any(lines.seqs) and any(True for _ in lines.events()):
-        raise NotAnExport(error_answer(file))
     held = Held()
     if after:
         held.begin(after.seq, after.hash)
+        if head and head.seq < after.seq:
+            raise EarlierHead
+        if head and head.seq == after.seq and head != after:
+            return _report(held, parted(head))
+    lines = survey(file)
+    if isinstance(lines, BadLine):
+        file.seek(0)
+        if lines.line == 1 and (likely := by_beginning(file.read(_BEGINNING))):
+            raise NotAnExport(likely)
+        return _report(Held(), unreadable(lines, seq=None, last=False))
+    if _is_none(lines):
+        raise NotAnExport(form(file))
     unknown: UnknownEvent | None = None
     for event in lines.events():
+        if isinstance(event, BadLine) and not held.events and event.column == SHOWN_WITHOUT and _all_bad(lines):
+            raise NotAnExport(f"its events are those of a page of /audit, without what they were hashed with; {AGAIN}")
         if isinstance(event, BadLine) or not held.takes(event):
             return _report(held, diagnosis(event, lines, held, head))
         if head and event.seq == head.seq and (event.hash, event.record["at"]) != (head.hash, head.at):
@@ -76,7 +103,21 @@ def _check(file: BinaryIO, head: Head | None, after: Head | None) -> Report:
         return _report(held, cut_off(held, head))
     if unknown:
         raise unknown
+    if not held.events and not head:
+        raise EmptyExport
     return _report(held, None)
+
+
+_BEGINNING = 1024
+"""Bytes."""
+
+
+def _all_bad(lines: Lines) -> bool:
+    return next(lines.readable(), None) is None
+
+
+def _is_none(lines: Lines) -> bool:
+    return not any(lines.seqs) and any(True for _ in lines.events())
 
 
 def _report(held: Held, difference: Difference | None) -> Report:
@@ -94,11 +135,12 @@ def _report(held: Held, difference: Difference | None) -> Report:
 def read_head(text: bytes) -> Head:
     """A head from its JSON. Raises `BadHead`."""
     try:
-        value = orjson.loads(text)
+        value = orjson.loads(text.removeprefix(MARK))
         seq, hash_, at = value["seq"], value["hash"], value["at"]
         none = type(seq) is int and (seq, hash_, at) == (0, "", None)
         if none or (is_number(seq) and is_hash(hash_) and is_moment(at)):
             return Head(seq=seq, hash=bytes.fromhex(hash_), at=at)
     except (orjson.JSONDecodeError, KeyError, TypeError):
         pass
-    raise BadHead(str(BadHead.__doc__))
+    likely = by_beginning(text)
+    raise BadHead(f"{BadHead.__doc__}{f': {likely}' if likely else ''}.")

@@ -185,6 +185,12 @@ def rewritten(event: Line, head: Head) -> Difference:
     return Difference(kind="rewritten", seq=event.seq, line=event.line, message=message)
 
 
+def parted(head: Head) -> Difference:
+    """Of two heads that are of the same event, and not the same."""
+    message = f"The log was rewritten, at event {head.seq} or before, or a head was changed: the two heads differ."
+    return Difference(kind="rewritten", seq=head.seq, line=None, message=message)
+
+
 def cut_off(held: Held, head: Head) -> Difference:
     ends = f"the export ends with event {held.seq}" if held.events else "the export is empty"
     return told("removed", held.seq + 1, None, f"{ends}, and the head is event {head.seq}", upto=head.seq)

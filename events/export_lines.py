@@ -14,6 +14,7 @@ import orjson
 
 from events import chain
 from events.codec import Json, UnknownEvent, canonical, meta
+from events.export_forms import MARK
 from events.records import changes
 from events.task import Origin
 
@@ -87,6 +88,8 @@ _COLUMNS: _Columns = {
     "salt": _hex,
     "data": _object,
 }
+SHOWN_WITHOUT = "user_id"
+"""The first column of an export that an event on a page of /audit hasn't."""
 _CLIENT: _Columns = {"address": _text_or_null, "agent": _text_or_null}
 
 
@@ -158,33 +161,25 @@ def derives(event: Line) -> bool:
     return canonical(shown) == canonical(record["changes"])  # as bytes: 1 isn't true
 
 
-def error_answer(file: BinaryIO) -> str | None:
-    """What the service said was wrong, where the file is its answer to that (contract, section 3)."""
-    file.seek(0)
-    try:
-        return str(orjson.loads(file.read(_LONGEST))["detail"])
-    except (orjson.JSONDecodeError, LookupError, TypeError):
-        return None
-
-
 _LONGEST = 1 << 24
 """Bytes of a line, a hundred times what an event can take: what is longer isn't worth its memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """`seqs` has a number for each line of the file, 0 where none can be read."""
+    """The lines from byte `start` on. `seqs` has a number for each of them, 0 where none can be read."""
 
     file: BinaryIO
+    start: int
     seqs: "array[int]"
     newest_first: bool
 
     def events(self) -> Iterator[Line | BadLine]:
         """In the log's order. Blank lines are passed over."""
         if self.newest_first:
-            numbered = zip(range(len(self.seqs), 0, -1), _backwards(self.file), strict=False)
+            numbered = zip(range(len(self.seqs), 0, -1), _backwards(self.file, self.start), strict=False)
         else:
-            self.file.seek(0)
+            self.file.seek(self.start)
             numbered = zip(range(1, len(self.seqs) + 1), self.file, strict=False)
         return (_read(number, line) for number, line in numbered if line and not line.isspace())
 
@@ -203,11 +198,13 @@ def survey(file: BinaryIO) -> Lines | BadLine:
     """The first pass, for what the others need to know beforehand."""
     seqs = array("q")
     file.seek(0)
+    start = len(MARK) if file.read(len(MARK)) == MARK else 0
+    file.seek(start)
     while line := file.readline(_LONGEST):
         seqs.append(_seq(line))
         if len(line) == _LONGEST and not line.endswith(b"\n"):
             return BadLine(len(seqs), "is longer than an event can be")
-    return Lines(file, seqs, _newest_first(seqs))
+    return Lines(file, start, seqs, _newest_first(seqs))
 
 
 _SEQ_FIRST = re.compile(rb'\{"seq":([1-9][0-9]{0,17}),').match
@@ -239,16 +236,16 @@ def _newest_first(seqs: Iterable[int]) -> bool:
 _BLOCK = 1 << 16
 
 
-def _backwards(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file, last first, without their ends."""
+def _backwards(file: BinaryIO, start: int) -> Iterator[bytes]:
+    """The lines of a file from byte `start` on, last first, without their ends."""
     end = file.seek(0, os.SEEK_END)
-    file.seek(max(0, end - 1))
+    file.seek(max(start, end - 1))
     end -= file.read(1) == b"\n"
     rest = b""
-    while end:
-        start = max(0, end - _BLOCK)
-        file.seek(start)
-        rest, *lines = (file.read(end - start) + rest).split(b"\n")
+    while end > start:
+        block = max(start, end - _BLOCK)
+        file.seek(block)
+        rest, *lines = (file.read(end - block) + rest).split(b"\n")
         yield from reversed(lines)
-        end = start
+        end = block
     yield rest

@@ -329,9 +329,6 @@ def test_an_export_that_is_clean_is_told_from_one_that_is_not(folder: Path, expo
         "Only a whole export can be verified, not one that was filtered.\n"
         "Events 1 to 4 of ann fit together.\n"
     )
-    export.write_bytes(b"")
-    empty = run(folder, "verify", "--export", "ann.ndjson", **NO_SETTINGS)
-    assert (empty.returncode, empty.stdout) == (0, "The export is empty: it has no events, or its download failed.\n")
     assert not (folder / ".daybook").exists()
 
 
@@ -373,24 +370,47 @@ def test_an_export_that_follows_on_a_head_is_held_against_it(folder: Path, expor
     assert (rest.returncode, "Events 5 to 10 of ann" in rest.stdout) == (0, True)
     whole = run(folder, "verify", "--export", "ann.ndjson", "--head", "head.json")
     assert (whole.returncode, "Events 1 to 4 are missing" in whole.stdout) == (1, True)
-    export.write_bytes(b"")
-    assert run(folder, "verify", "--export", "ann.ndjson", "--after", "head.json").returncode == 0
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_an_empty_export_is_clean_only_where_a_head_says_so(folder: Path, export: Path, form: tuple[str, ...]) -> None:
+    def verified(*options: str) -> "subprocess.CompletedProcess[str]":
+        return run(folder, "verify", "--export", "ann.ndjson", *options, *form)
+
+    export.write_bytes(b"\xef\xbb\xbf")
+    (folder / "head.json").write_text(json.dumps({name: LOG[3][name] for name in ("seq", "hash", "at")}))
+    (folder / "none.json").write_text('\ufeff{"seq":0,"hash":"","at":null}')
+    for options in ((), ("--after", "head.json")):
+        told = verified(*options)
+        assert (told.returncode, told.stdout) == (2, "")
+        assert told.stderr == (
+            "daybook: ann.ndjson: It has no events: there are none, or its download failed. "
+            "A head that was kept (--head) can tell which.\n"
+        )
+    for given, says in (
+        (("--head", "none.json"), "There are no events, as the head that was kept says.\n"),
+        (("--head", "head.json", "--after", "head.json"), "There are no events after event 4, as the head that"),
+    ):
+        clean = verified(*given)
+        assert (clean.returncode, clean.stderr) == (0, "")
+        assert json.loads(clean.stdout)["clean"] if form else clean.stdout.startswith(says)
+    cut = verified("--head", "head.json")
+    assert (cut.returncode, "Events 1 to 4 are missing" in cut.stdout) == (1, True)
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         (b'{"title":"Not authenticated","detail":"The token has expired; get a new one."}', "The token has expired"),
-        (b'"seq","id","type"\r\n"1","x","TaskCreated"\r\n', "NDJSON"),
-        (json.dumps(LOG).encode(), "NDJSON"),
-        (json.dumps(LOG[0], indent=2).encode(), "NDJSON"),
-        (lines(LOG).decode().encode("utf-16"), "UTF-8"),
-        (b"\x1f\x8b\x08\x00", "as it came"),
+        (b"\x1f\x8b\x08\x00", "it is compressed"),
+        (lines(LOG).decode().encode("utf-16"), "it is UTF-16"),
     ],
 )
 def test_what_is_no_export_is_not_called_a_changed_one(folder: Path, export: Path, content: bytes, says: str) -> None:
     export.write_bytes(content)
     told = run(folder, "verify", "--export", "ann.ndjson")
+    piped = subprocess.run([*DAYBOOK, "verify", "--export", "-"], input=content, capture_output=True, check=False)
+    assert (piped.returncode, piped.stderr.decode()) == (2, told.stderr.replace("ann.ndjson", "stdin"))
     assert (told.returncode, told.stdout) == (2, "")
     assert "None of its lines is an event of an export" in told.stderr
     assert says in told.stderr

@@ -1,5 +1,6 @@
 """Whoever touches an export is found out, and the first event that isn't as it was logged is named."""
 
+import gzip
 import json
 import pathlib
 import re
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from events import chain
 from events.codec import UnknownEvent, header, meta
-from events.export import BadHead, NotAnExport, Report, check, read_head
+from events.export import BadHead, EarlierHead, EmptyExport, NotAnExport, Report, check, read_head
 from events.export_diagnosis import Difference, Head
 from events.records import full_record
 from events.task import Event, Fact, Origin, TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
@@ -168,8 +169,79 @@ def test_an_export_that_nobody_touched_is_clean_in_either_order(export: list[Rec
     )
 
 
-def test_an_export_of_nothing_is_clean() -> None:
-    assert checked(b"") == Report(user_id=None, events=0, first=None, last=None, hash="", head=None, difference=None)
+EMPTY = Report(user_id=None, events=0, first=None, last=None, hash="", head=0, difference=None)
+MARK = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("nothing", [b"", b"\n", b" \r\n\r\n", MARK, MARK + b"\n"])
+def test_of_an_export_of_nothing_only_a_head_can_say_that_it_is_right(nothing: bytes) -> None:
+    kept, none = head_of(LOG[3]), Head(seq=0, hash=b"", at=None)
+    for after in (None, kept):
+        with pytest.raises(EmptyExport, match="there are none, or its download failed"):
+            checked(nothing, after=after)
+    assert checked(nothing, none) == EMPTY
+    assert checked(nothing, kept, after=kept) == replace(EMPTY, head=4)
+    assert named(nothing, kept) == ("removed", 1, None)
+    assert named(nothing, head_of(LOG[9]), after=kept) == ("removed", 5, None)
+
+
+def test_two_heads_that_cannot_both_be_right_are_no_proof() -> None:
+    kept = head_of(LOG[3])
+    for other in (replace(kept, hash=bytes(32)), replace(kept, at=LOG[4]["at"])):
+        for export in (b"", lines(LOG[4:])):
+            assert named(export, other, after=kept) == ("rewritten", 4, None)
+    assert checked(LOG[4:], kept, after=kept).difference is None
+    with pytest.raises(EarlierHead):
+        checked(LOG[4:], head_of(LOG[2]), after=kept)
+
+
+def test_a_byte_order_mark_is_no_difference() -> None:
+    for export in (LOG, LOG[::-1], LOG[:1]):
+        marked = MARK + lines(export)
+        assert checked(marked) == checked(export)
+        assert checked(marked[:-1]) == checked(export)
+        assert checked(marked.replace(b"\n", b"  \r\n")) == checked(export)
+    assert named(MARK + lines([*LOG[:4], *LOG[5:]][::-1])) == ("removed", 5, 5)
+    assert named(MARK + lines(LOG) + MARK + lines(LOG)) == ("unreadable", 11, 11)
+    assert named(lines(LOG) * 2)[0] == "added"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (lines(LOG).decode().encode("utf-16"), "it is UTF-16, as PowerShell's > writes"),
+        (lines(LOG).decode().encode("utf-16-le"), "it is UTF-16"),
+        (lines(LOG).decode().encode("utf-16-be"), "it is UTF-16"),
+        (gzip.compress(lines(LOG)), "it is compressed; unpack it first"),
+        (b'"seq","id","type"\r\n"1","x","TaskCreated"\r\n', "it is CSV"),
+        (MARK + b"seq,id\r\n", "it is CSV"),
+        (json.dumps(LOG).encode(), "it is JSON, such as a page of /audit; export with ?format=ndjson"),
+        (json.dumps(LOG, indent=2).encode(), "it is JSON"),
+        (json.dumps(LOG[0], indent=2).encode(), "it is JSON"),
+        (b"[" + b" " * 2**24 + b"]", "it is JSON"),
+        (b'{"tasks": []}', "it is JSON"),
+        (b"<!doctype html><html>", "it is a web page"),
+        (b"\n<html>\n", "it is a web page"),
+        (b'{"detail":"The token has expired; get a new one."}', "the service answered 'The token has expired; get a"),
+        (json.dumps({"detail": "No."}, indent=2).encode(), "the service answered 'No.' instead"),
+        (b"curl: (6) Could not resolve host", "an export is NDJSON, in UTF-8, as it came"),
+    ],
+)
+def test_what_is_no_export_is_called_what_it_is(content: bytes, says: str) -> None:
+    with pytest.raises(NotAnExport, match=re.escape(says)):
+        checked(content)
+
+
+def test_events_as_they_are_shown_are_no_export_but_one_of_them_in_an_export_was_changed() -> None:
+    shown = [{name: value for name, value in each.items() if name not in EXPORTED_ONLY} for each in LOG]
+    for page in (shown, shown[::-1], shown[:1]):
+        with pytest.raises(NotAnExport, match="its events are those of a page of /audit"):
+            checked(page)
+    assert named([shown[0], *LOG[1:]]) == ("changed", 1, 1)
+    assert named([*LOG[:4], shown[4], *LOG[5:]]) == ("changed", 5, 5)
+
+
+EXPORTED_ONLY = ("user_id", "idempotency_key", "fingerprint", "salt", "data")
 
 
 def test_how_the_lines_are_written_is_no_difference() -> None:
@@ -536,7 +608,6 @@ def test_an_export_is_held_against_a_head_that_was_kept() -> None:
             assert checked(export, head_of(kept)) == replace(checked(export), head=kept["seq"])
     none = Head(seq=0, hash=b"", at=None)
     assert checked(LOG, none) == replace(checked(LOG), head=0)
-    assert checked(b"", none) == replace(checked(b""), head=0)
 
 
 def test_a_log_that_was_made_anew_is_found_by_a_head_only() -> None:
@@ -582,7 +653,6 @@ def test_what_came_after_a_head_is_verified_from_there() -> None:
     renumbered = [{**each, "seq": seq} for seq, each in enumerate([forged(LOG[3]), *LOG[4:]], 5)]
     assert named(renumbered, after=kept) == ("added", 5, 1)
     assert named([{**LOG[0], "seq": 999}, *LOG[1:]], head_of(LOG[0])) == ("changed", 1, 1)
-    assert checked(b"", after=kept).difference is None
     assert checked(LOG[4:], head_of(LOG[9]), after=kept).difference is None
     assert named(LOG[4:8], head_of(LOG[9]), after=kept) == ("removed", 9, None)
 
@@ -619,6 +689,9 @@ def test_a_head_is_read(record: Record) -> None:
     answer = {"seq": record["seq"], "hash": record["hash"], "at": record["at"]}
     assert read_head(json.dumps(answer).encode()) == head_of(record)
     assert read_head(json.dumps({**answer, "more": 1}).encode()) == head_of(record)
+    assert read_head(MARK + json.dumps(answer).encode() + b"\r\n") == head_of(record)
+    with pytest.raises(BadHead, match="audit/head answers: it is UTF-16"):
+        read_head(json.dumps(answer).encode("utf-16"))
 
 
 def test_the_head_of_an_empty_log_is_read() -> None:
