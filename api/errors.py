@@ -290,7 +290,8 @@ async def _framework(request: Request, error: Exception) -> Response:
     status = HTTPStatus(error.status_code)
     detail, hint, headers = str(error.detail), None, dict(error.headers or {})
     if status == HTTPStatus.NOT_FOUND:
-        detail, hint = _NO_ROUTE, "There is nothing at this path. The routes are listed at /docs."
+        listed = request.scope.get("root_path", "") + "/docs"
+        detail, hint = _NO_ROUTE, f"There is nothing at this path. The routes are listed at {listed}."
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed(request))
         detail, hint = _NO_METHOD, f"{request.method} isn't allowed here; use {headers['Allow']}."

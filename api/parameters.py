@@ -30,7 +30,7 @@ def _known_elsewhere(value: str) -> str:
     if value.isdecimal() and value.isascii():
         raise NotFound(hint=f"There is no task {value[:_LONGEST_SHOWN]}: ids are UUIDs here.")
     if value.lower() in _OTHERS_WORDS:
-        raise NotFound("Not found.", hint=f"There is no route {value} here. The routes are listed at /docs.")
+        raise NotFound("Not found.", hint=f"There is no route {value} here; tasks are found by their UUIDs.")
     return value
 
 

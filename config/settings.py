@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import structlog
+from jwt.algorithms import HMACAlgorithm
+from jwt.exceptions import InvalidKeyError
 from pydantic import (
     AliasChoices,
     BeforeValidator,
@@ -112,9 +114,17 @@ class Settings(BaseSettings):
 
     @field_validator("jwt_secret")
     @classmethod
-    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+    def _fit_to_sign(cls, value: SecretStr | None) -> SecretStr | None:
         if value and (size := len(value.get_secret_value().encode())) < SHORTEST_SECRET:
             raise ValueError(f"must have at least {SHORTEST_SECRET} bytes, and has {size}")
+        if value:
+            try:
+                HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(value.get_secret_value())
+            except InvalidKeyError:
+                raise ValueError(
+                    "must be a secret that both sides know, and is a key pair's half or a certificate: an issuer"
+                    " publishes its keys, which are read from BETTER_AUTH_URL or JWT_JWKS_URL"
+                ) from None
         return value
 
     @field_validator("better_auth_url")

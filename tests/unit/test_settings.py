@@ -42,6 +42,8 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ({"LOG_LEVEL": "loud"}, ["LOG_LEVEL", "INFO"]),
         ({"LOG_FORMAT": "xml"}, ["LOG_FORMAT", "json"]),
         ({"JWT_SECRET": "hunter2"}, ["JWT_SECRET", "32 bytes", "7"]),
+        ({"JWT_SECRET": "-----BEGIN PUBLIC KEY-----\nMFkw…\n-----END PUBLIC KEY-----"}, ["JWT_SECRET", "JWT_JWKS_URL"]),
+        ({"BETTER_AUTH_SECRET": f"ssh-rsa {'A' * 40}"}, ["BETTER_AUTH_SECRET", "JWT_JWKS_URL"]),
         ({"BETTER_AUTH_SECRET": "hunter2" + "x" * 24}, ["BETTER_AUTH_SECRET", "32 bytes", "31"]),
         ({"BETTER_AUTH_URL": "app.example.com"}, ["BETTER_AUTH_URL", "must be a URL such as https://"]),
         ({"BETTER_AUTH_URL": "localhost:3000"}, ["BETTER_AUTH_URL", "must be a URL such as https://"]),
