@@ -44,5 +44,5 @@ def _answer(text: bytes) -> str | None:
     except orjson.JSONDecodeError:
         return None
     if isinstance(document, dict) and "detail" in document:
-        return f"the service answered {str(document['detail'])!r} instead"
+        return f"the service answered {str(document.get('hint') or document['detail'])!r} instead"
     return f"it is JSON, such as a page of /audit; {AGAIN}"

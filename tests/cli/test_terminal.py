@@ -401,7 +401,10 @@ def test_an_empty_export_is_clean_only_where_a_head_says_so(folder: Path, export
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b'{"title":"Not authenticated","detail":"The token has expired; get a new one."}', "The token has expired"),
+        (
+            b'{"title":"Not authenticated","detail":"Please sign in.","hint":"The token has expired."}',
+            "The token has expired",
+        ),
         (b"\x1f\x8b\x08\x00", "it is compressed"),
         (lines(LOG).decode().encode("utf-16"), "it is UTF-16"),
     ],
