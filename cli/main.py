@@ -24,6 +24,9 @@ from config.settings import NO_TEXT, USER_ID, Settings, is_text, load
 from db.embedded import database
 from db.reach import reaching
 
+if not (os.environ.get("TERMINAL_WIDTH") or "0").isdecimal():  # Typer reads it, and takes it for a number
+    raise BadSettings("TERMINAL_WIDTH: is no number; unset it")
+
 app = typer.Typer(
     name="daybook",
     help="A multi-user task backend that keeps a log. Settings come from the environment or .env (see .env.example).",

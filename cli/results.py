@@ -80,6 +80,8 @@ class Results:
         mendable, log = self._tables["tasks"], self.differences - self._tables["tasks"]
         if self.job == "verify":
             read = f"{read}, {_counted(total['tasks'], 'task')}"
+            if not self.differences and not total["users"]:
+                return f"{read}: there was nothing to look at."
             if not self.differences:
                 return f"{read}: no difference{'' if whole else ' so far'}."
             found = [f"{_counted(mendable, 'difference')} in tasks (`daybook rebuild`)"] if mendable else []

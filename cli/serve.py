@@ -79,7 +79,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                     asyncio.run(admit(owner, dsn))
                 asyncio.run(check(dsn))
             if settings.jwks_url:
-                outgoing.client(str(settings.jwks_url))
+                outgoing.client(str(settings.jwks_url))  # only to see that there can be one
             _check_propagators()
             if (workers > 1 or reload) and (settings.metrics_port or settings.metrics_public):
                 os.environ[WORKERS_FOLDER] = stack.enter_context(_temporary_folder())

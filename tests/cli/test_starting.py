@@ -234,6 +234,7 @@ def test_a_folder_that_was_deleted_is_told(unchanged_database: str, folder: Path
         ((), {"METRICS_PORT": "19464", "METRICS_HOST": "a..b"}, "METRICS_HOST: can't listen on a..b:19464: it can't"),
         (("--host", "nowhere.invalid"), {}, "Can't listen on nowhere.invalid:"),
         (("--host", "a..b"), {}, "Can't listen on a..b:"),
+        ((), {"TERMINAL_WIDTH": "wide"}, "TERMINAL_WIDTH: is no number; unset it"),
         ((), {"PROMETHEUS_MULTIPROC_DIR": "nowhere"}, "PROMETHEUS_MULTIPROC_DIR: nowhere is no folder that can be"),
         ((), {"PROMETHEUS_MULTIPROC_DIR": "/etc/passwd"}, "PROMETHEUS_MULTIPROC_DIR: /etc/passwd is no folder"),
         ((), {"DATABASE_URL": "postgresql://a..b/d"}, "The database (DATABASE_URL, or for migrations"),

@@ -116,7 +116,7 @@ def test_machines_get_json_and_a_damaged_log_is_left_alone(database: str, folder
         (["rebuild", "--user", "ann", "--start-after", "bob"], "--user and --start-after don't go together"),
         (["rebuild", "--user", "a/b"], "a user has 1 to 255 characters and no slash"),
         (["rebuild", "--workers", "0"], "workers"),
-        (["verify"], "There is no database: DATABASE_URL isn't set, and there is none under "),
+        (["verify"], "There is no database: DATABASE_URL isn't set, and none is found under "),
     ],
 )
 def test_what_does_not_go_together_is_refused(folder: Path, arguments: list[str], says: str) -> None:
@@ -135,6 +135,9 @@ def test_nobody_is_a_clean_database(database: str, folder: Path) -> None:
     for command in ("verify", "rebuild"):
         result = run(folder, command, DATABASE_URL=database)
         assert (result.returncode, result.stdout.startswith("0 users, 0 events")) == (0, True)
+        assert ("there was nothing to look at" in result.stdout) == (command == "verify")
+    sample = run(folder, "verify", "--sample", "5", DATABASE_URL=database)
+    assert (sample.returncode, "there was nothing to look at" in sample.stdout) == (0, True)
 
 
 def test_a_user_of_whom_there_is_nothing_is_not_clean(database: str, folder: Path) -> None:
@@ -147,7 +150,7 @@ def test_a_user_of_whom_there_is_nothing_is_not_clean(database: str, folder: Pat
 def test_what_cannot_be_written_or_read_is_no_difference(database: str, folder: Path) -> None:
     pipe = " ".join(DAYBOOK)
     for command, says in {
-        f"{pipe} verify --json > /dev/full": "daybook: The result can't be written: No space left on device.\n",
+        f"{pipe} verify --json > /dev/full": "daybook: Standard output can't be written: No space left on device.\n",
         f"{pipe} verify | true; exit ${{PIPESTATUS[0]}}": "",
     }.items():
         result = subprocess.run(
