@@ -1,6 +1,6 @@
 """Pydantic's errors as sentences for the person at the screen (docs/guides/errors.md)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _SENTENCES = {
@@ -44,7 +44,7 @@ def summary(errors: Sequence[Mapping[str, str]]) -> str:
     return " ".join(error["message"] for error in errors)
 
 
-def _error(error: Any, location: Sequence[str | int], in_words: Any) -> dict[str, str]:
+def _error(error: Any, location: Sequence[str | int], in_words: Callable[[str], str]) -> dict[str, str]:
     field = ".".join(step for step in location if isinstance(step, str)) or _BODY
     name = "The body" if field == _BODY else in_words(field)
     template = _SENTENCES.get(error["type"])
