@@ -35,7 +35,8 @@ _log = structlog.get_logger(__name__)
 _DESCRIPTION = """
 Tasks per user, and a log of everything that happened to them.
 
-Authenticate with `Authorization: Bearer <JWT>`; the path's user must be the token's. Errors are problem details
+Authenticate with `Authorization: Bearer <JWT>`; the path's user must be the token's. In development, `daybook token
+demo` prints a token for the user `demo`. Errors are problem details
 (RFC 9457), and `detail` is always a string. HEAD is answered wherever GET is, with the same headers.
 """
 
@@ -106,10 +107,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(scraping(settings.daybook_data_dir))
     app.add_middleware(Head)  # innermost
     app.add_middleware(CatchAll)
-    app.add_middleware(Slashes)
     if settings.forwarded_allow_ips or settings.root_path:
         trusted = settings.forwarded_allow_ips or ""
         app.add_middleware(BehindProxies, trusted_hosts=trusted, root_path=settings.root_path)
+    app.add_middleware(Slashes)  # outside of the prefix, which may be behind two of them
     app.add_middleware(Cors, origins=origins)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestContext)  # outermost

@@ -21,6 +21,9 @@ _SLOWEST = 10
 _DIGITS = 9
 """No longer number is worth reading."""
 
+_LONGEST_SHOWN = 100
+"""Characters of what came in place of a media type."""
+
 _Body = TypeVar("_Body")
 
 
@@ -128,7 +131,7 @@ def _refuse_other_media_types(request: Request) -> None:
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
-        raise NotJson(hint=f"The body must be application/json, not {media_type!r}.")
+        raise NotJson(hint=f"The body must be application/json, not {media_type[:_LONGEST_SHOWN]!r}.")
     if request.headers.get("content-encoding", "identity") != "identity":
         raise NotJson(hint="The body must not be compressed.")
 

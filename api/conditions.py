@@ -93,7 +93,8 @@ def fingerprint(request: Request, body: bytes) -> bytes:
     """Make what a key stands for: SHA-256 (32 bytes) of the request's method, route, task, parameters and body.
 
     Two spellings of one request have the same one: the letters of an id, the order of parameters, the slashes and the
-    prefix of the path, and the order, spaces, escapes and numbers of JSON don't matter.
+    prefix of the path, and the order, spaces and escapes of JSON don't matter, nor whether 1 is written as 1.0. An
+    empty object is as no body.
     """
     task_id = _canonical_id(request.path_params.get("task_id", ""))
     counted = [(name, request.query_params[name].lower()) for name in _COUNTED if name in request.query_params]
@@ -111,7 +112,7 @@ def _canonical_id(text: str) -> str:
 def _canonical_body(body: bytes) -> bytes:
     try:
         value = json.loads(without_mark(body).decode(), parse_float=_number)
-        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode() if body else b""
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode() if value != {} else b""
     except (ValueError, RecursionError):
         return body
 

@@ -206,6 +206,7 @@ def _complete_question(operation: dict[str, Any], traits: frozenset[str]) -> Non
             schema |= schema.pop("anyOf")[0]
         if parameter["name"] == "user_id":
             schema |= USER_ID
+            parameter["example"] = schema["examples"][0]  # which Swagger UI fills in
     parameters += [
         {"$ref": f"#/components/parameters/{header}"}
         for trait, headers in _TAKEN_BY.items()

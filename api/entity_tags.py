@@ -2,8 +2,9 @@
 
 import re
 
-# Ours without quotes too. A proxy that compresses may make a tag weak, or add to it ("3-gzip").
-_TAG = re.compile(r'[ \t]*(?:(?:[Ww]/)?"([^"]*)"|([0-9]+(?:[-;][^\s",]*)?))[ \t]*(?:,|$)')
+# Ours without quotes too. A proxy that compresses may make a tag weak, or add to it ("3-gzip"). Empty elements are
+# ignored (RFC 9110, section 5.6.1.2).
+_TAG = re.compile(r'[ \t,]*(?:(?:[Ww]/)?"([^"]*)"|([0-9]+(?:[-;][^\s",]*)?))[ \t]*(?:,|$)')
 _NUMBER = re.compile(r"([0-9]{1,19})(?:[-;].*)?")
 
 
@@ -15,7 +16,10 @@ def etag(number: int) -> str:
 def numbers(tags: str) -> frozenset[int] | None:
     """The numbers in a list of entity tags, without those that aren't ours; `None` where it can't be read."""
     found, place = set[int](), 0
-    while place < len(tags):
+    end = len(tags.rstrip(", \t"))
+    if not end and tags.strip():
+        return None
+    while place < end:
         tag = _TAG.match(tags, place)
         if tag is None:
             return None

@@ -282,7 +282,7 @@ async def _bad_parameters(request: Request, error: Exception) -> Response:
     """Path and query only: bodies are read by api.bodies."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - by registration
     errors = parameter_errors(error.errors())
-    return await _problem(request, BadRequest(summary(errors), errors=errors))
+    return await _problem(request, BadRequest(hint=summary(errors), errors=errors))
 
 
 async def _framework(request: Request, error: Exception) -> Response:

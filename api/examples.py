@@ -168,6 +168,11 @@ def _of_fields(problem: type[Problem], on: tuple[str, ...], summary: str, *fault
     return Fault(problem, on, summary, detail=summarized(listed), errors=listed)
 
 
+def _of_parameters(on: tuple[str, ...], summary: str, field: str, message: str, type_: str) -> Fault:
+    listed = ({"field": field, "message": message, "type": type_},)
+    return Fault(errors.BadRequest, on, summary, message, errors=listed)
+
+
 def _nothing(sentence: str) -> tuple[str, tuple[dict[str, str], ...]]:
     return sentence, ({"field": "body", "message": sentence, "type": "no_known_field"},)
 
@@ -179,21 +184,13 @@ FAULTS = {
         "The body is cut off",
         "The body isn't JSON: EOF while parsing a string at line 1 column 14.",
     ),
-    "noUuid": _of_fields(
-        errors.BadRequest,
-        ("task",),
-        "The id is no UUID",
-        (
-            "task_id",
-            "task_id must be a UUID.",
-            "uuid_parsing",
-        ),
-    ),
-    "badParameter": _of_fields(
-        errors.BadRequest,
+    "noUuid": _of_parameters(("task",), "The id is no UUID", "task_id", "task_id must be a UUID.", "uuid_parsing"),
+    "badParameter": _of_parameters(
         ("listTasks", "listEvents", "getHistory"),
         "A parameter isn't allowed",
-        ("limit", "limit must be at most 1000.", "less_than_equal"),
+        "limit",
+        "limit must be at most 1000.",
+        "less_than_equal",
     ),
     "badCursor": Fault(
         errors.BadRequest,
@@ -231,15 +228,12 @@ FAULTS = {
         "Two parameters exclude each other",
         "as_of and version exclude each other; give one of the two.",
     ),
-    "noMoment": _of_fields(
-        errors.BadRequest,
+    "noMoment": _of_parameters(
         ("listTasks", "getTask"),
         "A time has no offset",
-        (
-            "as_of",
-            "as_of must be a time with its offset, as in RFC 3339: 2026-11-20T19:24:49.076369Z.",
-            "value_error",
-        ),
+        "as_of",
+        "as_of must be a time with its offset, as in RFC 3339: 2026-11-20T19:24:49.076369Z.",
+        "value_error",
     ),
     "noToken": Fault(
         errors.NotAuthenticated,

@@ -138,7 +138,7 @@ class ExportedEvent(AuditEvent):
 
     user_id: str
     idempotency_key: str | None
-    fingerprint: str | None = Field(description="of the request with that key: SHA-256 of method, path and body")
+    fingerprint: str | None = Field(description="of the request with that key: SHA-256 of what it asked for")
     salt: str = Field(json_schema_extra={"pattern": "^[0-9a-f]{32}$"})
     data: dict[str, Any] = Field(description="as it is stored, which is what was hashed")
 

@@ -11,7 +11,7 @@ import orjson
 from fastapi import Request
 
 from api.errors import BadRequest
-from api.parameters import ListParameters
+from api.parameters import MOST_SKIPPED, ListParameters
 from events.codec import rfc3339
 from queries.tasks import Key, Order, Sort
 
@@ -35,7 +35,6 @@ class Span(NamedTuple):
 
 _LONGEST_PAGE, _PAGE = 1000, 50
 """Tasks: without any parameter, and where pages are asked for by number."""
-_MOST_SKIPPED = 2**31 - 1
 
 
 def selection(parameters: ListParameters) -> Selection:
@@ -44,10 +43,10 @@ def selection(parameters: ListParameters) -> Selection:
     completed = parameters.completed
     if by_status is not None and completed is not None and by_status != completed:
         raise BadRequest(hint="status and completed contradict each other; give one of the two.")
-    text = parameters.q if parameters.q is not None else parameters.search
+    text = _either(parameters, "q", "search")
     by = _either(parameters, "sort", "sort_by") or "created_at"
     column, _, direction = by.partition(":")
-    sort: Sort = column  # type: ignore[assignment] # api.models made it one
+    sort: Sort = column  # type: ignore[assignment] # api.parameters made it one
     usual = "asc" if sort == "title" else "desc"
     order: Order = _either(parameters, "order", "sort_order") or direction or usual  # type: ignore[assignment] # as well
     words = tuple((text or "").split())
@@ -65,8 +64,8 @@ def page_span(parameters: ListParameters) -> Span:
     limit = size or parameters.limit or (_LONGEST_PAGE if page is None else _PAGE)
     if page is not None:
         offset = (page - 1) * limit
-        if offset > _MOST_SKIPPED:
-            raise BadRequest(hint=f"page is too large: at most {_MOST_SKIPPED:,} tasks can be skipped.")
+        if offset > MOST_SKIPPED:
+            raise BadRequest(hint=f"page is too large: at most {MOST_SKIPPED:,} tasks can be skipped.")
     return Span(offset or 0, limit)
 
 

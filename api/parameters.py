@@ -30,7 +30,7 @@ def _known_elsewhere(value: str) -> str:
     if value.isdecimal() and value.isascii():
         raise NotFound(hint=f"There is no task {value[:_LONGEST_SHOWN]}: ids are UUIDs here.")
     if value.lower() in _OTHERS_WORDS:
-        raise NotFound("Not found.", hint=f"There is no route {value} here; tasks are found by their UUIDs.")
+        raise NotFound("Not found.", hint=f"There is no route {value} here. The document lists the routes.")
     return value
 
 
@@ -105,7 +105,7 @@ Text = Annotated[
     AfterValidator(text.without_nul),
     Field(json_schema_extra={"pattern": text.WITHOUT_NUL}),
 ]
-_MOST_SKIPPED = 2**31 - 1
+MOST_SKIPPED = 2**31 - 1
 
 
 class ListParameters(BaseModel):
@@ -142,15 +142,15 @@ class ListParameters(BaseModel):
     offset: int | None = Field(
         default=None,
         ge=0,
-        le=_MOST_SKIPPED,
+        le=MOST_SKIPPED,
         description="how many to skip; `cursor` is faster, and exact",
         examples=[100],
     )
     skip: int | None = Field(
-        default=None, ge=0, le=_MOST_SKIPPED, description="another name for `offset`", examples=[100]
+        default=None, ge=0, le=MOST_SKIPPED, description="another name for `offset`", examples=[100]
     )
     page: int | None = Field(
-        default=None, ge=1, le=_MOST_SKIPPED, description="the number of the page wanted, from 1", examples=[2]
+        default=None, ge=1, le=MOST_SKIPPED, description="the number of the page wanted, from 1", examples=[2]
     )
     page_size: int | None = Field(
         default=None, ge=1, le=1000, description="tasks on a page; with `page`, 50 unless given", examples=[50]

@@ -31,7 +31,8 @@ _LINGER = 2
 """Seconds of silence after which a refused client is hung up on; at most five times as many in all. What it still
 sends is thrown away: were it left unread, the kernel would reset the connection, and it might never see the answer."""
 
-_ORIGIN = re.compile(rb"\r\norigin:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
+_ORIGIN = re.compile(rb"\r\norigin:([^\r\n]*)\r\n", re.IGNORECASE)
+_VISIBLE = re.compile(rb"[!-~]+")
 
 _log = structlog.get_logger(__name__)
 
@@ -265,7 +266,8 @@ class BoundedRequests(HttpToolsProtocol):
         if found is None and self._head:  # the parser keeps a header until the next one begins
             line = _ORIGIN.search(self._head)
             found = line and line[1]
-        return found.decode("latin-1") if found else None
+        origin = (found or b"").strip(b" \t")
+        return origin.decode() if _VISIBLE.fullmatch(origin) else None
 
     def _refuse_message(self, reason: str) -> None:
         """Answer what isn't HTTP. Where its head was, the request has begun: it isn't carried out."""

@@ -50,9 +50,8 @@ class Route(APIRoute):
         steps = _steps(self.dependant, [], {})
 
         async def respond(scope: Scope, receive: Receive, send: Send) -> None:
-            query: bytes = scope["query_string"]
-            if b"=&" in query or query.endswith(b"="):
-                scope["query_string"] = _without_empty_values(query)
+            if scope["query_string"] and scope["method"] == "GET":
+                scope["query_string"] = _without_empty_values(scope["query_string"])
             if get_telemetry_data() is not None:  # FastAPI has spans for what is left out here
                 await as_fastapi_does(scope, receive, send)
                 return
@@ -64,7 +63,7 @@ class Route(APIRoute):
 
 def _without_empty_values(query: bytes) -> bytes:
     """Leave out parameters without a value: they are as if they weren't given, as in a form that wasn't filled in."""
-    return b"&".join(each for each in query.split(b"&") if not each.endswith(b"="))
+    return b"&".join(each for each in query.split(b"&") if each.partition(b"=")[2])
 
 
 async def _walked(steps: Sequence[_Step], request: Request) -> Response:

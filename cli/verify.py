@@ -93,6 +93,11 @@ def _none(head: int) -> str:
 def _against(report: Report) -> str:
     """What the head adds to it, or the lack of one takes from it."""
     head, first = report.head, report.first or 0
+    if head is None and first > 1:
+        return (
+            f"They go on from event {first - 1}, the head that was kept. That the last ones weren't cut off, only a "
+            "later head can show (--head)."
+        )
     if head is None:
         return "That they weren't all made anew, or the last ones cut off, only a head can show that was kept (--head)."
     if head < first:

@@ -23,7 +23,7 @@ from commands.task import (
 )
 from config import metrics
 from db.failures import NOT_SENT, UNAVAILABLE, Busy, dropped, retried, unanswered
-from db.pool import Executor, Pool
+from db.pool import Connection, Executor, Pool
 from events import log
 from events.appends import Appends
 from events.log import Posting
@@ -111,7 +111,7 @@ async def _execute(pool: Pool, command: Command, actor: str, origin: Origin) -> 
 
 async def _carry_out(pool: Pool, command: Command, actor: str, origin: Origin) -> Outcome | Event:
     """Try on the row; then on the row that is there when the journal's lock is held; then on the log, holding it."""
-    if isinstance(command, CreateTask) and command.precondition != UNCONDITIONAL:
+    if _is_conditional_creation(command):
         return await _attempt(pool, command, None, actor, origin, locked=True)
     past = await _recall(pool, command, Known()) if isinstance(command, RestoreTask) else None
     try:
@@ -143,8 +143,7 @@ async def _attempt(
                 if not isinstance(decided, Posting):
                     return decided
                 sent = decided
-                entry = await log.append(on, sent.event, sent.task, on_row=sent.on_row)
-                _hold_against_the_list(command, entry.seq - 1)
+                await _append(on, command, sent)
         else:
             decided = await _decide(pool, command, past, actor, origin)
             if not isinstance(decided, Posting):
@@ -154,32 +153,39 @@ async def _attempt(
     except UNAVAILABLE as error:
         if sent is None or not unanswered(error) or isinstance(error, NOT_SENT):
             raise
-        await _settle(pool, sent)
+        await _settle(pool, command, sent)
     return Outcome(sent.task)
 
 
-def _hold_against_the_list(command: Command, last: int) -> None:
-    """Refuse a creation whose precondition doesn't hold of the list, which `last`, the user's last event, has made.
+def _is_conditional_creation(command: Command) -> bool:
+    """Say whether it has a precondition, which is on the list: the number of the user's last event."""
+    return isinstance(command, CreateTask) and command.precondition != UNCONDITIONAL
 
-    Called after the append, in its transaction, which the refusal rolls back: by then no other writer can be first, nor
-    was the request carried out before. Raises `VersionMismatch`.
+
+async def _append(on: Connection, command: Command, posting: Posting) -> None:
+    """Append the event; a creation whose precondition doesn't hold of the list is refused by a `VersionMismatch`.
+
+    The list is looked at after the append, in its transaction, which the refusal rolls back: by then no other writer
+    can be first, nor was the request carried out before. Raises what `log.append` does.
     """
+    entry = await log.append(on, posting.event, posting.task, on_row=posting.on_row)
+    last = entry.seq - 1
     if isinstance(command, CreateTask) and not command.precondition.holds(last, exists=True):
         raise VersionMismatch(last, of="The list is at event")
 
 
-async def _settle(pool: Pool, sent: Posting) -> None:
+async def _settle(pool: Pool, command: Command, sent: Posting) -> None:
     """See to it that the event, whose commit wasn't heard of, is in the log, once.
 
     The very same event is sent again: the task's version is a unique key, so that only one of the two can be committed,
     also where the first one is still on its way. Raises `log.VersionTaken` or `log.IdempotencyKeyTaken` where another
-    event took its place, or `OutcomeUnknown`.
+    event took its place, `VersionMismatch` where the list of a conditional creation has changed, or `OutcomeUnknown`.
     """
 
     async def once_more() -> None:
         try:
-            async with pool.acquire() as on:
-                await log.append(on, sent.event, sent.task, on_row=sent.on_row)
+            async with (pool.transaction if _is_conditional_creation(command) else pool.acquire)() as on:
+                await _append(on, command, sent)
         except log.Conflict as conflict:
             if await log.holds(pool, sent.event):
                 return

@@ -199,7 +199,7 @@ class Settings(BaseSettings):
         if self.cors_origins is not None:
             return self.cors_origins
         frontend = (self.better_auth_origin,) if self.better_auth_origin else ()
-        return (*frontend, *_NEXT_JS) if self.environment == "development" else frontend
+        return tuple(dict.fromkeys((*frontend, *_NEXT_JS))) if self.environment == "development" else frontend
 
     @property
     def jwks_url(self) -> HttpUrl | None:

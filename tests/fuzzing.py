@@ -6,7 +6,7 @@ from typing import Any
 import schemathesis
 from schemathesis import Case, HookContext, Response
 from schemathesis.core.deserialization import DeserializationContext
-from schemathesis.core.failures import Failure
+from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
 
 
@@ -21,14 +21,28 @@ def lines(_context: DeserializationContext, response: Response) -> Any:
 def without_contradictions(_context: HookContext, case: Case[Any]) -> Case[Any]:
     """OpenAPI can't say that parameters exclude each other, so that valid ones would mostly be answered with 400."""
     if case.meta is None or case.meta.generation.mode.is_positive:
-        query = case.query
-        if "status" in query:
-            query.pop("completed", None)
-        if "version" in query:
-            query.pop("as_of", None)
-        if not query.keys().isdisjoint(("offset", "q", "search", "as_of")):  # any cursor is of another list, for one
-            query.pop("cursor", None)
+        for name, excluded in _EXCLUDE:
+            if name in case.query:
+                for other in excluded:
+                    case.query.pop(other, None)
+        if case.body:  # which says it already
+            case.query.pop("completed", None)
+            case.query.pop("version", None)
     return case
+
+
+_EXCLUDE = (
+    ("status", ("completed",)),
+    ("version", ("as_of",)),
+    ("sort", ("sort_by",)),
+    ("order", ("sort_order",)),
+    ("limit", ("page_size", "per_page")),
+    ("page_size", ("per_page",)),
+    ("offset", ("skip", "page", "cursor")),
+    ("skip", ("page", "cursor")),
+    *((name, ("cursor",)) for name in ("page", "q", "search", "as_of")),  # any cursor is of another list, for one
+)
+"""Parameters, each with those that it goes without."""
 
 
 def with_a_key_of_its_own(_context: HookContext, case: Case[Any]) -> Case[Any]:
@@ -50,13 +64,20 @@ def examples_that_can_succeed(context: HookContext, examples: list[Case[Any]]) -
         with_a_key_of_its_own(context, case)
         if "If-Match" in case.headers:
             case.headers["If-Match"] = "*"
+        if "If-None-Match" in case.headers:
+            case.headers["If-None-Match"] = '"0"'
 
 
 def is_a_failure(_context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
     """What can't be seen from a request alone: whether a cursor is of this list (it is opaque: another text, or one
-    that goes with other parameters, is 400), a task has changed since, or has such a version, or a key is used."""
+    that goes with other parameters, is 400), a task has changed since, or has such a version, or a key is used.
+
+    Nor can a schema say that a parameter without a value is as if it weren't given; and one that says that a body must
+    name a known field would be a riddle to generators of clients."""
     if isinstance(failure, UseAfterFree):
         return not _outlives_the_task(case)
+    if isinstance(failure, AcceptedNegativeData):
+        return "" not in case.query.values()
     if not isinstance(failure, RejectedPositiveData):
         return True
     match response.status_code:
@@ -67,7 +88,8 @@ def is_a_failure(_context: HookContext, failure: Failure, case: Case[Any], respo
         case 422:
             problem = response.json()
             used = problem["type"] == "/problems/idempotency-key-reused" and "Idempotency-Key" in case.headers
-            return not used and [each["type"] for each in problem.get("errors", ())] != ["not_restorable"]
+            types = [each["type"] for each in problem.get("errors", ())]
+            return not used and types not in (["not_restorable"], ["no_known_field"])
     return True
 
 
@@ -79,9 +101,11 @@ def _outlives_the_task(case: Case[Any]) -> bool:
     )
 
 
+_WITH_CONTRADICTIONS = ("listTasks", "getTask", "completeTask", "restoreTask")
+
 for name, function, operations in (
-    ("map_case", without_contradictions, ("listTasks", "getTask")),
-    ("before_add_examples", examples_without_contradictions, ("listTasks", "getTask")),
+    ("map_case", without_contradictions, _WITH_CONTRADICTIONS),
+    ("before_add_examples", examples_without_contradictions, _WITH_CONTRADICTIONS),
     ("map_case", with_a_key_of_its_own, ()),
     ("before_add_examples", examples_that_can_succeed, ()),
     ("filter_failure", is_a_failure, ()),

@@ -140,6 +140,13 @@ async def test_a_key_stands_for_the_task_however_its_path_is_spelled(service: Se
     assert await count(pool) == 2
 
 
+async def test_a_key_stands_for_an_empty_object_as_for_no_body(service: Service, pool: Pool, path: str) -> None:
+    first = await service.client.patch(f"{path}/complete", headers=KEY)
+    again = await service.client.patch(f"{path}/complete", json={}, headers=KEY)
+    assert (again.content, again.headers["idempotency-replayed"]) == (first.content, "true")
+    assert await count(pool) == 2
+
+
 async def test_a_key_stands_for_what_the_query_asks_for(service: Service, pool: Pool, path: str) -> None:
     first = await service.client.patch(f"{path}/complete?completed=true&_=1", headers=KEY)
     again = await service.client.patch(f"{path}/complete?_=2&completed=TRUE", headers=KEY)

@@ -119,6 +119,9 @@ async def three(service: Service) -> Service:
             ["three", "two", "one"],
         ),
         ("sort=title&order=&limit=2&cursor=", ["one", "three"]),
+        ("status&limit&completed&sort=title", ["one", "three", "two"]),
+        ("q=two=", []),
+        ("q=two&search=two", ["two"]),
         ("q=", ["three", "two", "one"]),
     ],
 )
@@ -149,6 +152,10 @@ async def test_each_filter_and_order(three: Service, query: str, expected: list[
         ("cursor=W10", ["Link"]),  # []
         ("cursor=WzEsMiwzXQ", ["Link"]),  # [1,2,3]
         ("status=pending&completed=true", ["status", "completed"]),
+        ("status=pending=", ["all", "pending", "completed"]),
+        ("limit=5=", ["whole number"]),
+        ("cursor=AAAA==", ["Link"]),
+        ("q=one&search=two", ["q", "search"]),
         ("sort=created__asc", ["created_at", "updated_at", "title"]),
         ("sort=title_up", ["created_at", "updated_at", "title"]),
         ("sort=--title", ["created_at", "updated_at", "title"]),

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from events.codec import rfc3339
 from tests.conftest import FROM_TEMPLATE, new_database
 from tests.service import Service, serving
-from tests.strategies import changes, descriptions, titles
+from tests.strategies import accepted_descriptions, accepted_titles, changes
 
 TASKS = "/api/ann/tasks"
 TASK_ID = "019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11"
@@ -87,7 +87,7 @@ class Remembered(RuleBasedStateMachine):
         await self.remember(task)
         return answer
 
-    @rule(target=tasks, title=titles, description=descriptions)
+    @rule(target=tasks, title=accepted_titles, description=accepted_descriptions)
     def create(self, title: str, description: str | None) -> str:
         answer = self.run(self.client.post(self.path, json={"title": title, "description": description}))
         task: str = answer.json()["id"]
@@ -98,7 +98,7 @@ class Remembered(RuleBasedStateMachine):
     def create_some(self, number: int) -> Any:
         return multiple(*(self.create(title="Banana", description=None) for _ in range(number)))
 
-    @rule(task=tasks, change=changes())
+    @rule(task=tasks, change=changes(accepted_titles, accepted_descriptions))
     def change(self, task: str, change: Any) -> None:
         there = self.versions[task][-1] is not None
         assert self.run(self.do("PATCH", task, json=change.after)).status_code == (200 if there else 404)
@@ -331,7 +331,7 @@ async def test_a_moment_that_is_none_is_400_and_says_what_is_one(service: Servic
     for path in (TASKS, f"{TASKS}/{TASK_ID}"):
         answer = await get(service, path, as_of=bad)
         assert answer.status_code == 400
-        assert answer.json()["detail"].startswith("as_of must be a time with its offset")
+        assert answer.json()["hint"].startswith("as_of must be a time with its offset")
 
 
 async def test_the_first_and_the_last_moment_of_all_can_be_asked_for(service: Service) -> None:

@@ -144,6 +144,10 @@ async def test_complete_takes_its_value_from_the_query_too(service: Service, que
         ("is_completed=true", {}),
         ("completed=yes", None),
         ("completed=1", None),
+        ("completed=", None),
+        ("completed", None),
+        ("done=", {}),
+        ("completed=true=", None),
         ("completed=true", {"completed": False}),
         ("completed=false", {"completed": True}),
     ],
@@ -170,7 +174,13 @@ async def test_restore_takes_its_version_from_the_query_too(service: Service) ->
     await service.client.patch(path, json={"title": "y"})
     answer = await service.client.post(f"{path}/restore?version=1")
     assert (answer.status_code, answer.json()["title"]) == (200, "Buy milk")
-    for query, body in (("versoin=2", None), ("version=x", None), ("version=1", {"version": 2})):
+    for query, body in (
+        ("version=1=", None),
+        ("version=", None),
+        ("versoin=2", None),
+        ("version=x", None),
+        ("version=1", {"version": 2}),
+    ):
         assert (await service.client.post(f"{path}/restore?{query}", json=body)).status_code == 400
     assert (await service.client.get(path)).json() == answer.json()
 

@@ -367,6 +367,7 @@ def test_an_export_that_follows_on_a_head_is_held_against_it(folder: Path, expor
     (folder / "head.json").write_text(json.dumps({name: LOG[3][name] for name in ("seq", "hash", "at")}))
     export.write_bytes(lines(LOG[4:]))
     rest = run(folder, "verify", "--export", "ann.ndjson", "--after", "head.json")
+    assert "They go on from event 4, the head that was kept." in rest.stdout
     assert (rest.returncode, "Events 5 to 10 of ann" in rest.stdout) == (0, True)
     whole = run(folder, "verify", "--export", "ann.ndjson", "--head", "head.json")
     assert (whole.returncode, "Events 1 to 4 are missing" in whole.stdout) == (1, True)

@@ -13,7 +13,15 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from commands.execute import Outcome, OutcomeUnknown, execute
-from commands.task import Command, CreateTask, DeleteTask, ToggleTask, UpdateTask
+from commands.task import (
+    Command,
+    CreateTask,
+    DeleteTask,
+    Precondition,
+    ToggleTask,
+    UpdateTask,
+    VersionMismatch,
+)
 from db.dsn import connect_arguments
 from db.failures import Busy, ConnectionLost
 from db.pool import Connection, Pool, open_pool
@@ -118,3 +126,23 @@ async def test_who_loses_a_connection_and_then_to_another_writer_decides_anew(
         assert outcome.task is not None
         assert (outcome.task.title, outcome.task.version) == ("y", 2 + losses)
     assert await pool.fetchval("SELECT count(*) FROM events WHERE request_id = 'victim'") == (0 if fails else 1)
+
+
+@pytest.mark.parametrize("holds", [True, False])
+async def test_a_creation_is_tried_again_only_on_its_condition(database: str, holds: bool) -> None:
+    """The connection ends in the append, before the list could be looked at."""
+    create = CreateTask(user_id="ann", task_id=uuid7(), title="x", precondition=Precondition({0 if holds else 7}))
+    waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with open_pool(database) as pool, another(database) as other, another(database) as watching:
+        async with other.transaction():
+            await other.execute("LOCK TABLE tasks IN EXCLUSIVE MODE")
+            doing = asyncio.create_task(do(pool, create, "request"))
+            while (pid := await watching.fetchval(waiting)) is None:
+                await asyncio.sleep(0.01)
+            await watching.execute("SELECT pg_terminate_backend($1)", pid)
+        if holds:
+            assert (await doing).what == "done"
+        else:
+            with pytest.raises(VersionMismatch):
+                await doing
+        assert await pool.fetchval("SELECT count(*) FROM events") == holds
