@@ -177,7 +177,7 @@ def verify(
     Exit status: 0 clean; 1 a difference was found; 2 it couldn't run, or not to its end.
     """
     if export is None:
-        if head or after:
+        if head is not None or after is not None:
             raise typer.BadParameter("--head and --after go with --export")
         _exclusive({"--user": user, "--sample": sample})
         _walk("verify", Choice(user=user, sample=sample), workers, as_json=as_json)

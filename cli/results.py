@@ -81,7 +81,7 @@ class Results:
         if self.job == "verify":
             read = f"{read}, {_counted(total['tasks'], 'task')}"
             if not self.differences and not total["users"]:
-                return f"{read}: there was nothing to look at."
+                return f"{read}: there was nothing to look at." if whole else f"{read}: nothing was looked at yet."
             if not self.differences:
                 return f"{read}: no difference{'' if whole else ' so far'}."
             found = [f"{_counted(mendable, 'difference')} in tasks (`daybook rebuild`)"] if mendable else []

@@ -217,7 +217,7 @@ def _interrupt(*_: object) -> None:
 def _no_more_signals() -> None:
     """What is left to do takes a moment; an impatient second Ctrl-C must not leave the database running."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)
+        signal.signal(each, lambda *_: None)  # not SIG_IGN: of one that is pending, Python would complain
 
 
 @contextlib.contextmanager

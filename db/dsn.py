@@ -27,6 +27,8 @@ _ROUTES = re.compile(r"(endpoint|project)=\S*")
 
 _LARGEST = 65535
 """Of a port; more than enough for a number of seconds."""
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
+_DIGITS = re.compile(r"[0-9]{1,5}")
 _PASTED = (
     (re.compile(r"psql\s"), "it is a command of psql's: write only the address, postgresql://…"),
     (re.compile(r"\w+\s*=\s*\W?postgres"), "it begins with a name and =: write only the address, postgresql://…"),
@@ -125,11 +127,16 @@ def _session(query: Options) -> str:
 
 def _split(dsn: str) -> tuple[SplitResult, Options]:
     dsn = dsn.strip()
-    if dsn.startswith(QUOTES) or dsn.endswith(QUOTES):
-        raise BadDsn("it has quotes around it, which belong to it where docker --env-file reads it: write it without")
     for pasted, says in _PASTED:
         if pasted.match(dsn):
             raise BadDsn(says)
+    if dsn.startswith(QUOTES) or dsn.endswith(QUOTES):
+        raise BadDsn("it has quotes around it, which belong to it where docker --env-file reads it: write it without")
+    try:
+        if _CONTROL.search(dsn) or "\0" in unquote(dsn, errors="strict"):
+            raise BadDsn("it holds a control character: write a tab or a line end of a password as %09 or %0A")
+    except UnicodeDecodeError:
+        raise BadDsn("what it has as %XX must be UTF-8: é is %C3%A9") from None
     try:
         url = urlsplit(dsn)
         _ = url.port
@@ -164,6 +171,6 @@ def _host(url: SplitResult) -> str:
 
 def _number(query: Options, name: str) -> int:
     text = query.get(name, "0")
-    if not text.isdecimal() or int(text) > _LARGEST:
+    if not _DIGITS.fullmatch(text) or int(text) > _LARGEST:
         raise BadDsn(f"{name} is no number up to {_LARGEST}")
     return int(text)

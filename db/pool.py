@@ -195,9 +195,8 @@ class Pool:
             return
         self._arguments["statement_cache_size"] = 0
         self._connections.set_connect_args(**self._arguments)
-        _log.warning(
-            "pooler found: say ?pgbouncer=true in DATABASE_URL; no statement is prepared now", error=str(error)
-        )
+        reason = str(error).partition("\n")[0]  # what follows is the driver's advice, which isn't ours
+        _log.warning("pooler found: say ?pgbouncer=true in DATABASE_URL; no statement is prepared now", error=reason)
         await self._connections.expire_connections()  # each is replaced when it is wanted next
 
     def _clear_up_later(self, acquired: PoolConnectionProxy, *, given_up: bool) -> None:
@@ -324,15 +323,20 @@ async def open_pool(
     take. `sharded` says that users lie on several servers, so that no statement should be about two.
     """
     told = connect_arguments(dsn)
-    init = {0: None, PREPARED: _plan_once, None: _plan_once_if_direct}[told.get("statement_cache_size")]
+    plan = _plan_once if told.get("statement_cache_size") == PREPARED else _plan_once_if_direct
     arguments = {"statement_cache_size": PREPARED, "command_timeout": patience, **told}
+
+    async def set_up(connection: Connection) -> None:
+        if arguments["statement_cache_size"]:  # else a pooler is there: its sessions are others', too
+            await plan(connection)
+
     async with asyncpg.create_pool(
         **arguments,
         connect=connect_for_pool,
         connection_class=UniqueNames,
         min_size=0,  # the service can start, and a worker be replaced, while the database is away
         max_size=size,
-        init=init,
+        init=set_up,
         reset=_keep,
         max_inactive_connection_lifetime=60,  # seconds; Neon closes what idles for 300
     ) as connections:

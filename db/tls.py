@@ -35,7 +35,10 @@ def wanted(host: str, query: Options) -> "ssl.SSLContext | Literal['prefer', Fal
         once(_log, "warning", told, host=host, sslmode=mode)
     if mode == "disable":
         return False
+    if query.get("sslnegotiation", "postgres") not in ("postgres", "direct"):
+        raise BadDsn("sslnegotiation is postgres or direct")
     if mode in ("allow", "prefer"):
+        _refuse_what_needs_tls(mode, query)
         return "prefer"
     context = unverified() if mode == "no-verify" else _verifying(mode, query)
     _load_certificate(context, query)
@@ -44,6 +47,13 @@ def wanted(host: str, query: Options) -> "ssl.SSLContext | Literal['prefer', Fal
         raise BadDsn(f"ssl_min_protocol_version {version!r} is not one of {', '.join(_VERSIONS)}")
     context.minimum_version = _VERSIONS[version]
     return context
+
+
+def _refuse_what_needs_tls(mode: str, query: Options) -> None:
+    """Raise `BadDsn` for what would be left out if the server had no TLS, which `mode` puts up with."""
+    for name in ("sslcert", "sslkey", "ssl_min_protocol_version", "sslnegotiation"):
+        if name in query and query[name] != "postgres":
+            raise BadDsn(f"{name} goes with sslmode=require, verify-ca, verify-full or no-verify, not with {mode}")
 
 
 def unverified() -> ssl.SSLContext:

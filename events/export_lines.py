@@ -213,6 +213,8 @@ _SEQ_FIRST = re.compile(rb'\{"seq":([1-9][0-9]{0,17}),').match
 def _seq(line: bytes) -> int:
     if found := _SEQ_FIRST(line):  # as exports are written, and five times as fast
         return int(found[1])
+    if line.isspace():
+        return 0
     try:
         seq = orjson.loads(line)["seq"]
     except (orjson.JSONDecodeError, LookupError, TypeError):
