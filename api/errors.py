@@ -185,7 +185,7 @@ _NO_ROUTE, _NO_METHOD = "Not found.", "This can't be done here."
 
 def answer(problem: Problem, *, request_id: str) -> Response:
     """Render a problem as the response that is sent."""
-    return _answer(
+    body = problem_body(
         problem.status,
         problem.type,
         problem.title,
@@ -193,24 +193,12 @@ def answer(problem: Problem, *, request_id: str) -> Response:
         problem.hint,
         request_id=request_id,
         errors=problem.errors,
-        headers=problem.headers,
     )
+    return _response(body, problem.headers)
 
 
-def _answer(
-    status: int,
-    type_: str,
-    title: str,
-    detail: str,
-    hint: str | None,
-    *,
-    request_id: str,
-    errors: Sequence[Mapping[str, str]] = (),
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """The one shape of all error answers. `type` is a reference to the service's own root (docs/guides/errors.md)."""
-    body = problem_body(status, type_, title, detail, hint, request_id=request_id, errors=errors)
-    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
+def _response(body: Mapping[str, Any], headers: Mapping[str, str] | None) -> Response:
+    return Response(orjson.dumps(body), body["status"], headers, MEDIA_TYPE)
 
 
 def problem_body(
@@ -223,7 +211,10 @@ def problem_body(
     request_id: str,
     errors: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
-    """Make the members of a problem document, in the order in which they are sent."""
+    """Make the members of a problem document, the one shape of all error answers, in the order of sending.
+
+    `type` is a reference to the service's own root (docs/guides/errors.md).
+    """
     body: dict[str, Any] = {
         "type": f"/problems/{type_}",
         "title": title,
@@ -295,15 +286,10 @@ async def _framework(request: Request, error: Exception) -> Response:
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed(request))
         detail, hint = _NO_METHOD, f"{request.method} isn't allowed here; use {headers['Allow']}."
-    return _answer(
-        status.value,
-        status.phrase.lower().replace(" ", "-"),
-        status.phrase.capitalize(),
-        detail,
-        hint,
-        request_id=request.state.request_id,
-        headers=headers,
-    )
+    title = status.phrase.capitalize()
+    type_ = title.lower().replace(" ", "-")
+    body = problem_body(status.value, type_, title, detail, hint, request_id=request.state.request_id)
+    return _response(body, headers)
 
 
 def _allowed(request: Request) -> list[str]:

@@ -7,9 +7,12 @@ from pydantic import HttpUrl, TypeAdapter
 
 EVERY = "*"
 
-_APP = re.compile(r"([a-z][a-z0-9+.-]*)://([A-Za-z0-9._-]+(?::[0-9]{1,5})?)/?", re.ASCII)
+_APP = re.compile(r"([a-z][a-z0-9+.-]*)://([A-Za-z0-9._-]+(?::([0-9]{1,5}))?)/?", re.ASCII)
 """`capacitor://localhost`, `chrome-extension://…`: compared as they are, but for the scheme, which is lower case."""
 _PATTERN = re.compile(r"(https?)://([a-z0-9-]*)\*([a-z0-9-]*)\.([a-z0-9.-]+)((?::[0-9]{1,5})?)/?", re.ASCII)
+_NO_PAGES = frozenset({"about", "blob", "data", "javascript", "ws", "wss"})
+"""Schemes that no page's origin has."""
+_LARGEST_PORT = 65535
 _LABEL = "[a-z0-9_-]+"
 """What a `*` stands for: some of one label, which has no dot."""
 
@@ -33,7 +36,7 @@ def parse(text: str) -> str:
         raise ValueError("must not be file://, since pages of files send null; serve the page by HTTP")
     if scheme not in ("http", "https"):
         app = _APP.fullmatch(f"{scheme}{colon}{rest}")
-        if app is None or scheme in ("ws", "wss"):
+        if app is None or scheme in _NO_PAGES or int(app[3] or 0) > _LARGEST_PORT:
             raise ValueError(_HOW)
         return f"{app[1]}://{app[2]}"
     try:
@@ -62,7 +65,7 @@ def _pattern(text: str) -> str:
     labels = name.split(".")
     if len(labels) < 2:
         raise ValueError("must not let in names that anybody can have: after a * write a name of your own, example.com")
-    if not all(labels) or labels[-1].isdigit():
+    if not all(labels) or labels[-1].isdigit() or int(port[1:] or 0) > _LARGEST_PORT:
         raise ValueError(_HOW)
     return f"{scheme}://{before}*{after}.{name}{_port(scheme, int(port[1:]) if port else None)}"
 

@@ -11,7 +11,7 @@ from tests.service import Service, listening, token
 CLIENTS = Path(__file__).parents[1] / "clients"
 
 pytestmark = [
-    pytest.mark.once,
+    pytest.mark.edge,
     pytest.mark.skipif(shutil.which("node") is None, reason="Node isn't installed"),
 ]
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.service import Service, serving
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.edge
 
 FILES = {
     "swagger-ui.css": "text/css; charset=utf-8",

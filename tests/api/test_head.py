@@ -13,6 +13,8 @@ from api.middleware import Head
 from tests.service import SECRET, Service, bearer, listening, serving, value
 from tests.sockets import connected
 
+pytestmark = pytest.mark.edge
+
 TASKS = "/api/ann/tasks"
 OTHER = "01a1faae-1629-7326-8868-5894cfd36f95"
 CHANGES = ("x-request-id", "content-length")

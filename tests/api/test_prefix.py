@@ -13,7 +13,7 @@ from db.pool import Pool
 from tests.proxy import proxying
 from tests.service import Service, bearer, listening, serving
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.edge
 
 TASKS = "/api/ann/tasks"
 HEADER = "X-Forwarded-Prefix"

@@ -7,6 +7,8 @@ import pytest
 from tests.service import Service, bearer, listening
 from tests.sockets import connected
 
+pytestmark = pytest.mark.edge
+
 
 @pytest.mark.parametrize("path", ["//api/ann/tasks", "/api//ann///tasks", "/api/ann/tasks//", "///api/ann/tasks/"])
 async def test_doubled_slashes_are_served_like_single_ones(service: Service, path: str) -> None:
