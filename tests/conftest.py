@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import shutil
+import signal
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -29,6 +30,11 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/de
 IMAGE = os.environ.get("DAYBOOK_TEST_IMAGE", "postgres:18-alpine")
 TEMPLATE = "daybook_template"
 FROM_TEMPLATE = f"TEMPLATE {TEMPLATE} STRATEGY FILE_COPY"
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A script that starts the suite in the background has Ctrl-C ignored, also by every process that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _docker_answers() -> bool:
