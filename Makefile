@@ -51,6 +51,9 @@ bench-rebuild: setup ## how fast the projection is rebuilt and the books verifie
 bench-writes: setup ## what writes wait while the projection is emptied and rebuilt, and whether any is lost
 	@$(RUN)python -m bench.writers
 
+bench-heavy: setup ## what a user with 300,000 events and 20,000 long tasks costs the others (ARGS=--help)
+	@$(RUN)python -m bench.heavy $(ARGS)
+
 soak: setup ## half the load that the service can bear, for five minutes: errors, memory, speed (SECONDS=…)
 	@$(RUN)python -m bench.soak --seconds $(SECONDS)
 
@@ -68,4 +71,4 @@ setup: .venv/.ready
 clean: ## remove what these verbs made, but not your data
 	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules
 
-.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes soak openapi setup clean
+.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes bench-heavy soak openapi setup clean

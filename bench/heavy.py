@@ -1,0 +1,300 @@
+"""What a user with a long log and long tasks costs everybody else: `make bench-heavy`.
+
+Twenty users read and write, each request at a time that was fixed beforehand, first alone and then while one user with
+a long log and many long tasks sends each of the routes from twenty connections at once. Shows the others' waits and
+refusals, the heavy user's answers, and the service's memory. Fails if another user was refused, waited for too long,
+or the service grew past its bound.
+"""
+
+import argparse
+import asyncio
+import http.client
+import multiprocessing
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+import jwt
+import uvloop
+
+from bench.connection import NoAnswer, connect
+from bench.load import Author, load, settle
+from bench.machine import machine, settings, versions
+from bench.memory import resident, watched
+from bench.service import Service, serving
+from bench.soak import Line, at
+from bench.visitor import Visitor, WrongAnswer, visitor
+from db.dsn import connect_arguments
+from db.embedded import running
+from db.migrate import migrate
+from events.task import Fields
+
+OTHERS = 20
+EVENTS_OF_OTHERS = 100
+PERIOD = 0.1
+"""Seconds from one request of another user to their next, on average."""
+CONNECTIONS = 20
+"""Of the heavy user, each sending its next request when it has the answer."""
+
+HEAVY = "heavy"
+MOST_MEMORY = 250_000_000
+"""Bytes of the service, at most."""
+MOST_WAIT = 5
+"""How many times their median at rest the others' p99 may be."""
+
+
+class HeavyAuthor(Author):
+    """Writes tasks as long as they can be, a seventh of which are left open, and mostly toggles them."""
+
+    DOINGS: Mapping[str, int] = {"create": 7, "toggle": 73, "update": 20}
+
+    def description(self) -> str:
+        """Return 5,000 characters."""
+        words = "".join(f"{self.chance.choice('abcdefghijklmnop')}{self.chance.randrange(10**6)} " for _ in range(700))
+        return words[:5000]
+
+    def changes(self) -> Fields:
+        """Change titles alone, or the log would be of gigabytes."""
+        return Fields(title=self._title())
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One of the heavy user's; `path` lies under `/api/{user_id}/`."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    accept: str = "application/json"
+
+
+Choose = Callable[[random.Random], Request]
+
+
+def routes(ids: Sequence[str], moment: datetime) -> Mapping[str, Choose]:
+    """Give each route under a name, as a function that chooses one request to it."""
+    past = quote(moment.isoformat())
+    twenty = "+".join(f"wor{number}" for number in range(10))
+
+    def fixed(path: str, accept: str = "application/json") -> Choose:
+        return lambda _: Request("GET", path, accept=accept)
+
+    def of_task(method: str, suffix: str = "", body: bytes | None = None) -> Choose:
+        return lambda chance: Request(method, f"tasks/{chance.choice(ids)}{suffix}", body)
+
+    return {
+        "list": fixed("tasks"),
+        "list, 1,000": fixed("tasks?limit=1000"),
+        "list, by title": fixed("tasks?sort=title&limit=50"),
+        "list, far": fixed("tasks?offset=19000&limit=50"),
+        "search": fixed("tasks?q=never-found"),
+        "search, ten words": fixed(f"tasks?q={twenty}"),
+        "past list": fixed(f"tasks?as_of={past}&limit=50"),
+        "past list, 1,000": fixed(f"tasks?as_of={past}&limit=1000"),
+        "past search": fixed(f"tasks?as_of={past}&q=never-found"),
+        "get": of_task("GET"),
+        "get, past": of_task("GET", f"?as_of={past}"),
+        "get, version": of_task("GET", "?version=1"),
+        "audit": fixed("audit"),
+        "audit, 1,000": fixed("audit?limit=1000"),
+        "audit, one type": fixed("audit?type=TaskDeleted"),
+        "export": fixed("audit", "application/x-ndjson"),
+        "export as CSV": fixed("audit", "text/csv"),
+        "head": fixed("audit/head"),
+        "history": of_task("GET", "/history"),
+        "create": lambda _: Request("POST", "tasks", b'{"title": "one more"}'),
+        "create, long": lambda _: Request("POST", "tasks", b'{"title": "long", "description": "%b"}' % (b"x" * 5000)),
+        "put": lambda chance: of_task("PUT", "", b'{"title": "%d"}' % chance.randrange(10**9))(chance),
+        "patch": lambda chance: of_task("PATCH", "", b'{"title": "%d"}' % chance.randrange(10**9))(chance),
+        "complete": of_task("PATCH", "/complete"),
+        "delete": of_task("DELETE"),
+        "restore": of_task("POST", "/restore"),
+        "restore a version": of_task("POST", "/restore", b'{"version": 1}'),
+    }
+
+
+def hammer(port: int, token: str, name: str, ids: Sequence[str], moment: datetime, seconds: float) -> Counter[str]:
+    """Send one route's requests from `CONNECTIONS` threads, in a process of its own; how often each status came."""
+    choose = routes(ids, moment)[name]
+    end = time.monotonic() + seconds
+    found: Counter[str] = Counter()
+
+    def send(number: int) -> None:
+        chance = random.Random(number)
+        buffer = bytearray(65536)
+        while time.monotonic() < end:
+            request = choose(chance)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            headers = {"Authorization": f"Bearer {token}", "Accept": request.accept, "Connection": "close"}
+            if request.body:
+                headers["Content-Type"] = "application/json"
+            try:
+                connection.request(request.method, f"/api/{HEAVY}/{request.path}", request.body, headers)
+                with connection.getresponse() as response:
+                    while response.readinto(buffer) and time.monotonic() < end:
+                        pass
+                found[str(response.status)] += 1
+            except (OSError, http.client.HTTPException) as error:
+                found[type(error).__name__] += 1
+            finally:
+                connection.close()
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(CONNECTIONS)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    return found
+
+
+@dataclass(slots=True)
+class Others:
+    """What the other users met, in seconds from when a request was due."""
+
+    waits: list[float] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        figures = " | ".join(f"{1000 * at(self.waits, share):.1f}" for share in (0.5, 0.99, 1))
+        return f"{len(self.waits):,} | {figures} | {sum(self.refused.values())}"
+
+
+async def others(lines: Sequence[Line], until: asyncio.Event) -> Others:
+    """Send the other users' requests until told to stop."""
+    found = Others()
+
+    async def send(line: Line) -> None:
+        due = time.perf_counter() + line.chance.random() * PERIOD
+        while not until.is_set():
+            if (early := due - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
+            try:
+                await line.one()
+                found.waits.append(time.perf_counter() - due)
+            except (WrongAnswer, NoAnswer) as error:
+                found.refused[str(error)[:200]] += 1
+                return
+            due = max(due + line.chance.expovariate(1 / PERIOD), time.perf_counter() - 1)
+
+    async with asyncio.TaskGroup() as group:
+        for line in lines:
+            group.create_task(send(line))
+    return found
+
+
+async def prepare(dsn: str, service: Service, events: int) -> tuple[list[Visitor], list[str], datetime, str]:
+    """Load everybody's log; the other users, some of the heavy user's tasks, a moment in the middle, and on what."""
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    heavy = HeavyAuthor(HEAVY)
+    await load(connection, heavy, events)
+    moment: datetime = await connection.fetchval(
+        "SELECT at FROM events WHERE user_id = $1 AND seq = $2", HEAVY, events * 3 // 4
+    )
+    visitors = []
+    for number in range(OTHERS):
+        author = Author(f"user-{number:02}")
+        last = await load(connection, author, EVENTS_OF_OTHERS)
+        visitors.append(visitor(author.user_id, _token(service, author.user_id), last.seq, author.tasks))
+    await settle(connection)
+    ids = [str(task.id) for task in heavy.tasks]
+    about = (
+        f"{machine()}. {await versions(connection)} ({await settings(connection)}).\n"
+        f"One user with {events:,} events and {len(ids):,} tasks of 5,000 characters, {CONNECTIONS} requests at once; "
+        f"{OTHERS} others with {EVENTS_OF_OTHERS} events each, {OTHERS / PERIOD:,.0f} requests a second."
+    )
+    await connection.close()
+    return visitors, ids, moment, about
+
+
+def _token(service: Service, user: str) -> str:
+    until = datetime.now(UTC) + timedelta(days=1)
+    return jwt.encode({"sub": user, "exp": until}, service.secret, algorithm="HS256")
+
+
+async def measure(service: Service, visitors: Sequence[Visitor], seconds: float, attack: "Attack | None") -> Others:
+    """Let the others work for so long, with the heavy user at one route meanwhile, or at none."""
+    lines = [Line(await connect(service.port), [each], random.Random(n)) for n, each in enumerate(visitors)]
+    until = asyncio.Event()
+    try:
+        working = asyncio.create_task(others(lines, until))
+        await (asyncio.sleep(seconds) if attack is None else attack(seconds))
+        until.set()
+        return await working
+    finally:
+        for line in lines:
+            line.connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """The heavy user at one route; `found` is what they were answered."""
+
+    service: Service
+    pool: ProcessPoolExecutor
+    name: str
+    ids: Sequence[str]
+    moment: datetime
+    found: Counter[str] = field(default_factory=Counter)
+
+    async def __call__(self, seconds: float) -> None:
+        """Run it in the other process."""
+        arguments = (self.service.port, _token(self.service, HEAVY), self.name, self.ids, self.moment, seconds)
+        self.found.update(await asyncio.get_running_loop().run_in_executor(self.pool, hammer, *arguments))
+
+
+async def run(service: Service, dsn: str, events: int, seconds: float, only: str) -> list[str]:
+    """Measure all routes; what the run fails for."""
+    visitors, ids, moment, about = await prepare(dsn, service, events)
+    print(about, flush=True)
+    await measure(service, visitors, seconds, None)  # warm up
+    rest = await measure(service, visitors, 2 * seconds, None)
+    median = at(rest.waits, 0.5)
+    print("\n| heavy user | their answers | others' requests | p50 | p99 | max | refused | p99 / rest | MB |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
+    print(
+        f"| at rest | | {rest} | {at(rest.waits, 0.99) / median:.1f} | {resident(service.pid) / 1e6:.0f} |", flush=True
+    )
+    faults = []
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        for name in routes(ids, moment):
+            if only not in name:
+                continue
+            attack = Attack(service, pool, name, ids[:200], moment)
+            with watched(service.pid) as memory:
+                met = await measure(service, visitors, seconds, attack)
+            ratio = at(met.waits, 0.99) / median
+            answers = ", ".join(f"{count} x {status}" for status, count in sorted(attack.found.items()))
+            print(f"| {name} | {answers} | {met} | {ratio:.1f} | {memory.peak / 1e6:.0f} |", flush=True)
+            faults += [f"{name}: another user was refused: {why}" for why in met.refused]
+            faults += [f"{name}: others waited for {ratio:.1f} times their median at rest"] * (not ratio < MOST_WAIT)
+            faults += [f"{name}: {memory.peak / 1e6:.0f} MB"] * (memory.peak > MOST_MEMORY)
+    return faults
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench-heavy", description=__doc__)
+    parser.add_argument("--events", type=int, default=300_000, help="of the heavy user (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=5, help="for each route (%(default)s)")
+    parser.add_argument("--only", default="", help="routes whose name has this in it")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name, running(Path(name)) as dsn:
+        migrate(dsn)
+        with serving(dsn, Path(name)) as service:
+            faults = uvloop.run(run(service, dsn, chosen.events, chosen.seconds, chosen.only))
+    for fault in faults:
+        print(f"FAILED: {fault}", file=sys.stderr)
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
