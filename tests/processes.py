@@ -8,14 +8,21 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
+
+from tests.forking import Command, forkable
 
 DAYBOOK = [sys.executable, "-m", "cli"]
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end."""
+    if forkable(variables):
+        return _forked(folder, arguments, variables)
     return subprocess.run(
         [*DAYBOOK, *arguments],
         cwd=folder,
@@ -25,6 +32,18 @@ def run(folder: Path, *arguments: str, **variables: str) -> "subprocess.Complete
         check=False,
         timeout=60,
     )
+
+
+def _forked(folder: Path, arguments: Sequence[str], variables: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    command = Command(arguments, cwd=folder, env={**os.environ, **variables})
+    late = threading.Timer(60, command.kill)
+    late.start()
+    with command.stdout as out, command.stderr as err, ThreadPoolExecutor(1) as reader:
+        errors = reader.submit(err.read)
+        output = out.read()
+        result = subprocess.CompletedProcess([*DAYBOOK, *arguments], command.wait(), output, errors.result())
+    late.cancel()
+    return result
 
 
 def free_port() -> int:
@@ -50,21 +69,14 @@ class Serving:
     def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
         self.port = int(variables.pop("PORT", 0)) or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.process = subprocess.Popen(
-            [*DAYBOOK, "serve", "--port", str(self.port), *arguments],
-            cwd=folder,
-            env={**os.environ, **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
+        self.process = Command(
+            ["serve", "--port", str(self.port), *arguments], cwd=folder, env={**os.environ, **variables}
         )
         self.errors: list[str] = []
         self._reader = threading.Thread(target=self._read_errors)
         self._reader.start()
 
     def _read_errors(self) -> None:
-        assert self.process.stderr
         self.errors.extend(self.process.stderr)
 
     def __enter__(self) -> Self:
@@ -75,13 +87,11 @@ class Serving:
             os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait(30)
         self._reader.join()
-        for pipe in (self.process.stdout, self.process.stderr):
-            assert pipe
-            pipe.close()
+        self.process.stdout.close()
+        self.process.stderr.close()
 
     def greeting(self, end: str = "Authorization") -> str:
         """What it prints once it is up; by default to the last line of the command to paste."""
-        assert self.process.stdout
         lines = []
         for line in self.process.stdout:
             lines.append(line)
