@@ -16,6 +16,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from db import migrate as migrating
 from db.dsn import connect_arguments
 from db.embedded import running
 from db.migrate import migrate
@@ -183,6 +184,15 @@ def folder() -> Iterator[Path]:
     """A new folder with a path short enough for a socket."""
     with TemporaryDirectory(prefix="daybook-tests-", dir=MEMORY) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def migrations(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the migrations, which `migrate` of this process applies."""
+    copy = folder / "migrations"
+    shutil.copytree(migrating._MIGRATIONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(migrating, "_MIGRATIONS", copy)
+    return copy
 
 
 @pytest.fixture

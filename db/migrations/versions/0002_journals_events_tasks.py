@@ -1,8 +1,12 @@
-"""The log and its projection: journals, events, tasks."""
+"""The log and its projection: journals, events, tasks.
+
+It takes the place of 0001 and of an 0002 that added the column `json` to a `tasks` with rows, which rewrote the table
+while nobody could read it. No release had either. A database at the old 0002 has what this one makes.
+"""
 
 from alembic import op
 
-revision = "0001"
+revision = "0002"
 down_revision = None
 
 PARTITIONS = 16
@@ -46,6 +50,27 @@ CREATE TABLE events (
 ) PARTITION BY HASH (user_id)
 """
 
+# A task on its way out of the database (contract, section 1), as writes answer it too. It is immutable as it says: a
+# moment in UTC with a format of its own depends on no setting, which Postgres can't know. In plpgsql, whose plan is
+# kept: the expression itself would be planned anew for every partition that a statement writes to, which takes 0.1 ms.
+TASK_JSON = """
+CREATE FUNCTION daybook_task_json(
+    user_id text, id uuid, title text, description text, completed boolean,
+    created_at timestamptz, updated_at timestamptz, version integer
+) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN format(
+        '{"id":"%s","user_id":%s,"title":%s,"description":%s,"completed":%s,'
+        '"created_at":"%s","updated_at":"%s","version":%s}',
+        id, to_json(user_id), to_json(title), coalesce(to_json(description)::text, 'null'), completed::text,
+        to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        version
+    );
+END
+$$
+"""
+
 TASKS = """
 CREATE TABLE tasks (
     user_id text NOT NULL,
@@ -56,12 +81,18 @@ CREATE TABLE tasks (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     version integer NOT NULL,
+    json text NOT NULL GENERATED ALWAYS AS (
+        daybook_task_json(user_id, id, title, description, completed, created_at, updated_at, version)
+    ) STORED,
     CONSTRAINT tasks_title_check CHECK (char_length(title) BETWEEN 1 AND 255),
     CONSTRAINT tasks_description_check CHECK (char_length(description) <= 5000),
     CONSTRAINT tasks_updated_at_check CHECK (updated_at >= created_at),
     CONSTRAINT tasks_version_check CHECK (version >= 1)
 ) PARTITION BY HASH (user_id)
 """
+
+# Of tasks: room for a row's next version beside it, so that no index has to be touched (HOT).
+STORAGE = {"events": "", "tasks": "WITH (fillfactor = 80)"}
 
 # A violation names the partition's constraint, so each gets a name of its own before the parent's takes it in.
 KEYS = {
@@ -107,19 +138,21 @@ COMMENTS = {
     "CONSTRAINT tasks_updated_at_check ON tasks": "No change comes before the creation.",
     "CONSTRAINT tasks_version_check ON tasks": "A task that is there has at least one event.",
     "INDEX tasks_created_at_idx": "Serves the list, newest first, and its pages from any cursor.",
+    "COLUMN tasks.json": "The task as clients see it. Postgres makes it of the other columns.",
+    "FUNCTION daybook_task_json": "A task as clients see it.",
     "FUNCTION daybook_refuse()": "Keeps the log append-only, for its owner too.",
 }
 
 
 def upgrade() -> None:
-    for statement in (JOURNALS, EVENTS, TASKS, REFUSE):
+    for statement in (JOURNALS, EVENTS, TASK_JSON, TASKS, REFUSE):
         op.execute(statement)
     for table in ("events", "tasks"):
         partitions = [f"{table}_p{number:02}" for number in range(PARTITIONS)]
         for number, partition in enumerate(partitions):
             op.execute(
                 f"CREATE TABLE {partition} PARTITION OF {table} "
-                f"FOR VALUES WITH (MODULUS {PARTITIONS}, REMAINDER {number})"
+                f"FOR VALUES WITH (MODULUS {PARTITIONS}, REMAINDER {number}) {STORAGE[table]}"
             )
         for each in (*partitions, table):
             for name, key in KEYS[table].items():
