@@ -1,14 +1,16 @@
-"""Bringing a database's schema up to date, safely when several servers start at once."""
+"""Bringing a database's schema up to date while it is in use, and while several servers start at once."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
-from alembic import command
+import stamina
 from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import RevisionStep
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -16,61 +18,140 @@ from sqlalchemy.pool import NullPool
 from config.failures import CannotRun
 from db.connection import connect
 from db.dsn import connect_arguments
+from db.failures import UNAVAILABLE, ConnectionLost
+from db.roles import TURN, TURN_SECONDS, NotOurTurn
 from db.schema import NewerSchema
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
+_LOCK_SECONDS = 0.5
+"""Longest wait for a lock on a table. Every reader and writer of the table queues up behind whoever waits for it."""
+_STATEMENT_SECONDS = 5
+"""Longest statement, and longest pause of ours within a transaction: the locks that it has taken are held meanwhile."""
+_TRYING_SECONDS = 60
+"""For all tries of one migration together."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5
+"""Seconds between two tries, in which whoever has queued up is served."""
+_SILENCE_SECONDS = TURN_SECONDS + 10
+"""Longest wait for an answer. The server ends every statement sooner, so that no answer means no connection."""
+
 
 class CannotMigrate(CannotRun):
-    """The login may not change the schema."""
+    """A migration failed, and nothing of it was kept. The message says why, and what to do."""
+
+
+class TableInUse(CannotMigrate):
+    """Another session holds a lock on a table that a migration changes."""
 
 
 def migrate(dsn: str) -> list[str]:
     """Upgrade to this release's schema; the revisions applied, oldest first (none: it was up to date).
 
     Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic isn't made for it).
-    All revisions are applied in one transaction under an advisory lock, so that servers may race.
-    Raises `NewerSchema`, `CannotMigrate`, or what connecting raises.
+    Each revision is applied in a transaction of its own under an advisory lock, so that servers may race, and what
+    fails leaves those before it applied. A table that is in use is waited for in short tries, for a minute.
+    Raises `NewerSchema`, `CannotMigrate`, `NotOurTurn`, or one of `UNAVAILABLE`.
     """
-    applied: list[str] = []
-    config = _config()
-    config.attributes["applied"] = applied.append
+    return asyncio.run(_migrate(dsn))
 
-    def upgrade(connection: Connection) -> None:
-        config.attributes["connection"] = connection
-        try:
-            command.upgrade(config, "head")
-        except CommandError as error:
-            if "Can't locate revision" in str(error):
-                raise NewerSchema(f"{NewerSchema.__doc__} ({error})") from error
-            raise
 
+async def _migrate(dsn: str) -> list[str]:
+    arguments = connect_arguments(dsn)
+
+    async def creator() -> asyncpg.Connection:
+        return await connect(**{**arguments, "command_timeout": _SILENCE_SECONDS})
+
+    async def apply_next() -> str | None:
+        async with engine.connect() as connection:
+            return await connection.run_sync(_apply_next, arguments["user"])
+
+    retried = stamina.retry(
+        on=TableInUse,
+        attempts=None,
+        timeout=_TRYING_SECONDS,
+        wait_initial=_FIRST_PAUSE,
+        wait_max=_LONGEST_PAUSE,
+    )(apply_next)
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=creator, poolclass=NullPool)
+    applied = []
     try:
-        asyncio.run(_run(dsn, upgrade))
-    except DBAPIError as error:
-        if isinstance(error.driver_exception, asyncpg.InsufficientPrivilegeError):
-            login = connect_arguments(dsn)["user"]
-            raise CannotMigrate(
-                f"{login} may not change the schema ({error.driver_exception}): set DATABASE_URL_DIRECT to the owner of"
-                f" the tables, or, where there are none yet, let somebody GRANT CREATE ON SCHEMA public TO {login}."
-            ) from error
-        raise
+        while revision := await retried():
+            applied.append(revision)
+    finally:
+        await engine.dispose()
     return applied
 
 
-async def _run(dsn: str, work: Callable[[Connection], None]) -> None:
-    async def creator() -> asyncpg.Connection:
-        return await connect(**connect_arguments(dsn))
-
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=creator, poolclass=NullPool)
-    try:
-        async with engine.connect() as connection:
-            await connection.run_sync(work)
-    finally:
-        await engine.dispose()
+_BOUNDS = """
+SELECT set_config('lock_timeout', :lock, true),
+       set_config('statement_timeout', :statement, true),
+       set_config('idle_in_transaction_session_timeout', :statement, true)
+"""
 
 
-def _config() -> Config:
-    config = Config()
+def _apply_next(connection: Connection, login: str) -> str | None:
+    """Apply the oldest revision that the database lacks, in one transaction; None if it lacks none."""
+    config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    return config
+    script = ScriptDirectory.from_config(config)
+    found: list[str] = []
+
+    def oldest_missing(revision: str, _context: object) -> list[RevisionStep]:
+        missing = script._upgrade_revs("head", revision)[:1]  # as alembic.command.upgrade does
+        found.extend(step.revision.revision for step in missing)
+        return missing
+
+    try:
+        with connection.begin():
+            _take_turn(connection)
+            connection.execute(text(_BOUNDS), {"lock": f"{_LOCK_SECONDS}s", "statement": f"{_STATEMENT_SECONDS}s"})
+            with EnvironmentContext(config, script, fn=oldest_missing):
+                script.run_env()
+    except CommandError as error:
+        if "Can't locate revision" in str(error):
+            raise NewerSchema(f"{NewerSchema.__doc__} ({error})") from error
+        raise
+    except DBAPIError as error:
+        raise _reason(error.driver_exception, "".join(found), login) from error
+    return found[0] if found else None
+
+
+def _take_turn(connection: Connection) -> None:
+    connection.execute(text(f"SET LOCAL lock_timeout = '{TURN_SECONDS}s'"))
+    try:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": TURN})
+    except DBAPIError as error:
+        if isinstance(error.driver_exception, asyncpg.LockNotAvailableError):
+            raise NotOurTurn(NotOurTurn.__doc__) from error
+        raise
+
+
+def _reason(error: BaseException, revision: str, login: str) -> BaseException:
+    """Turn what the driver raised into what `migrate` raises."""
+    match error:
+        case asyncpg.LockNotAvailableError() | asyncpg.DeadlockDetectedError():
+            return TableInUse(
+                f"Migration {revision} found a table in use for a minute ({error.args[0]}), and left it alone: end what"
+                " holds it, such as a backup or a long transaction (pg_stat_activity shows them), or wait for it; then"
+                " run `daybook migrate` again."
+            )
+        case asyncpg.QueryCanceledError():
+            return CannotMigrate(
+                f"Migration {revision} was cancelled ({error.args[0]}), and nothing of it was kept: somebody asked for"
+                f" it, or a statement would have held others up for longer than {_STATEMENT_SECONDS} s. Run `daybook"
+                " migrate` again when the database has less to do."
+            )
+        case asyncpg.InsufficientPrivilegeError():
+            return CannotMigrate(
+                f"{login} may not change the schema ({error.args[0]}): set DATABASE_URL_DIRECT to the owner of"
+                f" the tables, or, where there are none yet, let somebody GRANT CREATE ON SCHEMA public TO {login}."
+            )
+        case _ if isinstance(error, UNAVAILABLE):
+            return error
+        case asyncpg.PostgresError():
+            return CannotMigrate(
+                f"Migration {revision} failed, and nothing of it was kept: {error.args[0]} (SQLSTATE {error.sqlstate})."
+            )
+        case asyncpg.InterfaceError():  # the connection ended between two statements
+            return ConnectionLost(str(error))
+    return error

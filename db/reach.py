@@ -4,6 +4,8 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import asyncpg
+
 from config.authorities import check_authorities
 from config.failures import CannotRun
 from db.failures import UNAVAILABLE
@@ -11,11 +13,13 @@ from db.options import BadDsn
 
 
 class CannotReachDatabase(CannotRun):
-    """The database can't be reached, or its address can't be read. The message names the variables with the address."""
+    """The database can't be reached, or can't do what is wanted. The message says which, and what to look at."""
 
 
 _UNREACHABLE: tuple[type[Exception], ...] = (*UNAVAILABLE, UnicodeError)
 """The last one: its host's name can't be one."""
+
+_DATABASE = "The database (DATABASE_URL, or for migrations DATABASE_URL_DIRECT)"
 
 
 @contextmanager
@@ -28,7 +32,40 @@ def reaching() -> Iterator[None]:
     except _UNREACHABLE as error:
         if isinstance(error, ssl.SSLError):
             check_authorities()
-        where = "DATABASE_URL, or for migrations DATABASE_URL_DIRECT"
-        raise CannotReachDatabase(
-            f"The database ({where}) can't be reached: {str(error) or type(error).__name__}"
-        ) from error
+        raise CannotReachDatabase(_sentence(error)) from error
+
+
+def _sentence(error: Exception) -> str:
+    """Say what kind of failure this is, and what to do about it."""
+    if not isinstance(error, asyncpg.PostgresError):  # of the way there, or of connecting
+        return f"{_DATABASE} can't be reached: {str(error) or 'no answer came in time'}"
+    said = error.args[0]  # without DETAIL and HINT, which are lines of their own
+    match error:
+        case asyncpg.ReadOnlySQLTransactionError():
+            return (
+                f"{_DATABASE} takes no writes ({said}): it is a standby, or it was made read-only, as providers do when"
+                " a disk is nearly full. Name the primary, or have that mended; then run the same command again."
+            )
+        case asyncpg.DiskFullError():
+            return f"The database server's disk is full ({said}): make room on it, then run the same command again."
+        case asyncpg.InsufficientResourcesError():
+            return (
+                f"The database server ran out of something ({said}): end what uses it up or raise the limit, then run"
+                " the same command again."
+            )
+        case asyncpg.LockNotAvailableError():
+            return (
+                f"Another session of the database holds what is needed ({said}): pg_stat_activity shows it. Run the"
+                " same command again when it has ended."
+            )
+        case asyncpg.QueryCanceledError():
+            return (
+                f"The database server cancelled a statement ({said}): somebody asked for it, or the statement took"
+                " longer than the server allows. Run the same command again."
+            )
+        case asyncpg.OperatorInterventionError():
+            return (
+                f"{_DATABASE} ended the connection ({said}): it is shutting down or starting, or somebody ended the"
+                " session. Run the same command again once it takes connections."
+            )
+    return f"The connection to the database was lost ({said}): run the same command again."

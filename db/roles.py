@@ -12,6 +12,7 @@ import asyncpg
 from config.failures import CannotRun
 from db.connection import connect
 from db.dsn import connect_arguments
+from db.failures import UNAVAILABLE
 
 _RIGHTS = Path(__file__).with_name("roles.sql")
 _ITERATIONS = 4096
@@ -19,6 +20,11 @@ _ITERATIONS = 4096
 
 # Any number of ours; transaction-level, since session locks break behind a pooler in transaction mode.
 TURN = 0x6461_7962_6F6F_6B  # "daybook"
+TURN_SECONDS = 60
+
+
+class NotOurTurn(CannotRun):
+    """Another Daybook has been migrating this database for a minute: wait until it is done, then run this again."""
 
 
 class CannotAdmit(CannotRun):
@@ -28,8 +34,8 @@ class CannotAdmit(CannotRun):
 async def admit(owner: str, service: str) -> bool:
     """Give the login of the DSN `service` the service's rights, as the owner of the tables; whether it had to be made.
 
-    A login that is there keeps its password. Nothing happens where both are the same login. Raises `CannotAdmit`, or
-    what connecting raises.
+    A login that is there keeps its password. Nothing happens where both are the same login. Raises `CannotAdmit`,
+    `NotOurTurn`, or one of `UNAVAILABLE`.
     """
     own, its = connect_arguments(owner), connect_arguments(service)
     name = its["user"]
@@ -40,6 +46,8 @@ async def admit(owner: str, service: str) -> bool:
     except (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError):
         # Roles are the server's, and the turn is the database's: for another one of them it was just made.
         return await _admit(own, name, its["password"])
+    except UNAVAILABLE:
+        raise
     except asyncpg.PostgresError as error:
         raise CannotAdmit(
             f"{own['user']} can't give {name} its rights ({error.args[0]}). Have db/roles.sql run by who may, then\n"
@@ -52,8 +60,7 @@ async def _admit(own: dict[str, Any], name: str, password: str) -> bool:
     connection = await connect(**own)
     try:
         async with connection.transaction():
-            await connection.execute("SET LOCAL lock_timeout = '60s'")
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", TURN)
+            await _take_turn(connection)
             await connection.execute(_RIGHTS.read_text())
             made = not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", name)
             if made:
@@ -67,6 +74,14 @@ async def _admit(own: dict[str, Any], name: str, password: str) -> bool:
     finally:
         await connection.close()
     return made
+
+
+async def _take_turn(connection: asyncpg.Connection) -> None:
+    await connection.execute(f"SET LOCAL lock_timeout = '{TURN_SECONDS}s'")
+    try:
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", TURN)
+    except asyncpg.LockNotAvailableError as error:
+        raise NotOurTurn(NotOurTurn.__doc__) from error
 
 
 def _verifier(name: str, password: str) -> str:

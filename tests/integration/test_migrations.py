@@ -8,8 +8,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from db import migrate as migrating
 from db.dsn import connect_arguments
-from db.migrate import migrate
+from db.migrate import TableInUse, migrate
 from db.pool import Pool
 from db.schema import HEAD, NewerSchema, check
 from tests.conftest import execute
@@ -44,11 +45,14 @@ async def test_a_newer_schema_beside_ours_is_refused_too(database: str) -> None:
         await check(database)
 
 
-async def test_a_migration_that_cannot_get_its_turn_leaves_nothing(empty_database: str) -> None:
+async def test_a_migration_that_cannot_get_its_lock_leaves_nothing(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrating, "_TRYING_SECONDS", 0.1)
     connection = await asyncpg.connect(**connect_arguments(empty_database))
     async with connection.transaction():
         await connection.execute("CREATE TABLE journals (x int)")  # uncommitted: the name is taken, and waited for
-        with pytest.raises(Exception, match="lock timeout"):
+        with pytest.raises(TableInUse, match="lock timeout"):
             await asyncio.to_thread(migrate, empty_database)
     assert await connection.fetchval("SELECT to_regclass('events')") is None
     await connection.close()

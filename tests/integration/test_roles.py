@@ -13,9 +13,10 @@ from uuid_utils.compat import uuid7
 
 from commands.execute import execute as carry_out
 from commands.task import CreateTask
+from db import roles
 from db.dsn import connect_arguments
 from db.pool import Pool, open_pool
-from db.roles import CannotAdmit, admit
+from db.roles import CannotAdmit, NotOurTurn, admit
 from events.task import Origin
 from tests.conftest import FROM_TEMPLATE, execute, new_database
 from tests.processes import run
@@ -88,6 +89,25 @@ async def test_who_may_not_is_told_what_to_have_done(database: str, name: str) -
 async def test_a_password_that_would_have_to_be_prepared_is_refused(database: str, name: str) -> None:
     with pytest.raises(CannotAdmit, match="ASCII"):
         await admit(database, as_login(database, name, "pässword"))
+
+
+async def test_a_database_that_takes_no_writes_is_no_lack_of_rights(database: str, name: str) -> None:
+    database_name = connect_arguments(database)["database"]
+    await execute(database, f"ALTER DATABASE {database_name} SET default_transaction_read_only = on")
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await admit(database, as_login(database, name))
+
+
+async def test_another_one_that_migrates_for_long_is_no_lack_of_rights(
+    database: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roles, "TURN_SECONDS", 0.1)
+    other = await asyncpg.connect(**connect_arguments(database))
+    async with other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock($1)", roles.TURN)
+        with pytest.raises(NotOurTurn):
+            await admit(database, as_login(database, name))
+    await other.close()
 
 
 def test_migrate_makes_it(empty_database: str, folder: Path, name: str) -> None:
