@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+import asyncpg
 import orjson
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -34,6 +35,7 @@ from api.entity_tags import etag
 from api.field_errors import parameter_errors, summary
 from commands.execute import IdempotencyKeyReused, OutcomeUnknown
 from commands.task import NotRestorable, TaskNotFound, VersionMismatch
+from config import metrics
 from db.failures import UNAVAILABLE, Away, Busy
 
 _log = structlog.get_logger(__name__)
@@ -304,6 +306,8 @@ def _allowed(request: Request) -> list[str]:
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     """Nothing was changed: that is what `commands.execute` promises."""
+    if isinstance(error, asyncpg.PostgresError):
+        metrics.DATABASE_ERRORS.labels(error.sqlstate).inc()
     if not isinstance(error, Away):  # that was told once
         _log.warning("database unavailable", error=repr(error))
     return await _problem(request, Unavailable(hint=f"The database can't be reached. {_NOTHING}", headers=_soon()))

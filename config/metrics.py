@@ -40,6 +40,10 @@ POOL_IN_USE = Gauge("daybook_pool_in_use", "Connections in use.", multiprocess_m
 POOL_WAITING = Gauge("daybook_pool_waiting", "Requests that wait for a connection.", multiprocess_mode="livesum")
 DATABASE_AWAY = Gauge("daybook_database_away", "1 while the database can't be reached.", multiprocess_mode="livemax")
 REFUSALS = Counter("daybook_database_refusals_total", "Requests refused without asking the database.", ("reason",))
+DATABASE_ERRORS = Counter(
+    "daybook_database_errors_total", "Requests answered 503 for an error of the database's.", ("sqlstate",)
+)
+DATABASE_ERRORS.labels("53100")  # a full disk: told as 0 from the start, so that an alert sees the first one
 
 VERIFIED = "verify.json"
 """In the data directory: what `daybook verify` found last, of everybody (`all`) and of a `sample`."""

@@ -70,6 +70,20 @@ async def test_a_write_that_fails_is_counted(service: Service, pool: Pool) -> No
     assert value("daybook_commands_total", **labels) == before + 1
 
 
+async def test_a_write_that_finds_the_disk_full_is_counted_by_its_sqlstate(service: Service, pool: Pool) -> None:
+    before = value("daybook_database_errors_total", sqlstate="53100")
+    await sql(
+        pool,
+        """
+        CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$
+    """,
+    )
+    await sql(pool, "CREATE TRIGGER no_room BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION no_room()")
+    assert (await service.client.post(TASKS, json={"title": "x"})).status_code == 503
+    assert value("daybook_database_errors_total", sqlstate="53100") == before + 1
+
+
 async def test_connections_in_use_are_none_when_nothing_is_asked(service: Service) -> None:
     await asyncio.gather(*(service.client.get(TASKS) for _ in range(30)))
     assert value("daybook_pool_in_use") == value("daybook_pool_waiting") == 0
