@@ -25,7 +25,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from config import env_file, origins
 from config.failures import BadSettings
@@ -72,7 +72,10 @@ PlainUrl = Annotated[HttpUrl, WrapValidator(_url)]
 
 
 class Settings(BaseSettings):
-    """Each field is the environment variable of its name; an empty variable counts as unset."""
+    """Each field is the environment variable of its name, or a file of that name among the container's secrets.
+
+    An empty variable counts as unset; one that is set goes before the file.
+    """
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -244,6 +247,8 @@ class Settings(BaseSettings):
 
 
 _ENV_FILE = Path(".env")
+_SECRETS = Path("/run/secrets")
+"""Where Docker Compose and Swarm put the secrets of a container, each as a file."""
 
 
 def load() -> Settings:
@@ -256,7 +261,7 @@ def load() -> Settings:
     if spoilt := list(_spoilt(os.environ)):
         raise BadSettings("\n".join(spoilt))
     try:
-        return Settings()
+        return Settings(_secrets_dir=_SECRETS if _SECRETS.is_dir() else None)  # type: ignore[call-arg] # the library's
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_url=False, include_input=False):
@@ -264,6 +269,8 @@ def load() -> Settings:
             name = {"JWT_SECRET": "JWT_SECRET (or BETTER_AUTH_SECRET)"}.get(name, name)
             lines.append((name and f"{name}: ") + problem["msg"].removeprefix("Value error, "))
         raise BadSettings("\n".join(lines)) from None
+    except SettingsError as error:  # it names the file; its cause says why, and never what is in it
+        raise BadSettings(f"{_SECRETS}: {error} ({error.__cause__})") from error
     except (OSError, UnicodeDecodeError) as error:  # of a pipe, which can't be looked into beforehand
         raise BadSettings(f"{_ENV_FILE}: can't be read: {error}") from error
 

@@ -32,6 +32,35 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
     assert load_with(monkeypatch, DATABASE_URL="", JWT_SECRET="").database_url is None
 
 
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    monkeypatch.setattr("config.settings._SECRETS", folder)
+    return folder
+
+
+def test_secrets_are_read_from_files_too(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secrets / "database_url").write_text("postgresql://h/d\n")
+    (secrets / "jwt_secret").write_text(LONG)
+    settings = load_with(monkeypatch, ENVIRONMENT="production")
+    assert (settings.service_url, settings.signing_secret) == ("postgresql://h/d", LONG)
+    assert load_with(monkeypatch, DATABASE_URL="postgresql://other/d").service_url == "postgresql://other/d"
+
+
+def test_a_secret_of_a_file_is_judged_as_any_other(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secrets / "jwt_secret").write_text("hunter2")
+    with pytest.raises(BadSettings, match="32 bytes") as stopped:
+        load_with(monkeypatch)
+    assert "hunter2" not in str(stopped.value)
+
+
+def test_a_secret_that_is_no_text_is_named(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secrets / "jwt_secret").write_bytes(b"\xff" * 40)
+    with pytest.raises(BadSettings, match="jwt_secret"):
+        load_with(monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
