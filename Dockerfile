@@ -11,7 +11,7 @@ ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     UV_PROJECT_ENVIRONMENT=/opt/daybook \
     UV_PYTHON_DOWNLOADS=never
 RUN if [ -n "$CA_CERTIFICATE" ]; then printf '\n%s\n' "$CA_CERTIFICATE" >> "$SSL_CERT_FILE"; fi \
-    && python3 -m venv /uv && /uv/bin/pip install --quiet --no-cache-dir --disable-pip-version-check 'uv>=0.13,<0.14'
+    && python3 -m venv /uv && /uv/bin/pip install --quiet --no-cache-dir --disable-pip-version-check uv==0.13.9
 WORKDIR /build
 # The dependencies first: a change of the code alone doesn't install them again. Left out is the embedded Postgres, which
 # is for development.

@@ -2,7 +2,8 @@
 PORT ?= 8000
 EVENTS ?= 100000
 SECONDS ?= 300
-# uv where it is present; else one of our own, inside the virtual environment.
+# uv where it is present; else one of our own, inside the virtual environment. CI has it be our own.
+UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
 RUN := .venv/bin/
 # uv comes with a list of certificate authorities, in which a proxy's own isn't; the system's list has it, where there is one.
@@ -64,7 +65,7 @@ setup: .venv/.ready
 
 .venv/.ready: pyproject.toml uv.lock
 	@echo "Setting up .venv …"
-	@command -v uv >/dev/null || test -x .venv/bin/uv || { python3 -m venv .venv && .venv/bin/pip install -q --disable-pip-version-check 'uv>=0.9'; }
+	@command -v $(UV) >/dev/null || { python3 -m venv .venv && .venv/bin/pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
 	@$(UV) sync --locked --inexact --quiet
 	@touch $@
 

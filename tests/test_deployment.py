@@ -87,3 +87,9 @@ def test_no_password_has_a_default() -> None:
     passwords = re.findall(r"\$\{(\w+PASSWORD)(.*?)\}", COMPOSE)
     assert {name for name, _ in passwords} == {"POSTGRES_PASSWORD", "DAYBOOK_PASSWORD"}
     assert all(rest.startswith(":?") for _, rest in passwords)
+
+
+def test_uv_is_the_same_wherever_it_is_installed() -> None:
+    pinned = {*re.findall(r"uv==([\d.]+)", (ROOT / "Dockerfile").read_text())}
+    assert pinned == {*re.findall(r"^UV_VERSION := ([\d.]+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)}
+    assert len(pinned) == 1
