@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,17 +77,53 @@ def test_every_image_and_every_variable_has_a_place_in_the_example() -> None:
         assert re.search(rf"^#?{variable}=", example, re.MULTILINE), variable
 
 
+SERVICES = yaml.safe_load(COMPOSE)["services"]
+SECRET_SETTINGS = {"DATABASE_URL": "database_url", "JWT_SECRET": "jwt_secret"}
+
+
 def test_every_setting_reaches_the_service() -> None:
-    given = set(yaml.safe_load(COMPOSE)["services"]["api"]["environment"])
-    assert set(variables()) - given == {"DATABASE_URL_DIRECT", "DAYBOOK_DATA_DIR"}, (
-        "the migration's; the embedded Postgres's"
-    )
+    given = set(SERVICES["api"]["environment"])
+    assert set(variables()) - given == {
+        "DATABASE_URL_DIRECT",  # the migration's
+        "DAYBOOK_DATA_DIR",  # the embedded Postgres's
+        "BETTER_AUTH_SECRET",  # another name of JWT_SECRET
+        *SECRET_SETTINGS,
+    }
+    assert SERVICES["api"]["secrets"] == list(SECRET_SETTINGS.values())
 
 
-def test_no_password_has_a_default() -> None:
-    passwords = re.findall(r"\$\{(\w+PASSWORD)(.*?)\}", COMPOSE)
-    assert {name for name, _ in passwords} == {"POSTGRES_PASSWORD", "DAYBOOK_PASSWORD"}
-    assert all(rest.startswith(":?") for _, rest in passwords)
+def test_no_password_is_in_an_environment() -> None:
+    for service in SERVICES.values():
+        for name in service.get("environment", {}):
+            assert name == "POSTGRES_PASSWORD_FILE" or not re.search("PASSWORD|SECRET|DATABASE_URL", name)
+
+
+def test_the_secrets_are_those_that_are_made(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    making = [ROOT / "deploy" / "secrets.sh", folder]
+    subprocess.run(making, check=True, capture_output=True)
+    made = {path.name: path.read_text() for path in folder.iterdir()}
+    assert folder.stat().st_mode & 0o777 == 0o700
+    for name, secret in yaml.safe_load(COMPOSE)["secrets"].items():
+        assert secret["file"].startswith("${SECRETS:-./secrets}/")
+        assert name in made
+    assert f":{made['postgres_password']}@" in made["database_url_direct"]
+    assert len(set(re.findall("[0-9a-f]{48}", "".join(made.values())))) == 3
+    again = subprocess.run(making, check=False, capture_output=True)
+    assert (again.returncode, {path.name: path.read_text() for path in folder.iterdir()}) == (1, made)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_container_has_bounds(service: str) -> None:
+    assert {"mem_limit", "pids_limit", "logging", "networks"} <= set(SERVICES[service])
+
+
+def test_only_the_api_is_in_the_network_of_proxies() -> None:
+    networks = {name: set(service["networks"]) for name, service in SERVICES.items()}
+    assert {name for name, its in networks.items() if "front" in its} == {"api"}
+    assert {name for name, its in networks.items() if "database" in its} == {"api", "migrate", "pgbouncer", "postgres"}
+    assert networks["postgres"] == {"database"}
+    assert yaml.safe_load(COMPOSE)["networks"]["database"] == {"internal": True}
 
 
 def test_uv_is_the_same_wherever_it_is_installed() -> None:
