@@ -51,13 +51,19 @@ class Entry:
     event: Event
 
 
+# What is acknowledged must be there after a crash, also where the server, the database or the role has it otherwise by
+# default. Stricter settings stay; and it holds for the transaction, so that a pooler may lie in between.
+_DURABLY = """
+    CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END
+"""
+
 # One statement, so one round trip and one transaction. Each step reads FROM journal, so that the row lock on the
 # user's journal is taken first, always: it is what serialises one user's writes, and what keeps them free of deadlocks.
 # Never ON CONFLICT DO NOTHING on events: it would answer success for an event that was not written.
 # The statement sees the tasks as they were when it began. A rebuild that held the lock meanwhile may have posted the
 # row anew, which then would not be struck: so a deletion that was decided on a row must strike one, and divides by zero
 # where it doesn't, which is how plain SQL refuses.
-APPEND = """
+APPEND = f"""
 WITH journal AS (
     INSERT INTO journals AS j (user_id, seq, hash) VALUES ($1, 1, sha256($2))
     ON CONFLICT (user_id) DO UPDATE SET seq = j.seq + 1, hash = sha256(j.hash || $2)
@@ -77,10 +83,10 @@ WITH journal AS (
 ), struck AS (
     DELETE FROM tasks USING journal WHERE $16::boolean AND tasks.user_id = $1 AND tasks.id = $4 RETURNING tasks.id
 )
-SELECT seq, hash,
+SELECT seq, hash, {_DURABLY},
     1 / CASE WHEN $16::boolean AND $21::boolean THEN (SELECT count(*) FROM struck) ELSE 1 END
 FROM journal
-"""
+"""  # noqa: S608 - a constant fragment
 
 
 async def append(connection: Connection, event: Event, task: Task | None, *, on_row: bool = True) -> Entry:
@@ -184,7 +190,7 @@ WITH RECURSIVE input AS MATERIALIZED (
       AND tasks.user_id = input.user_id AND tasks.id = input.task_id
     RETURNING on_row
 )
-SELECT user_id, 1 / CASE WHEN (SELECT count(*) FROM struck WHERE on_row) = (
+SELECT user_id, {durably}, 1 / CASE WHEN (SELECT count(*) FROM struck WHERE on_row) = (
     SELECT count(*) FROM journal, input WHERE input.user_id = journal.user_id AND deleted AND on_row
 ) THEN 1 ELSE 0 END
 FROM journal
@@ -194,8 +200,8 @@ _new = """
     UNION ALL
     SELECT user_id, first, last, 0, ''::bytea FROM writers WHERE NOT EXISTS (SELECT FROM held)"""
 TOGETHER = {
-    False: _TOGETHER.format(locked=" SKIP LOCKED", new=""),
-    True: _TOGETHER.format(locked="", new=_new),
+    False: _TOGETHER.format(locked=" SKIP LOCKED", new="", durably=_DURABLY),
+    True: _TOGETHER.format(locked="", new=_new, durably=_DURABLY),
 }
 
 
