@@ -18,7 +18,7 @@ from api.cors import Cors
 from api.jwks import open_jwks
 from api.middleware import BehindProxies, CatchAll, Head, RequestContext, SecurityHeaders, Slashes
 from api.scraping import scraping
-from api.startup import check_books, told
+from api.startup import check_books, check_server, told
 from api.state import State
 from api.supervision import ended_with_its_supervisor
 from api.tokens import Expected, Verifier
@@ -65,6 +65,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             with reaching():
                 pool = await stack.enter_async_context(opening)
             await check_books(pool)
+            if settings.environment == "production":
+                await check_server(pool)
             jwks_url = str(settings.jwks_url) if settings.jwks_url else None
             verifier = Verifier(
                 secret=settings.signing_secret,

@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from config.failures import CannotRun
 from db.failures import FAILED
 from db.pool import Pool
+from db.server import standing
 from events.glance import glance, unguarded
 
 _log = structlog.get_logger(__name__)
@@ -36,6 +37,23 @@ async def check_books(pool: Pool) -> None:
             user_id=found[0].user_id,
             task_id=found[0].task_id and str(found[0].task_id),
             difference=found[0].message,
+        )
+
+
+async def check_server(pool: Pool) -> None:
+    """Warn of what makes the log less safe than it could be. Never fails."""
+    try:
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            found = await standing(pool)
+    except FAILED as error:
+        _log.warning("the server wasn't checked", error=repr(error))
+        return
+    if found.off:
+        _log.warning("a crash of the database's machine may lose what was acknowledged: turn these on", off=found.off)
+    if found.superuser or found.owner:
+        _log.warning(
+            "the service's login may change the log: set DATABASE_URL_DIRECT to it, and DATABASE_URL to another login",
+            because="it is a superuser" if found.superuser else "it owns the tables",
         )
 
 

@@ -21,6 +21,7 @@ from db.dsn import connect_arguments
 from db.failures import UNAVAILABLE, ConnectionLost
 from db.roles import TURN, TURN_SECONDS, NotOurTurn
 from db.schema import NewerSchema
+from db.server import NotUtf8, check_encoding
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -50,7 +51,7 @@ def migrate(dsn: str) -> list[str]:
     Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic isn't made for it).
     Each revision is applied in a transaction of its own under an advisory lock, so that servers may race, and what
     fails leaves those before it applied. A table that is in use is waited for in short tries, for a minute.
-    Raises `NewerSchema`, `CannotMigrate`, `NotOurTurn`, or one of `UNAVAILABLE`.
+    Raises `NewerSchema`, `CannotMigrate`, `NotOurTurn`, `NotUtf8`, or one of `UNAVAILABLE`.
     """
     return asyncio.run(_migrate(dsn))
 
@@ -59,7 +60,13 @@ async def _migrate(dsn: str) -> list[str]:
     arguments = connect_arguments(dsn)
 
     async def creator() -> asyncpg.Connection:
-        return await connect(**{**arguments, "command_timeout": _SILENCE_SECONDS})
+        connection = await connect(**{**arguments, "command_timeout": _SILENCE_SECONDS})
+        try:
+            check_encoding(connection)
+        except NotUtf8:
+            await connection.close()
+            raise
+        return connection
 
     async def apply_next() -> str | None:
         async with engine.connect() as connection:

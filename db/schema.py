@@ -7,6 +7,7 @@ import asyncpg
 from config.failures import CannotRun
 from db.connection import connect
 from db.dsn import connect_arguments
+from db.server import check_encoding
 
 _REVISIONS = sorted(path.name.partition("_")[0] for path in Path(__file__).parent.glob("migrations/versions/*_*.py"))
 """Oldest first: each migration's file is named after its revision."""
@@ -26,10 +27,11 @@ class NotMigrated(CannotRun):
 async def check(dsn: str) -> None:
     """See that the database answers, with this release's schema.
 
-    Raises `NewerSchema`, `NotMigrated`, or what connecting raises.
+    Raises `NewerSchema`, `NotMigrated`, `NotUtf8`, or what connecting raises.
     """
     connection = await connect(**connect_arguments(dsn))
     try:
+        check_encoding(connection)
         found = {row["version_num"] for row in await connection.fetch("SELECT version_num FROM alembic_version")}
     except asyncpg.UndefinedTableError:
         found = set()

@@ -1,0 +1,55 @@
+"""What a Postgres must be like to keep tasks, and what it had better be like."""
+
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from config.failures import CannotRun
+from db.pool import Executor
+
+
+class NotUtf8(CannotRun):
+    """The database can't keep every character."""
+
+
+def check_encoding(connection: asyncpg.Connection) -> None:
+    """Raise `NotUtf8` if the database has another encoding: it can't be changed later."""
+    encoding = connection.get_settings().server_encoding
+    if encoding != "UTF8":
+        raise NotUtf8(
+            f"The database's encoding is {encoding}, and titles may have any character: make another database, with"
+            " CREATE DATABASE daybook ENCODING 'UTF8' TEMPLATE template0, and name that one."
+        )
+
+
+class Standing(NamedTuple):
+    """How safe the log is from crashes, and from the service's own login."""
+
+    off: list[str]
+    """Settings that are off, so that a crash of the machine loses or damages what was acknowledged."""
+    superuser: bool
+    owner: bool
+    """Whether the login may do what the owner of the log's tables may."""
+
+
+# Neon and Aurora keep the log elsewhere than in files, and so have these settings off.
+STANDING = """
+SELECT
+    ARRAY(
+        SELECT name FROM pg_settings
+        WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'
+          AND current_setting('neon.timeline_id', true) IS NULL AND to_regproc('aurora_version') IS NULL
+        ORDER BY name
+    ) AS off,
+    (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
+    EXISTS (
+        SELECT FROM pg_trigger, pg_class
+        WHERE tgname = 'append_only' AND pg_class.oid = tgrelid AND pg_has_role(relowner, 'USAGE')
+    ) AS owner
+"""
+
+
+async def standing(database: Executor) -> Standing:
+    """How the server is set up, and what our login may do there."""
+    row: Any = await database.fetchrow(STANDING)
+    return Standing(*row)
