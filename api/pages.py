@@ -11,7 +11,7 @@ import orjson
 from fastapi import Request
 
 from api.errors import BadRequest
-from api.parameters import MOST_SKIPPED, ListParameters
+from api.parameters import MOST_SKIPPED, ListParameters, distinct_words
 from events.codec import rfc3339
 from queries.tasks import Key, Order, Sort
 
@@ -49,7 +49,7 @@ def selection(parameters: ListParameters) -> Selection:
     sort: Sort = column  # type: ignore[assignment] # api.parameters made it one
     usual = "asc" if sort == "title" else "desc"
     order: Order = _either(parameters, "order", "sort_order") or direction or usual  # type: ignore[assignment] # as well
-    words = tuple((text or "").split())
+    words = distinct_words(text or "")
     return Selection(by_status if completed is None else completed, words, sort, order, parameters.as_of)
 
 

@@ -105,6 +105,26 @@ Text = Annotated[
     AfterValidator(text.without_nul),
     Field(json_schema_extra={"pattern": text.WITHOUT_NUL}),
 ]
+MOST_WORDS = 12
+"""Of a search: each is looked for in all texts."""
+
+
+def distinct_words(text: str) -> tuple[str, ...]:
+    """Split a search into its words, the longest first, without those that are part of another one."""
+    words: list[str] = []
+    for word in sorted(dict.fromkeys(text.split()), key=len, reverse=True):
+        if not any(word in longer for longer in words):
+            words.append(word)
+    return tuple(words)
+
+
+def _not_too_many_words(value: str) -> str:
+    if len(distinct_words(value)) > MOST_WORDS:
+        raise ValueError(f"must have at most {MOST_WORDS} words: leave out those that most tasks have")
+    return value
+
+
+Search = Annotated[Text, AfterValidator(_not_too_many_words)]
 MOST_SKIPPED = 2**31 - 1
 
 
@@ -119,10 +139,12 @@ class ListParameters(BaseModel):
     completed: Annotated[bool | None, BeforeValidator(_truth)] = Field(
         default=None, description="the same as `status`, as a boolean: give one of the two", examples=[False]
     )
-    q: Text | None = Field(
-        default=None, description="words, all of which must occur in title or description", examples=["oat milk"]
+    q: Search | None = Field(
+        default=None,
+        description=f"words, up to {MOST_WORDS}, all of which must occur in title or description",
+        examples=["oat milk"],
     )
-    search: Text | None = Field(default=None, description="another name for `q`", examples=["oat milk"])
+    search: Search | None = Field(default=None, description="another name for `q`", examples=["oat milk"])
     sort: SortName | None = Field(
         default=None,
         description="`created_at` unless given; a leading `-` means descending. `created`, `date`, `updated`, `name` "

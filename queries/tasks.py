@@ -55,14 +55,17 @@ async def _get_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mappi
 
 # $4 is the page's size: one row more is read, to know whether there is a next page. $6 and $7 are where the last page
 # ended; as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
-# The number of the user's last event must be of the same moment as the tasks.
+# The number of the user's last event must be of the same moment as the tasks. LIKE on lower case is ILIKE, which would
+# make each text lower case anew for every word.
 _LIST = """
 SELECT {seq} AS seq, ARRAY(
     SELECT {found}
     FROM {tasks}
     WHERE user_id = $1
       AND ($2::boolean IS NULL OR completed = $2)
-      AND ($3::text[] IS NULL OR (title || E'\\n' || coalesce(description, '')) ILIKE ALL ($3))
+      AND ($3::text[] IS NULL OR lower(title || E'\\n' || coalesce(description, '')) LIKE ALL (
+          ARRAY(SELECT lower(unnest($3)))
+      ))
       AND {after}
     ORDER BY {order}
     LIMIT $4::bigint + 1 OFFSET $5::bigint

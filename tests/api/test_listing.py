@@ -12,6 +12,7 @@ from uuid import UUID
 import httpx2
 import pytest
 
+from api.parameters import MOST_WORDS, distinct_words
 from db.pool import Pool
 from events import log
 from events.task import Event, Fact, Origin, Task, TaskCreated, evolve
@@ -211,6 +212,24 @@ async def test_words_are_found_in_title_or_description_in_any_case(service: Serv
         "q=m": ["Ärger_vermeiden", "Call mum", "Buy MILK"],
     }.items():
         assert await titles(service, query) == expected, query
+
+
+async def test_of_words_only_so_many_are_looked_for(service: Service) -> None:
+    """Each costs a look at every text, so repeated ones and those within another are left out."""
+    await create(service, "abcdefghijklmnopqrstuvwxyz")
+    many = [f"{chr(97 + n)}{chr(98 + n)}" for n in range(MOST_WORDS + 1)]
+    assert len(await titles(service, f"q={'+'.join(many[:-1])}")) == 1
+    assert len(await titles(service, f"q={'+'.join([*many[:-1], *many[:-1]])}")) == 1
+    assert len(await titles(service, f"q={'+'.join([*many, 'abcdefghijklmnop'])}")) == 1
+    for name in ("q", "search"):
+        answer = await service.client.get(f"{TASKS}?{name}={'+'.join(many)}")
+        assert answer.status_code == 400
+        assert answer.json()["hint"].startswith(f"{name} must have at most {MOST_WORDS} words: ")
+
+
+def test_words_are_in_the_same_order_in_every_process() -> None:
+    """A cursor is bound to them."""
+    assert distinct_words("b oat a milk b oatmilk A") == ("oatmilk", "b", "A")
 
 
 async def test_titles_sort_without_regard_to_case(service: Service) -> None:
