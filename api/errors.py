@@ -36,7 +36,7 @@ from api.field_errors import parameter_errors, summary
 from commands.execute import IdempotencyKeyReused, OutcomeUnknown
 from commands.task import NotRestorable, TaskNotFound, VersionMismatch
 from config import metrics
-from db.failures import UNAVAILABLE, Away, Busy
+from db.failures import UNAVAILABLE, Away, Busy, ReadOnly
 
 _log = structlog.get_logger(__name__)
 
@@ -310,7 +310,9 @@ async def _unavailable(request: Request, error: Exception) -> Response:
         metrics.DATABASE_ERRORS.labels(error.sqlstate).inc()
     if not isinstance(error, Away):  # that was told once
         _log.warning("database unavailable", error=repr(error))
-    return await _problem(request, Unavailable(hint=f"The database can't be reached. {_NOTHING}", headers=_soon()))
+    read_only = isinstance(error, ReadOnly | asyncpg.ReadOnlySQLTransactionError)
+    why = "The database takes no writes just now." if read_only else "The database can't be reached."
+    return await _problem(request, Unavailable(hint=f"{why} {_NOTHING}", headers=_soon()))
 
 
 async def _overloaded(request: Request, _error: Exception) -> Response:

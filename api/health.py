@@ -3,14 +3,15 @@
 import asyncio
 import time
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+import asyncpg
 import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from api.models import Alive, Health
-from db.failures import FAILED, Away, Busy
+from db.failures import FAILED, Away, Busy, ReadOnly
 from db.pool import Pool
 
 _log = structlog.get_logger(__name__)
@@ -19,46 +20,52 @@ _VERSION = version("daybook")
 _FRESH_SECONDS = 1.0
 _TIMEOUT_SECONDS = 2.0
 
-PROBE = "SELECT FROM journals LIMIT 0"
+PROBE = "SELECT FROM journals LIMIT 0 FOR UPDATE"
+"""What only a database that takes writes answers; it locks nothing."""
 
 router = APIRouter(tags=["health"])
 
 _HEALTH: dict[str, Any] = {
     "response_model": Health,
     "response_description": "Requests can be served",
-    "responses": {503: {"model": Health, "description": "Requests can't be served: no database"}},
+    "responses": {503: {"model": Health, "description": "Requests can't be served: no database that takes writes"}},
 }
 
 
+Database: TypeAlias = Literal["reachable", "read-only", "unreachable"]
+
+
 class Readiness:
-    """Whether the database answers, asked at most once a second however many probes come."""
+    """Whether the database can be served from, asked at most once a second however many probes come."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._lock = asyncio.Lock()
         self._asked = float("-inf")
-        self._ready = False
+        self._found: Database = "unreachable"
 
-    async def check(self) -> bool:
-        """True where a statement came back within two seconds, now or in the last second."""
+    async def check(self) -> Database:
+        """Return `reachable` where a statement came back within two seconds, now or in the last second."""
         async with self._lock:
             if time.monotonic() - self._asked >= _FRESH_SECONDS:
-                self._ready = await self._ask()
+                self._found = await self._ask()
                 self._asked = time.monotonic()
-            return self._ready
+            return self._found
 
-    async def _ask(self) -> bool:
+    async def _ask(self) -> Database:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                await self._pool.fetch(PROBE)
+                await self._pool.probe(PROBE)
         except Busy:  # answering others
-            return True
-        except Away:  # told once already
-            return False
+            return "reachable"
+        except (ReadOnly, asyncpg.ReadOnlySQLTransactionError):  # told once already
+            return "read-only"
+        except Away:  # as well
+            return "unreachable"
         except FAILED as error:  # no schema is as bad as no database
             _log.warning("database unavailable", error=repr(error))
-            return False
-        return True
+            return "unreachable"
+        return "reachable"
 
 
 @router.get(
@@ -76,11 +83,8 @@ async def livez() -> JSONResponse:
 @router.get("/readyz", operation_id="readyz", summary="Can it serve?", **_HEALTH)
 @router.get("/health", operation_id="health", summary="Can it serve? (as /readyz)", **_HEALTH)
 async def health(request: Request) -> JSONResponse:
-    """Requests can be served: the database answers."""
-    ready = await request.state.readiness.check()
-    body = {
-        "status": "healthy" if ready else "unhealthy",
-        "database": "reachable" if ready else "unreachable",
-        "version": _VERSION,
-    }
+    """Requests can be served: the database answers, and takes writes."""
+    found = await request.state.readiness.check()
+    ready = found == "reachable"
+    body = {"status": "healthy" if ready else "unhealthy", "database": found, "version": _VERSION}
     return JSONResponse(body, status_code=200 if ready else 503)

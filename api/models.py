@@ -179,7 +179,7 @@ class Health(BaseModel):
     """Whether requests can be served."""
 
     status: Literal["healthy", "unhealthy"]
-    database: Literal["reachable", "unreachable"]
+    database: Literal["reachable", "read-only", "unreachable"]
     version: str
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, TypedDict
 
 from fastapi import Depends, Request
 
+from api.auth import CurrentUser
 from api.bodies import RawBody
 from api.conditions import fingerprint, idempotency_key
 from api.health import Readiness
@@ -25,9 +26,9 @@ class State(TypedDict):
     """Which pages may call: `api.protocol` asks, too."""
 
 
-async def _pool(request: Request) -> Pool:
+async def _pool(request: Request, user: CurrentUser) -> Pool:
     pool: Pool = request.state.pool
-    return pool
+    return pool.of(user)
 
 
 async def _origin(request: Request, body: RawBody) -> Origin:

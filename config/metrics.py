@@ -38,7 +38,12 @@ CONFLICTS = Counter("daybook_append_conflicts_total", "Appends that found anothe
 POOL_SIZE = Gauge("daybook_pool_size", "Connections that there may be.", multiprocess_mode="livesum")
 POOL_IN_USE = Gauge("daybook_pool_in_use", "Connections in use.", multiprocess_mode="livesum")
 POOL_WAITING = Gauge("daybook_pool_waiting", "Requests that wait for a connection.", multiprocess_mode="livesum")
-DATABASE_AWAY = Gauge("daybook_database_away", "1 while the database can't be reached.", multiprocess_mode="livemax")
+DATABASE_AWAY = Gauge(
+    "daybook_database_away", "1 while the database can't be reached, or takes no writes.", multiprocess_mode="livemax"
+)
+DATABASE_READ_ONLY = Gauge(
+    "daybook_database_read_only", "1 while the database takes no writes.", multiprocess_mode="livemax"
+)
 REFUSALS = Counter("daybook_database_refusals_total", "Requests refused without asking the database.", ("reason",))
 DATABASE_ERRORS = Counter(
     "daybook_database_errors_total", "Requests answered 503 for an error of the database's.", ("sqlstate",)

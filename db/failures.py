@@ -3,6 +3,7 @@
 ConnectionError
 ├── CannotConnect    the server refused the connection: nothing was sent
 ├── Away             it couldn't be reached a moment ago: nothing was sent
+│   └── ReadOnly     it took no writes a moment ago: nothing was sent
 ├── Busy             too many wait for it already: nothing was sent
 ├── NotPrepared      a pooler lost the prepared statement: nothing was done
 └── ConnectionLost   the connection ended while it was used: what was under way may or may not be committed
@@ -26,6 +27,10 @@ class CannotConnect(ConnectionError):
 
 class Away(ConnectionError):
     """The database couldn't be reached a moment ago. Nothing was sent."""
+
+
+class ReadOnly(Away):
+    """The database took no writes a moment ago: it is a standby, or read-only for now. Nothing was sent."""
 
 
 class Busy(ConnectionError):
@@ -56,7 +61,7 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
     asyncpg.OperatorInterventionError,  # shut down, starting up, statement timeout
     asyncpg.InsufficientResourcesError,
     asyncpg.LockNotAvailableError,
-    asyncpg.ReadOnlySQLTransactionError,  # a replica, after a failover
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, after a failover; a full disk, at some providers
     asyncpg.InternalClientError,  # used between the server's farewell and the socket's end (MagicStack/asyncpg#1069)
 )
 """What a statement raises when the database can't be reached or doesn't answer in time: try again later."""
@@ -77,6 +82,15 @@ def unanswered(error: BaseException) -> bool:
         | asyncpg.CannotConnectNowError
         | asyncpg.InternalClientError,
     )
+
+
+def refused(error: BaseException) -> bool:
+    """Whether a server is there and takes no connection (or no more) from us: it said so in Postgres' protocol.
+
+    Which SQLSTATE it says so with tells nothing: of too many connections it is 53300 from Postgres, 08P01 from
+    PgBouncer, XX000 from Supavisor, 58000 from pgcat.
+    """
+    return isinstance(error, CannotConnect) and isinstance(error.__cause__, asyncpg.PostgresError)
 
 
 def dropped(error: Exception) -> bool:

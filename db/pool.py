@@ -1,10 +1,9 @@
 """Connections to Postgres: so many and no more, a bounded queue for them, and none tried while the database is away."""
 
 import asyncio
-import random
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
@@ -22,9 +21,12 @@ from db.failures import (
     CannotConnect,
     ConnectionLost,
     NotPrepared,
+    ReadOnly,
+    refused,
     retried,
-    unanswered,
 )
+from db.turns import Turns, User
+from db.watch import Watch
 
 _log = structlog.get_logger(__name__)
 
@@ -33,10 +35,10 @@ Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
 
 _CANCELLING = 1.0
 """Seconds for a statement that was given up to be cancelled; after that its connection is."""
-_ASKING = 2.0
-"""Seconds in which a database that is in doubt must answer."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
-"""Seconds between two such questions."""
+_LOOKING_FOR_ROOM = 1.0
+"""Seconds until a connection that was refused is tried again, while others work."""
+_looks_for_room: ContextVar[bool] = ContextVar("_looks_for_room", default=False)
+"""Whether this task wants a connection for nobody but to see whether one can be had again."""
 _USELESS: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
 """What leaves a connection of no more use."""
 
@@ -44,14 +46,15 @@ _USELESS: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
 class Pool:
     """Connections for everything that a process asks of one database; `open_pool` makes one.
 
-    As long as the database can't be reached, and where the queue for connections is full, requests are refused at once.
+    As long as the database is away, and where the queue for connections is full, requests are refused at once. Users
+    take turns (`of`), and a pool that is nobody's goes before them: it is for work that is done for many together.
     """
 
     def __init__(
         self,
         connections: asyncpg.Pool,
         arguments: dict[str, Any],
-        watch: "_Watch",
+        watch: Watch,
         *,
         queue: int,
         patience: float,
@@ -60,12 +63,26 @@ class Pool:
         self._connections, self._arguments = connections, arguments
         self.size = connections.get_max_size()
         self.queue, self.patience, self.sharded = queue, patience, sharded
+        self._user: User = None
         self._companions: dict[Any, Any] = {}
         self._watch = watch
-        watch.when_away = self._give_up_waiting
-        self._turns = asyncio.Semaphore(self.size)
-        self._waiting: set[asyncio.Timeout] = set()
-        self._clearing_up: set[asyncio.Task[None]] = set()
+        self._turns = Turns(self.size, max_waiting=queue, timeout=patience)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._looking: set[asyncio.Task[None]] = set()
+        watch.when_away = lambda: self._turns.refuse_all(self._away)
+        watch.ask_idle = self._ask_idle
+
+    @property
+    def away(self) -> bool:
+        """Whether the database can't be served from, as far as is known."""
+        return self._watch.away is not None
+
+    def of(self, user: User) -> "Pool":
+        """Return the same pool for what one user asks: they take turns with others."""
+        theirs = Pool.__new__(Pool)  # at each request: copy() takes five times as long
+        theirs.__dict__.update(self.__dict__)
+        theirs._user = user
+        return theirs
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
@@ -74,20 +91,16 @@ class Pool:
         Where the block raises, a transaction that it left open is rolled back. `NotPrepared` says that the statement
         at which it was raised did not run: what isn't committed yet may be done again, on another connection.
         """
-        await self._turn()
-        try:
-            acquired = await self._connections.acquire()
-        except BaseException as error:
-            self._turns.release()
-            self._suspect(error)
-            if isinstance(error, asyncpg.InterfaceError):  # it is closed, as the service stops
-                raise CannotConnect(str(error)) from error
-            raise
+        if self._watch.away:
+            raise self._away()
+        acquired = await self._acquired()
         metrics.POOL_IN_USE.inc()
         try:
             yield acquired
         except BaseException as error:
-            self._suspect(error)
+            self._watch.report(error)
+            if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                acquired.terminate()  # another one may lead to a server that takes writes
             self._clear_up_later(acquired, given_up=isinstance(error, TimeoutError | asyncio.CancelledError))
             if isinstance(error, NOT_PREPARED):
                 await self._stop_preparing(error)
@@ -137,57 +150,117 @@ class Pool:
         row = await self.fetchrow(query, *args)
         return None if row is None else row[0]
 
+    async def probe(self, statement: str) -> None:
+        """Run a statement as `fetch` does, waiting for nobody: where all connections are in use, on one of its own.
+
+        `Busy` means that all are in use, and that the server has no further one.
+        """
+
+        async def once() -> None:
+            if self._watch.away:
+                raise self._away()
+            if self._turns.free and self._connections.get_idle_size():
+                async with self.of(None).acquire() as acquired:
+                    await acquired.execute(statement)
+            else:
+                await self._ask_apart(statement)
+
+        await retried(once)
+
+    async def _ask_apart(self, statement: str) -> None:
+        try:
+            connection = await connect(**self._arguments)
+        except CannotConnect as error:
+            if refused(error) and self._connections.get_size():
+                raise Busy("all connections are in use, and there is no room for another one") from error
+            self._watch.report(error)
+            raise
+        try:
+            await connection.execute(statement)
+        except Exception as error:
+            self._watch.report(error)
+            raise
+        finally:
+            connection.terminate()
+
     def companion(self, kind: "Callable[[Pool], Companion]") -> "Companion":
         """What `kind` makes of this pool: one, for all who use the pool."""
         found: Companion | None = self._companions.get(kind)
         if found is None:
-            found = self._companions[kind] = kind(self)
+            found = self._companions[kind] = kind(self.of(None))
         return found
 
     async def close(self) -> None:
         """Wait a moment for what is under way, then let go of it."""
         self._watch.end()
+        for each in self._looking:
+            each.cancel()
         with suppress(*FAILED):  # what doesn't end in time is cut off
             async with asyncio.timeout(_CANCELLING):
-                await asyncio.gather(*self._clearing_up)
+                await asyncio.gather(*self._tasks)
                 await self._connections.close()
         self._connections.terminate()
 
-    async def _turn(self) -> None:
-        self._refuse_if_away()
-        if not self._turns.locked():
-            await self._turns.acquire()  # at once
-            return
-        if len(self._waiting) >= self.queue:
-            metrics.REFUSALS.labels("busy").inc()
-            raise Busy(f"{len(self._waiting)} requests wait for the database already")
-        patience = asyncio.timeout(self.patience)
-        self._waiting.add(patience)
-        metrics.POOL_WAITING.inc()
+    def _away(self) -> Away:
+        metrics.REFUSALS.labels("away").inc()
+        if self._watch.away is ReadOnly:
+            return ReadOnly("the database takes no writes")
+        return Away("the database can't be reached")
+
+    async def _acquired(self) -> PoolConnectionProxy:
+        """A connection, in turn. Where no further one can be had, those that there are have to do."""
+        while True:
+            if not self._turns.taken(self._user):
+                await self._turns.wait(self._user)
+            try:
+                return await self._connections.acquire()
+            except BaseException as error:
+                if refused(error) and self._connections.get_size():
+                    self._look_for_room_later(error)
+                    continue
+                self._turns.give(self._user)
+                self._watch.report(error)
+                if isinstance(error, asyncpg.InterfaceError):  # it is closed, as the service stops
+                    raise CannotConnect(str(error)) from error
+                raise
+
+    def _look_for_room_later(self, error: BaseException) -> None:
+        """Keep the place that no connection can be had for until one can be: else it would be tried at each turn, and
+        before those that work."""
+        self._turns.lose(self._user)
+        task = asyncio.create_task(self._look_for_room())
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
+        self._watch.tell_of_no_room(error)
+
+    async def _look_for_room(self) -> None:
+        _looks_for_room.set(True)
         try:
-            async with patience:
-                await self._turns.acquire()
-        except TimeoutError:
-            self._refuse_if_away()
-            metrics.REFUSALS.labels("busy").inc()
-            raise Busy(f"no connection was free for {self.patience:g} s") from None
+            while self._connections.get_size():  # else whoever wants one is to find out
+                try:
+                    found = await self._connections.acquire()
+                except CannotConnect:
+                    continue
+                await self._connections.release(found)
+                return
+        except _USELESS as error:
+            self._watch.report(error)
         finally:
-            self._waiting.discard(patience)
-            metrics.POOL_WAITING.dec()
+            self._turns.regain()
 
-    def _refuse_if_away(self) -> None:
-        if self._watch.away:
-            metrics.REFUSALS.labels("away").inc()
-            raise Away("the database can't be reached")
-
-    def _give_up_waiting(self) -> None:
-        """Of all who wait for a connection: they would find the database away."""
-        for patience in self._waiting:
-            patience.reschedule(asyncio.get_running_loop().time())
-
-    def _suspect(self, error: BaseException) -> None:
-        if unanswered(error):
-            self._watch.look(silent=isinstance(error, TimeoutError))
+    async def _ask_idle(self, statement: str) -> str | None:
+        """Ask one of the connections that there are; `None` if all are in use."""
+        if not self._turns.free or not self._connections.get_idle_size():
+            return None
+        acquired = await self.of(None)._acquired()
+        try:
+            return str(await acquired.execute(statement))
+        except BaseException:
+            acquired.terminate()
+            raise
+        finally:
+            await self._connections.release(acquired)
+            self._turns.give(None)
 
     async def _stop_preparing(self, error: Exception) -> None:
         """From now on, make connections that prepare no statement: there is a pooler which nobody told us of."""
@@ -202,8 +275,8 @@ class Pool:
     def _clear_up_later(self, acquired: PoolConnectionProxy, *, given_up: bool) -> None:
         """What went wrong may take a moment to clear up; nobody need wait for that."""
         task = asyncio.create_task(self._clear_up(acquired, given_up=given_up))
-        self._clearing_up.add(task)
-        task.add_done_callback(self._clearing_up.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _clear_up(self, acquired: PoolConnectionProxy, *, given_up: bool) -> None:
         """Wait until a statement that was given up is cancelled, and end its transaction; else end the connection."""
@@ -223,7 +296,7 @@ class Pool:
 
     def _done(self) -> None:
         metrics.POOL_IN_USE.dec()
-        self._turns.release()
+        self._turns.give(self._user)
 
 
 def _gone(acquired: PoolConnectionProxy) -> bool:
@@ -231,63 +304,6 @@ def _gone(acquired: PoolConnectionProxy) -> bool:
         return acquired.is_closed()
     except asyncpg.InterfaceError:  # the pool has taken it back already
         return True
-
-
-class _Watch:
-    """Whether the database can be reached. Once that is in doubt, it is asked, on a connection of our own, until it
-    answers: so that one question is under way while it is away, and not one for each request."""
-
-    def __init__(self, connections: asyncpg.Pool, arguments: dict[str, Any], *, patience: float) -> None:
-        self.away = False
-        self.when_away: Callable[[], None] = lambda: None
-        self._silent = self._ended = False
-        self._patience = patience
-        self._connections = connections
-        self._arguments = arguments
-        self._looking: asyncio.Task[None] | None = None
-
-    def look(self, *, silent: bool) -> None:
-        """Ask, unless that is under way. `silent`: a connection says no more, so others may lead nowhere too."""
-        self._silent = self._silent or silent
-        if not self._ended and (self._looking is None or self._looking.done()):
-            self._looking = asyncio.create_task(self._look())
-
-    def end(self) -> None:
-        self._ended = True
-        if self._looking:
-            self._looking.cancel()
-
-    async def _look(self) -> None:
-        pause, since = _FIRST_PAUSE, time.monotonic()
-        while error := await self._ask():
-            if not self.away:
-                self.away = True
-                self.when_away()
-                metrics.DATABASE_AWAY.set(1)
-                _log.error("database away: requests are answered 503 until it is back", error=repr(error))
-            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - no secret
-            pause = min(pause * 2, _LONGEST_PAUSE)
-        if self.away or self._silent:
-            await self._connections.expire_connections()  # they lead to what was there before
-            self._silent = False
-        if self.away:
-            self.away = False
-            metrics.DATABASE_AWAY.set(0)
-            _log.warning("database back", seconds=round(time.monotonic() - since, 1))
-
-    async def _ask(self) -> Exception | None:
-        """Why it can't be reached, if so. A server that refuses one more of us, but has others, is there."""
-        try:
-            async with asyncio.timeout(self._patience):
-                connection = await connect(**self._arguments)
-                try:
-                    await connection.execute("SELECT")  # behind a pooler, a connection says little
-                finally:
-                    connection.terminate()
-        except Exception as error:  # noqa: BLE001 - what it is decides
-            reason = error.__cause__ if isinstance(error, CannotConnect) and error.__cause__ else error
-            return error if unanswered(reason) or not self._connections.get_size() else None
-        return None
 
 
 Executor: TypeAlias = "Pool | asyncpg.Connection | PoolConnectionProxy"
@@ -330,9 +346,14 @@ async def open_pool(
         if arguments["statement_cache_size"]:  # else a pooler is there: its sessions are others', too
             await plan(connection)
 
+    async def connect_in_time(*dsn: Any, **options: Any) -> asyncpg.Connection:
+        if _looks_for_room.get():
+            await asyncio.sleep(_LOOKING_FOR_ROOM)
+        return await connect_for_pool(*dsn, **options)
+
     async with asyncpg.create_pool(
         **arguments,
-        connect=connect_for_pool,
+        connect=connect_in_time,
         connection_class=UniqueNames,
         min_size=0,  # the service can start, and a worker be replaced, while the database is away
         max_size=size,
@@ -340,7 +361,7 @@ async def open_pool(
         reset=_keep,
         max_inactive_connection_lifetime=60,  # seconds; Neon closes what idles for 300
     ) as connections:
-        watch = _Watch(connections, arguments, patience=min(patience, _ASKING))
+        watch = Watch(connections, arguments, timeout=patience)
         pool = Pool(connections, arguments, watch, queue=queue, patience=patience, sharded=sharded)
         metrics.POOL_SIZE.inc(size)
         try:

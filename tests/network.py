@@ -55,6 +55,15 @@ class Link:
         self._flowing.clear()
         self._flowing = _flow()
 
+    def lead_to(self, dsn: str) -> None:
+        """From now on connections are made to another server; those that there are stay where they are."""
+        self._arguments = {**connect_arguments(dsn), "database": self._arguments["database"]}
+
+    def drop(self) -> None:
+        """End every connection that there is."""
+        for task in self._tasks:
+            task.cancel()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             there = await self._connected()

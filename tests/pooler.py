@@ -18,10 +18,12 @@ PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sb
 
 
 @contextmanager
-def pooled(dsn: str, folder: Path, *, connections: int = 2, told: bool = True) -> Iterator[str]:
+def pooled(dsn: str, folder: Path, *, connections: int = 2, clients: int = 1000, told: bool = True) -> Iterator[str]:
     """The same database through a pooler, with so many server connections for it, fewer than the service's own.
 
-    The pooler knows nothing of prepared statements. With `told`, the DSN says that it is there.
+    It takes connections from so many clients, and refuses more.
+
+    It knows nothing of prepared statements. With `told`, the DSN says that it is there.
     """
     assert PGBOUNCER is not None
     tracks_statements = _version() >= (1, 21)
@@ -40,7 +42,7 @@ unix_socket_dir =
 auth_type = any
 pool_mode = transaction
 default_pool_size = {connections}
-max_client_conn = 1000
+max_client_conn = {clients}
 server_idle_timeout = 10
 server_login_retry = 1
 {"max_prepared_statements = 0" if tracks_statements else ""}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,8 +20,9 @@ from events import log
 from events.task import Origin
 from tests.certificates import Authority
 from tests.faults.servers import Postgres, service, verified
+from tests.faults.test_network import started, told
 from tests.pooler import PGBOUNCER, pooled
-from tests.processes import run
+from tests.processes import free_port, run
 from tests.service import bearer, sql
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer isn't installed")]
@@ -82,7 +84,7 @@ async def test_a_pooler_that_the_dsn_does_not_name_costs_no_answer(database: str
             await asyncio.gather(*(_use(client, f"user-{number}", answers) for number in range(12)))
         assert await asyncio.to_thread(serving.stop) == 0
         assert answers == Counter(dict.fromkeys(EXPECTED, 12))
-        [warning] = [line for line in serving.errors if "warning" in line]
+        [warning] = [line for line in serving.errors if "pooler found" in line]
         assert "?pgbouncer=true" in warning
         assert not [line for line in serving.errors if "Traceback" in line]
         assert verified(folder, dsn)
@@ -204,3 +206,52 @@ def test_each_mode_verifies_what_it_says(database: str, folder: Path, host: str,
         result = run(folder, "migrate", DATABASE_URL=f"{where}?pgbouncer=true&{chosen}")
         assert result.returncode == status, result.stderr
         assert "Traceback" not in result.stderr
+
+
+async def test_a_pooler_without_room_for_more_is_not_away(database: str, folder: Path) -> None:
+    """Those connections that there are work, and do for everybody."""
+    port = free_port()
+    with pooled(database, folder, clients=4) as dsn:
+        async with started(folder, dsn, DATABASE_URL_DIRECT=database, METRICS_PORT=str(port)) as (serving, client):
+            for _ in range(3):
+                answers = await asyncio.gather(
+                    *(client.get(TASKS) for _ in range(20)),
+                    *(client.post(TASKS, json={"title": "x"}) for _ in range(20)),
+                    *(client.get("/readyz") for _ in range(2)),
+                )
+                assert Counter(answer.status_code for answer in answers) == {200: 22, 201: 20}
+            assert await told(port, "daybook_database_away") == 0
+            assert await told(port, "daybook_pool_in_use") == 0
+        assert not [line for line in serving.errors if "database away" in line]
+        assert len([line for line in serving.errors if "no more connections" in line]) == 1
+
+
+async def test_connections_that_were_refused_are_made_when_there_is_room_again(database: str, folder: Path) -> None:
+    with pooled(database, folder, clients=4) as dsn:
+        async with open_pool(dsn, size=6) as others, open_pool(dsn, size=4) as pool:
+            async with AsyncExitStack() as held:
+                for _ in range(3):
+                    await held.enter_async_context(others.acquire())
+                assert await pool.fetchval("SELECT 1") == 1
+                found = await asyncio.gather(*(pool.fetchval("SELECT $1::int", number) for number in range(20)))
+                assert found == list(range(20))
+                assert pool._connections.get_size() == 1
+            await others.close()
+            while pool._connections.get_size() < 4:
+                await asyncio.gather(*(pool.fetchval("SELECT pg_sleep(0.01)") for _ in range(8)))
+
+
+async def test_a_database_behind_a_pooler_without_room_is_still_found_to_be_away(folder: Path) -> None:
+    """The refusal alone doesn't show that it is there."""
+    (folder / "pooler").mkdir()
+    with Postgres(folder) as postgres, pooled(postgres.dsn, folder / "pooler", clients=3) as dsn:
+        async with started(folder, dsn, DATABASE_TIMEOUT="1", DATABASE_URL_DIRECT=postgres.dsn) as (serving, client):
+            answers = await asyncio.gather(*(client.get(TASKS) for _ in range(20)))
+            assert {answer.status_code for answer in answers} == {200}
+            postgres.kill()
+            while not any("database away" in line for line in serving.errors):
+                answers = await asyncio.gather(*(client.get(TASKS) for _ in range(8)))
+                assert {answer.status_code for answer in answers} == {503}
+            await asyncio.to_thread(postgres.start)
+            while (await client.get(TASKS)).status_code != 200:
+                await asyncio.sleep(0.05)

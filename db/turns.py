@@ -1,0 +1,174 @@
+"""Turns by user: a user who asks for much at once waits, and nobody else waits for them."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Generic, TypeAlias, TypeVar
+
+from config import metrics
+from db.failures import Busy
+
+Item = TypeVar("Item")
+
+User: TypeAlias = "str | None"
+"""`None` stands for work that is done for many users together."""
+
+
+class FairQueue(Generic[Item]):
+    """What waits, by user; the users are in the order of their turns."""
+
+    def __init__(self) -> None:
+        self._of: dict[User, deque[Item]] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[User]:
+        """Iterate over the users, the next one first."""
+        return iter(self._of)
+
+    def items(self) -> Iterator[Item]:
+        """Iterate over all that waits, in no order that means something."""
+        return chain.from_iterable(self._of.values())
+
+    def put(self, user: User, item: Item) -> None:
+        """Let the item wait behind the user's others."""
+        self._of.setdefault(user, deque()).append(item)
+        self._size += 1
+
+    def take(self, user: User) -> Item:
+        """Take what the user has waited with longest, and put the user behind all others."""
+        queue = self._of.pop(user)
+        item = queue.popleft()
+        self._size -= 1
+        if queue:
+            self._of[user] = queue
+        return item
+
+    def discard(self, user: User, item: Item) -> None:
+        """Forget the item, if it still waits."""
+        queue = self._of.get(user)
+        if queue and item in queue:
+            queue.remove(item)
+            self._size -= 1
+            if not queue:
+                del self._of[user]
+
+    def drop(self, *, for_user: User) -> Item | None:
+        """Take the last item of the user who waits with most, if that is more than `for_user` would wait with."""
+        user = max(self._of, key=lambda each: len(self._of[each]), default=None)
+        queue = self._of.get(user, deque())
+        if len(queue) <= len(self._of.get(for_user, ())) + 1:
+            return None
+        self._size -= 1
+        return queue.pop()
+
+
+class Turns:
+    """So many connections, for users in turn.
+
+    No user has more than half of them at once: a statement that runs can't be put off, so what others will need is
+    kept free. Of the users who wait, the one with the fewest connections is next, and work for many users goes before
+    all. A queue that is full refuses first whoever waits with most.
+    Invariant: as long as a connection is free, nobody waits who may have it.
+    """
+
+    def __init__(self, number: int, *, max_waiting: int, timeout: float) -> None:
+        self._number = self._free = number
+        self._max_waiting, self._timeout = max_waiting, timeout
+        self._held: dict[str, int] = {}
+        self._waiting = FairQueue[asyncio.Future[None]]()
+
+    @property
+    def free(self) -> bool:
+        """Whether there is a turn for somebody who has none."""
+        return self._free > 0
+
+    def taken(self, user: User) -> bool:
+        """Take a turn, if there is one at once; each is to be given back."""
+        if not self._free or (user is not None and user in self._held and not self._may(user)):
+            return False
+        self._take(user)
+        return True
+
+    async def wait(self, user: User) -> None:
+        """Take a turn as soon as there is one. Raises `Busy`, or what `refuse_all` was given."""
+        if len(self._waiting) >= self._max_waiting:
+            last = self._waiting.drop(for_user=user)
+            if last is None:
+                raise _busy(f"{len(self._waiting)} requests wait for the database already")
+            _refuse(last, lambda: _busy("others wait too, with fewer requests"))
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.put(user, turn)
+        metrics.POOL_WAITING.inc()
+        late = f"no connection was free for {self._timeout:g} s"
+        timer = loop.call_later(self._timeout, _refuse, turn, lambda: _busy(late))
+        try:
+            await turn
+        except BaseException:
+            self._waiting.discard(user, turn)
+            if turn.done() and not turn.cancelled() and turn.exception() is None:  # it came as the caller gave up
+                self.give(user)
+            raise
+        finally:
+            timer.cancel()
+            metrics.POOL_WAITING.dec()
+
+    def give(self, user: User) -> None:
+        """Give a turn back."""
+        self._leave(user)
+        self._free += 1
+        if self._waiting:
+            self._next()
+
+    def lose(self, user: User) -> None:
+        """Give a turn back whose connection can't be had: there is one fewer, until `regain`."""
+        self._leave(user)
+        self._number -= 1
+
+    def regain(self) -> None:
+        """Have one turn more again."""
+        self._number += 1
+        self._free += 1
+        self._next()
+
+    def refuse_all(self, error: Callable[[], Exception]) -> None:
+        """Refuse everybody who waits, each with an `error` of their own."""
+        for turn in self._waiting.items():
+            _refuse(turn, error)
+
+    def _next(self) -> None:
+        while self._free and (able := [user for user in self._waiting if user is None or self._may(user)]):
+            user = min(able, key=lambda each: -1 if each is None else self._held.get(each, 0))
+            turn = self._waiting.take(user)
+            if not turn.done():
+                self._take(user)
+                turn.set_result(None)
+
+    def _may(self, user: str) -> bool:
+        return self._held.get(user, 0) < max(1, self._number // 2)
+
+    def _take(self, user: User) -> None:
+        self._free -= 1
+        if user is not None:
+            self._held[user] = self._held.get(user, 0) + 1
+
+    def _leave(self, user: User) -> None:
+        if user is None:
+            return
+        held = self._held.pop(user) - 1
+        if held:
+            self._held[user] = held
+
+
+def _busy(message: str) -> Busy:
+    metrics.REFUSALS.labels("busy").inc()
+    return Busy(message)
+
+
+def _refuse(turn: "asyncio.Future[None]", error: Callable[[], Exception]) -> None:
+    if not turn.done():
+        turn.set_exception(error())

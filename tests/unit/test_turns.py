@@ -1,0 +1,177 @@
+"""Users take turns: who asks for much waits, and nobody else waits for them."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from db.failures import Away, Busy
+from db.turns import FairQueue, Turns, User
+
+
+def turns(number: int = 4, *, max_waiting: int = 10, timeout: float = 60) -> Turns:
+    return Turns(number, max_waiting=max_waiting, timeout=timeout)
+
+
+async def waiting(turns: Turns, *users: User) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(turns.wait(user)) for user in users]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def come(*tasks: asyncio.Task[None]) -> list[bool]:
+    await asyncio.sleep(0)
+    return [task.done() for task in tasks]
+
+
+async def test_one_user_has_half_of_them_at_most() -> None:
+    four = turns(4)
+    assert [four.taken("ann") for _ in range(3)] == [True, True, False]
+    assert [four.taken("bob") for _ in range(3)] == [True, True, False]
+    assert not four.taken("cid")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+async def test_and_one_at_least(number: int) -> None:
+    few = turns(number)
+    assert [few.taken("ann"), few.taken("ann")] == [True, False]
+
+
+async def test_work_for_many_has_no_share_and_goes_first() -> None:
+    two = turns(2)
+    assert [two.taken(None), two.taken(None), two.taken(None)] == [True, True, False]
+    ann, many = await waiting(two, "ann", None)
+    two.give(None)
+    assert await come(ann, many) == [False, True]
+    two.give(None)
+    assert await come(ann) == [True]
+
+
+async def test_of_those_who_wait_the_one_with_the_fewest_is_next() -> None:
+    four = turns(4)
+    assert all(four.taken(user) for user in ("ann", "ann", "bob", "bob"))
+    ann, bob, cid = await waiting(four, "ann", "bob", "cid")
+    four.give("bob")
+    assert await come(ann, bob, cid) == [False, False, True]
+    four.give("ann")
+    assert await come(ann, bob) == [True, False] or await come(ann, bob) == [False, True]
+
+
+async def test_a_user_who_has_their_share_waits_while_turns_are_free() -> None:
+    four = turns(4)
+    assert four.taken("ann")
+    assert four.taken("ann")
+    first, second = await waiting(four, "ann", "ann")
+    assert four.free
+    assert await come(first, second) == [False, False]
+    assert four.taken("bob")
+    four.give("ann")
+    assert await come(first, second) == [True, False]
+
+
+async def test_a_full_queue_refuses_first_who_waits_with_most() -> None:
+    one = turns(1, max_waiting=3)
+    assert one.taken("ann")
+    anns = await waiting(one, "ann", "ann", "ann")
+    [bob] = await waiting(one, "bob")
+    assert await come(*anns, bob) == [False, False, True, False]
+    with pytest.raises(Busy, match="fewer"):
+        await anns[2]
+    with pytest.raises(Busy, match="3 requests"):
+        await one.wait("ann")
+    [cid] = await waiting(one, "cid")
+    assert await come(*anns[:2], bob, cid) == [False, True, False, False]
+    with pytest.raises(Busy, match="3 requests"):
+        await one.wait("bob")  # everybody has one
+    for task in (anns[0], bob, cid):
+        task.cancel()
+    await asyncio.gather(*anns, bob, cid, return_exceptions=True)
+
+
+async def test_who_waits_for_too_long_is_refused() -> None:
+    one = turns(1, timeout=0.01)
+    assert one.taken("ann")
+    with pytest.raises(Busy, match=r"no connection was free for 0\.01 s"):
+        await one.wait("bob")
+    one.give("ann")
+    assert one.taken("bob")
+
+
+async def test_everybody_can_be_refused() -> None:
+    one = turns(1)
+    assert one.taken("ann")
+    tasks = await waiting(one, "ann", "bob", None)
+    one.refuse_all(lambda: Away("gone"))
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Away] * 3
+    one.give("ann")
+    assert one.taken("bob")
+
+
+async def test_a_turn_that_comes_as_its_user_gives_up_is_given_on() -> None:
+    one = turns(1)
+    assert one.taken("ann")
+    bob, cid = await waiting(one, "bob", "cid")
+    one.give("ann")
+    bob.cancel()
+    await asyncio.gather(bob, return_exceptions=True)
+    assert await come(cid) == [True]
+
+
+async def test_a_lost_turn_comes_back() -> None:
+    two = turns(2)
+    assert two.taken("ann")
+    two.lose("ann")
+    assert two.taken("bob")
+    assert not two.taken("cid")
+    [cid] = await waiting(two, "cid")
+    two.regain()
+    assert await come(cid) == [True]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["take", "wait", "give", "cancel"]), st.integers(0, 3))), st.integers(1, 5))
+def test_none_is_free_while_somebody_waits_who_may_have_it(steps: list[tuple[str, int]], number: int) -> None:
+    async def follow() -> None:
+        all_turns, held = turns(number, max_waiting=100), list[User]()
+        tasks: dict[asyncio.Task[None], User] = {}
+        users: list[User] = ["ann", "bob", "cid", None]
+        for what, which in steps:
+            user = users[which]
+            if what == "take" and all_turns.taken(user):
+                held.append(user)
+            elif what == "wait" and not all_turns.taken(user):
+                tasks[asyncio.create_task(all_turns.wait(user))] = user
+            elif what == "wait":
+                held.append(user)
+            elif what == "give" and user in held:
+                held.remove(user)
+                all_turns.give(user)
+            elif what == "cancel" and tasks:
+                list(tasks)[which % len(tasks)].cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            for task in [task for task in tasks if task.done()]:
+                whose = tasks.pop(task)
+                if not task.cancelled():
+                    held.append(whose)
+            share = max(1, number // 2)
+            assert len(held) <= number
+            assert all(held.count(each) <= share for each in ("ann", "bob", "cid"))
+            assert all_turns.free == (len(held) < number)
+            if all_turns.free:
+                assert all(whose is not None and held.count(whose) == share for whose in tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(follow())
+
+
+def test_a_queue_is_gone_through_by_user() -> None:
+    queue = FairQueue[int]()
+    for user, item in (("ann", 1), ("ann", 2), ("ann", 3), ("bob", 4), (None, 5)):
+        queue.put(user, item)
+    taken = [queue.take(next(iter(queue))) for _ in range(len(queue))]
+    assert taken == [1, 4, 5, 2, 3]
+    assert len(queue) == 0
