@@ -1,13 +1,13 @@
 """Statements for many: what comes while others are under way goes together in the next one (docs/adr/0016)."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from config import metrics
 from db.failures import UNAVAILABLE, Busy
 from db.pool import Pool
+from db.turns import FairQueue
 
 NUMBER = 2
 """Statements at once: while Postgres does the one, what comes of the other is dealt with."""
@@ -71,25 +71,41 @@ def full(pool: Pool, waiting: int) -> bool:
 
 
 class Together(Generic[Key, Value]):
-    """Reads by key, with one statement for those that are asked for at the same time."""
+    """Reads by key, with one statement for those that are asked for at the same time. Users take turns."""
 
-    def __init__(self, pool: Pool, read: Callable[[Pool, Sequence[Key]], Awaitable[Mapping[Key, Value]]]) -> None:
-        self._pool, self._read = pool, read
-        self._waiting: deque[tuple[Key, asyncio.Future[Value | None]]] = deque()
+    def __init__(
+        self,
+        pool: Pool,
+        read: Callable[[Pool, Sequence[Key]], Awaitable[Mapping[Key, Value]]],
+        *,
+        user_of: Callable[[Key], str],
+    ) -> None:
+        self._pool, self._read, self._user_of = pool, read, user_of
+        self._waiting = FairQueue[tuple[Key, asyncio.Future[Value | None]]]()
         self._lanes = Lanes(NUMBER, self._next, self._answer)
 
     async def get(self, key: Key) -> Value | None:
         """What there is by this key now, or a moment later. Raises what `read` does, and `Busy`."""
+        user = self._user_of(key)
         if full(self._pool, len(self._waiting)):
+            last = self._waiting.drop(for_user=user)
             metrics.REFUSALS.labels("busy").inc()
-            raise Busy(f"{len(self._waiting)} reads wait for the database already")
+            if last is None:
+                raise Busy(f"{len(self._waiting)} reads wait for the database already")
+            _fail(last[1], Busy("others wait too, with fewer reads"))
         answer: asyncio.Future[Value | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((key, answer))
+        self._waiting.put(user, (key, answer))
         self._lanes.go_on()
         return await answer
 
     def _next(self) -> list[tuple[Key, asyncio.Future[Value | None]]] | None:
-        return [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))] or None
+        """One read of each user whose turn it is, then another of each, as long as there is room."""
+        batch: list[tuple[Key, asyncio.Future[Value | None]]] = []
+        while self._waiting and len(batch) < MOST:
+            read = self._waiting.take(next(iter(self._waiting)))
+            if not read[1].done():  # else nobody waits for it any more
+                batch.append(read)
+        return batch or None
 
     async def _answer(self, batch: Sequence[tuple[Key, asyncio.Future[Value | None]]]) -> None:
         try:
@@ -100,9 +116,13 @@ class Together(Generic[Key, Value]):
                     await self._answer([each])
                 return
             for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(error)
+                _fail(answer, error)
         else:
             for key, answer in batch:
                 if not answer.done():
                     answer.set_result(found.get(key))
+
+
+def _fail(answer: "asyncio.Future[Value | None]", error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)

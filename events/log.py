@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
+from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -384,7 +385,7 @@ async def load(database: Executor, user_id: str, task_id: UUID) -> Task | None:
 
 
 def _heads(pool: Pool) -> Together[str, int]:
-    return Together(pool, _heads_together)
+    return Together(pool, _heads_together, user_of=str)
 
 
 async def _heads_together(pool: Pool, users: Sequence[str]) -> Mapping[str, int]:
@@ -392,7 +393,7 @@ async def _heads_together(pool: Pool, users: Sequence[str]) -> Mapping[str, int]
 
 
 def _loads(pool: Pool) -> Together[tuple[str, UUID], Task]:
-    return Together(pool, _load_together)
+    return Together(pool, _load_together, user_of=itemgetter(0))
 
 
 async def _load_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], Task]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
@@ -42,7 +43,7 @@ async def get(pool: Pool, user_id: str, task_id: UUID) -> tuple[int, bytes] | No
 
 
 def _gets(pool: Pool) -> Together[tuple[str, UUID], tuple[int, bytes]]:
-    return Together(pool, _get_together)
+    return Together(pool, _get_together, user_of=itemgetter(0))
 
 
 async def _get_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], tuple[int, bytes]]:
