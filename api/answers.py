@@ -7,6 +7,7 @@ from fastapi import Request, Response
 from api.conditions import matches
 from api.entity_tags import etag
 from commands.execute import Outcome
+from commands.task import EntityTag
 from queries.tasks import as_json
 
 JSON = "application/json"
@@ -21,16 +22,17 @@ def of_write(outcome: Outcome, *, status: int = 200, headers: Mapping[str, str] 
     task, replayed = outcome.task, REPLAYED if outcome.replayed else {}
     if task is None:
         return Response(status_code=204, headers=replayed)
-    return Response(as_json(task), status, {**replayed, "ETag": etag(task.version), **(headers or {})}, JSON)
+    tag = EntityTag(task.version, outcome.hash)
+    return Response(as_json(task), status, {**replayed, "ETag": etag(tag), **(headers or {})}, JSON)
 
 
-def of_read(request: Request, body: bytes, number: int, headers: Mapping[str, str] | None = None) -> Response:
+def of_read(request: Request, body: bytes, tag: EntityTag, headers: Mapping[str, str] | None = None) -> Response:
     """A body with its entity tag, or 304 where the client has it already."""
-    if matches(request, number):
-        return not_modified(number)
-    return Response(body, 200, {"ETag": etag(number), **_REVALIDATE, **(headers or {})}, JSON)
+    if matches(request, tag):
+        return not_modified(tag)
+    return Response(body, 200, {"ETag": etag(tag), **_REVALIDATE, **(headers or {})}, JSON)
 
 
-def not_modified(number: int) -> Response:
+def not_modified(tag: EntityTag) -> Response:
     """304: what the client has is still true."""
-    return Response(status_code=304, headers={"ETag": etag(number), **_REVALIDATE})
+    return Response(status_code=304, headers={"ETag": etag(tag), **_REVALIDATE})

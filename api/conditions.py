@@ -11,9 +11,9 @@ from fastapi import Depends, Request
 from starlette.datastructures import Headers
 
 from api.bodies import without_mark
-from api.entity_tags import etag, numbers
+from api.entity_tags import entity_tags, etag
 from api.errors import BadRequest, PreconditionFailed
-from commands.task import UNCONDITIONAL, Precondition, Versions
+from commands.task import UNCONDITIONAL, EntityTag, Precondition, Tags
 
 # An RFC 8941 string, or its bare content.
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
@@ -25,15 +25,15 @@ def _sent(headers: Headers, name: str) -> str | None:
     return ", ".join(values).strip() if values else None
 
 
-def _versions(headers: Headers, name: str) -> Versions:
+def _tags(headers: Headers, name: str) -> Tags:
     """Read the entity tags of one header. Raises `BadRequest`."""
-    tags = _sent(headers, name)
-    if tags is None or tags == "*":
-        return tags  # type: ignore[return-value] # mypy doesn't narrow a text to a Literal
-    versions = numbers(tags)
-    if not tags or versions is None:
+    text = _sent(headers, name)
+    if text is None or text == "*":
+        return text  # type: ignore[return-value] # mypy doesn't narrow a text to a Literal
+    tags = entity_tags(text)
+    if not text or tags is None:
         raise BadRequest(hint=f"{name} can't be read; send the ETag as it came, or *.")
-    return versions
+    return tags
 
 
 async def _precondition(request: Request) -> Precondition:
@@ -45,7 +45,7 @@ async def _precondition(request: Request) -> Precondition:
     headers = request.headers
     if "if-match" not in headers and "if-none-match" not in headers:
         return UNCONDITIONAL
-    return Precondition(_versions(headers, "If-Match"), _versions(headers, "If-None-Match"))
+    return Precondition(_tags(headers, "If-Match"), _tags(headers, "If-None-Match"))
 
 
 def has_condition(request: Request) -> bool:
@@ -53,20 +53,20 @@ def has_condition(request: Request) -> bool:
     return "if-none-match" in request.headers
 
 
-def matches(request: Request, number: int) -> bool:
-    """Say whether a read's client has this version or `seq` already (`If-None-Match`): then 304 is all it needs.
+def matches(request: Request, current: EntityTag) -> bool:
+    """Say whether a read's client has this state already (`If-None-Match`): then 304 is all it needs.
 
     Raises `PreconditionFailed` where `If-Match` names others, which goes first (RFC 9110, section 13.2.2), and
     `BadRequest` where it can't be read. An `If-None-Match` that can't be read matches nothing: the client gets it all.
     """
     headers = request.headers
-    if "if-match" in headers and not Precondition(_versions(headers, "If-Match")).holds(number, exists=True):
+    if "if-match" in headers and not Precondition(_tags(headers, "If-Match")).holds(current, exists=True):
         raise PreconditionFailed(
-            hint=f"If-Match names another version than the present one, {etag(number)}.",
-            headers={"ETag": etag(number)},
+            hint="If-Match names another version than the present one, which ETag names.",
+            headers={"ETag": etag(current)},
         )
-    tags = _sent(headers, "if-none-match")
-    return tags is not None and (tags == "*" or number in (numbers(tags) or ()))
+    text = _sent(headers, "if-none-match")
+    return text is not None and (text == "*" or any(tag.names(current) for tag in entity_tags(text) or ()))
 
 
 def idempotency_key(headers: Headers) -> str | None:

@@ -26,6 +26,7 @@ _BODIES: dict[str, tuple[type, bool]] = {
     "completeTask": (Completion, False),
     "restoreTask": (Restoration, False),
 }
+_ETAG = '"2-0f3bb2d94a8e7c55"'
 _HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
         "description": "The request's id: as sent, where it is sane, else made; the log and the event have it too",
@@ -43,10 +44,11 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "enum": ["no-store", "private, no-cache"]},
     },
     "ETag": {
-        "description": "A task's version; a list's is the `seq` of the user's last event (RFC 9110, section 8.8.3)",
+        "description": "A task's version, or for a list the `seq` of the user's last event, and the first 16 digits of "
+        'that event\'s `hash`; `"0"` if there is no event (RFC 9110, section 8.8.3)',
         "required": True,
-        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
-        "example": '"2"',
+        "schema": {"type": "string", "pattern": '^"(0|[0-9]+-[0-9a-f]{16})"$'},
+        "example": _ETAG,
     },
     "Idempotency-Replayed": {
         "description": "The request was carried out before, and this is what came of it then",
@@ -91,7 +93,7 @@ _FOLLOWED_BY = {
     "createTask": ("getTask", "putTask", "patchTask", "completeTask", "deleteTask", "restoreTask", "getHistory")
 }
 _SAME_TASK = {"user_id": "$request.path.user_id", "task_id": "$response.body#/id"}
-_TAGS_PATTERN = r'^("[0-9]{1,9}"|[0-9]{1,9}|\*)$'
+_TAGS_PATTERN = r'^("[0-9]{1,9}(-[0-9a-f]{16})?"|[0-9]{1,9}|\*)$'
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
         "description": "A name for this request, to find it in the log: up to 128 of `A-Z a-z 0-9 . _ -`, else one is "
@@ -108,18 +110,18 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         },
     },
     "If-Match": {
-        "description": "The ETag of what the client knows, or `*`: if there is another version, nothing is done, and "
-        "that is 412; of the list where a task is created",
-        "schema": {"type": "string", "pattern": _TAGS_PATTERN, "examples": ['"1"']},
+        "description": "The ETag of what the client knows, a `version` in quotes, or `*`: if there is another version, "
+        "nothing is done, and that is 412; of the list where a task is created",
+        "schema": {"type": "string", "pattern": _TAGS_PATTERN, "examples": [_ETAG, '"1"']},
     },
     "If-None-Match": {
         "description": "The ETag of what is known already: if it is still true, the answer is 304, without a body",
-        "schema": {"type": "string", "examples": ['"1"']},
+        "schema": {"type": "string", "examples": [_ETAG]},
     },
     "If-None-Match-To-Write": {
         "name": "If-None-Match",
         "description": "Do nothing, and answer 412, if the task is at this version, or with `*` if it is there at all",
-        "schema": {"type": "string", "pattern": _TAGS_PATTERN, "examples": ['"1"']},
+        "schema": {"type": "string", "pattern": _TAGS_PATTERN, "examples": [_ETAG, '"1"']},
     },
 }
 _TAKEN_BY = {

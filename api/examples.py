@@ -266,7 +266,7 @@ FAULTS = {
         errors.PreconditionFailed,
         ("cached",),
         "It isn't the version that was wanted",
-        'If-Match names another version than the present one, "2".',
+        "If-Match names another version than the present one, which ETag names.",
     ),
     "tooSlow": Fault(errors.TooSlow, ("write",), "The body stopped coming", "The body must arrive within 10 seconds."),
     "tooLarge": Fault(

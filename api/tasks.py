@@ -16,7 +16,7 @@ from api.parameters import CompletionParameters, ListParameters, PastParameters,
 from api.routes import Route
 from api.state import Database, RequestOrigin
 from commands.execute import execute
-from commands.task import CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
+from commands.task import CreateTask, DeleteTask, EntityTag, RestoreTask, ToggleTask, UpdateTask
 from events import log
 from events.past import task_at
 from events.task import Fields
@@ -47,8 +47,8 @@ async def list_tasks(
     chosen = selection(parameters)
     span = page_span(parameters)
     after = None if parameters.cursor is None else start(chosen, parameters.cursor)
-    if has_condition(request) and matches(request, seq := await log.head(database, user)):
-        return answers.not_modified(seq)
+    if has_condition(request) and matches(request, tag := EntityTag(*await log.head(database, user))):
+        return answers.not_modified(tag)
     page = await query.list_tasks(
         database,
         user,
@@ -62,7 +62,7 @@ async def list_tasks(
         as_of=chosen.as_of,
     )
     link = {"Link": next_list(request, chosen, page.end, span.limit)} if page.end else None
-    return answers.of_read(request, page.body, page.seq, link)
+    return answers.of_read(request, page.body, EntityTag(*page.head), link)
 
 
 @router.post(
@@ -115,14 +115,14 @@ async def get_task(
         found = await query.get(database, user, task_id)
         if found is None:
             raise NotFound(hint=f"There is no task {task_id}.")
-        return answers.of_read(request, found[1], found[0])
+        return answers.of_read(request, found.body, EntityTag(found.version, found.hash))
     if version is not None and as_of is not None:
         raise BadRequest(hint="as_of and version exclude each other; give one of the two.")
-    task = await task_at(database, user, task_id, version=version, at=as_of)
-    if task is None:
+    then = await task_at(database, user, task_id, version=version, at=as_of)
+    if then is None:
         when = "then" if version is None else f"at version {version}"
         raise NotFound(hint=f"There was no task {task_id} {when}.")
-    return answers.of_read(request, query.as_json(task), task.version)
+    return answers.of_read(request, query.as_json(then.task), EntityTag(then.task.version, then.hash))
 
 
 async def _update(

@@ -27,7 +27,8 @@ async def _nothing(pool: Pool, command: Command, *, actor: str, origin: Origin) 
             created_at=now,
             updated_at=now,
             version=1,
-        )
+        ),
+        bytes(32),
     )
 
 

@@ -12,6 +12,7 @@ from commands.task import (
     UNCONDITIONAL,
     Command,
     CreateTask,
+    EntityTag,
     Known,
     NotRestorable,
     RestoreTask,
@@ -26,8 +27,9 @@ from db.failures import NOT_SENT, UNAVAILABLE, Busy, dropped, retried, unanswere
 from db.pool import Connection, Executor, Pool
 from events import log
 from events.appends import Appends
-from events.log import Posting
+from events.log import Entry, Posting
 from events.past import task_at
+from events.snapshots import load
 from events.task import Event, Origin, Task, TaskCreated, TaskDeleted, evolve
 
 _SETTLING = 0.9
@@ -57,9 +59,13 @@ class _NotPosted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The task as the command left it (`None`: deleted). `replayed`: it was carried out before, and isn't again."""
+    """The task as the command left it (`None`: deleted), and the hash of the event that left it so.
+
+    `replayed`: the command was carried out before, and isn't again.
+    """
 
     task: Task | None
+    hash: bytes
     what: What = "done"
 
     @property
@@ -109,7 +115,7 @@ async def _execute(pool: Pool, command: Command, actor: str, origin: Origin) -> 
     return result if isinstance(result, Outcome) else await _again(pool, result)
 
 
-async def _carry_out(pool: Pool, command: Command, actor: str, origin: Origin) -> Outcome | Event:
+async def _carry_out(pool: Pool, command: Command, actor: str, origin: Origin) -> Outcome | Entry:
     """Try on the row; then on the row that is there when the journal's lock is held; then on the log, holding it."""
     if _is_conditional_creation(command):
         return await _attempt(pool, command, None, actor, origin, locked=True)
@@ -132,7 +138,7 @@ async def _carry_out(pool: Pool, command: Command, actor: str, origin: Origin) -
 
 async def _attempt(
     pool: Pool, command: Command, past: Known | None, actor: str, origin: Origin, *, locked: bool = False
-) -> Outcome | Event:
+) -> Outcome | Entry:
     """Decide and append. Raises `_NotPosted`, a `log.Conflict`, `OutcomeUnknown`; else nothing is written."""
     sent: Posting | None = None
     try:
@@ -143,66 +149,69 @@ async def _attempt(
                 if not isinstance(decided, Posting):
                     return decided
                 sent = decided
-                await _append(on, command, sent)
+                entry = await _append(on, command, sent)
         else:
             decided = await _decide(pool, command, past, actor, origin)
             if not isinstance(decided, Posting):
                 return decided
             sent = decided
-            await pool.companion(Appends).append(sent)
+            entry = await pool.companion(Appends).append(sent)
     except UNAVAILABLE as error:
         if sent is None or not unanswered(error) or isinstance(error, NOT_SENT):
             raise
-        await _settle(pool, command, sent)
-    return Outcome(sent.task)
+        entry = await _settle(pool, command, sent)
+    return Outcome(sent.task, entry.hash)
 
 
 def _is_conditional_creation(command: Command) -> bool:
-    """Say whether it has a precondition, which is on the list: the number of the user's last event."""
+    """Say whether it has a precondition, which is on the list: the number and hash of the user's last event."""
     return isinstance(command, CreateTask) and command.precondition != UNCONDITIONAL
 
 
-async def _append(on: Connection, command: Command, posting: Posting) -> None:
+async def _append(on: Connection, command: Command, posting: Posting) -> Entry:
     """Append the event; a creation whose precondition doesn't hold of the list is refused by a `VersionMismatch`.
 
     The list is looked at after the append, in its transaction, which the refusal rolls back: by then no other writer
     can be first, nor was the request carried out before. Raises what `log.append` does.
     """
     entry = await log.append(on, posting.event, posting.task, on_row=posting.on_row)
-    last = entry.seq - 1
-    if isinstance(command, CreateTask) and not command.precondition.holds(last, exists=True):
-        raise VersionMismatch(last, of="The list is at event")
+    if _is_conditional_creation(command):
+        last = entry.seq - 1
+        current = EntityTag(last, await log.hash_of(on, command.user_id, last))
+        if not command.precondition.holds(current, exists=True):
+            raise VersionMismatch(current, command.precondition, of="The list is at event")
+    return entry
 
 
-async def _settle(pool: Pool, command: Command, sent: Posting) -> None:
-    """See to it that the event, whose commit wasn't heard of, is in the log, once.
+async def _settle(pool: Pool, command: Command, sent: Posting) -> Entry:
+    """See to it that the event, whose commit wasn't heard of, is in the log, once; give its entry.
 
     The very same event is sent again: the task's version is a unique key, so that only one of the two can be committed,
     also where the first one is still on its way. Raises `log.VersionTaken` or `log.IdempotencyKeyTaken` where another
     event took its place, `VersionMismatch` where the list of a conditional creation has changed, or `OutcomeUnknown`.
     """
 
-    async def once_more() -> None:
+    async def once_more() -> Entry:
         try:
             async with (pool.transaction if _is_conditional_creation(command) else pool.acquire)() as on:
-                await _append(on, command, sent)
+                return await _append(on, command, sent)
         except log.Conflict as conflict:
-            if await log.holds(pool, sent.event):
-                return
+            if entry := await log.entered(pool, sent.event):
+                return entry
             if isinstance(conflict, log.VersionTaken | log.IdempotencyKeyTaken):
                 raise
             raise _Undecided from conflict
 
     try:
         async with asyncio.timeout(_SETTLING):
-            await retried(once_more, on=lambda error: unanswered(error) or isinstance(error, _Undecided))
+            return await retried(once_more, on=lambda error: unanswered(error) or isinstance(error, _Undecided))
     except _UNSETTLED as error:
         raise OutcomeUnknown(str(error)) from error
 
 
 async def _decide(
     on: Executor, command: Command, past: Known | None, actor: str, origin: Origin
-) -> Posting | Outcome | Event:
+) -> Posting | Outcome | Entry:
     """Decide on what the log tells, from where `past` ends, or on the task's row where there is none.
 
     With the append, two round trips, with a key three; one where a task is created, since its id is new and nothing is
@@ -216,13 +225,13 @@ async def _decide(
         before = await _find(on, command, origin)
         if before is not None:
             same = _the_same(before, origin)
-            nothing_since = found.task is not None and same.version == found.version
-            return Outcome(found.task, "replayed") if nothing_since else same
+            nothing_since = found.task is not None and same.event.version == found.version
+            return Outcome(found.task, same.hash, "replayed") if nothing_since else same
     if past is None and not found.version and not isinstance(command, CreateTask):
         raise _NotPosted
     fact = decide(command, found)
     if fact is None:
-        return Outcome(found.task, "unchanged")
+        return Outcome(found.task, found.hash, "unchanged")
     event = Event(
         id=uuid7(),
         user_id=command.user_id,
@@ -242,42 +251,46 @@ async def _load(on: Executor, command: Command, past: Known | None) -> Known:
         return await _recall(on, command, past)
     if isinstance(command, CreateTask):
         return Known()
-    return known_by(await log.load(on, command.user_id, command.task_id))
+    return known_by(await load(on, command.user_id, command.task_id))
 
 
 async def _recall(database: Executor, command: Command, so_far: Known) -> Known:
     """What the task's events tell, from where `so_far` ends: however many they are, no lock is held for long."""
     version = command.version if isinstance(command, RestoreTask) else None
     found = so_far
-    async for event in log.history(database, command.user_id, command.task_id, after=so_far.version):
+    async for entry in log.history(database, command.user_id, command.task_id, after=so_far.version):
+        event = entry.event
         task = evolve(found.task, event)
         wanted = task is not None if version is None else event.version == version
-        found = Known(task=task, version=event.version, at=event.at, then=task if wanted else found.then)
+        then = task if wanted else found.then
+        found = Known(task=task, version=event.version, hash=entry.hash, at=event.at, then=then)
     return found
 
 
-async def _find(database: Executor, command: Command, origin: Origin) -> Event | None:
+async def _find(database: Executor, command: Command, origin: Origin) -> Entry | None:
     """The event that this request left already, or another one with its key."""
     key = origin.idempotency_key
     return None if key is None else await log.find(database, command.user_id, key)
 
 
-def _the_same(before: Event, origin: Origin) -> Event:
+def _the_same(before: Entry, origin: Origin) -> Entry:
     """The event, if it was the same request that left it. Raises `IdempotencyKeyReused`."""
-    if before.origin.fingerprint != origin.fingerprint:
+    if before.event.origin.fingerprint != origin.fingerprint:
         raise IdempotencyKeyReused(
             "This Idempotency-Key stands for another request; repeat that one as it was, or make a new key."
         )
     return before
 
 
-async def _again(pool: Pool, before: Event) -> Outcome:
+async def _again(pool: Pool, before: Entry) -> Outcome:
     """What came of the command that left this event. No connection is held for as long as its task's history is."""
-    match before.fact:
+    event = before.event
+    match event.fact:
         case TaskCreated():
-            task = evolve(None, before)
+            task = evolve(None, event)
         case TaskDeleted():
             task = None
         case _:
-            task = await task_at(pool, before.user_id, before.task_id, version=before.version)
-    return Outcome(task, "replayed")
+            then = await task_at(pool, event.user_id, event.task_id, version=event.version)
+            task = then and then.task
+    return Outcome(task, before.hash, "replayed")

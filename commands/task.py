@@ -10,12 +10,13 @@ The refusals
 from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, NamedTuple, TypeAlias, assert_never
 from uuid import UUID
 
 from events.task import (
     Fact,
     Fields,
+    Snapshot,
     Task,
     TaskCreated,
     TaskDeleted,
@@ -25,27 +26,53 @@ from events.task import (
     fields,
 )
 
-Versions: TypeAlias = Set[int] | Literal["*"] | None
-"""Versions that a client names; `"*"`: whichever it is; `None`: the client names none."""
+
+class EntityTag(NamedTuple):
+    """Identify a state by its last event: its number (a task's `version`, a list's `seq`), and its hash.
+
+    A database that is restored from a backup gives the same numbers again, but never the same hashes (docs/adr/0020).
+    A client names the first bytes of the hash, or none of them if it goes by the number alone.
+    """
+
+    number: int
+    hash: bytes = b""
+
+    def names(self, current: "EntityTag") -> bool:
+        """Say whether this tag, which a client sent, is one of the current state."""
+        return self.number == current.number and current.hash.startswith(self.hash)
+
+
+Tags: TypeAlias = Set[EntityTag] | Literal["*"] | None
+"""Tags that a client names; `"*"`: any; `None`: the client names none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
     """What must hold before a command is carried out, so that no change unseen is overwritten.
 
-    `match` is If-Match and `none_match` is If-None-Match (RFC 9110, sections 13.1.1 and 13.1.2). What they name are
-    versions of the task; for a creation, whose target is the list, numbers of the user's last event.
+    `match` is If-Match and `none_match` is If-None-Match (RFC 9110, sections 13.1.1 and 13.1.2). Their tags are of the
+    task; for a creation, whose target is the list, they are of the list.
     """
 
-    match: Versions = None
-    none_match: Versions = None
+    match: Tags = None
+    none_match: Tags = None
 
-    def holds(self, version: int, *, exists: bool) -> bool:
-        """Say whether it holds of what is at `version`; a task that was deleted is at the version of its deletion."""
-        matched = exists if self.match == "*" else self.match is None or version in self.match
-        if self.none_match == "*":
-            return matched and not exists
-        return matched and (self.none_match is None or version not in self.none_match)
+    def holds(self, current: EntityTag, *, exists: bool) -> bool:
+        """Say whether it holds of the current state; a task that was deleted is in the state of its deletion."""
+        if self.match is not None and not _matches(self.match, current, exists=exists):
+            return False
+        return self.none_match is None or not _matches(self.none_match, current, exists=exists)
+
+    def is_of_another_log(self, current: EntityTag) -> bool:
+        """Say whether `match` has the current number, but only with other hashes: as before a restore from a backup."""
+        if self.match is None or self.match == "*":
+            return False
+        same = [tag for tag in self.match if tag.number == current.number]
+        return bool(same) and not any(tag.names(current) for tag in same)
+
+
+def _matches(tags: Set[EntityTag] | Literal["*"], current: EntityTag, *, exists: bool) -> bool:
+    return exists if tags == "*" else any(tag.names(current) for tag in tags)
 
 
 UNCONDITIONAL = Precondition()
@@ -110,10 +137,11 @@ class TaskExists(Exception):
 
 
 class VersionMismatch(Exception):
-    """The command's precondition doesn't hold; `current` is the version that there is."""
+    """The command's precondition doesn't hold; `current` is the tag of the state that there is."""
 
-    def __init__(self, current: int, *, of: str = "The task is at version") -> None:
-        super().__init__(f"{of} {current} by now: look at it, then repeat the change.")
+    def __init__(self, current: EntityTag, precondition: Precondition, *, of: str = "The task is at version") -> None:
+        again = "again, after a restore from a backup" if precondition.is_of_another_log(current) else "by now"
+        super().__init__(f"{of} {current.number} {again}: look at it, then repeat the change.")
         self.current = current
 
 
@@ -123,18 +151,23 @@ class NotRestorable(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What a command is decided on. `version` and `at` are of the task's last event (0, `None`: it never was)."""
+    """What a command is decided on. `version`, `hash` and `at` are of the task's last event (0, empty, `None`: it never
+    was)."""
 
     task: Task | None = None
     version: int = 0
+    hash: bytes = b""
     at: datetime | None = None
     then: Task | None = None
     """For a restoration: the task as it was at the version asked for."""
 
 
-def known_by(task: Task | None) -> Known:
+def known_by(snapshot: Snapshot | None) -> Known:
     """All that is known by the task alone."""
-    return Known() if task is None else Known(task=task, version=task.version, at=task.updated_at)
+    if snapshot is None:
+        return Known()
+    task, hash_ = snapshot
+    return Known(task=task, version=task.version, hash=hash_, at=task.updated_at)
 
 
 def decide(command: Command, known: Known) -> Fact | None:
@@ -146,8 +179,9 @@ def decide(command: Command, known: Known) -> Fact | None:
         return TaskCreated(command.title, command.description, command.completed)
     if not known.version or (task is None and not isinstance(command, RestoreTask)):
         raise TaskNotFound(f"There is no task {command.task_id}.")
-    if not command.precondition.holds(known.version, exists=task is not None):
-        raise VersionMismatch(known.version)
+    current = EntityTag(known.version, known.hash)
+    if not command.precondition.holds(current, exists=task is not None):
+        raise VersionMismatch(current, command.precondition)
     if isinstance(command, RestoreTask):
         return _restored(command, known)
     assert task is not None  # noqa: S101 - as was just seen

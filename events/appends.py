@@ -10,7 +10,7 @@ from db.failures import NOT_SENT, UNAVAILABLE, Busy, CannotConnect
 from db.lanes import MOST, NUMBER, Lanes, full
 from db.pool import Pool
 from events import log
-from events.log import IdempotencyKeyTaken, Posting, VersionTaken
+from events.log import Entry, IdempotencyKeyTaken, Posting, VersionTaken
 
 _APART = 1.0
 """Seconds for which a user whose event made others' statement fail is kept out of theirs."""
@@ -19,7 +19,7 @@ _APART = 1.0
 @dataclass(eq=False, slots=True)
 class _Waiting:
     posting: Posting
-    outcome: asyncio.Future[None]
+    outcome: asyncio.Future[Entry]
     deadline: float
 
 
@@ -57,7 +57,7 @@ class Appends:
         self._admitted = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def append(self, posting: Posting) -> None:
+    async def append(self, posting: Posting) -> Entry:
         """As `log.append`, with what others append at the same time.
 
         Raises what that raises. `Busy`, `Away` and `CannotConnect` mean that nothing was sent; after any other of
@@ -74,7 +74,8 @@ class Appends:
         if self._timer is None:
             self._timer = loop.call_at(waiting.deadline, self._refuse_late)
         try:
-            await waiting.outcome  # where the caller is cancelled, so is this: it is passed over where nothing was sent
+            # If the caller is cancelled, so is this: it is passed over if nothing was sent.
+            return await waiting.outcome
         finally:
             self._admitted -= 1
 
@@ -180,12 +181,13 @@ class Appends:
         try:
             async with self._pool.acquire() as on:
                 sent = True
-                users = await log.append_together(on, [each.posting for each in chosen], wait=alone)
+                written = await log.append_together(on, [each.posting for each in chosen], wait=alone)
         except UNAVAILABLE as error:
             raise error if sent else _not_sent(error) from error
         for each in reversed(chosen):
-            if each.posting.event.user_id in users:
-                self._succeed(each)
+            entry = written.get(each.posting.event.id)
+            if entry:
+                self._succeed(each, entry)
             else:  # they have no log yet, or another process is just writing to it
                 self._again(each, failed=False)
 
@@ -196,7 +198,7 @@ class Appends:
         try:
             async with self._pool.acquire() as on:
                 sent = True
-                await log.append(on, posting.event, posting.task, on_row=posting.on_row)
+                entry = await log.append(on, posting.event, posting.task, on_row=posting.on_row)
         except UNAVAILABLE as error:
             _fail([waiting], error if sent else _not_sent(error))
         except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
@@ -206,12 +208,12 @@ class Appends:
                 self._apart[user] = asyncio.get_running_loop().time() + _APART
             _fail([waiting], error)
         else:
-            self._succeed(waiting)
+            self._succeed(waiting, entry)
 
-    def _succeed(self, waiting: _Waiting) -> None:
+    def _succeed(self, waiting: _Waiting, entry: Entry) -> None:
         if not waiting.outcome.done():
-            waiting.outcome.set_result(None)
-        event = waiting.posting.event
+            waiting.outcome.set_result(entry)
+        event = entry.event
         for other in self._queues.get(event.user_id, ()):
             of = other.posting.event
             if of.task_id == event.task_id and of.version == event.version:

@@ -1,11 +1,10 @@
 """The log: append an event and post it to the projection, lock a user's journal, read events back, find one."""
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
-from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -15,7 +14,7 @@ import orjson
 from db.lanes import Together
 from db.pool import Connection, Executor, Pool
 from events import chain
-from events.codec import encode, from_row, header, meta
+from events.codec import Row, encode, from_row, header, meta
 from events.task import Event, Task, TaskDeleted
 
 
@@ -41,6 +40,16 @@ class Posting(NamedTuple):
     event: Event
     task: Task | None
     on_row: bool
+
+
+class Head(NamedTuple):
+    """The number and hash of a user's last event; 0 and nothing if there is none."""
+
+    seq: int
+    hash: bytes
+
+
+NOTHING = Head(0, chain.GENESIS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +200,10 @@ WITH RECURSIVE input AS MATERIALIZED (
       AND tasks.user_id = input.user_id AND tasks.id = input.task_id
     RETURNING on_row
 )
-SELECT user_id, {durably}, 1 / CASE WHEN (SELECT count(*) FROM struck WHERE on_row) = (
+SELECT chained.n, chained.seq, chained.hash, {durably}, 1 / CASE WHEN (SELECT count(*) FROM struck WHERE on_row) = (
     SELECT count(*) FROM journal, input WHERE input.user_id = journal.user_id AND deleted AND on_row
 ) THEN 1 ELSE 0 END
-FROM journal
+FROM journal, chained WHERE chained.user_id = journal.user_id
 """
 # A first event may have to wait for another process's first one: only alone, or two processes wait for each other.
 _new = """
@@ -206,8 +215,8 @@ TOGETHER = {
 }
 
 
-async def append_together(connection: Connection, postings: Sequence[Posting], *, wait: bool) -> Set[str]:
-    """Append many events, of which no two have the same task or the same user and key; the users whose were written.
+async def append_together(connection: Connection, postings: Sequence[Posting], *, wait: bool) -> Mapping[UUID, Entry]:
+    """Append many events, of which no two have the same task or the same user and key; those written, by their ids.
 
     All events of a user are written, in their order, or none is: where they have no log yet, or another writer is at
     work on it. With `wait`, which is for a single user, that is waited for. Raises what the database does, also where
@@ -216,11 +225,15 @@ async def append_together(connection: Connection, postings: Sequence[Posting], *
     by_user: dict[str, list[Posting]] = {}
     for posting in postings:
         by_user.setdefault(posting.event.user_id, []).append(posting)
-    rows = [_arguments(posting) for of_user in by_user.values() for posting in of_user]
+    ordered = [posting for of_user in by_user.values() for posting in of_user]
     last = list(accumulate(len(of_user) for of_user in by_user.values()))
     first = [1, *(number + 1 for number in last[:-1])]
-    written = await connection.fetch(TOGETHER[wait], *zip(*rows, strict=True), list(by_user), first, last)
-    return {row["user_id"] for row in written}
+    columns = zip(*map(_arguments, ordered), strict=True)
+    written: dict[UUID, Entry] = {}
+    for n, seq, hash_, *_ in await connection.fetch(TOGETHER[wait], *columns, list(by_user), first, last):
+        event = ordered[n - 1].event
+        written[event.id] = Entry(seq, hash_, event)
+    return written
 
 
 _CONFLICTS = {
@@ -259,18 +272,28 @@ BATCH = 200
 """Events read at once: enough to make round trips cheap, and 12 MB where all are as large as they can be."""
 
 
-HEAD = "SELECT seq FROM journals WHERE user_id = $1"
+HEAD = "SELECT seq, hash FROM journals WHERE user_id = $1"
 
 
-HEADS = "SELECT user_id, seq FROM journals WHERE user_id = ANY ($1)"
+HEADS = "SELECT user_id, seq, hash FROM journals WHERE user_id = ANY ($1)"
 
 
-async def head(database: Executor, user_id: str) -> int:
-    """The number of a user's last event, 0 where there is none. From a pool, with what others ask at the same time."""
+async def head(database: Executor, user_id: str) -> Head:
+    """Tell the number and hash of a user's last event. From a pool, with what others ask at the same time."""
     if isinstance(database, Pool) and not database.sharded:
-        return await database.companion(_heads).get(user_id) or 0
-    seq: int | None = await database.fetchval(HEAD, user_id)
-    return seq or 0
+        found = await database.companion(_heads).get(user_id)
+    else:
+        row = await database.fetchrow(HEAD, user_id)
+        found = None if row is None else Head(*row)
+    return found or NOTHING
+
+
+HASH = "SELECT hash FROM events WHERE user_id = $1 AND seq = $2"
+
+
+async def hash_of(database: Executor, user_id: str, seq: int) -> bytes:
+    """Tell the hash of a user's event number `seq`; of number 0, what the chain begins with."""
+    return await database.fetchval(HASH, user_id, seq) or chain.GENESIS
 
 
 READ = f"""
@@ -289,7 +312,7 @@ async def read(database: Executor, user_id: str, *, upto: int, at: datetime | No
     seq = 0
     while rows := await database.fetch(READ, user_id, seq, upto, at, BATCH):
         for row in rows:
-            yield Entry(row["seq"], row["hash"], from_row(row))
+            yield _entry(row)
         seq = rows[-1]["seq"]
 
 
@@ -309,7 +332,7 @@ async def history(
     after: int = 0,
     version: int | None = None,
     at: datetime | None = None,
-) -> AsyncIterator[Event]:
+) -> AsyncIterator[Entry]:
     """A task's events in order, behind version `after`, up to and with `version` and the moment `at`.
 
     Batch by batch, as `read` does. Raises `UnknownEvent` (events.codec).
@@ -317,7 +340,7 @@ async def history(
     seen = after
     while rows := await database.fetch(HISTORY, user_id, task_id, seen, version, at, BATCH):
         for row in rows:
-            yield from_row(row)
+            yield _entry(row)
         if len(rows) < BATCH:
             return
         seen = rows[-1]["version"]
@@ -335,70 +358,28 @@ async def is_there(database: Executor, user_id: str, task_id: UUID) -> bool:
 FIND = f"SELECT {COLUMNS} FROM events WHERE user_id = $1 AND idempotency_key = $2"  # noqa: S608 - a constant fragment
 
 
-async def find(database: Executor, user_id: str, idempotency_key: str) -> Event | None:
+async def find(database: Executor, user_id: str, idempotency_key: str) -> Entry | None:
     """The event that the request with this key left, if there is one. Raises `UnknownEvent` (events.codec)."""
     row = await database.fetchrow(FIND, user_id, idempotency_key)
-    return None if row is None else from_row(row)
+    return None if row is None else _entry(row)
 
 
-HOLDS = "SELECT FROM events WHERE user_id = $1 AND task_id = $2 AND version = $3 AND id = $4"
+def _entry(row: Row) -> Entry:
+    return Entry(row["seq"], row["hash"], from_row(row))
 
 
-async def holds(database: Executor, event: Event) -> bool:
-    """Whether this very event is in the log."""
-    return bool(await database.fetch(HOLDS, event.user_id, event.task_id, event.version, event.id))
+PLACE = "SELECT seq, hash FROM events WHERE user_id = $1 AND task_id = $2 AND version = $3 AND id = $4"
 
 
-# A row that doesn't fit its last event counts as none, so that what is wrong in the projection never gets into the log.
-LOAD = """
-SELECT id, user_id, title, description, completed, created_at, updated_at, version
-FROM tasks WHERE user_id = $1 AND id = $2 AND EXISTS (
-    SELECT FROM events
-    WHERE user_id = $1 AND task_id = $2 AND events.version = tasks.version AND events.at = tasks.updated_at
-)
-"""
+async def entered(database: Executor, event: Event) -> Entry | None:
+    """Find this very event in the log; `None` if it isn't there."""
+    row = await database.fetchrow(PLACE, event.user_id, event.task_id, event.version, event.id)
+    return None if row is None else Entry(row["seq"], row["hash"], event)
 
 
-# One row for each that is there. OFFSET 0 keeps it one look-up for each: in small tables a join looks cheaper, of all
-# partitions, but the plan stays when they have grown.
-LOAD_TOGETHER = """
-SELECT found.* FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), LATERAL (
-    SELECT tasks.id, tasks.user_id, title, description, completed, created_at, updated_at, tasks.version
-    FROM tasks WHERE tasks.user_id = wanted.user_id AND tasks.id = wanted.id AND EXISTS (
-        SELECT FROM events
-        WHERE events.user_id = wanted.user_id AND task_id = wanted.id
-          AND events.version = tasks.version AND events.at = tasks.updated_at
-    ) OFFSET 0
-) AS found
-"""
-
-
-async def load(database: Executor, user_id: str, task_id: UUID) -> Task | None:
-    """The task as posted: its snapshot, never stale, since it is written with its last event.
-
-    `None` where there is no row, or one that no event left so. From a pool, with what others load at the same time.
-    """
-    if isinstance(database, Pool) and not database.sharded:
-        return await database.companion(_loads).get((user_id, task_id))
-    row = await database.fetchrow(LOAD, user_id, task_id)
-    return None if row is None else Task(**row)
-
-
-def _heads(pool: Pool) -> Together[str, int]:
+def _heads(pool: Pool) -> Together[str, Head]:
     return Together(pool, _heads_together, user_of=str)
 
 
-async def _heads_together(pool: Pool, users: Sequence[str]) -> Mapping[str, int]:
-    return {row["user_id"]: row["seq"] for row in await pool.fetch(HEADS, users)}
-
-
-def _loads(pool: Pool) -> Together[tuple[str, UUID], Task]:
-    return Together(pool, _load_together, user_of=itemgetter(0))
-
-
-async def _load_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], Task]:
-    if len(wanted) == 1:
-        rows = await pool.fetch(LOAD, *wanted[0])
-    else:
-        rows = await pool.fetch(LOAD_TOGETHER, *zip(*wanted, strict=True))
-    return {(row["user_id"], row["id"]): Task(**row) for row in rows}
+async def _heads_together(pool: Pool, users: Sequence[str]) -> Mapping[str, Head]:
+    return {row["user_id"]: Head(row["seq"], row["hash"]) for row in await pool.fetch(HEADS, users)}

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from db.pool import Executor
 from events import log
-from events.task import Task, evolve
+from events.task import Snapshot, Task, evolve
 
 
 async def task_at(
@@ -15,16 +15,16 @@ async def task_at(
     *,
     version: int | None = None,
     at: datetime | None = None,
-) -> Task | None:
+) -> Snapshot | None:
     """The task as its event number `version` left it, or as it was at the moment `at` (inclusive).
 
     `None` where it wasn't there then: not yet, deleted, or without so many versions. Reads the task's events up to
     then. Raises `UnknownEvent` (events.codec) or `ImpossibleEvent` (events.task).
     """
-    task = None
-    async for event in log.history(database, user_id, task_id, version=version, at=at):
-        task = evolve(task, event)
-    return task if version is None or (task and task.version == version) else None
+    task, hash_ = None, b""
+    async for entry in log.history(database, user_id, task_id, version=version, at=at):
+        task, hash_ = evolve(task, entry.event), entry.hash
+    return None if task is None or version not in (None, task.version) else Snapshot(task, hash_)
 
 
 async def tasks_at(database: Executor, user_id: str, at: datetime, *, upto: int) -> list[Task]:

@@ -104,7 +104,7 @@ async def _one(connection: Connection, user_id: str, *, proved: bool) -> Rebuilt
     """The same for a user whose log needn't fit into the memory: range by range of their tasks, once it is known to be
     whole and to fold to its end."""
     found = [] if proved else (await verify(connection, [Head(user_id, books.MOST)], log_only=True)).differences
-    upto = await log.head(connection, user_id)
+    upto, _ = await log.head(connection, user_id)
     if not found:
         async for part in books.folded(connection, user_id, upto=upto):
             found += part.fold.broken.values()

@@ -33,6 +33,13 @@ class Task(NamedTuple):
     version: int
 
 
+class Snapshot(NamedTuple):
+    """A task, and the hash of the event that left it so (32 bytes)."""
+
+    task: Task
+    hash: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class TaskCreated:
     title: str

@@ -85,7 +85,8 @@ async def everything(
     No connection is held in between, however slowly the batches are taken, and none is needed: the log only grows.
     """
     left = limit
-    selection = replace(selection, before=min(selection.before, await log.head(pool, user_id) + 1))
+    last, _ = await log.head(pool, user_id)
+    selection = replace(selection, before=min(selection.before, last + 1))
     while left is None or left > 0:
         size = BATCH if left is None else min(BATCH, left)
         rows = await page(pool, user_id, selection, limit=size)

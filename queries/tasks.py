@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from operator import itemgetter
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
@@ -12,7 +13,7 @@ import orjson
 from db.lanes import Together
 from db.pool import Pool
 from events import log, past
-from events.codec import rfc3339
+from events.codec import Row, rfc3339
 from events.task import Task
 
 Sort: TypeAlias = Literal["created_at", "updated_at", "title"]
@@ -20,46 +21,72 @@ Order: TypeAlias = Literal["asc", "desc"]
 Key: TypeAlias = tuple[datetime | str, UUID]
 """Where a page ended: the sort column's value (text for `title`) and the task's id."""
 
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A task's version, the hash of the event that left it so, and the task as JSON."""
+
+    version: int
+    hash: bytes
+    body: bytes
+
+
 # Postgres makes a task's JSON when its row is written, so that it only has to be sent (docs/adr/0015).
-GET = "SELECT version, convert_to(json, 'UTF8') AS body FROM tasks WHERE user_id = $1 AND id = $2"
+GET = """
+SELECT version, convert_to(json, 'UTF8') AS body, (
+    SELECT hash FROM events
+    WHERE user_id = $1 AND task_id = $2 AND events.version = tasks.version AND events.at = tasks.updated_at
+) AS hash
+FROM tasks WHERE user_id = $1 AND id = $2
+"""
 
 
 # One row for each that is there. OFFSET 0 keeps it one look-up for each: in small tables a join looks cheaper, of all
 # partitions, but the plan stays when they have grown.
 GET_TOGETHER = """
 SELECT found.* FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), LATERAL (
-    SELECT user_id, id, version, convert_to(json, 'UTF8') AS body
+    SELECT user_id, id, version, convert_to(json, 'UTF8') AS body, (
+        SELECT hash FROM events
+        WHERE events.user_id = wanted.user_id AND events.task_id = wanted.id
+          AND events.version = tasks.version AND events.at = tasks.updated_at
+    ) AS hash
     FROM tasks WHERE tasks.user_id = wanted.user_id AND tasks.id = wanted.id OFFSET 0
 ) AS found
 """
 
 
-async def get(pool: Pool, user_id: str, task_id: UUID) -> tuple[int, bytes] | None:
-    """A task's version, and the task as JSON; `None` where this user has none with this id."""
+async def get(pool: Pool, user_id: str, task_id: UUID) -> Found | None:
+    """Read one task; `None` if this user has none with this id."""
     if not pool.sharded:
         return await pool.companion(_gets).get((user_id, task_id))
     row = await pool.fetchrow(GET, user_id, task_id)
-    return None if row is None else (row["version"], row["body"])
+    return None if row is None else _found(row)
 
 
-def _gets(pool: Pool) -> Together[tuple[str, UUID], tuple[int, bytes]]:
+def _found(row: Row) -> Found:
+    """Give a row that no event left so, which only a rebuild can mend, the hash of its own content."""
+    version, body, hash_ = row["version"], row["body"], row["hash"]
+    return Found(version, hash_ or sha256(body).digest(), body)
+
+
+def _gets(pool: Pool) -> Together[tuple[str, UUID], Found]:
     return Together(pool, _get_together, user_of=itemgetter(0))
 
 
-async def _get_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], tuple[int, bytes]]:
+async def _get_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], Found]:
     if len(wanted) == 1:
         row = await pool.fetchrow(GET, *wanted[0])
-        return {} if row is None else {wanted[0]: (row["version"], row["body"])}
+        return {} if row is None else {wanted[0]: _found(row)}
     rows = await pool.fetch(GET_TOGETHER, *zip(*wanted, strict=True))
-    return {(row["user_id"], row["id"]): (row["version"], row["body"]) for row in rows}
+    return {(row["user_id"], row["id"]): _found(row) for row in rows}
 
 
 # $4 is the page's size: one row more is read, to know whether there is a next page. $6 and $7 are where the last page
 # ended; as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
-# The number of the user's last event must be of the same moment as the tasks. LIKE on lower case is ILIKE, which would
-# make each text lower case anew for every word.
+# The number and hash of the user's last event must be of the same moment as the tasks. LIKE on lower case is ILIKE,
+# which would make each text lower case anew for every word.
 _LIST = """
-SELECT {seq} AS seq, ARRAY(
+SELECT {head} AS head, ARRAY(
     SELECT {found}
     FROM {tasks}
     WHERE user_id = $1
@@ -91,7 +118,7 @@ LIST: dict[tuple[Sort, Order], str] = {
     order: _LIST.format(
         found="convert_to(json, 'UTF8')",
         tasks="tasks",
-        seq="(SELECT seq FROM journals WHERE user_id = $1)",
+        head="(SELECT ROW(seq, hash) FROM journals WHERE user_id = $1)",
         **parts,
     )
     for order, parts in _ORDERS.items()
@@ -103,17 +130,17 @@ _BROUGHT = """json_to_recordset($8::json) AS tasks (
             created_at timestamptz, updated_at timestamptz, version integer
         )"""
 LIST_PAST: dict[tuple[Sort, Order], str] = {
-    order: _LIST.format(found="id", tasks=_BROUGHT, seq="$9::bigint", **parts) for order, parts in _ORDERS.items()
+    order: _LIST.format(found="id", tasks=_BROUGHT, head="NULL", **parts) for order, parts in _ORDERS.items()
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A JSON array of tasks, where it ended if there are more, and the number of the user's last event then."""
+    """A JSON array of tasks, where it ended if there are more, and the user's last event then."""
 
     body: bytes
     end: Key | None
-    seq: int
+    head: log.Head
 
 
 async def list_tasks(
@@ -140,15 +167,16 @@ async def list_tasks(
         row = await pool.fetchrow(LIST[sort, order], *arguments)
         assert row is not None  # noqa: S101 - there is always one
         found: list[bytes] = row["found"]
+        head = log.Head(*row["head"]) if row["head"] else log.NOTHING
     else:
-        seq = await log.head(pool, user_id)
-        tasks = {task.id: task for task in await past.tasks_at(pool, user_id, as_of, upto=seq)}
+        head = await log.head(pool, user_id)
+        tasks = {task.id: task for task in await past.tasks_at(pool, user_id, as_of, upto=head.seq)}
         brought = orjson.dumps([_keys(task, texts=bool(words)) for task in tasks.values()]).decode()
-        row = await pool.fetchrow(LIST_PAST[sort, order], *arguments, brought, seq)
+        row = await pool.fetchrow(LIST_PAST[sort, order], *arguments, brought)
         assert row is not None  # noqa: S101 - as well
         found = [as_json(tasks[task_id]) for task_id in row["found"]]
     body = b"[%b]" % b",".join(found[:limit])
-    return Page(body, _key(found[limit - 1], sort) if len(found) > limit else None, row["seq"] or 0)
+    return Page(body, _key(found[limit - 1], sort) if len(found) > limit else None, head)
 
 
 def _key(task: bytes, sort: Sort) -> Key:

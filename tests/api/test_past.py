@@ -225,7 +225,7 @@ async def test_a_version_is_answered_with_its_own_etag(service: Service, life: l
     for number in (1, 2, 3, 5):
         answer = await get(service, path, version=number)
         assert (answer.status_code, answer.json()) == (200, life[number - 1])
-        assert answer.headers["etag"] == f'"{number}"'
+        assert answer.headers["etag"].startswith(f'"{number}-')
     for number in (4, 6, 2**31 - 1):
         assert (await get(service, path, version=number)).status_code == 404
 

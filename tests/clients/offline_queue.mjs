@@ -53,5 +53,6 @@ export async function scenario({ api, ok, equal }) {
   const other = await store.send({ ...creation, body: { title: "Something else" } });
   equal([other.status, other.body.type], [422, "/problems/idempotency-key-reused"]);
   const list = await fetch(store.tasks, { method: "HEAD", headers: store.headers });
-  equal([list.status, list.headers.get("etag"), await list.text()], [200, '"2"', ""]);
+  equal([list.status, await list.text()], [200, ""]);
+  ok(/^"2-[0-9a-f]{16}"$/.test(list.headers.get("etag")));
 }

@@ -10,7 +10,7 @@ import pytest
 
 from bench.load import Author, load, settle
 from db.pool import Pool
-from events import log
+from events import log, snapshots
 from queries import audit, tasks
 
 pytestmark = pytest.mark.once
@@ -70,8 +70,8 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
     of_task = (*page, task.id, 0, 2**31 - 1)
     key = await pool.fetchval("SELECT idempotency_key FROM events WHERE user_id = $1 AND idempotency_key <> ''", USER)
     expected: dict[str, tuple[str, tuple[Any, ...], set[str]]] = {
-        "get": (tasks.GET, (USER, task.id), {"tasks_pkey"}),
-        "load": (log.LOAD, (USER, task.id), {"tasks_pkey", "events_task_version_key"}),
+        "get": (tasks.GET, (USER, task.id), {"tasks_pkey", "events_task_version_key"}),
+        "load": (snapshots.LOAD, (USER, task.id), {"tasks_pkey", "events_task_version_key"}),
         "list": (tasks.LIST["created_at", "desc"], first, {"tasks_created_at_idx"}),
         "next page": (tasks.LIST["created_at", "desc"], behind, {"tasks_created_at_idx"}),
         "oldest first": (tasks.LIST["created_at", "asc"], first, {"tasks_created_at_idx"}),
@@ -96,8 +96,8 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
         assert rows <= arguments[3] + 1 if "page" in name or name == "list" else rows <= 300, (name, rows)
 
     wanted = ([author.user_id for author in authors[:5]], [next(author.tasks).id for author in authors[:5]])
-    for name, statement in {"get": tasks.GET_TOGETHER, "load": log.LOAD_TOGETHER}.items():
+    for name, statement in {"get": tasks.GET_TOGETHER, "load": snapshots.LOAD_TOGETHER}.items():
         found = await explained(pool, statement, *wanted)
         scans = [node for node in found if node.get("Relation Name", "").startswith(("tasks_p", "events_p"))]
         scans = [node for node in scans if node["Actual Loops"]]  # all others were pruned
-        assert sum(node["Actual Loops"] for node in scans) == 5 * (2 if name == "load" else 1), name  # one each
+        assert sum(node["Actual Loops"] for node in scans) == 5 * 2, name  # one each

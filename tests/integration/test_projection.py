@@ -121,7 +121,7 @@ class Daybook(RuleBasedStateMachine):
         for user in self.users:
             folded: dict[UUID, Task] = {}
             async with self.pool.acquire() as connection:
-                upto = await log.head(connection, user)
+                upto, _ = await log.head(connection, user)
                 entries = [entry async for entry in log.read(connection, user, upto=upto)]
                 rows = await connection.fetch(
                     "SELECT *, data::text AS data FROM events WHERE user_id = $1 ORDER BY seq", user

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from uuid_utils.compat import uuid7
@@ -36,7 +37,7 @@ async def states(pool: Pool) -> list[Task]:
 
 
 async def test_the_log_is_read_in_order_up_to_a_number_or_a_moment(pool: Pool, states: list[Task]) -> None:
-    last = await log.head(pool, "ann")
+    last, _ = await log.head(pool, "ann")
     assert last == MANY + (MANY - 1) // 100
     everything = [entry async for entry in log.read(pool, "ann", upto=last)]
     assert [entry.seq for entry in everything] == list(range(1, last + 1))
@@ -51,22 +52,27 @@ async def test_the_log_is_read_in_order_up_to_a_number_or_a_moment(pool: Pool, s
 
 async def test_a_tasks_history_is_read_in_order_up_to_a_version_or_a_moment(pool: Pool, states: list[Task]) -> None:
     task = states[0].id
-    everything = [event async for event in log.history(pool, "ann", task)]
-    assert [event.version for event in everything] == list(range(1, MANY + 1))
+    everything = [entry async for entry in log.history(pool, "ann", task)]
+    assert [entry.event.version for entry in everything] == list(range(1, MANY + 1))
     for version in (1, log.BATCH, log.BATCH + 1, MANY, MANY + 1):
-        assert [event async for event in log.history(pool, "ann", task, version=version)] == everything[:version]
+        assert [entry async for entry in log.history(pool, "ann", task, version=version)] == everything[:version]
     for after in (1, log.BATCH, MANY - 1, MANY):
-        assert [event async for event in log.history(pool, "ann", task, after=after)] == everything[after:]
-    middle = everything[MANY // 2].at
-    assert [event async for event in log.history(pool, "ann", task, at=middle)] == everything[: MANY // 2 + 1]
-    assert [event async for event in log.history(pool, "bob", task)] == []
+        assert [entry async for entry in log.history(pool, "ann", task, after=after)] == everything[after:]
+    middle = everything[MANY // 2].event.at
+    assert [entry async for entry in log.history(pool, "ann", task, at=middle)] == everything[: MANY // 2 + 1]
+    assert [entry async for entry in log.history(pool, "bob", task)] == []
 
 
 async def test_every_version_of_a_long_history_can_be_had(pool: Pool, states: list[Task]) -> None:
     task = states[0].id
+
+    async def then(**when: Any) -> Task | None:
+        found = await task_at(pool, "ann", task, **when)
+        return found and found.task
+
     for state in states[:: log.BATCH - 1]:
-        assert await task_at(pool, "ann", task, version=state.version) == state
-        assert await task_at(pool, "ann", task, at=state.updated_at) == state
+        assert await then(version=state.version) == state
+        assert await then(at=state.updated_at) == state
     assert await task_at(pool, "ann", task, version=MANY + 1) is None
     assert await task_at(pool, "ann", task, at=states[0].created_at - timedelta(microseconds=1)) is None
     assert await task_at(pool, "bob", task, version=1) is None
@@ -86,11 +92,11 @@ async def test_a_task_with_a_long_history_is_restored_by_many_at_once(pool: Pool
         (MANY + 2, then.completed, then.created_at)
     }
     assert len(found) == 30
-    assert [event.version async for event in log.history(pool, "ann", task, after=MANY)] == [MANY + 1, MANY + 2]
+    assert [entry.event.version async for entry in log.history(pool, "ann", task, after=MANY)] == [MANY + 1, MANY + 2]
 
 
 async def test_all_tasks_of_a_moment_are_those_of_the_events_until_then(pool: Pool, states: list[Task]) -> None:
-    last = await log.head(pool, "ann")
+    last, _ = await log.head(pool, "ann")
     now = await tasks_at(pool, "ann", states[-1].updated_at, upto=last)
     assert states[-1] in now
     assert len(now) == 1 + (MANY - 1) // 100

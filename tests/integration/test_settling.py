@@ -17,6 +17,7 @@ from commands.task import (
     Command,
     CreateTask,
     DeleteTask,
+    EntityTag,
     Precondition,
     ToggleTask,
     UpdateTask,
@@ -32,7 +33,7 @@ from tests.conftest import named
 from tests.service import COLUMNS
 
 Append = Callable[..., Awaitable[log.Entry]]
-APPEND, HOLDS = log.append, log.holds
+APPEND, ENTERED = log.append, log.entered
 
 
 async def do(pool: Pool, command: Command, request: str) -> Outcome:
@@ -71,9 +72,9 @@ async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(
                 raise ConnectionLost("the answer is lost, and the statement is still on its way")
             return await APPEND(on, event, after, on_row=on_row)
 
-        async def holds(on: Any, event: Event) -> bool:
+        async def entered(on: Any, event: Event) -> log.Entry | None:
             nonlocal arrived
-            found = await HOLDS(on, event)
+            found = await ENTERED(on, event)
             if not arrived:
                 arrived = True
                 [(first, after, on_row)] = sent
@@ -81,7 +82,7 @@ async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(
             return found
 
         monkeypatch.setattr(log, "append", append)
-        monkeypatch.setattr(log, "holds", holds)
+        monkeypatch.setattr(log, "entered", entered)
         transaction = other.transaction()
         await transaction.start()
         await other.execute("UPDATE journals SET seq = seq")
@@ -96,7 +97,8 @@ async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(
         outcome = await writing
         assert (outcome.what, outcome.task and outcome.task.completed) == ("done", True if what == "toggle" else None)
         assert arrived
-        assert await pool.fetchval("SELECT count(*) FROM events WHERE request_id = 'victim'") == 1
+        [victim] = await pool.fetch("SELECT hash FROM events WHERE request_id = 'victim'")
+        assert victim["hash"] == outcome.hash
 
 
 @pytest.mark.parametrize(("losses", "fails"), [(1, False), (3, False), (10**6, True)])
@@ -131,7 +133,9 @@ async def test_who_loses_a_connection_and_then_to_another_writer_decides_anew(
 @pytest.mark.parametrize("holds", [True, False])
 async def test_a_creation_is_tried_again_only_on_its_condition(database: str, holds: bool) -> None:
     """The connection ends in the append, before the list could be looked at."""
-    create = CreateTask(user_id="ann", task_id=uuid7(), title="x", precondition=Precondition({0 if holds else 7}))
+    create = CreateTask(
+        user_id="ann", task_id=uuid7(), title="x", precondition=Precondition({EntityTag(0 if holds else 7)})
+    )
     waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with open_pool(database) as pool, another(database) as other, another(database) as watching:
         async with other.transaction():
@@ -141,7 +145,8 @@ async def test_a_creation_is_tried_again_only_on_its_condition(database: str, ho
                 await asyncio.sleep(0.01)
             await watching.execute("SELECT pg_terminate_backend($1)", pid)
         if holds:
-            assert (await doing).what == "done"
+            outcome = await doing
+            assert (outcome.what, outcome.hash) == ("done", await pool.fetchval("SELECT hash FROM events"))
         else:
             with pytest.raises(VersionMismatch):
                 await doing

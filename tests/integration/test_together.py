@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence, Set
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -11,7 +11,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from commands.execute import execute
-from commands.task import Command, CreateTask, DeleteTask, Precondition, ToggleTask, VersionMismatch
+from commands.task import Command, CreateTask, DeleteTask, EntityTag, Precondition, ToggleTask, VersionMismatch
 from db.dsn import connect_arguments
 from db.failures import Busy
 from db.lanes import MOST
@@ -51,7 +51,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         found.append([event.user_id])
         return await one(on, event, task, on_row=on_row)
 
-    async def append_together(on: Connection, postings: Sequence[Posting], *, wait: bool) -> Set[str]:
+    async def append_together(on: Connection, postings: Sequence[Posting], *, wait: bool) -> Mapping[UUID, log.Entry]:
         found.append([posting.event.user_id for posting in postings])
         return await many(on, postings, wait=wait)
 
@@ -128,6 +128,14 @@ async def test_one_users_events_go_together(pool: Pool, statements: list[list[st
     assert await books(pool) == (50, [])
 
 
+async def test_each_is_told_the_place_of_its_own_event(pool: Pool) -> None:
+    appends = pool.companion(Appends)
+    for _ in range(2):  # first events, and others
+        entries = await asyncio.gather(*(appends.append(creation(user)) for user in EVERYBODY for _ in range(2)))
+        rows = await pool.fetch("SELECT id, seq, hash FROM events WHERE id = ANY ($1)", [e.event.id for e in entries])
+        assert {(entry.event.id, entry.seq, entry.hash) for entry in entries} == {tuple(row) for row in rows}
+
+
 async def test_commands_of_all_kinds_go_together(pool: Pool) -> None:
     tasks = await asyncio.gather(*(create(pool, user) for user in EVERYBODY for _ in range(3)))
     kinds = (ToggleTask, DeleteTask)
@@ -162,7 +170,7 @@ async def test_one_that_fails_does_not_fail_its_neighbours(pool: Pool, statement
     appends = pool.companion(Appends)
     outcomes = await asyncio.gather(*(appends.append(each) for each in postings), return_exceptions=True)
     for posting, outcome in zip(postings, outcomes, strict=True):
-        expected = next((kind for each, kind in bad if each is posting), type(None))
+        expected = next((kind for each, kind in bad if each is posting), log.Entry)
         assert isinstance(outcome, expected), (posting, outcome)
     if not pool.sharded:
         assert len(statements[0]) == len(postings)
@@ -182,7 +190,7 @@ async def test_who_made_the_others_fail_is_kept_apart_for_a_moment(pool: Pool, s
             *(appends.append(creation(user)) for user in EVERYBODY[:5]),
             return_exceptions=True,
         )
-        assert [type(outcome) for outcome in outcomes] == [IdempotencyKeyTaken, *[type(None)] * 5]
+        assert [type(outcome) for outcome in outcomes] == [IdempotencyKeyTaken, *[log.Entry] * 5]
 
     await round_()
     statements.clear()
@@ -203,7 +211,7 @@ async def test_of_two_for_one_version_or_key_one_is_written(pool: Pool) -> None:
         return_exceptions=True,
     )
     kinds = Counter(type(outcome) for outcome in outcomes)
-    assert kinds == {type(None): 7, VersionTaken: 4, IdempotencyKeyTaken: 4}
+    assert kinds == {log.Entry: 7, VersionTaken: 4, IdempotencyKeyTaken: 4}
     assert (await books(pool))[0] == 1 + 7
 
 
@@ -211,7 +219,10 @@ async def test_fifty_toggles_at_once_are_fifty_events(pool: Pool) -> None:
     task = await create(pool, "ann")
     outcomes = await asyncio.gather(
         *(run(pool, ToggleTask(user_id="ann", task_id=task.id)) for _ in range(50)),
-        *(run(pool, ToggleTask(user_id="ann", task_id=task.id, precondition=Precondition({1}))) for _ in range(5)),
+        *(
+            run(pool, ToggleTask(user_id="ann", task_id=task.id, precondition=Precondition({EntityTag(1)})))
+            for _ in range(5)
+        ),
         return_exceptions=True,
     )
     done = [outcome for outcome in outcomes if isinstance(outcome, Task)]
@@ -290,7 +301,7 @@ async def test_who_floods_does_not_take_the_others_places(database: str, other: 
             assert sum(task.done() for task in flood) == 19  # she gave up one for him
         await bob
         outcomes = await asyncio.gather(*flood, return_exceptions=True)
-        assert Counter(type(outcome) for outcome in outcomes) == {type(None): 41, Busy: 19}
+        assert Counter(type(outcome) for outcome in outcomes) == {log.Entry: 41, Busy: 19}
         assert await books(pool) == (2 + 41 + 1, [])
 
 

@@ -8,6 +8,7 @@ import pytest
 from commands.task import (
     CreateTask,
     DeleteTask,
+    EntityTag,
     NotRestorable,
     Precondition,
     RestoreTask,
@@ -19,7 +20,7 @@ from commands.task import (
     moment,
 )
 from events.task import TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
-from tests.spec import DAWN, TASK, USER, Ids, fold, given
+from tests.spec import DAWN, TASK, USER, Ids, fold, given, hash_at
 
 MILK = TaskCreated("Buy milk", None, False)
 ID: Ids = {"user_id": USER, "task_id": TASK}
@@ -88,25 +89,69 @@ def test_what_was_deleted_cannot_be_changed() -> None:
         given(MILK, TaskDeleted("Buy milk", None, False)).when(command).then_raises(TaskNotFound)
 
 
-@pytest.mark.parametrize("versions", [{1}, {1, 3}, {3, 2, 1}, None])
-def test_a_command_meant_for_the_present_version_is_carried_out(versions: set[int] | None) -> None:
-    given(MILK).when(ToggleTask(**ID, precondition=Precondition(versions))).then(TaskToggled(True))
+def tags(*versions: int) -> set[EntityTag]:
+    """Name versions, whatever their events are."""
+    return {EntityTag(version) for version in versions}
 
 
-@pytest.mark.parametrize("versions", [{2}, {1, 2}, set[int]()])
-def test_a_command_meant_for_other_versions_is_refused_also_where_it_would_change_nothing(versions: set[int]) -> None:
+ELSEWHERE = b"another log's hash, as"
+"""Before a restore from a backup there was another event with the same number."""
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [tags(1), tags(3, 2, 1), {EntityTag(1, hash_at(1)[:8])}, {EntityTag(1, ELSEWHERE), *tags(1)}, None],
+)
+def test_a_command_meant_for_the_present_version_is_carried_out(seen: set[EntityTag] | None) -> None:
+    given(MILK).when(ToggleTask(**ID, precondition=Precondition(seen))).then(TaskToggled(True))
+
+
+@pytest.mark.parametrize(
+    ("known", "carried_out"),
+    [(tags(1), False), (tags(2), True), ({EntityTag(1, hash_at(1)[:8])}, False), ({EntityTag(1, ELSEWHERE[:8])}, True)],
+)
+def test_a_command_not_meant_for_what_is_known_is_carried_out_on_anything_else(
+    known: set[EntityTag], carried_out: bool
+) -> None:
+    toggled = given(MILK).when(ToggleTask(**ID, precondition=Precondition(none_match=known)))
+    if carried_out:
+        toggled.then(TaskToggled(True))
+    else:
+        toggled.then_raises(VersionMismatch)
+
+
+@pytest.mark.parametrize(
+    "others", [tags(2), tags(1, 2), tags(), {EntityTag(3, ELSEWHERE[:8])}, {EntityTag(2, hash_at(3))}]
+)
+def test_a_command_meant_for_other_versions_is_refused_also_where_it_would_change_nothing(
+    others: set[EntityTag],
+) -> None:
     seen = given(MILK, TaskToggled(True), TaskToggled(False))
     for command in (
-        UpdateTask(**ID, fields={"title": "x"}, precondition=Precondition(versions)),
-        UpdateTask(**ID, fields={}, precondition=Precondition(versions)),
-        ToggleTask(**ID, precondition=Precondition(versions)),
-        DeleteTask(**ID, precondition=Precondition(versions)),
+        UpdateTask(**ID, fields={"title": "x"}, precondition=Precondition(others)),
+        UpdateTask(**ID, fields={}, precondition=Precondition(others)),
+        ToggleTask(**ID, precondition=Precondition(others)),
+        DeleteTask(**ID, precondition=Precondition(others)),
     ):
-        seen.when(command).then_raises(VersionMismatch, match="at version 3 by now")
+        seen.when(command).then_raises(VersionMismatch, match="at version 3")
+
+
+@pytest.mark.parametrize(
+    ("seen", "when"),
+    [
+        (tags(2), "by now"),
+        ({EntityTag(2, ELSEWHERE[:8])}, "by now"),
+        ({EntityTag(1, ELSEWHERE[:8])}, "again, after a restore from a backup"),
+    ],
+)
+def test_a_refusal_tells_who_was_first_from_a_log_that_was_restored(seen: set[EntityTag], when: str) -> None:
+    given(MILK).when(ToggleTask(**ID, precondition=Precondition(seen))).then_raises(
+        VersionMismatch, match=f"^The task is at version 1 {when}: "
+    )
 
 
 def test_what_is_not_there_is_not_found_whatever_version_is_meant() -> None:
-    given().when(ToggleTask(**ID, precondition=Precondition({1}))).then_raises(TaskNotFound)
+    given().when(ToggleTask(**ID, precondition=Precondition(tags(1)))).then_raises(TaskNotFound)
 
 
 DELETED = TaskDeleted("Oat milk", "2 litres", True)
@@ -153,20 +198,20 @@ def test_a_task_can_be_deleted_and_brought_back_again_and_again() -> None:
     )
 
 
-@pytest.mark.parametrize("versions", [{4}, {1, 4}, None])
-def test_a_restoration_meant_for_the_deletion_is_carried_out(versions: set[int] | None) -> None:
-    given(*LIFE).when(RestoreTask(**ID, precondition=Precondition(versions))).then(TaskRestored(3, BORN, {}, {**LAST}))  # type: ignore[typeddict-item] # all of them
+@pytest.mark.parametrize("seen", [tags(4), tags(1, 4), {EntityTag(4, hash_at(4)[:8])}, None])
+def test_a_restoration_meant_for_the_deletion_is_carried_out(seen: set[EntityTag] | None) -> None:
+    given(*LIFE).when(RestoreTask(**ID, precondition=Precondition(seen))).then(TaskRestored(3, BORN, {}, {**LAST}))  # type: ignore[typeddict-item] # all of them
 
 
 @pytest.mark.parametrize("version", [None, 1, 4, 9])
 def test_a_restoration_meant_for_another_version_is_refused(version: int | None) -> None:
-    given(*LIFE).when(RestoreTask(**ID, version=version, precondition=Precondition({3}))).then_raises(
+    given(*LIFE).when(RestoreTask(**ID, version=version, precondition=Precondition(tags(3)))).then_raises(
         VersionMismatch, match="version 4"
     )
 
 
 def test_what_was_never_there_cannot_be_restored() -> None:
-    given().when(RestoreTask(**ID, precondition=Precondition({1}))).then_raises(TaskNotFound)
+    given().when(RestoreTask(**ID, precondition=Precondition(tags(1)))).then_raises(TaskNotFound)
     given().when(RestoreTask(**ID)).then_raises(TaskNotFound)
     given().when(RestoreTask(**ID, version=1)).then_raises(TaskNotFound)
 

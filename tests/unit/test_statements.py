@@ -170,7 +170,7 @@ def unbound(statement: str) -> list[str]:
 
 
 def test_the_statements_are_found() -> None:
-    assert {"events.log.APPEND", "events.log.LOAD", "queries.tasks.GET"} <= STATEMENTS.keys()
+    assert {"events.log.APPEND", "events.snapshots.LOAD", "queries.tasks.GET"} <= STATEMENTS.keys()
     assert sum(name.startswith("queries.tasks.LIST[") for name in STATEMENTS) == 6
     assert sum(name.startswith("queries.audit.AUDIT") for name in STATEMENTS) == 4
 

@@ -1,0 +1,59 @@
+"""A task as its last event left it, with that event's hash: what commands are decided on."""
+
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from uuid import UUID
+
+from db.lanes import Together
+from db.pool import Executor, Pool
+from events.codec import Row
+from events.task import Snapshot, Task
+
+# A row that doesn't fit its last event counts as none, so that what is wrong in the projection never gets into the log.
+LOAD = """
+SELECT tasks.user_id, tasks.id, title, description, completed, created_at, updated_at, tasks.version, hash
+FROM tasks, events
+WHERE tasks.user_id = $1 AND tasks.id = $2
+  AND events.user_id = $1 AND events.task_id = $2 AND events.version = tasks.version AND events.at = tasks.updated_at
+"""
+
+
+# One row for each that is there. OFFSET 0 keeps it one look-up for each: in small tables a join looks cheaper, of all
+# partitions, but the plan stays when they have grown.
+LOAD_TOGETHER = """
+SELECT found.* FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), LATERAL (
+    SELECT tasks.user_id, tasks.id, title, description, completed, created_at, updated_at, tasks.version, hash
+    FROM tasks, events
+    WHERE tasks.user_id = wanted.user_id AND tasks.id = wanted.id
+      AND events.user_id = wanted.user_id AND events.task_id = wanted.id
+      AND events.version = tasks.version AND events.at = tasks.updated_at
+    OFFSET 0
+) AS found
+"""
+
+
+async def load(database: Executor, user_id: str, task_id: UUID) -> Snapshot | None:
+    """Read the task as posted: never stale, since it is written with its last event.
+
+    `None` if there is no row, or one that no event left so. From a pool, with what others load at the same time.
+    """
+    if isinstance(database, Pool) and not database.sharded:
+        return await database.companion(_loads).get((user_id, task_id))
+    row = await database.fetchrow(LOAD, user_id, task_id)
+    return None if row is None else _snapshot(row)
+
+
+def _loads(pool: Pool) -> Together[tuple[str, UUID], Snapshot]:
+    return Together(pool, _load_together, user_of=itemgetter(0))
+
+
+async def _load_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], Snapshot]:
+    if len(wanted) == 1:
+        rows = await pool.fetch(LOAD, *wanted[0])
+    else:
+        rows = await pool.fetch(LOAD_TOGETHER, *zip(*wanted, strict=True))
+    return {(row["user_id"], row["id"]): _snapshot(row) for row in rows}
+
+
+def _snapshot(row: Row) -> Snapshot:
+    return Snapshot(Task(*(row[name] for name in Task._fields)), row["hash"])
