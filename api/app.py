@@ -26,6 +26,7 @@ from config import logs
 from config.failures import CannotRun
 from config.origins import Origins
 from config.settings import Settings, load
+from config.worker_metrics import snapshots_written
 from db.embedded import database
 from db.pool import open_pool
 from db.reach import reaching
@@ -54,6 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
             stack.enter_context(ended_with_its_supervisor())
+            stack.enter_context(snapshots_written())
             dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))
             opening = open_pool(
                 dsn,

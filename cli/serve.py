@@ -6,6 +6,8 @@ import errno
 import fcntl
 import json
 import os
+import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -24,16 +26,17 @@ from typing import IO, Any
 
 import structlog
 import uvicorn
-from prometheus_client import start_http_server
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from cli.scrapes import start_metrics_server
 from cli.streams import Unwritten, give_up, say
 from cli.tokens import sign
 from config import outgoing
 from config.failures import BadSettings, CannotRun
-from config.metrics import WORKERS_FOLDER, everything
+from config.metrics import everything
 from config.settings import Settings
+from config.worker_metrics import WORKERS_FOLDER
 from db.embedded import database
 from db.reach import reaching
 from db.roles import admit
@@ -82,7 +85,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 outgoing.client(str(settings.jwks_url))  # only to see that there can be one
             _check_propagators()
             if (workers > 1 or reload) and (settings.metrics_port or settings.metrics_public):
-                os.environ[WORKERS_FOLDER] = stack.enter_context(_temporary_folder())
+                os.environ[WORKERS_FOLDER] = str(stack.enter_context(_metrics_folder()))
             if settings.metrics_port:
                 _tell_metrics(settings, settings.metrics_port)
             _ = settings.signing_secret  # made before the workers start, so that they find it
@@ -191,19 +194,24 @@ def _no_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
+@contextlib.contextmanager
+def _metrics_folder() -> Iterator[Path]:
+    """Name a folder for the workers' metrics, and remove it afterwards. Workers make it, as soon as they can."""
     try:
-        return tempfile.TemporaryDirectory(prefix="daybook-metrics-")
-    except OSError as error:
-        raise CannotServe(
-            f"TMPDIR: what several workers count for METRICS_PORT can't be kept: {error.strerror}; name a folder for it"
-        ) from error
+        temporary = tempfile.gettempdir()
+    except FileNotFoundError:  # nothing can be written anywhere, at present
+        temporary = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - a name that nobody can guess
+    folder = Path(temporary) / f"daybook-metrics-{secrets.token_hex(8)}"
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tell_metrics(settings: Settings, port: int) -> None:
     host = settings.metrics_host
     try:
-        start_http_server(port, host, everything(settings.daybook_data_dir))
+        start_metrics_server(host, port, everything(settings.daybook_data_dir))
     except (OSError, UnicodeError) as error:
         name = "METRICS_HOST" if _no_such_host(error) else "METRICS_PORT"
         raise CannotServe(f"{name}: can't listen on {host}:{port}: {_reason(error)}; choose another one") from error

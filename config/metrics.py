@@ -4,26 +4,20 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Metric, multiprocess
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from config.failures import BadSettings
+from config.worker_metrics import WORKERS_FOLDER, WorkersMetrics
 
-WORKERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that the library looks at: where several workers leave what they count, for one to sum it up."""
-
-if WORKERS_FOLDER in os.environ:
-    _folder = Path(os.environ[WORKERS_FOLDER])
-    if not _folder.is_dir() or not os.access(_folder, os.W_OK | os.X_OK):
-        # The library would say so, by a traceback, as it makes the first metric.
-        raise BadSettings(
-            f"{WORKERS_FOLDER}: {_folder} is no folder that can be written to; "
-            "unset it (`daybook serve --workers` makes one by itself)"
-        )
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    # The library would map files of that folder into memory, and a full disk would end the process by SIGBUS.
+    raise BadSettings(
+        "PROMETHEUS_MULTIPROC_DIR: unset it; `daybook serve --workers` adds its workers' metrics up by itself"
+    )
 
 REQUESTS = Histogram(
     "daybook_http_request_duration_seconds",
@@ -54,44 +48,19 @@ VERIFIED = "verify.json"
 """In the data directory: what `daybook verify` found last, of everybody (`all`) and of a `sample`."""
 
 
+_HIGHEST = frozenset(
+    each._name for each in list(globals().values()) if isinstance(each, Gauge) and each._multiprocess_mode == "livemax"
+)
+
+
 def everything(folder: Path) -> CollectorRegistry:
-    """What there is to tell: of this process, or of all workers where `PROMETHEUS_MULTIPROC_DIR` is set; and what
-    `daybook verify` found last, as it left it in `folder`."""
+    """Return what there is to tell: of this process, or of all workers if there are several; and what `daybook verify`
+    found last, as it left it in `folder`."""
     registry = CollectorRegistry(auto_describe=False)
     workers = os.environ.get(WORKERS_FOLDER)
-    if workers:
-        registry.register(_Workers(workers))
-    else:
-        registry.register(REGISTRY)
+    registry.register(WorkersMetrics(Path(workers), highest=_HIGHEST) if workers else REGISTRY)
     registry.register(_Verified(folder / VERIFIED))
     return registry
-
-
-class _Workers(Collector):
-    """The sum over all workers. Of one that has ended, what it counted stays; what it held doesn't."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-
-    def collect(self) -> Iterable[Metric]:
-        for file in Path(self._folder).glob("gauge_live*_*.db"):
-            pid = int(file.stem.rpartition("_")[2])
-            if not _lives(pid):
-                with suppress(FileNotFoundError):  # somebody else asks, too
-                    multiprocess.mark_process_dead(pid, self._folder)  # type: ignore[no-untyped-call] # the library's
-        everybody = CollectorRegistry()
-        multiprocess.MultiProcessCollector(everybody, self._folder)  # type: ignore[no-untyped-call] # as well
-        return everybody.collect()
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's by now
-        pass
-    return True
 
 
 class _Verified(Collector):

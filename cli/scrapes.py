@@ -1,0 +1,58 @@
+"""The server behind METRICS_PORT: few connections at once, and none that is silent for long."""
+
+import socket
+import threading
+from collections.abc import Callable
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+_MOST_CONNECTIONS = 8
+"""When one more comes, the oldest is hung up on: slow clients can't keep Prometheus out."""
+_SILENCE = 10
+"""Seconds in which a client must send some of its request, or take some of the answer."""
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _SILENCE
+
+    def log_message(self, *_: object) -> None:
+        """Keep silent: scrapes are many."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[_Handler], *, family: socket.AddressFamily) -> None:
+        self.address_family = family
+        self._open: dict[socket.socket, None] = {}  # oldest first
+        self._changing = threading.Lock()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._changing:
+            self._open[request] = None
+            if len(self._open) > _MOST_CONNECTIONS:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                oldest.shutdown(socket.SHUT_RDWR)  # its thread finds the end of it, and closes it
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        with self._changing:
+            self._open.pop(request, None)
+        super().close_request(request)
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of clients that went away, which is all that is raised here."""
+
+
+def start_metrics_server(host: str, port: int, registry: CollectorRegistry) -> None:
+    """Answer scrapes from threads of its own for as long as the process runs. Raises `OSError` or `UnicodeError`."""
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    server = _Server((str(address[0]), port), _Handler, family=family)
+    server.set_app(make_wsgi_app(registry))
+    serve: Callable[[], None] = server.serve_forever
+    threading.Thread(target=serve, daemon=True).start()
