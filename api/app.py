@@ -54,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
+            stack.callback(logs.flush)  # last: as a worker we then end by the signal that stopped us
             stack.enter_context(ended_with_its_supervisor())
             stack.enter_context(snapshots_written())
             dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))

@@ -30,7 +30,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from cli.scrapes import start_metrics_server
-from cli.streams import Unwritten, give_up, say
+from cli.streams import say_unbuffered
 from cli.tokens import sign
 from config import outgoing
 from config.failures import BadSettings, CannotRun
@@ -295,10 +295,7 @@ def _greet(settings: Settings, address: str) -> None:
             time.sleep(0.05)
     else:
         return
-    try:
-        say(_greeting(settings, address))
-    except Unwritten:  # nobody waits for it
-        give_up()
+    say_unbuffered(_greeting(settings, address))
 
 
 def _greeting(settings: Settings, address: str) -> str:

@@ -1,6 +1,7 @@
 """Standard output and standard error, also where they are closed, full, or nobody reads them."""
 
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -71,8 +72,19 @@ def say(text: str, end: str = "\n") -> None:
         sys.stdout.flush()
 
 
+def say_unbuffered(text: str) -> None:
+    """Write to standard output from a thread that nothing waits for. Its reader may have stopped reading, and a stream
+    that a thread is stuck in could never be closed."""
+    data = memoryview(f"{text}\n".encode(sys.stdout.encoding, "backslashreplace"))
+    with suppress(OSError):  # nobody depends on it
+        while data:
+            data = data[os.write(STDOUT, data) :]
+
+
 def note(text: str) -> None:
-    """To standard error, which nothing depends on."""
+    """To standard error, which nothing depends on, after all that was logged."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the terminal
 

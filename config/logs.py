@@ -1,13 +1,16 @@
 """Logging: structlog for us, and the standard library's loggers through the same renderer."""
 
+import io
 import logging
 import sys
 from collections.abc import Hashable
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor
+
+from config.log_writer import WriterThreadHandler
 
 _SAID = (
     "Invalid HTTP request received",
@@ -49,12 +52,12 @@ def configure(level: str, form: Literal["console", "json"]) -> None:
     last: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if form == "json"
-        # A plain traceback: the pretty one shows local variables, which may be secrets.
         else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            _escape_values,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_format_exception),
         ]
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _handler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -62,9 +65,49 @@ def configure(level: str, form: Literal["console", "json"]) -> None:
         )
     )
     root = logging.getLogger()
+    for former in root.handlers:
+        if isinstance(former, WriterThreadHandler):
+            former.close()
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger("uvicorn.error").addFilter(_said_better)
     # Their lines say what ours say better, or say what nobody needs.
     for noisy in ("uvicorn.access", "alembic", "asyncio", "uvicorn.error", "httpx2", "httpcore2"):
         logging.getLogger(noisy).setLevel(max(logging.getLevelNamesMapping()[level], logging.WARNING))
+
+
+def flush() -> None:
+    """Wait until all lines are written, for a second at most."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+
+
+def _handler() -> logging.Handler:
+    try:
+        return WriterThreadHandler(sys.stderr.fileno())
+    except io.UnsupportedOperation:  # a stream in memory, which nobody has to read
+        return logging.StreamHandler(sys.stderr)
+
+
+def _escape_values(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Escape what would do something on a terminal: anybody may have written it. (JSON escapes by itself.)"""
+    for name, value in event.items():
+        if name != "exc_info":
+            text = value if isinstance(value, str) else repr(value)
+            event[name] = _escape(text, keep="\n" if name in ("event", "stack", "exception") else "")
+    return event
+
+
+def _format_exception(out: TextIO, exc_info: ExcInfo) -> None:
+    # A plain traceback: the pretty one shows local variables, which may be secrets.
+    traceback = io.StringIO()
+    structlog.dev.plain_traceback(traceback, exc_info)
+    out.write(_escape(traceback.getvalue(), keep="\n"))
+
+
+def _escape(text: str, *, keep: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode() for each in text
+    )
