@@ -110,7 +110,15 @@ def token(
     ttl: Annotated[timedelta, typer.Option(parser=_ttl, metavar="TIME", help="How long it holds: 30m, 1h, 7d.")] = "1h",  # type: ignore[assignment] # typer parses the default
 ) -> None:
     """Print a token for USER, signed with JWT_SECRET or, in development, the secret kept in the data directory."""
-    say(sign(_ready(), user, until=datetime.now(UTC) + ttl))
+    settings = _ready()
+    makes_key = settings.makes_secret
+    said = sign(settings, user, until=datetime.now(UTC) + ttl)
+    if makes_key:
+        note(
+            f"daybook: There was no key in {settings.daybook_data_dir.resolve()}, so one was made. A service takes\n"
+            "this token if it runs on that folder. For one that runs on another, set DAYBOOK_DATA_DIR to that one."
+        )
+    say(said)
 
 
 User = Annotated[str | None, typer.Option(callback=_user, metavar="USER", help="Only this user.")]

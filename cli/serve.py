@@ -231,8 +231,11 @@ def _no_more_signals() -> None:
 @contextlib.contextmanager
 def _only_one(folder: Path, address: str) -> Iterator[None]:
     """Hold the folder's serve lock, and leave word of who holds it. Raises `CannotServe` where another server does."""
+    path = folder / "serve.lock"
     try:
-        lock = (folder / "serve.lock").open("a+")
+        path.touch(0o600)
+        path.chmod(0o600)  # who can open it could hold it, and one of before is readable
+        lock = path.open("a+")
     except OSError as error:
         raise CannotServe(
             f"DAYBOOK_DATA_DIR: {error.filename} can't be written: {error.strerror}; name another folder"
@@ -252,10 +255,13 @@ def _only_one(folder: Path, address: str) -> Iterator[None]:
 def _already_running(file: IO[str], folder: Path) -> str:
     file.seek(0)
     try:
-        other = json.load(file)
+        match json.load(file):
+            case {"address": address, "pid": pid}:
+                pass
+            case _:
+                raise ValueError("not what we write")
     except ValueError:
         return f"Daybook is just starting or stopping with the data in {folder}; try again in a moment."
-    address, pid = other["address"], other["pid"]
     return (
         f"Daybook is already running with the data in {folder.resolve()}: {address} (process {pid}).\n"
         f"Use that one, stop it (Ctrl-C there, or kill {pid}), or set DAYBOOK_DATA_DIR to another folder."

@@ -43,6 +43,9 @@ SHORTEST_SECRET = 32
 """Bytes. A shorter HS256 key can be guessed (RFC 7518, section 3.2)."""
 
 
+_KEY_FILE = "jwt_secret"
+"""In the data directory, the key that is made in development."""
+
 _NEXT_JS = ("http://localhost:3000", "http://127.0.0.1:3000")
 """Where a Next.js frontend runs in development."""
 
@@ -232,7 +235,13 @@ class Settings(BaseSettings):
         """
         if self.jwt_secret:
             return self.jwt_secret.get_secret_value()
-        return None if self.jwks_url else _kept_secret(self.made_data_dir / "jwt_secret")
+        return None if self.jwks_url else _kept_secret(self.made_data_dir / _KEY_FILE)
+
+    @property
+    def makes_secret(self) -> bool:
+        """Whether `signing_secret` would make a key now."""
+        made = not (self.jwt_secret or self.jwks_url)
+        return made and not os.path.lexists(self.daybook_data_dir / _KEY_FILE)
 
     @property
     def made_data_dir(self) -> Path:

@@ -1,5 +1,6 @@
 """Reaching the database where a program needs it to go on: if that fails, the reason names what to look at."""
 
+import errno
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ class CannotReachDatabase(CannotRun):
     """The database can't be reached, or can't do what is wanted. The message says which, and what to look at."""
 
 
+_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
 _UNREACHABLE: tuple[type[Exception], ...] = (*UNAVAILABLE, UnicodeError)
 """The last one: its host's name can't be one."""
 
@@ -24,12 +27,16 @@ _DATABASE = "The database (DATABASE_URL, or for migrations DATABASE_URL_DIRECT)"
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Run a block in which only the database's answers can fail. Raises `CannotReachDatabase` or `BadSettings`."""
+    """Run a block in which the database's answers can fail. Raises `CannotReachDatabase` or `BadSettings`; `CannotRun`
+    if a file or a limit of this machine is what failed."""
     try:
         yield
     except BadDsn as error:
         raise CannotReachDatabase(f"DATABASE_URL or DATABASE_URL_DIRECT: {error}") from error
     except _UNREACHABLE as error:
+        # Errors of sockets name no file, not even those of a socket in the file system.
+        if isinstance(error, OSError) and (error.filename is not None or error.errno in _LIMITS):
+            raise CannotRun(f"A file or a limit of this machine stops it, not the database: {error}") from error
         if isinstance(error, ssl.SSLError):
             check_authorities()
         raise CannotReachDatabase(_sentence(error)) from error
