@@ -2,8 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import httptools
 import structlog
@@ -13,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from api.cors import cors_headers
 from api.errors import BadRequest, HeadTooLarge, Problem, TooSlow, answer, invalid_token
 from api.middleware import SECURITY_HEADERS
+from api.transport import BufferedTransport
 from config import metrics
 
 _LARGEST_HEAD = 64 * 1024
@@ -23,8 +23,6 @@ _SLOWEST = 10
 """Seconds from the connection, or where it is kept alive from a request's first byte, to the request's last."""
 _SLOWEST_READER = 30
 """Seconds in which a client must take some of an answer that waits for it."""
-_WORTH_JOINING = 16 * 1024
-"""Bytes; what is longer isn't copied, nor held."""
 _MOST_WAITING = 16
 """Requests of one connection behind the one that is being answered."""
 _LINGER = 2
@@ -70,15 +68,24 @@ class BoundedRequests(HttpToolsProtocol):
     """How often a refused client was heard while it was lingered for."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
-        self._patient = _Patient(transport, self._close, self.loop)
+        self._patient = BufferedTransport(transport, self._close, self.loop)
         super().connection_made(cast("asyncio.Transport", self._patient))
         self._head = bytearray()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Drop every timer and every reference back to this object, so that the last reference to it frees it.
+
+        uvicorn keeps its keep-alive timer if the connection was reset, and with it the connection's memory.
+        """
         self._arrived()
         self._has_read()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        for cycle, _ in self.pipeline:  # they never start, so that they never let go of their callback
+            cycle.on_response = _nothing
+        self.pipeline.clear()
+        self._patient.detach()
 
     def eof_received(self) -> None:
         self._patient.flush()  # the transport closes itself now, unless it knows of something to send
@@ -314,43 +321,8 @@ class BoundedRequests(HttpToolsProtocol):
             self._patient.close_now()
 
 
-class _Patient:
-    """A transport that leaves it to `close` when to close, and sends in one piece what is written in one turn of the
-    loop, an answer's head and its body as a rule: the kernel takes longer to send than we do to join them."""
-
-    def __init__(
-        self, transport: asyncio.Transport, close: Callable[[], None], loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._transport, self._loop = transport, loop
-        self.close = close
-        self.is_closing = transport.is_closing
-        self._held = b""
-
-    def write(self, data: bytes) -> None:
-        if len(self._held) + len(data) > _WORTH_JOINING:
-            self.flush()
-            self._transport.write(data)
-        elif self._held:
-            self._held += data
-        else:
-            self._held = data
-            self._loop.call_soon(self.flush)
-
-    def write_eof(self) -> None:
-        self.flush()
-        self._transport.write_eof()
-
-    def close_now(self) -> None:
-        self.flush()
-        self._transport.close()
-
-    def flush(self) -> None:
-        if self._held and not self.is_closing():
-            self._transport.write(self._held)
-        self._held = b""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+def _nothing() -> None:
+    """Do nothing: the callback of a request that is never answered."""
 
 
 def _too_large(line: bytes) -> Problem:

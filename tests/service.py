@@ -89,9 +89,9 @@ async def serving(database_url: str, **options: Any) -> AsyncIterator[Service]:
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, app_state: dict[str, Any] | None = None) -> AsyncIterator[int]:
+async def listening(app: ASGIApp, app_state: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[int]:
     """The app behind the protocol that `daybook serve` runs it behind, on loopback; its port."""
-    options: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "proxy_headers": False}
+    options = {"lifespan": "off", "log_config": None, "access_log": False, "proxy_headers": False, **options}
     config = uvicorn.Config(app, http=BoundedRequests, ws="none", **options)
     config.load()
     state = ServerState()

@@ -10,6 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from api import bodies, protocol
+from api.transport import BufferedTransport
 from tests.service import Service, bearer, listening
 from tests.sockets import GET, App, Connection, connected
 
@@ -390,7 +391,7 @@ async def test_what_is_written_in_one_turn_leaves_in_one_piece_unless_it_is_long
     written: list[bytes], told: list[bytes | str]
 ) -> None:
     wire, loop = Wire(), asyncio.get_running_loop()
-    transport = protocol._Patient(cast("asyncio.Transport", wire), lambda: None, loop)
+    transport = BufferedTransport(cast("asyncio.Transport", wire), lambda: None, loop)
     for piece in written:
         transport.write(piece)
     await asyncio.sleep(0)
@@ -411,7 +412,7 @@ async def test_who_sends_no_more_still_gets_the_answer(port: int) -> None:
 
 async def test_what_was_written_leaves_before_the_end() -> None:
     wire, loop = Wire(), asyncio.get_running_loop()
-    transport = protocol._Patient(cast("asyncio.Transport", wire), lambda: None, loop)
+    transport = BufferedTransport(cast("asyncio.Transport", wire), lambda: None, loop)
     transport.write(b"answer")
     transport.write_eof()
     transport.write(b"last")
@@ -422,7 +423,7 @@ async def test_what_was_written_leaves_before_the_end() -> None:
 
 async def test_nothing_is_written_to_who_has_left() -> None:
     wire, loop = Wire(), asyncio.get_running_loop()
-    transport = protocol._Patient(cast("asyncio.Transport", wire), lambda: None, loop)
+    transport = BufferedTransport(cast("asyncio.Transport", wire), lambda: None, loop)
     transport.write(b"answer")
     wire.closed = True
     await asyncio.sleep(0)

@@ -1,0 +1,54 @@
+"""A transport that joins small writes and leaves closing to the protocol."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+_WORTH_JOINING = 16 * 1024
+"""Bytes; longer writes are neither copied nor held back."""
+
+
+class BufferedTransport:
+    """A transport that calls `close` to decide when to close, and joins small writes.
+
+    The writes of one turn of the loop, usually the head and the body of an answer, leave in one piece: a system call
+    takes longer than joining them.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, close: Callable[[], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._transport, self._loop = transport, loop
+        self.close = close
+        self.is_closing = transport.is_closing
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        if len(self._held) + len(data) > _WORTH_JOINING:
+            self.flush()
+            self._transport.write(data)
+        elif self._held:
+            self._held += data
+        else:
+            self._held = data
+            self._loop.call_soon(self.flush)
+
+    def write_eof(self) -> None:
+        self.flush()
+        self._transport.write_eof()
+
+    def close_now(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def detach(self) -> None:
+        """Drop the reference to the protocol, once the connection has ended."""
+        self.close = self._transport.close
+
+    def flush(self) -> None:
+        if self._held and not self.is_closing():
+            self._transport.write(self._held)
+        self._held = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
