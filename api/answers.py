@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from fastapi import Request, Response
 
+from api import unsent
 from api.conditions import matches
 from api.entity_tags import etag
 from commands.execute import Outcome
@@ -30,7 +31,7 @@ def of_read(request: Request, body: bytes, tag: EntityTag, headers: Mapping[str,
     """A body with its entity tag, or 304 where the client has it already."""
     if matches(request, tag):
         return not_modified(tag)
-    return Response(body, 200, {"ETag": etag(tag), **_REVALIDATE, **(headers or {})}, JSON)
+    return unsent.response(body, {"ETag": etag(tag), **_REVALIDATE, **(headers or {})}, JSON)
 
 
 def not_modified(tag: EntityTag) -> Response:

@@ -10,6 +10,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from api import unsent
 from api.answers import JSON
 from api.auth import CurrentUser
 from api.errors import NotFound
@@ -132,8 +133,9 @@ def _preferred(accept: str) -> Form:
 
 
 async def _page(request: Request, database: Database, user: str, selection: Selection, limit: int) -> Response:
+    unsent.check(user)
     rows = await query.page(database, user, selection, limit=limit + 1)
-    answer = Response(orjson.dumps([record(row) for row in rows[:limit]]), media_type=JSON)
+    answer = unsent.response(orjson.dumps([record(row) for row in rows[:limit]]), {}, JSON)
     if len(rows) > limit:
         rest = query.behind(selection, rows[limit - 1])
         name, place = ("after", rest.after) if rest.order == "asc" else ("before", rest.before)

@@ -172,6 +172,7 @@ class BoundedRequests(HttpToolsProtocol):
         previous = self.cycle
         super().on_headers_complete()
         self._previous = previous
+        self.scope["state"]["abort"] = self.transport.abort  # ends the connection of a client that reads too slowly
         self._head = None
         self.headers = []  # for trailers, which are no headers (RFC 9110, section 6.5.1); the request has its own list
 

@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Depends, Query, Request, Response
 from uuid_utils.compat import uuid7
 
-from api import answers
+from api import answers, unsent
 from api.auth import CurrentUser
 from api.bodies import json_body, optional_json_body
 from api.conditions import IfPrecondition, has_condition, matches
@@ -49,6 +49,7 @@ async def list_tasks(
     after = None if parameters.cursor is None else start(chosen, parameters.cursor)
     if has_condition(request) and matches(request, tag := EntityTag(*await log.head(database, user))):
         return answers.not_modified(tag)
+    unsent.check(user)
     page = await query.list_tasks(
         database,
         user,
