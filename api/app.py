@@ -16,7 +16,7 @@ from uvicorn.config import STARTUP_FAILURE
 from api import audit, document, documentation, errors, health, tasks
 from api.cors import Cors
 from api.jwks import open_jwks
-from api.middleware import BehindProxies, CatchAll, Head, RequestContext, SecurityHeaders, Slashes
+from api.middleware import BehindProxies, CatchAll, Head, RequestContext, SecurityHeaders, Slashes, TrustedProxies
 from api.scraping import scraping
 from api.startup import check_books, check_server, told
 from api.state import State
@@ -88,7 +88,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             )
             if jwks_url and not settings.jwks_audience:
                 _log.warning("JWT_AUDIENCE isn't set: tokens that the issuer made for other services are taken too")
-            yield State(pool=pool, verifier=verifier, readiness=health.Readiness(pool), origins=origins)
+            yield State(
+                pool=pool,
+                verifier=verifier,
+                readiness=health.Readiness(pool),
+                origins=origins,
+                trusted_proxies=TrustedProxies(settings.forwarded_allow_ips or ""),
+            )
 
     # OTEL_EXPORTER_OTLP_ENDPOINT names a collector. Where nothing is said, FastAPI needn't ask at each request.
     traced = any(name.startswith("OTEL_") for name in os.environ)

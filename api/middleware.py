@@ -13,7 +13,7 @@ from prometheus_client import Histogram
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware, _TrustedHosts
 
 from api.errors import MAYBE_CHANGED, METHODS, BadRequest, Failure, Unavailable, answer
 from config import metrics
@@ -149,6 +149,10 @@ class Head:
             pass
         finally:
             scope["route"] = as_get.get("route")  # for the log line
+
+
+class TrustedProxies(_TrustedHosts):
+    """The addresses that FORWARDED_ALLOW_IPS names, networks among them, as uvicorn reads them."""
 
 
 class BehindProxies(ProxyHeadersMiddleware):

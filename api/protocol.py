@@ -9,8 +9,9 @@ import structlog
 from uuid_utils.compat import uuid7
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from api.connections import CONNECTIONS
 from api.cors import cors_headers
-from api.errors import BadRequest, HeadTooLarge, Problem, TooSlow, answer, invalid_token
+from api.errors import BadRequest, HeadTooLarge, Overloaded, Problem, TooSlow, answer, invalid_token
 from api.middleware import SECURITY_HEADERS
 from api.transport import BufferedTransport
 from config import metrics
@@ -71,13 +72,21 @@ class BoundedRequests(HttpToolsProtocol):
         self._patient = BufferedTransport(transport, self._close, self.loop)
         super().connection_made(cast("asyncio.Transport", self._patient))
         self._head = bytearray()
-        self._watch()
+        address = self.client[0] if self.client else None
+        if CONNECTIONS.add(address, trusted=address in self.app_state.get("trusted_proxies", ())):
+            self._watch()
+        elif CONNECTIONS.may_be_told():
+            self._refuse(Overloaded(hint="Too many connections at once.", headers={"Retry-After": "1"}))
+        else:
+            self._refused = True
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop every timer and every reference back to this object, so that the last reference to it frees it.
 
         uvicorn keeps its keep-alive timer if the connection was reset, and with it the connection's memory.
         """
+        CONNECTIONS.remove(self.client[0] if self.client else None)
         self._arrived()
         self._has_read()
         super().connection_lost(exc)

@@ -8,6 +8,7 @@ from api.auth import CurrentUser
 from api.bodies import RawBody
 from api.conditions import fingerprint, idempotency_key
 from api.health import Readiness
+from api.middleware import TrustedProxies
 from api.tokens import Verifier
 from config.origins import Origins
 from db.pool import Pool
@@ -24,6 +25,8 @@ class State(TypedDict):
     readiness: Readiness
     origins: Origins
     """Which pages may call: `api.protocol` asks, too."""
+    trusted_proxies: TrustedProxies
+    """Addresses whose connections are of many clients: `api.protocol` doesn't limit them by address."""
 
 
 async def _pool(request: Request, user: CurrentUser) -> Pool:

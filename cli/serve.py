@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -49,7 +50,8 @@ _SHUTDOWN_SECONDS = 8
 _IDLE_SECONDS = 75
 """Longer than proxies keep theirs, 60 as a rule: who closes a connection must not be who is just sent a request."""
 _STARTUP_SECONDS = 60
-
+_DESCRIPTORS = 8192
+"""File descriptors of a process; more than its connections take (`api.connections`)."""
 
 _FAILED = "The service couldn't start; the line above says why."
 _log = structlog.get_logger(__name__)
@@ -62,6 +64,7 @@ class CannotServe(CannotRun):
 def serve(settings: Settings, *, host: str, port: int, workers: int, reload: bool, migrate_first: bool) -> None:
     """Run until SIGINT or SIGTERM, then stop what was started. Raises `CannotRun`."""
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    _raise_descriptor_limit()
     with contextlib.ExitStack() as stack:
         if not settings.database_url:
             stack.enter_context(_only_one(settings.made_data_dir, address))
@@ -117,6 +120,14 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
             raise CannotServe(_FAILED) from error
         finally:
             _no_more_signals()
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many file descriptors as the hard limit does: the soft one is 1,024 as a rule, for select(2)'s sake."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _run(config: dict[str, Any], *, reload_excludes: list[str] | None) -> None:
