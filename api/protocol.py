@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import cast
 
 import httptools
@@ -26,6 +28,8 @@ _SLOWEST_READER = 30
 """Seconds in which a client must take some of an answer that waits for it."""
 _MOST_WAITING = 16
 """Requests of one connection behind the one that is being answered."""
+_SINGLE = frozenset({b"authorization", b"content-type", b"host", b"origin"})
+"""Fields that have one value (RFC 9110, section 5.3). Two parties could each believe another one of two."""
 _LINGER = 2
 """Seconds of silence after which a refused client is hung up on; at most five times as many in all. What it still
 sends is thrown away: were it left unread, the kernel would reset the connection, and it might never see the answer."""
@@ -170,6 +174,11 @@ class BoundedRequests(HttpToolsProtocol):
                 self._refuse(BadRequest(hint="CONNECT isn't served: this is no proxy."))
                 raise _Refused
             return  # and read it again
+        names = [name for name, _ in self.headers]
+        if len(set(names)) < len(names) and (twice := _SINGLE.intersection(_repeated(names))):
+            name = min(twice).decode().title()
+            self._refuse(BadRequest(hint=f"{name} was sent more than once: send it once."))
+            raise _Refused
         if len(self.pipeline) >= _MOST_WAITING:
             self._refuse(BadRequest(hint="Too many requests at once on one connection."))
             raise _Refused
@@ -329,6 +338,10 @@ class BoundedRequests(HttpToolsProtocol):
             self._deadline = self.loop.call_later(_LINGER, self._hang_up, self._heard, more - 1)
         else:
             self._patient.close_now()
+
+
+def _repeated(names: Iterable[bytes]) -> list[bytes]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _nothing() -> None:
