@@ -9,6 +9,7 @@ from typing import cast
 import httptools
 import structlog
 from uuid_utils.compat import uuid7
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api.connections import CONNECTIONS
@@ -66,6 +67,8 @@ class BoundedRequests(HttpToolsProtocol):
     """Whether a chunk of it was read, if only the last, empty one."""
     _previous: RequestResponseCycle
     """Of the request before the present one."""
+    _running: RequestResponseCycle | None = None
+    """Of the request that is being answered; those behind it in the pipeline wait."""
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _refused = False
@@ -95,6 +98,9 @@ class BoundedRequests(HttpToolsProtocol):
         self._has_read()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
+        if self._running and not self._running.response_complete:  # uvicorn tells only the last request of a pipeline
+            self._running.disconnected = True
+            self._running.message_event.set()
         for cycle, _ in self.pipeline:  # they never start, so that they never let go of their callback
             cycle.on_response = _nothing
         self.pipeline.clear()
@@ -193,6 +199,10 @@ class BoundedRequests(HttpToolsProtocol):
         self.scope["state"]["abort"] = self.transport.abort  # ends the connection of a client that reads too slowly
         self._head = None
         self.headers = []  # for trailers, which are no headers (RFC 9110, section 6.5.1); the request has its own list
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)

@@ -26,7 +26,8 @@ class BufferedTransport:
     def write(self, data: bytes) -> None:
         if len(self._held) + len(data) > _WORTH_JOINING:
             self.flush()
-            self._transport.write(data)
+            if not self.is_closing():
+                self._transport.write(data)
         elif self._held:
             self._held += data
         else:

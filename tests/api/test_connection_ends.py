@@ -2,14 +2,16 @@
 
 import asyncio
 import gc
+import logging
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 
 import httptools
 import pytest
 import uvloop
+from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -25,7 +27,8 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
 
 
 class App:
-    """Answers `/`; `/slow` once `gate` is open, `/long` with more than the kernel takes, `/body` after the body."""
+    """Answers `/`; `/slow` once `gate` is open, `/body` after the body, `/long` and `/stream` with more than the kernel
+    takes, in one piece and in many."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -41,10 +44,17 @@ class App:
                 return
             if not message["more_body"]:
                 break
+        if scope["path"] == "/stream":
+            await StreamingResponse(self._pieces())(scope, receive, send)
+            return
         size = 20_000_000 if scope["path"] == "/long" else 2
         headers = [(b"content-length", b"%d" % size)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"x" * size})
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        for _ in range(400):
+            yield b"x" * 64 * 1024
 
 
 class Client:
@@ -103,6 +113,30 @@ async def fin_before_the_answer(client: Client, app: App) -> None:
 
 async def fin_in_a_long_answer(client: Client, _app: App) -> None:
     await client.send(GET.replace(b"/ ", b"/long ", 1))
+    await client.read(b"\r\n\r\n")
+    client.close()
+
+
+async def fin_in_a_stream(client: Client, _app: App) -> None:
+    await client.send(GET.replace(b"/ ", b"/stream ", 1))
+    await client.read(b"\r\n\r\n")
+    client.close()
+
+
+async def rst_in_a_stream(client: Client, _app: App) -> None:
+    await client.send(GET.replace(b"/ ", b"/stream ", 1))
+    await client.read(b"\r\n\r\n")
+    client.reset()
+
+
+async def rst_in_a_stream_before_another_answer(client: Client, _app: App) -> None:
+    await client.send(GET.replace(b"/ ", b"/stream ", 1) + GET)
+    await client.read(b"\r\n\r\n")
+    client.reset()
+
+
+async def fin_in_a_stream_before_another_answer(client: Client, _app: App) -> None:
+    await client.send(GET.replace(b"/ ", b"/stream ", 1) + GET)
     await client.read(b"\r\n\r\n")
     client.close()
 
@@ -244,6 +278,10 @@ ENDS = [
     fin_before_the_answer,
     fin_after_the_answer,
     fin_in_a_long_answer,
+    fin_in_a_stream,
+    rst_in_a_stream,
+    rst_in_a_stream_before_another_answer,
+    fin_in_a_stream_before_another_answer,
     rst_before_the_request,
     rst_in_the_head,
     rst_before_the_answer,
@@ -298,7 +336,10 @@ def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
 
 @pytest.mark.parametrize("end", ENDS)
 def test_nothing_of_a_connection_outlives_its_end(
-    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch, end: Callable[[Client, App], Awaitable[None]]
+    runner: asyncio.Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    end: Callable[[Client, App], Awaitable[None]],
 ) -> None:
     monkeypatch.setattr(protocol, "_SLOWEST", 0.1 if end is timeout else 10)
     monkeypatch.setattr(protocol, "_SLOWEST_READER", 0.1)
@@ -320,3 +361,4 @@ def test_nothing_of_a_connection_outlives_its_end(
             assert not alive()  # without garbage collection: the last reference frees it
 
     runner.run(ended())
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
