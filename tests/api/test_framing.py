@@ -226,6 +226,29 @@ FAULTY = {
     "a chunk too long": b"Transfer-Encoding: chunked\r\n\r\n5\r\n" + BODY + b"\r\n0\r\n\r\n",
     "a chunk past 64 bits": b"Transfer-Encoding: chunked\r\n\r\n1000000000000000f\r\n" + BODY,
     "a chunk of 0x": b"Transfer-Encoding: chunked\r\n\r\n0xf\r\n" + BODY + b"\r\n0\r\n\r\n",
+    **{
+        f"chunks: {name}": b"Transfer-Encoding: chunked\r\n\r\n" + chunks
+        for name, chunks in {
+            "no size": CHUNKS.replace(b"f\r\n", b"\r\n", 1),
+            "a size of letters": CHUNKS.replace(b"f\r\n", b"xyz\r\n", 1),
+            "a minus": CHUNKS.replace(b"f\r\n", b"-f\r\n", 1),
+            "a plus": CHUNKS.replace(b"f\r\n", b"+f\r\n", 1),
+            "a space before the size": CHUNKS.replace(b"f\r\n", b" f\r\n", 1),
+            "a space behind the size": CHUNKS.replace(b"f\r\n", b"f \r\n", 1),
+            "too short": CHUNKS.replace(b"f\r\n", b"e\r\n", 1),
+            "nothing behind the data": BODY.join([b"f\r\n", b"0\r\n\r\n"]),
+            "bare LF behind the size": CHUNKS.replace(b"f\r\n", b"f\n", 1),
+            "bare CR behind the size": CHUNKS.replace(b"f\r\n", b"f\r", 1),
+            "bare LF behind the data": CHUNKS.replace(BODY + b"\r\n", BODY + b"\n"),
+            "bare LF at the end": CHUNKS[:-2] + b"\n",
+            "a NUL in an extension": CHUNKS.replace(b"f\r\n", b"f;a=\0\r\n", 1),
+            "an open quote in an extension": CHUNKS.replace(b"f\r\n", b'f;a="b\r\n', 1),
+            "a trailer without a colon": CHUNKS[:-2] + b"nonsense\r\n\r\n",
+            "a folded trailer": CHUNKS[:-2] + b"X-A: a\r\n b\r\n\r\n",
+            "a trailing coding": CHUNKS[:-2] + b"Transfer-Encoding: chunked\r\n\r\n",
+            "a second size of letters": b"f\r\n" + BODY + b"\r\nzz\r\n\r\n",
+        }.items()
+    },
     "a trailing length": b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS[:-2] + b"Content-Length: 15\r\n\r\n",
 }
 
