@@ -175,7 +175,7 @@ class Unavailable(Problem):
 
 
 class Overloaded(Problem):
-    """So many requests wait for the database that this one would not be answered soon."""
+    """There are too many requests, unread long answers, or connections at once."""
 
     status, type, title = 503, "overloaded", "Overloaded"
     sentence = "The service is very busy right now. Please try again in a moment."

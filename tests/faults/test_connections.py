@@ -1,8 +1,12 @@
 """Memory of a real process, whatever its clients do to their connections."""
 
+import json
+import resource
 import socket
 import struct
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import pytest
 from bench.memory import resident
 from tests.faults.servers import service
 from tests.processes import Serving
+from tests.service import bearer
 
 pytestmark = pytest.mark.once
 
@@ -19,7 +24,14 @@ MEGABYTE = 1024 * 1024
 
 @pytest.fixture
 def serving(database: str, folder: Path) -> Iterator[Serving]:
-    with service(folder, database) as serving:
+    """A service that was started with few file descriptors, of which it may have more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        serving = service(folder, database)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with serving:
         serving.wait_until_ready()
         yield serving
 
@@ -33,7 +45,37 @@ def reset_after_answers(port: int, count: int) -> None:
 
 
 def test_connections_that_are_reset_leave_nothing_behind(serving: Serving) -> None:
+    soft, hard = resource.prlimit(serving.process.pid, resource.RLIMIT_NOFILE)
+    assert soft in (hard, 8192)
     reset_after_answers(serving.port, 500)
     before = resident(serving.process.pid)
     reset_after_answers(serving.port, 3000)
     assert resident(serving.process.pid) - before < 10 * MEGABYTE
+
+
+def exchange(client: socket.socket, method: str, body: bytes = b"") -> bytes:
+    """Send a request for ann's tasks; the first bytes of the answer."""
+    head = f"{method} /api/ann/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer()['Authorization']}\r\n"
+    client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return client.recv(12)
+
+
+def fill(port: int, count: int) -> None:
+    body = json.dumps({"title": "long", "description": "日" * 4999}, ensure_ascii=False).encode()
+    for _ in range(count):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            assert exchange(client, "POST", body).endswith(b"201")
+
+
+def test_lists_that_nobody_reads_are_bounded(serving: Serving) -> None:
+    fill(serving.port, 200)  # 3 MB
+    before = resident(serving.process.pid)
+    with ExitStack() as stack:
+        answers: Counter[bytes] = Counter()
+        for _ in range(80):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", serving.port))
+            answers[exchange(client, "GET")[-3:]] += 1
+        assert set(answers) == {b"200", b"503"}
+        assert resident(serving.process.pid) - before < 110 * MEGABYTE
