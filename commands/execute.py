@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
@@ -258,12 +259,13 @@ async def _recall(database: Executor, command: Command, so_far: Known) -> Known:
     """What the task's events tell, from where `so_far` ends: however many they are, no lock is held for long."""
     version = command.version if isinstance(command, RestoreTask) else None
     found = so_far
-    async for entry in log.history(database, command.user_id, command.task_id, after=so_far.version):
-        event = entry.event
-        task = evolve(found.task, event)
-        wanted = task is not None if version is None else event.version == version
-        then = task if wanted else found.then
-        found = Known(task=task, version=event.version, hash=entry.hash, at=event.at, then=then)
+    async with aclosing(log.history(database, command.user_id, command.task_id, after=so_far.version)) as entries:
+        async for entry in entries:
+            event = entry.event
+            task = evolve(found.task, event)
+            wanted = task is not None if version is None else event.version == version
+            then = task if wanted else found.then
+            found = Known(task=task, version=event.version, hash=entry.hash, at=event.at, then=then)
     return found
 
 

@@ -1,7 +1,8 @@
 """The log: append an event and post it to the projection, lock a user's journal, read events back, find one."""
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
@@ -12,6 +13,7 @@ import asyncpg
 import orjson
 
 from db.lanes import Together
+from db.long_reads import LongReads
 from db.pool import Connection, Executor, Pool
 from events import chain
 from events.codec import Row, encode, from_row, header, meta
@@ -332,18 +334,24 @@ async def history(
     after: int = 0,
     version: int | None = None,
     at: datetime | None = None,
-) -> AsyncIterator[Entry]:
+) -> AsyncGenerator[Entry, None]:
     """A task's events in order, behind version `after`, up to and with `version` and the moment `at`.
 
-    Batch by batch, as `read` does. Raises `UnknownEvent` (events.codec).
+    Batch by batch, as `read` does. If there is more than one, and they come from a pool, the reader holds a turn of
+    `LongReads` from then on: close the iterator (`aclosing`) to give it back early. Raises `UnknownEvent`
+    (events.codec) or `Busy`.
     """
     seen = after
-    while rows := await database.fetch(HISTORY, user_id, task_id, seen, version, at, BATCH):
-        for row in rows:
-            yield _entry(row)
-        if len(rows) < BATCH:
-            return
-        seen = rows[-1]["version"]
+    async with AsyncExitStack() as turn:
+        while rows := await database.fetch(HISTORY, user_id, task_id, seen, version, at, BATCH):
+            for row in rows:
+                yield _entry(row)
+            if len(rows) < BATCH:
+                return
+            if isinstance(database, Pool) and seen == after:
+                await turn.enter_async_context(database.companion(LongReads).turn(user_id))
+            seen = rows[-1]["version"]
+            del row, rows  # before the next batch is fetched
 
 
 LAST = "SELECT type FROM events WHERE user_id = $1 AND task_id = $2 ORDER BY version DESC LIMIT 1"

@@ -1,0 +1,65 @@
+"""Turns at reads that take as long as a user's log is long."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from config import metrics
+from db.failures import Busy
+from db.pool import Pool
+
+AT_ONCE = 2
+"""Long reads of a process. They share one event loop: more of them would each take longer, and hold more memory."""
+WAITING = 30
+"""Largest number of a user's long reads that wait for the one under way. Each holds no more than its request."""
+
+
+@dataclass(slots=True)
+class _User:
+    """The long read of one user that is under way, and the number of those that ask for it, itself included."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    asking: int = 0
+
+
+class LongReads:
+    """At most one long read of a user, and `AT_ONCE` of all users, are under way.
+
+    Each user has at most one read that waits for the process, so users take turns however much one of them asks.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._timeout = pool.patience
+        self._process = asyncio.Semaphore(AT_ONCE)
+        self._users: dict[str, _User] = {}
+
+    @asynccontextmanager
+    async def turn(self, user_id: str) -> AsyncIterator[None]:
+        """Hold a turn for the length of the block.
+
+        Waits for it as long as a request may wait for a connection. Raises `Busy` then, and at once if too many of the
+        user's reads wait already.
+        """
+        user = self._users.setdefault(user_id, _User())
+        if user.asking > WAITING:
+            raise _refused(f"{WAITING} long reads of the user wait already")
+        user.asking += 1
+        try:
+            async with AsyncExitStack() as turn:
+                try:
+                    async with asyncio.timeout(self._timeout):
+                        await turn.enter_async_context(user.turn)
+                        await turn.enter_async_context(self._process)
+                except TimeoutError:
+                    raise _refused(f"other long reads took more than {self._timeout:g} s") from None
+                yield
+        finally:
+            user.asking -= 1
+            if not user.asking:
+                del self._users[user_id]
+
+
+def _refused(reason: str) -> Busy:
+    metrics.REFUSALS.labels("busy").inc()
+    return Busy(reason)
