@@ -1,5 +1,6 @@
 """The task endpoints (contract, sections 1, 4 and 5): thin, each one command or one query."""
 
+from functools import partial
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -9,6 +10,7 @@ from api import answers, unsent
 from api.auth import CurrentUser
 from api.bodies import json_body, optional_json_body
 from api.conditions import IfPrecondition, has_condition, matches
+from api.disconnects import while_connected
 from api.errors import BadRequest, NotFound
 from api.models import Completion, NewTask, Restoration, Task, TaskChanges
 from api.pages import here, next_list, page_span, selection, start
@@ -20,6 +22,7 @@ from commands.task import CreateTask, DeleteTask, EntityTag, RestoreTask, Toggle
 from events import log
 from events.past import task_at
 from events.task import Fields
+from queries import as_of
 from queries import tasks as query
 
 _Value = TypeVar("_Value", bool, int)
@@ -50,7 +53,8 @@ async def list_tasks(
     if has_condition(request) and matches(request, tag := EntityTag(*await log.head(database, user))):
         return answers.not_modified(tag)
     unsent.check(user)
-    page = await query.list_tasks(
+    read = query.list_tasks if chosen.as_of is None else partial(as_of.list_tasks, at=chosen.as_of)
+    reading = read(
         database,
         user,
         completed=chosen.completed,
@@ -60,8 +64,8 @@ async def list_tasks(
         limit=span.limit,
         offset=span.offset,
         after=after,
-        as_of=chosen.as_of,
     )
+    page = await (reading if chosen.as_of is None else while_connected(request, reading))
     link = {"Link": next_list(request, chosen, page.end, span.limit)} if page.end else None
     return answers.of_read(request, page.body, EntityTag(*page.head), link)
 
@@ -111,15 +115,15 @@ async def get_task(
     parameters: Annotated[PastParameters, Query()],
 ) -> Response:
     """One task as it is; with `as_of` or `version`, as it was, also where it has been deleted since."""
-    version, as_of = parameters.version, parameters.as_of
-    if version is None and as_of is None:
+    version, moment = parameters.version, parameters.as_of
+    if version is None and moment is None:
         found = await query.get(database, user, task_id)
         if found is None:
             raise NotFound(hint=f"There is no task {task_id}.")
         return answers.of_read(request, found.body, EntityTag(found.version, found.hash))
-    if version is not None and as_of is not None:
+    if version is not None and moment is not None:
         raise BadRequest(hint="as_of and version exclude each other; give one of the two.")
-    then = await task_at(database, user, task_id, version=version, at=as_of)
+    then = await while_connected(request, task_at(database, user, task_id, version=version, at=moment))
     if then is None:
         when = "then" if version is None else f"at version {version}"
         raise NotFound(hint=f"There was no task {task_id} {when}.")
@@ -224,4 +228,4 @@ async def restore_task(
     """Bring a deleted task back, or an existing one to what it was at `version`, as a new event."""
     version = _stated(request, "version", body.get("version") if body else None, parameters.version)
     command = RestoreTask(user_id=user, task_id=task_id, version=version, precondition=precondition)
-    return answers.of_write(await execute(database, command, actor=user, origin=origin))
+    return answers.of_write(await while_connected(request, execute(database, command, actor=user, origin=origin)))

@@ -1,11 +1,34 @@
 """The past: a task, or all of them, as they were at a version or a moment."""
 
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from uuid import UUID
 
+import orjson
+
 from db.pool import Executor
 from events import log
-from events.task import Snapshot, Task, evolve
+from events.codec import decode
+from events.task import Snapshot, Step, Task, evolve
+
+_LONGEST_STEP = 0.01
+"""Seconds of the event loop that a fold takes before it lets others in."""
+
+
+class Pauses:
+    """Lets others use the event loop while work goes on that takes long."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    async def pause(self) -> None:
+        """Let others in if the last time is long ago: to be called between any two small steps."""
+        if time.perf_counter() - self._since > _LONGEST_STEP:
+            await asyncio.sleep(0)
+            self._since = time.perf_counter()
 
 
 async def task_at(
@@ -19,22 +42,58 @@ async def task_at(
     """The task as its event number `version` left it, or as it was at the moment `at` (inclusive).
 
     `None` where it wasn't there then: not yet, deleted, or without so many versions. Reads the task's events up to
-    then. Raises `UnknownEvent` (events.codec) or `ImpossibleEvent` (events.task).
+    then, in constant memory. Raises `UnknownEvent` (events.codec), `ImpossibleEvent` (events.task), or `Busy` as
+    `log.history` does.
     """
     task, hash_ = None, b""
-    async for entry in log.history(database, user_id, task_id, version=version, at=at):
-        task, hash_ = evolve(task, entry.event), entry.hash
+    async with aclosing(log.history(database, user_id, task_id, version=version, at=at)) as entries:
+        async for entry in entries:
+            task, hash_ = evolve(task, entry.event), entry.hash
     return None if task is None or version not in (None, task.version) else Snapshot(task, hash_)
 
 
-async def tasks_at(database: Executor, user_id: str, at: datetime, *, upto: int) -> list[Task]:
-    """All of a user's tasks as they were at the moment `at` (inclusive), by the user's first `upto` events.
+# An event after the moment, or after the last one that counts, is a row without data: so a statement reads as many
+# events as it gives rows, and takes as long for any moment.
+_FACTS_AT = """
+SELECT task_id, version, type, at,
+    CASE WHEN seq <= $2 AND at <= $3 THEN convert_to(data::text, 'UTF8') END AS data
+FROM events
+WHERE user_id = $1 AND (task_id, version) > ($4, $5) {and_task}
+ORDER BY task_id, version LIMIT $6
+"""
+FACTS_AT = _FACTS_AT.format(and_task="")
+FACTS_AT_OF_SOME = _FACTS_AT.format(and_task="AND task_id = ANY ($7)")
 
-    A task's events are ordered by their time; a user's needn't be, where clocks differ. Raises as `task_at` does.
+
+async def tasks_at(
+    database: Executor, user_id: str, at: datetime, *, upto: int, ids: Sequence[UUID] | None = None
+) -> AsyncIterator[Sequence[Task]]:
+    """A user's tasks as they were at the moment `at` (inclusive), by the user's first `upto` events.
+
+    All of them, or those with these ids; in order of their ids, batch by batch, in constant memory. From a pool, a
+    connection is only held while a batch is fetched. A task's events are ordered by their time; a user's needn't be,
+    where clocks differ. Raises as `task_at` does.
     """
-    tasks: dict[UUID, Task] = {}
-    async for entry in log.read(database, user_id, upto=upto, at=at):
-        task = evolve(tasks.pop(entry.event.task_id, None), entry.event)
-        if task is not None:
-            tasks[task.id] = task
-    return list(tasks.values())
+    statement, some = (FACTS_AT, ()) if ids is None else (FACTS_AT_OF_SOME, (ids,))
+    task: Task | None = None
+    last = (UUID(int=0), 0)
+    pauses = Pauses()
+    complete = False
+    while not complete:
+        rows = await database.fetch(statement, user_id, upto, at, *last, log.BATCH, *some)
+        complete = len(rows) < log.BATCH
+        finished = []
+        for task_id, version, type_, moment, data in rows:
+            if task is not None and task.id != task_id:
+                finished.append(task)
+                task = None
+            if data is not None:
+                step = Step(user_id, task_id, version, moment, decode(type_, orjson.loads(data)))
+                task = evolve(task, step)
+            last = (task_id, version)
+            await pauses.pause()
+        if complete and task is not None:
+            finished.append(task)
+        del rows  # before the next batch is fetched
+        yield finished
+        del finished

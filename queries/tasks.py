@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from operator import itemgetter
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 import orjson
 
 from db.lanes import Together
 from db.pool import Pool
-from events import log, past
+from events import log
 from events.codec import Row, rfc3339
 from events.task import Task
 
@@ -123,15 +123,6 @@ LIST: dict[tuple[Sort, Order], str] = {
     )
     for order, parts in _ORDERS.items()
 }
-# The same on tasks that are brought along ($8), so that filters, words and orders mean the same in the past. Which of
-# them are on the page is all that comes back.
-_BROUGHT = """json_to_recordset($8::json) AS tasks (
-            id uuid, user_id text, title text, description text, completed boolean,
-            created_at timestamptz, updated_at timestamptz, version integer
-        )"""
-LIST_PAST: dict[tuple[Sort, Order], str] = {
-    order: _LIST.format(found="id", tasks=_BROUGHT, head="NULL", **parts) for order, parts in _ORDERS.items()
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,48 +145,22 @@ async def list_tasks(
     limit: int,
     offset: int = 0,
     after: Key | None = None,
-    as_of: datetime | None = None,
 ) -> Page:
-    """A user's tasks in the order asked for, ids breaking ties. Each of `words` occurs in title or description.
-
-    With `as_of` they are folded from the log, as they were at that moment: that takes as long as the log is, and the
-    memory of all the tasks that there were.
-    """
+    """A user's tasks in the order asked for, ids breaking ties. Each of `words` occurs in title or description."""
     key, task_id = after or (None, None)
     arguments = (user_id, completed, [_pattern(w) for w in words] or None, limit, offset, key, task_id)
-    if as_of is None:
-        row = await pool.fetchrow(LIST[sort, order], *arguments)
-        assert row is not None  # noqa: S101 - there is always one
-        found: list[bytes] = row["found"]
-        head = log.Head(*row["head"]) if row["head"] else log.NOTHING
-    else:
-        head = await log.head(pool, user_id)
-        tasks = {task.id: task for task in await past.tasks_at(pool, user_id, as_of, upto=head.seq)}
-        brought = orjson.dumps([_keys(task, texts=bool(words)) for task in tasks.values()]).decode()
-        row = await pool.fetchrow(LIST_PAST[sort, order], *arguments, brought)
-        assert row is not None  # noqa: S101 - as well
-        found = [as_json(tasks[task_id]) for task_id in row["found"]]
+    row = await pool.fetchrow(LIST[sort, order], *arguments)
+    assert row is not None  # noqa: S101 - there is always one
+    found: list[bytes] = row["found"]
+    head = log.Head(*row["head"]) if row["head"] else log.NOTHING
     body = b"[%b]" % b",".join(found[:limit])
-    return Page(body, _key(found[limit - 1], sort) if len(found) > limit else None, head)
+    return Page(body, end_of(found[limit - 1], sort) if len(found) > limit else None, head)
 
 
-def _key(task: bytes, sort: Sort) -> Key:
+def end_of(task: bytes, sort: Sort) -> Key:
     """Where a page ends that ends with this task, given as JSON."""
     last = orjson.loads(task)
     return (last["title"] if sort == "title" else datetime.fromisoformat(last[sort])), UUID(last["id"])
-
-
-def _keys(task: Task, *, texts: bool) -> dict[str, Any]:
-    """What a list filters and orders by: descriptions, the bulk of it, only where words are looked for."""
-    return {
-        "id": str(task.id),
-        "user_id": task.user_id,
-        "title": task.title,
-        "description": task.description if texts else None,
-        "completed": task.completed,
-        "created_at": task.created_at,
-        "updated_at": task.updated_at,
-    }
 
 
 def as_json(task: Task) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from bench.load import Author, load, settle
 from db.pool import Pool
-from events import log, snapshots
+from events import log, past, snapshots
 from queries import audit, tasks
 
 pytestmark = pytest.mark.once
@@ -68,6 +68,7 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
     behind = (USER, None, None, 20, 0, middle.created_at, middle.id)
     page = (USER, 0, 2**63 - 1, None, None, None, 101)
     of_task = (*page, task.id, 0, 2**31 - 1)
+    behind_task = (middle.id, 1, 30)
     key = await pool.fetchval("SELECT idempotency_key FROM events WHERE user_id = $1 AND idempotency_key <> ''", USER)
     expected: dict[str, tuple[str, tuple[Any, ...], set[str]]] = {
         "get": (tasks.GET, (USER, task.id), {"tasks_pkey", "events_task_version_key"}),
@@ -81,6 +82,12 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
         "head": (audit.HEAD, (USER,), {"events_pkey"}),
         "read": (log.READ, (USER, 10, 20, None, 5), {"events_pkey"}),
         "history": (log.HISTORY, (USER, task.id, 0, None, None, 200), {"events_task_version_key"}),
+        "past": (past.FACTS_AT, (USER, 150, middle.created_at, *behind_task), {"events_task_version_key"}),
+        "past of a page": (
+            past.FACTS_AT_OF_SOME,
+            (USER, 150, middle.created_at, *behind_task, ids[:50]),
+            {"events_task_version_key"},
+        ),
         "key": (log.FIND, (USER, key), {"events_idempotency_key"}),
     }
     for name, (statement, arguments, indexes) in expected.items():
@@ -93,7 +100,7 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
         whole = [node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"]
         assert whole in ([], ["journals"]), (name, whole)  # which is a page or two, here
         rows = max(node["Actual Rows"] * node["Actual Loops"] for node in found)
-        assert rows <= arguments[3] + 1 if "page" in name or name == "list" else rows <= 300, (name, rows)
+        assert rows <= arguments[3] + 1 if name in ("next page", "list") else rows <= 300, (name, rows)
 
     wanted = ([author.user_id for author in authors[:5]], [next(author.tasks).id for author in authors[:5]])
     for name, statement in {"get": tasks.GET_TOGETHER, "load": snapshots.LOAD_TOGETHER}.items():

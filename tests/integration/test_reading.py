@@ -1,8 +1,10 @@
 """The log in batches, and the past that is folded from them."""
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from uuid_utils.compat import uuid7
@@ -97,8 +99,15 @@ async def test_a_task_with_a_long_history_is_restored_by_many_at_once(pool: Pool
 
 async def test_all_tasks_of_a_moment_are_those_of_the_events_until_then(pool: Pool, states: list[Task]) -> None:
     last, _ = await log.head(pool, "ann")
-    now = await tasks_at(pool, "ann", states[-1].updated_at, upto=last)
+    now = await all_tasks(pool, states[-1].updated_at, upto=last)
     assert states[-1] in now
     assert len(now) == 1 + (MANY - 1) // 100
-    assert await tasks_at(pool, "ann", states[-1].updated_at, upto=log.BATCH + 1) != now
-    assert await tasks_at(pool, "ann", states[0].created_at, upto=last) == [states[0]]
+    assert await all_tasks(pool, states[-1].updated_at, upto=log.BATCH + 1) != now
+    assert await all_tasks(pool, states[0].created_at, upto=last) == [states[0]]
+    for some in (now[:1], now[1:], now[::2], []):
+        ids = [task.id for task in some]
+        assert await all_tasks(pool, states[-1].updated_at, upto=last, ids=[*ids, uuid7()]) == some
+
+
+async def all_tasks(pool: Pool, at: datetime, *, upto: int, ids: Sequence[UUID] | None = None) -> list[Task]:
+    return [task async for tasks in tasks_at(pool, "ann", at, upto=upto, ids=ids) for task in tasks]

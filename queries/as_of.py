@@ -1,0 +1,180 @@
+"""Lists of the past: folded from the log, in memory that the length of a page bounds, not the tasks' texts."""
+
+import heapq
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from db.long_reads import LongReads
+from db.pool import Pool
+from events import log, past
+from events.past import Pauses
+from events.task import Task
+from queries.tasks import Key, Order, Page, Sort, as_json, end_of
+
+_FOLDED_AT_ONCE = 50
+"""Tasks of the page that one statement reads, in the page's order."""
+
+
+async def list_tasks(
+    pool: Pool,
+    user_id: str,
+    *,
+    at: datetime,
+    completed: bool | None = None,
+    words: Sequence[str] = (),
+    sort: Sort = "created_at",
+    order: Order = "desc",
+    limit: int,
+    offset: int = 0,
+    after: Key | None = None,
+) -> Page:
+    """A user's tasks as they were at the moment `at`; the rest as `queries.tasks.list_tasks`.
+
+    The log is folded twice: all of it for the ids of the page, then the events of the page's tasks. A log of more than
+    one batch takes a turn of `LongReads`. Raises `Busy`, and as `events.past.tasks_at` does.
+    """
+    head = await log.head(pool, user_id)
+    upto = head.seq
+    found: _Found
+    if sort == "title":
+        found = _Titles(pool, order, offset, limit + 1, after)
+    else:
+        found = _Times(sort, order, offset, limit + 1, after)
+    lowered = [lower(word) for word in words]
+    async with AsyncExitStack() as turn:
+        if upto > log.BATCH:
+            await turn.enter_async_context(pool.companion(LongReads).turn(user_id))
+        pauses = Pauses()
+        async for tasks in past.tasks_at(pool, user_id, at, upto=upto):
+            for task in tasks:
+                if (completed is None or task.completed == completed) and (not lowered or _contains(task, lowered)):
+                    found.add(task)
+                await pauses.pause()
+            await found.narrow()
+        page = await found.page()
+        bodies = [body async for body in _bodies(pool, user_id, at, upto, page[:limit])]
+    end = end_of(bodies[-1], sort) if len(page) > limit else None
+    return Page(b"[%b]" % b",".join(bodies), end, head)
+
+
+async def _bodies(pool: Pool, user_id: str, at: datetime, upto: int, page: Sequence[UUID]) -> AsyncIterator[bytes]:
+    """The JSON of the page's tasks, in the page's order."""
+    pauses = Pauses()
+    for start in range(0, len(page), _FOLDED_AT_ONCE):
+        ids = page[start : start + _FOLDED_AT_ONCE]
+        bodies = {}
+        async for tasks in past.tasks_at(pool, user_id, at, upto=upto, ids=ids):
+            for task in tasks:
+                bodies[task.id] = as_json(task)
+                await pauses.pause()
+        for id_ in ids:
+            yield bodies[id_]
+
+
+class _Found(Protocol):
+    """Those tasks that fit, of which no more is kept than it takes to tell which are on the page."""
+
+    def add(self, task: Task) -> None: ...
+    async def narrow(self) -> None:
+        """Drop what can't be on the page any more, if there is much of it."""
+
+    async def page(self) -> Sequence[UUID]:
+        """The ids of the page's tasks in order."""
+
+
+class _Times:
+    """By creation or last change: the place of each is a number, and a heap holds the first ones."""
+
+    def __init__(self, sort: Sort, order: Order, offset: int, size: int, after: Key | None) -> None:
+        self._sort = sort
+        self._sign = 1 if order == "desc" else -1
+        self._offset, self._most = offset, offset + size
+        self._after = None if after is None else self._place(*after)
+        self._heap: list[int] = []
+        """The smallest place, which is the last in the list's order, is the first."""
+
+    def _place(self, moment: datetime | str, id_: UUID) -> int:
+        """A number that is the larger, the earlier a task with this time and id is in the list."""
+        assert isinstance(moment, datetime)  # noqa: S101 - as the column is
+        return self._sign * ((moment - _FIRST_MOMENT) // _MICROSECOND << 128 | id_.int)
+
+    def add(self, task: Task) -> None:
+        place = self._place(getattr(task, self._sort), task.id)
+        if self._after is not None and place >= self._after:
+            return
+        if len(self._heap) < self._most:
+            heapq.heappush(self._heap, place)
+        elif place > self._heap[0]:
+            heapq.heapreplace(self._heap, place)
+
+    async def narrow(self) -> None:
+        """There is never more than it takes."""
+
+    async def page(self) -> Sequence[UUID]:
+        backwards = []
+        while len(self._heap) > self._offset:
+            backwards.append(UUID(int=self._sign * heapq.heappop(self._heap) & _ID))
+        return backwards[::-1]
+
+
+_FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_ID = 2**128 - 1
+
+
+_BY_TITLE = """
+SELECT ARRAY(
+    SELECT n FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS found (id, title, n)
+    WHERE $3::text IS NULL OR (lower(title), id) {behind} (lower($3), $4::uuid)
+    ORDER BY lower(title) {direction}, id {direction} LIMIT $5
+)
+"""
+BY_TITLE: dict[Order, str] = {
+    "asc": _BY_TITLE.format(behind=">", direction="ASC"),
+    "desc": _BY_TITLE.format(behind="<", direction="DESC"),
+}
+
+
+class _Titles:
+    """By title, whose order is the database's own: it is asked now and then which of those found are the first."""
+
+    ASKED_AT_ONCE = 2000
+    """Titles, beside those that may be on the page: 2 MB at the most."""
+
+    def __init__(self, pool: Pool, order: Order, offset: int, size: int, after: Key | None) -> None:
+        self._pool, self._statement = pool, BY_TITLE[order]
+        self._offset, self._most = offset, offset + size
+        self._after = after or (None, None)
+        self._found: list[tuple[UUID, str]] = []
+
+    def add(self, task: Task) -> None:
+        self._found.append((task.id, task.title))
+
+    async def narrow(self) -> None:
+        if len(self._found) > 2 * self._most + self.ASKED_AT_ONCE:
+            await self._sort()
+
+    async def _sort(self) -> None:
+        ids, titles = [id_ for id_, _ in self._found], [title for _, title in self._found]
+        places = await self._pool.fetchval(self._statement, ids, titles, *self._after, self._most)
+        self._found = [self._found[place - 1] for place in places]
+
+    async def page(self) -> Sequence[UUID]:
+        await self._sort()
+        return [id_ for id_, _ in self._found[self._offset :]]
+
+
+def _contains(task: Task, words: Sequence[str]) -> bool:
+    text = lower(f"{task.title}\n{task.description or ''}")
+    return all(word in text for word in words)
+
+
+def lower(text: str) -> str:
+    """A text in small letters as Postgres' `lower` and `ILIKE` have them in a database with the locale C.UTF-8.
+
+    Each character by itself: Python's own rule makes two of one of them, and looks at what is around another.
+    """
+    return text.replace("İ", "i").replace("Σ", "\N{GREEK SMALL LETTER SIGMA}").lower()

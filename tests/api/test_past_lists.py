@@ -1,0 +1,83 @@
+"""A list of the past means the same as one of the present: orders, pages, words."""
+
+import unicodedata
+from itertools import product
+from typing import Any
+
+import asyncpg
+import pytest
+
+from db.pool import Pool
+from queries.as_of import lower
+from tests.long_logs import make_tasks
+from tests.service import Service
+
+pytestmark = pytest.mark.once
+
+TASKS = "/api/ann/tasks"
+LATER = {"as_of": "2100-01-01T00:00:00Z"}
+MANY = 2_500
+"""Tasks: more than are sorted by title at once."""
+
+
+async def pages(service: Service, parameters: dict[str, Any], *, most: int) -> list[Any]:
+    """The list's first pages, so many at the most."""
+    found = []
+    answer = await service.client.get(TASKS, params=parameters)
+    while True:
+        assert answer.status_code == 200, answer.text
+        found.append(answer.json())
+        following = answer.links.get("next", {}).get("url")
+        if following is None or len(found) == most:
+            return found
+        answer = await service.client.get(following)
+
+
+async def test_its_orders_and_pages_are_those_of_the_present(service: Service) -> None:
+    async with service.pool.acquire() as connection:
+        await make_tasks(connection, "ann", MANY)
+    for sort, order in product(("created_at", "updated_at", "title"), ("asc", "desc")):
+        for more in ({"limit": 100}, {"limit": 7, "offset": MANY - 10}, {"limit": 400, "completed": "true"}):
+            parameters = {"sort": sort, "order": order, **more}
+            expected = await pages(service, parameters, most=3)
+            assert await pages(service, {**parameters, **LATER}, most=3) == expected
+            assert expected[0]
+
+
+TEXTS = (
+    *(
+        "Buy Milk",
+        "100% of_it \\ %_",
+        "İstanbul ISTANBUL ıslak",
+        "ΟΔΟΣ ΣΑΣ σας ς",
+        "Straße STRASSE ẞ",
+        "ŉ ʼn ǰ",
+        "ǅ Ǆ ǆ",
+    ),
+    *("ﬀ ﬁ", "K Å Ω", "Ա ա Ⴀ ⴀ ა Ა", "Ꭰ ꭰ ᏸ", "𐐀 𐐨 𝐀", "é É e\u0301", "日本語 ＡＢＣ ａｂｃ", "\U0001f600 x"),
+)
+
+
+async def test_its_words_are_those_of_the_present(service: Service) -> None:
+    for number, text in enumerate(TEXTS):
+        body = {"title": text, "description": None if number % 2 else f"about\n{text.swapcase()}"}
+        assert (await service.client.post(TASKS, json=body)).status_code == 201
+    words = {word for text in TEXTS for part in text.split() for word in (part, part.lower(), part.upper(), part[:1])}
+    for word in (*sorted(words), "i about", "milk buy", "y m", "x\nabout"):
+        expected = (await service.client.get(TASKS, params={"q": word})).json()
+        assert (await service.client.get(TASKS, params={"q": word, **LATER})).json() == expected, word
+
+
+async def test_small_letters_are_those_of_postgres(pool: Pool) -> None:
+    known = [n for n in range(1, 0x110000) if unicodedata.category(chr(n)) not in ("Cn", "Cs", "Co")]
+    # One character between others, so that what is around one can't matter. Newer Unicode has letters unknown here.
+    statement = """
+        SELECT n, lower(('aΑ' || chr(n) || ' Α') COLLATE pg_c_utf8) AS lowered
+        FROM unnest($1::integer[]) AS n WHERE lower(chr(n) COLLATE pg_c_utf8) <> chr(n) OR n % 13 = 0
+    """
+    try:
+        found = await pool.fetch(statement, known)
+    except asyncpg.UndefinedObjectError:
+        pytest.skip("Postgres before 17 doesn't have this locale")
+    assert len(found) > 10_000
+    assert [n for n, lowered in found if lower(f"aΑ{chr(n)} Α") != lowered] == []

@@ -1,0 +1,53 @@
+"""A user's log of many tasks, made by Postgres in a moment. Its hashes are of nothing, so `verify` won't have it."""
+
+from db.pool import Connection
+
+_TASKS = """
+CREATE TEMPORARY TABLE made ON COMMIT DROP AS
+SELECT n AS seq, gen_random_uuid() AS id,
+       (CASE n % 3 WHEN 0 THEN upper(left(md5(n::text), n % 4 + 1)) ELSE left(md5(n::text), n % 4 + 1) END) AS title,
+       nullif(rpad('', $2::integer, chr(128512)), '') AS description, n % 2 = 0 AS completed,
+       timestamptz '2026-01-01 00:00:00Z' + n % 97 * interval '1 second' AS at
+FROM generate_series(1, $1::integer) AS n
+"""
+_STREAM = "INSERT INTO journals (user_id, seq, hash) VALUES ($1, $2, sha256(''))"
+_ROWS = """
+INSERT INTO tasks (user_id, id, title, description, completed, created_at, updated_at, version)
+SELECT $1, id, title, description, completed, at, at, 1 FROM made
+"""
+_EVENTS = """
+INSERT INTO events (user_id, seq, hash, id, task_id, version, type, at, actor, data, salt)
+SELECT $1, seq, sha256(''), gen_random_uuid(), id, 1, 'TaskCreated', at, $1, jsonb_build_object(
+    'v', 2, 'changes', jsonb_build_object(
+        'title', jsonb_build_object('from', null, 'to', title),
+        'description', jsonb_build_object('from', null, 'to', description),
+        'completed', jsonb_build_object('from', null, 'to', completed)
+    )
+), substr(sha256(''), 1, 16) FROM made
+"""
+_TOGGLES = """
+INSERT INTO events (user_id, seq, hash, id, task_id, version, type, at, actor, data, salt)
+SELECT $1, $3::bigint + n, sha256(''), gen_random_uuid(), $2, n + 1, 'TaskToggled', '2026-02-01Z', $1,
+    jsonb_build_object('v', 2, 'changes', jsonb_build_object(
+        'completed', jsonb_build_object('from', n % 2 = 0, 'to', n % 2 = 1)
+    )), substr(sha256(''), 1, 16)
+FROM generate_series(1, $4::integer) AS n
+"""
+
+
+async def make_tasks(connection: Connection, user: str, number: int, *, length: int = 0) -> None:
+    """Create so many tasks of a new user. `length`: characters of each description, of four bytes each."""
+    async with connection.transaction():
+        await connection.execute(_TASKS, number, length)
+        await connection.execute(_STREAM, user, number)
+        await connection.execute(_ROWS, user)
+        await connection.execute(_EVENTS, user)
+
+
+async def make_history(connection: Connection, user: str, toggles: int) -> str:
+    """Create one task of a new user and toggle it so often, which `tasks` doesn't show; the task's id."""
+    await make_tasks(connection, user, 1)
+    task = await connection.fetchval("SELECT id FROM tasks WHERE user_id = $1", user)
+    await connection.execute(_TOGGLES, user, task, 1, toggles)
+    await connection.execute("UPDATE journals SET seq = seq + $2 WHERE user_id = $1", user, toggles)
+    return str(task)
