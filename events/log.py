@@ -13,7 +13,7 @@ import asyncpg
 import orjson
 
 from db.lanes import Together
-from db.long_reads import LongReads
+from db.long_reads import LongReads, Pauses
 from db.pool import Connection, Executor, Pool
 from events import chain
 from events.codec import Row, encode, from_row, header, meta
@@ -341,11 +341,12 @@ async def history(
     `LongReads` from then on: close the iterator (`aclosing`) to give it back early. Raises `UnknownEvent`
     (events.codec) or `Busy`.
     """
-    seen = after
+    seen, pauses = after, Pauses()
     async with AsyncExitStack() as turn:
         while rows := await database.fetch(HISTORY, user_id, task_id, seen, version, at, BATCH):
             for row in rows:
                 yield _entry(row)
+                await pauses.pause()
             if len(rows) < BATCH:
                 return
             if isinstance(database, Pool) and seen == after:

@@ -1,7 +1,5 @@
 """The past: a task, or all of them, as they were at a version or a moment."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -9,26 +7,11 @@ from uuid import UUID
 
 import orjson
 
+from db.long_reads import Pauses
 from db.pool import Executor
 from events import log
 from events.codec import decode
 from events.task import Snapshot, Step, Task, evolve
-
-_LONGEST_STEP = 0.01
-"""Seconds of the event loop that a fold takes before it lets others in."""
-
-
-class Pauses:
-    """Lets others use the event loop while work goes on that takes long."""
-
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
-
-    async def pause(self) -> None:
-        """Let others in if the last time is long ago: to be called between any two small steps."""
-        if time.perf_counter() - self._since > _LONGEST_STEP:
-            await asyncio.sleep(0)
-            self._since = time.perf_counter()
 
 
 async def task_at(

@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from db.long_reads import LongReads
+from db.long_reads import LongReads, Pauses
 from db.pool import Pool
 from events import log, past
-from events.past import Pauses
 from events.task import Task
 from queries.tasks import Key, Order, Page, Sort, as_json, end_of
 
