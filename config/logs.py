@@ -79,7 +79,8 @@ def configure(level: str, form: Literal["console", "json"]) -> None:
 def flush() -> None:
     """Wait until all lines are written, for a second at most."""
     for handler in logging.getLogger().handlers:
-        handler.flush()
+        if isinstance(handler, WriterThreadHandler):
+            handler.flush()
 
 
 def _handler() -> logging.Handler:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 
 from db import migrate as migrating
@@ -32,6 +33,10 @@ IMAGE = os.environ.get("DAYBOOK_TEST_IMAGE", "postgres:18-alpine")
 TEMPLATE = "daybook_template"
 FROM_TEMPLATE = f"TEMPLATE {TEMPLATE} STRATEGY FILE_COPY"
 
+
+# No test is timed, by Hypothesis either: a busy machine would fail it.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A script that starts the suite in the background has Ctrl-C ignored, also by every process that the tests start.
