@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -37,7 +38,8 @@ class _Server(ThreadingMixIn, WSGIServer):
             if len(self._open) > _MOST_CONNECTIONS:
                 oldest = next(iter(self._open))
                 del self._open[oldest]
-                oldest.shutdown(socket.SHUT_RDWR)  # its thread finds the end of it, and closes it
+                with suppress(OSError):  # it has ended by itself
+                    oldest.shutdown(socket.SHUT_RDWR)  # its thread finds the end of it, and closes it
         super().process_request(request, client_address)
 
     def close_request(self, request: Any) -> None:
