@@ -28,6 +28,7 @@ import jwt
 import uvloop
 
 from bench.connection import NoAnswer, connect
+from bench.heavy_user import HeavyUser
 from bench.load import Author, load, settle
 from bench.machine import machine, settings, versions
 from bench.memory import resident, watched
@@ -37,7 +38,6 @@ from bench.visitor import Visitor, WrongAnswer, visitor
 from db.dsn import connect_arguments
 from db.embedded import running
 from db.migrate import migrate
-from events.task import Fields
 
 OTHERS = 20
 EVENTS_OF_OTHERS = 100
@@ -51,21 +51,6 @@ MOST_MEMORY = 250_000_000
 """Bytes of the service, at most."""
 MOST_WAIT = 5
 """How many times their median at rest the others' p99 may be."""
-
-
-class HeavyAuthor(Author):
-    """Writes tasks as long as they can be, a seventh of which are left open, and mostly toggles them."""
-
-    DOINGS: Mapping[str, int] = {"create": 7, "toggle": 73, "update": 20}
-
-    def description(self) -> str:
-        """Return 5,000 characters."""
-        words = "".join(f"{self.chance.choice('abcdefghijklmnop')}{self.chance.randrange(10**6)} " for _ in range(700))
-        return words[:5000]
-
-    def changes(self) -> Fields:
-        """Change titles alone, or the log would be of gigabytes."""
-        return Fields(title=self._title())
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +69,7 @@ Choose = Callable[[random.Random], Request]
 def routes(ids: Sequence[str], moment: datetime) -> Mapping[str, Choose]:
     """Give each route under a name, as a function that chooses one request to it."""
     past = quote(moment.isoformat())
-    twenty = "+".join(f"wor{number}" for number in range(10))
+    ten = "+".join(f"wor{number}" for number in range(10))
 
     def fixed(path: str, accept: str = "application/json") -> Choose:
         return lambda _: Request("GET", path, accept=accept)
@@ -98,7 +83,7 @@ def routes(ids: Sequence[str], moment: datetime) -> Mapping[str, Choose]:
         "list, by title": fixed("tasks?sort=title&limit=50"),
         "list, far": fixed("tasks?offset=19000&limit=50"),
         "search": fixed("tasks?q=never-found"),
-        "search, ten words": fixed(f"tasks?q={twenty}"),
+        "search, ten words": fixed(f"tasks?q={ten}"),
         "past list": fixed(f"tasks?as_of={past}&limit=50"),
         "past list, 1,000": fixed(f"tasks?as_of={past}&limit=1000"),
         "past search": fixed(f"tasks?as_of={past}&q=never-found"),
@@ -192,10 +177,12 @@ async def others(lines: Sequence[Line], until: asyncio.Event) -> Others:
     return found
 
 
-async def prepare(dsn: str, service: Service, events: int) -> tuple[list[Visitor], list[str], datetime, str]:
+async def prepare(
+    dsn: str, service: Service, events: int, long_tasks: int
+) -> tuple[list[Visitor], list[str], datetime, str]:
     """Load everybody's log; the other users, some of the heavy user's tasks, a moment in the middle, and on what."""
     connection = await asyncpg.connect(**connect_arguments(dsn))
-    heavy = HeavyAuthor(HEAVY)
+    heavy = HeavyUser(HEAVY, long_tasks=long_tasks)
     await load(connection, heavy, events)
     moment: datetime = await connection.fetchval(
         "SELECT at FROM events WHERE user_id = $1 AND seq = $2", HEAVY, events * 3 // 4
@@ -207,9 +194,11 @@ async def prepare(dsn: str, service: Service, events: int) -> tuple[list[Visitor
         visitors.append(visitor(author.user_id, _token(service, author.user_id), last.seq, author.tasks))
     await settle(connection)
     ids = [str(task.id) for task in heavy.tasks]
+    random.Random(1).shuffle(ids)
     about = (
         f"{machine()}. {await versions(connection)} ({await settings(connection)}).\n"
-        f"One user with {events:,} events and {len(ids):,} tasks of 5,000 characters, {CONNECTIONS} requests at once; "
+        f"One user with {events:,} events and {len(ids):,} tasks, {long_tasks:,} of them with 5,000 characters, "
+        f"{CONNECTIONS} requests at once; "
         f"{OTHERS} others with {EVENTS_OF_OTHERS} events each, {OTHERS / PERIOD:,.0f} requests a second."
     )
     await connection.close()
@@ -252,9 +241,9 @@ class Attack:
         self.found.update(await asyncio.get_running_loop().run_in_executor(self.pool, hammer, *arguments))
 
 
-async def run(service: Service, dsn: str, events: int, seconds: float, only: str) -> list[str]:
+async def run(service: Service, dsn: str, events: int, long_tasks: int, seconds: float, only: str) -> list[str]:
     """Measure all routes; what the run fails for."""
-    visitors, ids, moment, about = await prepare(dsn, service, events)
+    visitors, ids, moment, about = await prepare(dsn, service, events, long_tasks)
     print(about, flush=True)
     await measure(service, visitors, seconds, None)  # warm up
     rest = await measure(service, visitors, 2 * seconds, None)
@@ -284,13 +273,14 @@ async def run(service: Service, dsn: str, events: int, seconds: float, only: str
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-heavy", description=__doc__)
     parser.add_argument("--events", type=int, default=300_000, help="of the heavy user (%(default)s)")
+    parser.add_argument("--long-tasks", type=int, default=20_000, help="of the heavy user (%(default)s)")
     parser.add_argument("--seconds", type=float, default=5, help="for each route (%(default)s)")
     parser.add_argument("--only", default="", help="routes whose name has this in it")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name, running(Path(name)) as dsn:
         migrate(dsn)
         with serving(dsn, Path(name)) as service:
-            faults = uvloop.run(run(service, dsn, chosen.events, chosen.seconds, chosen.only))
+            faults = uvloop.run(run(service, dsn, chosen.events, chosen.long_tasks, chosen.seconds, chosen.only))
     for fault in faults:
         print(f"FAILED: {fault}", file=sys.stderr)
     return int(bool(faults))
