@@ -152,6 +152,7 @@ def _become(arguments: Sequence[str], cwd: str, env: Mapping[str, str], streams:
     os.environ.update(env)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["cli", *arguments]
+    sys.path[0] = cwd  # as `python -m` has it
     status: object = 1
     try:
         if any(name.startswith(_MEASURED) for name in env):

@@ -16,7 +16,7 @@ from commands.execute import Outcome, execute
 from commands.task import Command, CreateTask, ToggleTask
 from db.failures import NotPrepared
 from db.pool import Pool, open_pool
-from events import log
+from events import log, snapshots
 from events.task import Origin
 from tests.certificates import Authority
 from tests.faults.servers import Postgres, service, verified
@@ -141,7 +141,8 @@ async def test_a_write_is_done_whichever_of_its_statements_is_lost(database: str
             await _do(pool, ToggleTask(**ann))
             await sql(pool, "DELETE FROM tasks")
             named = "SELECT name FROM pg_prepared_statements WHERE statement = $1"
-            await sql(pool, f"DEALLOCATE {await pool.fetchval(named, getattr(log, lost))}")
+            statement = snapshots.LOAD if lost == "LOAD" else getattr(log, lost)
+            await sql(pool, f"DEALLOCATE {await pool.fetchval(named, statement)}")
             with capture_logs() as lines:
                 outcome = await _do(pool, ToggleTask(**ann))
             assert outcome.task is not None
