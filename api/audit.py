@@ -19,6 +19,7 @@ from api.pages import next_link
 from api.parameters import AuditParameters, HistoryParameters, TaskId
 from api.routes import Route
 from api.state import Database
+from db.long_reads import Pauses
 from events.codec import Row
 from events.records import CSV_COLUMNS, csv_cells, full_record, record
 from queries import audit as query
@@ -135,12 +136,22 @@ def _preferred(accept: str) -> Form:
 async def _page(request: Request, database: Database, user: str, selection: Selection, limit: int) -> Response:
     unsent.check(user)
     rows = await query.page(database, user, selection, limit=limit + 1)
-    answer = unsent.response(orjson.dumps([record(row) for row in rows[:limit]]), {}, JSON)
+    answer = unsent.response(await _array(rows[:limit]), {}, JSON)
     if len(rows) > limit:
         rest = query.behind(selection, rows[limit - 1])
         name, place = ("after", rest.after) if rest.order == "asc" else ("before", rest.before)
         answer.headers["Link"] = next_link(request, (name, place))
     return answer
+
+
+async def _array(rows: Sequence[Row]) -> bytes:
+    """Make the JSON of a page, and let others in meanwhile: a thousand events take a while."""
+    pauses = Pauses()
+    records = []
+    for row in rows:
+        records.append(orjson.dumps(record(row)))
+        await pauses.pause()
+    return b"[%b]" % b",".join(records)
 
 
 async def _begun(batches: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
@@ -160,8 +171,10 @@ async def _stream(
     batches: AsyncIterator[Sequence[Row]], line: Callable[[Row], bytes], *, beginning: bytes = b""
 ) -> AsyncIterator[bytes]:
     piece = bytearray(beginning)
+    pauses = Pauses()
     async for rows in batches:
         for each in map(line, rows):
+            await pauses.pause()
             piece += each
             if len(piece) >= _CHUNK:
                 yield bytes(piece)

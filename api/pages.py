@@ -11,7 +11,7 @@ import orjson
 from fastapi import Request
 
 from api.errors import BadRequest
-from api.parameters import MOST_SKIPPED, ListParameters, distinct_words
+from api.parameters import ListParameters, distinct_words
 from events.codec import rfc3339
 from queries.tasks import Key, Order, Sort
 
@@ -64,8 +64,6 @@ def page_span(parameters: ListParameters) -> Span:
     limit = size or parameters.limit or (_LONGEST_PAGE if page is None else _PAGE)
     if page is not None:
         offset = (page - 1) * limit
-        if offset > MOST_SKIPPED:
-            raise BadRequest(hint=f"page is too large: at most {MOST_SKIPPED:,} tasks can be skipped.")
     return Span(offset or 0, limit)
 
 

@@ -125,7 +125,9 @@ def _not_too_many_words(value: str) -> str:
 
 
 Search = Annotated[Text, AfterValidator(_not_too_many_words)]
-MOST_SKIPPED = 2**31 - 1
+_MOST_SKIPPED = 2**31 - 1
+_LAST_PAGE = _MOST_SKIPPED // 1000
+"""Pages of any size up to it skip no more than that."""
 
 
 class ListParameters(BaseModel):
@@ -164,15 +166,15 @@ class ListParameters(BaseModel):
     offset: int | None = Field(
         default=None,
         ge=0,
-        le=MOST_SKIPPED,
+        le=_MOST_SKIPPED,
         description="how many to skip; `cursor` is faster, and exact",
         examples=[100],
     )
     skip: int | None = Field(
-        default=None, ge=0, le=MOST_SKIPPED, description="another name for `offset`", examples=[100]
+        default=None, ge=0, le=_MOST_SKIPPED, description="another name for `offset`", examples=[100]
     )
     page: int | None = Field(
-        default=None, ge=1, le=MOST_SKIPPED, description="the number of the page wanted, from 1", examples=[2]
+        default=None, ge=1, le=_LAST_PAGE, description="the number of the page wanted, from 1", examples=[2]
     )
     page_size: int | None = Field(
         default=None, ge=1, le=1000, description="tasks on a page; with `page`, 50 unless given", examples=[50]

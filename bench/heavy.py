@@ -212,7 +212,7 @@ def _token(service: Service, user: str) -> str:
 
 async def measure(service: Service, visitors: Sequence[Visitor], seconds: float, attack: "Attack | None") -> Others:
     """Let the others work for so long, with the heavy user at one route meanwhile, or at none."""
-    lines = [Line(await connect(service.port), [each], random.Random(n)) for n, each in enumerate(visitors)]
+    lines = [Line(await connect(service.port), [each], random.Random()) for each in visitors]
     until = asyncio.Event()
     try:
         working = asyncio.create_task(others(lines, until))

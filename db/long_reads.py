@@ -15,8 +15,8 @@ AT_ONCE = 2
 WAITING = 30
 """Largest number of a user's long reads that wait for the one under way. Each holds no more than its request."""
 
-_LONGEST_STEP = 0.01
-"""Seconds of the event loop that a fold takes before it lets others in."""
+_LONGEST_STEP = 0.003
+"""Seconds of the event loop that a fold, or a page of events, takes before it lets others in."""
 
 
 @dataclass(slots=True)
