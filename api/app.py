@@ -22,7 +22,7 @@ from api.startup import check_books, check_server, told
 from api.state import State
 from api.supervision import ended_with_its_supervisor
 from api.tokens import Expected, Verifier
-from config import logs
+from config import log_writer, logs
 from config.failures import CannotRun
 from config.origins import Origins
 from config.settings import Settings, load
@@ -54,7 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
-            stack.callback(logs.flush)  # last: as a worker we then end by the signal that stopped us
+            stack.callback(log_writer.flush)  # last: as a worker we then end by the signal that stopped us
             stack.enter_context(ended_with_its_supervisor())
             stack.enter_context(snapshots_written())
             dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))

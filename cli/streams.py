@@ -1,12 +1,12 @@
 """Standard output and standard error, also where they are closed, full, or nobody reads them."""
 
 import io
-import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from config import log_writer
 from config.failures import CannotRun
 
 STDIN, STDOUT, STDERR = range(3)
@@ -83,8 +83,7 @@ def say_unbuffered(text: str) -> None:
 
 def note(text: str) -> None:
     """To standard error, which nothing depends on, after all that was logged."""
-    for handler in logging.getLogger().handlers:
-        handler.flush()
+    log_writer.flush()
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the terminal
 

@@ -75,6 +75,13 @@ class WriterThreadHandler(logging.Handler):
                 data = data[os.write(self._descriptor, data) :]
 
 
+def flush() -> None:
+    """Wait until all lines are written, for a second at most."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, WriterThreadHandler):  # no other one's stream is ours to flush
+            handler.flush()
+
+
 def _note(dropped: int) -> logging.LogRecord:
     text = f"log lines dropped: {dropped}, while nobody read them"
     return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)

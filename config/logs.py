@@ -76,13 +76,6 @@ def configure(level: str, form: Literal["console", "json"]) -> None:
         logging.getLogger(noisy).setLevel(max(logging.getLevelNamesMapping()[level], logging.WARNING))
 
 
-def flush() -> None:
-    """Wait until all lines are written, for a second at most."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, WriterThreadHandler):
-            handler.flush()
-
-
 def _handler() -> logging.Handler:
     try:
         return WriterThreadHandler(sys.stderr.fileno())
