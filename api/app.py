@@ -22,6 +22,7 @@ from api.startup import check_books, check_server, told
 from api.state import State
 from api.supervision import ended_with_its_supervisor
 from api.tokens import Expected, Verifier
+from api.user_turns import UserTurns
 from config import log_writer, logs
 from config.failures import CannotRun
 from config.origins import Origins
@@ -92,6 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 pool=pool,
                 verifier=verifier,
                 readiness=health.Readiness(pool),
+                turns=UserTurns(timeout=pool.patience),
                 origins=origins,
                 trusted_proxies=TrustedProxies(settings.forwarded_allow_ips or ""),
             )

@@ -10,6 +10,9 @@ from api.errors import NotAuthenticated, NotYours, Unavailable, invalid_token
 from api.jwks import KeysUnavailable
 from api.tokens import BadToken
 
+HOLDS_TURN = "daybook.holds_turn"
+"""In a request's scope: the user one of whose turns it holds (`api.user_turns`)."""
+
 _log = structlog.get_logger(__name__)
 
 _bearer = HTTPBearer(
@@ -25,7 +28,10 @@ async def current_user(
     user_id: Annotated[str, Path(description="the user, as the token names them", examples=["demo"])],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> str:
-    """The path's user, proved by the token. Raises `NotAuthenticated`, `NotYours` or `Unavailable`."""
+    """The path's user, proved by the token, when it is their turn.
+
+    Raises `NotAuthenticated`, `NotYours`, `Unavailable` or `Overloaded`.
+    """
     if credentials is None:
         raise NotAuthenticated(
             "Please sign in.",
@@ -45,6 +51,8 @@ async def current_user(
     structlog.contextvars.bind_contextvars(user=user)
     if user != user_id:
         raise NotYours(hint="The token is another user's than the path's.")
+    await request.state.turns.begin(user)
+    request.scope[HOLDS_TURN] = user  # `api.routes` gives it back
     return user
 
 

@@ -20,6 +20,8 @@ from fastapi.telemetry import get_telemetry_data
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
+from api.auth import HOLDS_TURN
+
 _REMEMBERED, _SHORT = 256, 256
 """Query strings of a route that needn't be read again, and the longest of them in bytes."""
 
@@ -52,10 +54,14 @@ class Route(APIRoute):
         async def respond(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["query_string"] and scope["method"] == "GET":
                 scope["query_string"] = _without_empty_values(scope["query_string"])
-            if get_telemetry_data() is not None:  # FastAPI has spans for what is left out here
-                await as_fastapi_does(scope, receive, send)
-                return
-            response = await _walked(steps, Request(scope, receive, send))
+            try:
+                if get_telemetry_data() is not None:  # FastAPI has spans for what is left out here
+                    await as_fastapi_does(scope, receive, send)
+                    return
+                response = await _walked(steps, Request(scope, receive, send))
+            finally:
+                if (user := scope.pop(HOLDS_TURN, None)) is not None:
+                    scope["state"]["turns"].end(user)
             await response(scope, receive, send)
 
         self.app = respond

@@ -10,6 +10,7 @@ from api.conditions import fingerprint, idempotency_key
 from api.health import Readiness
 from api.middleware import TrustedProxies
 from api.tokens import Verifier
+from api.user_turns import UserTurns
 from config.origins import Origins
 from db.pool import Pool
 from events.task import Origin
@@ -23,6 +24,7 @@ class State(TypedDict):
     pool: Pool
     verifier: Verifier
     readiness: Readiness
+    turns: UserTurns
     origins: Origins
     """Which pages may call: `api.protocol` asks, too."""
     trusted_proxies: TrustedProxies

@@ -28,14 +28,14 @@ class _User:
 
 
 class LongReads:
-    """At most one long read of a user, and `AT_ONCE` of all users, are under way.
+    """At most one long read of a user, and `at_once` of all users, are under way.
 
     Each user has at most one read that waits for the process, so users take turns however much one of them asks.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, at_once: int = AT_ONCE) -> None:
         self._timeout = pool.patience
-        self._process = asyncio.Semaphore(AT_ONCE)
+        self._process = asyncio.Semaphore(at_once)
         self._users: dict[str, _User] = {}
 
     @asynccontextmanager
@@ -62,6 +62,16 @@ class LongReads:
             user.asking -= 1
             if not user.asking:
                 del self._users[user_id]
+
+
+class Scans(LongReads):
+    """Turns for statements that look at all of a user's tasks: each keeps a core of the database busy meanwhile.
+
+    Half of the connections may do so at once, so that the other half is free for what is quick.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool, at_once=max(1, pool.size // 2))
 
 
 def _refused(reason: str) -> Busy:

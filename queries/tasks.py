@@ -1,6 +1,7 @@
 """Reading tasks: Postgres has their JSON, and its bytes go out as they are."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -11,6 +12,7 @@ from uuid import UUID
 import orjson
 
 from db.lanes import Together
+from db.long_reads import Scans
 from db.pool import Pool
 from events import log
 from events.codec import Row, rfc3339
@@ -134,6 +136,10 @@ class Page:
     head: log.Head
 
 
+_FAR = 1000
+"""Tasks that a page may skip quickly."""
+
+
 async def list_tasks(
     pool: Pool,
     user_id: str,
@@ -146,10 +152,16 @@ async def list_tasks(
     offset: int = 0,
     after: Key | None = None,
 ) -> Page:
-    """A user's tasks in the order asked for, ids breaking ties. Each of `words` occurs in title or description."""
+    """A user's tasks in the order asked for, ids breaking ties. Each of `words` occurs in title or description.
+
+    What no index leads to takes a turn of `Scans`. Raises `Busy`.
+    """
     key, task_id = after or (None, None)
     arguments = (user_id, completed, [_pattern(w) for w in words] or None, limit, offset, key, task_id)
-    row = await pool.fetchrow(LIST[sort, order], *arguments)
+    async with AsyncExitStack() as turn:
+        if words or sort != "created_at" or offset > _FAR:
+            await turn.enter_async_context(pool.companion(Scans).turn(user_id))
+        row = await pool.fetchrow(LIST[sort, order], *arguments)
     assert row is not None  # noqa: S101 - there is always one
     found: list[bytes] = row["found"]
     head = log.Head(*row["head"]) if row["head"] else log.NOTHING
