@@ -19,7 +19,7 @@ from api.pages import next_link
 from api.parameters import AuditParameters, HistoryParameters, TaskId
 from api.routes import Route
 from api.state import Database
-from db.long_reads import Pauses
+from config.time_slices import TimeSlices
 from events.codec import Row
 from events.records import CSV_COLUMNS, csv_cells, full_record, record
 from queries import audit as query
@@ -146,11 +146,11 @@ async def _page(request: Request, database: Database, user: str, selection: Sele
 
 async def _array(rows: Sequence[Row]) -> bytes:
     """Make the JSON of a page, and let others in meanwhile: a thousand events take a while."""
-    pauses = Pauses()
+    slices = TimeSlices()
     records = []
     for row in rows:
         records.append(orjson.dumps(record(row)))
-        await pauses.pause()
+        await slices.pause()
     return b"[%b]" % b",".join(records)
 
 
@@ -171,10 +171,10 @@ async def _stream(
     batches: AsyncIterator[Sequence[Row]], line: Callable[[Row], bytes], *, beginning: bytes = b""
 ) -> AsyncIterator[bytes]:
     piece = bytearray(beginning)
-    pauses = Pauses()
+    slices = TimeSlices()
     async for rows in batches:
         for each in map(line, rows):
-            await pauses.pause()
+            await slices.pause()
             piece += each
             if len(piece) >= _CHUNK:
                 yield bytes(piece)

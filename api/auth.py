@@ -11,7 +11,7 @@ from api.jwks import KeysUnavailable
 from api.tokens import BadToken
 
 HOLDS_TURN = "daybook.holds_turn"
-"""In a request's scope: the user one of whose turns it holds (`api.user_turns`)."""
+"""In a request's scope: its turn (`api.user_turns`)."""
 
 _log = structlog.get_logger(__name__)
 
@@ -51,8 +51,8 @@ async def current_user(
     structlog.contextvars.bind_contextvars(user=user)
     if user != user_id:
         raise NotYours(hint="The token is another user's than the path's.")
-    await request.state.turns.begin(user)
-    request.scope[HOLDS_TURN] = user  # `api.routes` gives it back
+    # `api.routes` gives it back.
+    request.scope[HOLDS_TURN] = await request.state.turns.begin(user, reads=request.method in ("GET", "HEAD"))
     return user
 
 

@@ -60,8 +60,8 @@ class Route(APIRoute):
                     return
                 response = await _walked(steps, Request(scope, receive, send))
             finally:
-                if (user := scope.pop(HOLDS_TURN, None)) is not None:
-                    scope["state"]["turns"].end(user)
+                if (turn := scope.pop(HOLDS_TURN, None)) is not None:
+                    scope["state"]["turns"].end(turn)
             await response(scope, receive, send)
 
         self.app = respond

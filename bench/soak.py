@@ -35,6 +35,7 @@ from bench.visitor import DOINGS, READS, WRITES, Doing, Visitor, WrongAnswer, vi
 from db.dsn import connect_arguments
 from db.embedded import running
 from db.migrate import migrate
+from db.roles import admit
 
 CONNECTIONS = 100
 USERS = 500
@@ -301,7 +302,9 @@ def main() -> int:
         migrate(dsn)
         faults: list[str] = []
         try:
-            with serving(dsn, Path(name)) as service:
+            login = f"postgresql://soak:a-password@{dsn.partition('@')[2]}"
+            asyncio.run(admit(dsn, login))
+            with serving(login, Path(name)) as service:
                 visitors, about = uvloop.run(prepare(dsn, service))
                 print(f"{about}\n\n{HEAD}", flush=True)
                 run = uvloop.run(soak(service, visitors, seconds))

@@ -1,7 +1,6 @@
-"""Reads that take as long as a user's log is long: they take turns, and let others in."""
+"""Reads that take as long as a user's log is long: they take turns."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,9 +13,6 @@ AT_ONCE = 2
 """Long reads of a process. They share one event loop: more of them would each take longer, and hold more memory."""
 WAITING = 30
 """Largest number of a user's long reads that wait for the one under way. Each holds no more than its request."""
-
-_LONGEST_STEP = 0.003
-"""Seconds of the event loop that a fold, or a page of events, takes before it lets others in."""
 
 
 @dataclass(slots=True)
@@ -77,16 +73,3 @@ class Scans(LongReads):
 def _refused(reason: str) -> Busy:
     metrics.REFUSALS.labels("busy").inc()
     return Busy(reason)
-
-
-class Pauses:
-    """Lets others use the event loop while work goes on that takes long."""
-
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
-
-    async def pause(self) -> None:
-        """Let others in if the last time is long ago: to be called between any two small steps."""
-        if time.perf_counter() - self._since > _LONGEST_STEP:
-            await asyncio.sleep(0)
-            self._since = time.perf_counter()

@@ -12,8 +12,9 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from config.time_slices import TimeSlices
 from db.lanes import Together
-from db.long_reads import LongReads, Pauses
+from db.long_reads import LongReads
 from db.pool import Connection, Executor, Pool
 from events import chain
 from events.codec import Row, encode, from_row, header, meta
@@ -341,12 +342,12 @@ async def history(
     `LongReads` from then on: close the iterator (`aclosing`) to give it back early. Raises `UnknownEvent`
     (events.codec) or `Busy`.
     """
-    seen, pauses = after, Pauses()
+    seen, slices = after, TimeSlices()
     async with AsyncExitStack() as turn:
         while rows := await database.fetch(HISTORY, user_id, task_id, seen, version, at, BATCH):
             for row in rows:
                 yield _entry(row)
-                await pauses.pause()
+                await slices.pause()
             if len(rows) < BATCH:
                 return
             if isinstance(database, Pool) and seen == after:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import orjson
 
-from db.long_reads import Pauses
+from config.time_slices import TimeSlices
 from db.pool import Executor
 from events import log
 from events.codec import decode
@@ -60,7 +60,7 @@ async def tasks_at(
     statement, some = (FACTS_AT, ()) if ids is None else (FACTS_AT_OF_SOME, (ids,))
     task: Task | None = None
     last = (UUID(int=0), 0)
-    pauses = Pauses()
+    slices = TimeSlices()
     complete = False
     while not complete:
         rows = await database.fetch(statement, user_id, upto, at, *last, log.BATCH, *some)
@@ -74,7 +74,7 @@ async def tasks_at(
                 step = Step(user_id, task_id, version, moment, decode(type_, orjson.loads(data)))
                 task = evolve(task, step)
             last = (task_id, version)
-            await pauses.pause()
+            await slices.pause()
         if complete and task is not None:
             finished.append(task)
         del rows  # before the next batch is fetched

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from db.long_reads import LongReads, Pauses
+from config.time_slices import TimeSlices
+from db.long_reads import LongReads
 from db.pool import Pool
 from events import log, past
 from events.task import Task
@@ -46,12 +47,12 @@ async def list_tasks(
     async with AsyncExitStack() as turn:
         if upto > log.BATCH:
             await turn.enter_async_context(pool.companion(LongReads).turn(user_id))
-        pauses = Pauses()
+        slices = TimeSlices()
         async for tasks in past.tasks_at(pool, user_id, at, upto=upto):
             for task in tasks:
                 if (completed is None or task.completed == completed) and (not lowered or _contains(task, lowered)):
                     found.add(task)
-                await pauses.pause()
+                await slices.pause()
             await found.narrow()
         page = await found.page()
         bodies = [body async for body in _bodies(pool, user_id, at, upto, page[:limit])]
@@ -61,14 +62,14 @@ async def list_tasks(
 
 async def _bodies(pool: Pool, user_id: str, at: datetime, upto: int, page: Sequence[UUID]) -> AsyncIterator[bytes]:
     """The JSON of the page's tasks, in the page's order."""
-    pauses = Pauses()
+    slices = TimeSlices()
     for start in range(0, len(page), _FOLDED_AT_ONCE):
         ids = page[start : start + _FOLDED_AT_ONCE]
         bodies = {}
         async for tasks in past.tasks_at(pool, user_id, at, upto=upto, ids=ids):
             for task in tasks:
                 bodies[task.id] = as_json(task)
-                await pauses.pause()
+                await slices.pause()
         for id_ in ids:
             yield bodies[id_]
 

@@ -1,0 +1,66 @@
+"""Work that keeps the event loop busy, in slices: one at a time, and each only when nothing else is ready to run."""
+
+import asyncio
+import time
+from collections import deque
+from weakref import WeakKeyDictionary
+
+_SLICE = 0.001
+"""Seconds of work before others are let in: what a request waits for, each time that it needs the loop."""
+_IDLE = 0.0002
+"""Seconds that a turn of the loop takes at most if nothing was ready."""
+_LONGEST_WAIT = 0.02
+"""Seconds after which the next slice begins, however busy the loop is."""
+
+
+class TimeSlices:
+    """Divides one piece of work into slices. Make one where the work begins."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    async def pause(self) -> None:
+        """Let others in if the slice is over. Call it between any two small steps.
+
+        Pieces of work that go on at the same time take turns, slice by slice.
+        """
+        if time.perf_counter() - self._since > _SLICE:
+            await _schedulers.setdefault(asyncio.get_running_loop(), _Scheduler()).next_slice()
+            self._since = time.perf_counter()
+
+
+class _Scheduler:
+    """Says when the next slice of work on one event loop may begin."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    async def next_slice(self) -> None:
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        if self._task is None:
+            self._task = loop.create_task(self._run())
+        await turn
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await self._until_idle()
+                turn = self._waiting.popleft()
+                if not turn.done():  # else it was cancelled
+                    turn.set_result(None)
+                    await asyncio.sleep(0)  # the slice runs meanwhile
+        finally:
+            self._task = None
+
+    async def _until_idle(self) -> None:
+        end = time.perf_counter() + _LONGEST_WAIT
+        while (before := time.perf_counter()) < end:
+            await asyncio.sleep(0)
+            if time.perf_counter() - before < _IDLE:
+                return
+
+
+_schedulers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Scheduler] = WeakKeyDictionary()

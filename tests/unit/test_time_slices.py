@@ -1,0 +1,82 @@
+"""Long work lets everything else go first, takes turns with other long work, and is never put off for ever."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from config import time_slices
+from config.time_slices import TimeSlices
+
+
+class Clock:
+    """Stands still but for what the test says that something took."""
+
+    now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time_slices, "time", clock)
+    return clock
+
+
+async def long_work(clock: Clock, done: list[str], name: str, steps: int = 5) -> None:
+    slices = TimeSlices()
+    for _ in range(steps):
+        clock.now += 0.002
+        done.append(name)
+        await slices.pause()
+
+
+async def short_work(clock: Clock, done: list[str], turns: int) -> None:
+    for _ in range(turns):
+        clock.now += 0.001
+        done.append("short")
+        await asyncio.sleep(0)
+
+
+async def test_two_pieces_of_work_take_turns(clock: Clock) -> None:
+    done: list[str] = []
+    await asyncio.gather(long_work(clock, done, "a"), long_work(clock, done, "b"))
+    assert done == ["a", "b"] * 5
+
+
+async def test_whatever_is_ready_goes_first(clock: Clock) -> None:
+    done: list[str] = []
+    await asyncio.gather(long_work(clock, done, "long", 2), short_work(clock, done, 10))
+    assert done == ["long", *["short"] * 10, "long"]
+
+
+async def test_work_goes_on_also_where_there_is_always_something_ready(clock: Clock) -> None:
+    done: list[str] = []
+    others = asyncio.create_task(short_work(clock, done, 1000))
+    await long_work(clock, done, "long", 3)
+    assert done.count("long") == 3
+    assert 30 < done.count("short") < 100
+    await others
+
+
+async def test_work_that_is_cancelled_holds_up_no_other(clock: Clock) -> None:
+    done: list[str] = []
+    tasks = [asyncio.create_task(long_work(clock, done, name)) for name in "abc"]
+    while len(done) < 3:
+        await asyncio.sleep(0)
+    tasks[0].cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task
+    assert (done.count("a"), done.count("b"), done.count("c")) == (1, 5, 5)
+
+
+async def test_what_is_short_enough_is_not_interrupted(clock: Clock) -> None:
+    done: list[str] = []
+    others = asyncio.create_task(short_work(clock, done, 1))
+    slices = TimeSlices()
+    await slices.pause()
+    assert done == []
+    await others
