@@ -13,18 +13,18 @@ import structlog
 from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
-from api import audit, document, documentation, errors, health, tasks
+from api import audit, documentation, health, openapi, problems, tasks
 from api.cors import Cors
+from api.dependencies import State
 from api.jwks import open_jwks
 from api.middleware import BehindProxies, CatchAll, Head, RequestContext, SecurityHeaders, Slashes, TrustedProxies
 from api.scraping import scraping
 from api.startup import check_books, check_server, told
-from api.state import State
 from api.supervision import ended_with_its_supervisor
 from api.tokens import Expected, Verifier
 from api.user_turns import UserTurns
 from config import log_writer, logs
-from config.failures import CannotRun
+from config.errors import CannotRun
 from config.origins import Origins
 from config.settings import Settings, load
 from config.worker_metrics import snapshots_written
@@ -46,7 +46,7 @@ demo` prints a token for the user `demo`. Errors are problem details
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service, for one process; settings come from the environment where none are given.
 
-    Expects a migrated database (`daybook migrate`). Raises `config.failures.BadSettings`.
+    Expects a migrated database (`daybook migrate`). Raises `config.errors.BadSettings`.
     """
     settings = settings or load()
     logs.configure(settings.log_level, settings.log_form)
@@ -62,8 +62,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             opening = open_pool(
                 dsn,
                 size=settings.database_pool_size,
-                queue=settings.database_queue,
-                patience=settings.database_timeout,
+                max_waiting=settings.database_pool_max_waiting,
+                timeout=settings.database_timeout,
                 sharded=settings.database_sharded,
             )
             with reaching():
@@ -93,7 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 pool=pool,
                 verifier=verifier,
                 readiness=health.Readiness(pool),
-                turns=UserTurns(timeout=pool.patience),
+                turns=UserTurns(timeout=pool.timeout),
                 origins=origins,
                 trusted_proxies=TrustedProxies(settings.forwarded_allow_ips or ""),
             )
@@ -111,8 +111,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.router.lifespan = told(app.router.lifespan)  # type: ignore[method-assign, assignment] # Starlette has no hook
-    errors.install(app)
-    document.install(app)
+    problems.install(app)
+    openapi.install(app)
     documentation.install(app)
     # Not as routers within the app's, which would look for the route twice; and before those of the documentation.
     app.router.routes[:0] = [*tasks.router.routes, *audit.router.routes, *health.router.routes]

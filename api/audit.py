@@ -11,14 +11,14 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api import unsent
-from api.answers import JSON
 from api.auth import CurrentUser
-from api.errors import NotFound
-from api.models import AuditEvent, Head
-from api.pages import next_link
+from api.dependencies import Database
+from api.pagination import next_link
 from api.parameters import AuditParameters, HistoryParameters, TaskId
+from api.problems import NotFound
+from api.responses import JSON
 from api.routes import Route
-from api.state import Database
+from api.schemas import AuditEvent, Head
 from config.time_slices import TimeSlices
 from events.codec import Row
 from events.records import CSV_COLUMNS, csv_cells, full_record, record

@@ -6,8 +6,8 @@ import structlog
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.errors import NotAuthenticated, NotYours, Unavailable, invalid_token
 from api.jwks import KeysUnavailable
+from api.problems import Forbidden, Unauthorized, Unavailable, invalid_token
 from api.tokens import BadToken
 
 HOLDS_TURN = "daybook.holds_turn"
@@ -30,10 +30,10 @@ async def current_user(
 ) -> str:
     """The path's user, proved by the token, when it is their turn.
 
-    Raises `NotAuthenticated`, `NotYours`, `Unavailable` or `Overloaded`.
+    Raises `Unauthorized`, `Forbidden`, `Unavailable` or `Overloaded`.
     """
     if credentials is None:
-        raise NotAuthenticated(
+        raise Unauthorized(
             "Please sign in.",
             hint="Send a token: Authorization: Bearer <JWT>.",
             headers={"WWW-Authenticate": "Bearer"},
@@ -50,7 +50,7 @@ async def current_user(
         ) from None
     structlog.contextvars.bind_contextvars(user=user)
     if user != user_id:
-        raise NotYours(hint="The token is another user's than the path's.")
+        raise Forbidden(hint="The token is another user's than the path's.")
     # `api.routes` gives it back.
     request.scope[HOLDS_TURN] = await request.state.turns.begin(user, reads=request.method in ("GET", "HEAD"))
     return user

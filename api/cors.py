@@ -8,7 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from api.errors import METHODS, BadRequest, answer
+from api.problems import METHODS, BadRequest, answer
 from config.origins import Origins
 
 EXPOSED = (

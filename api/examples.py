@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 
-from api import errors
-from api.errors import Problem
+from api import problems
 from api.field_errors import summary as summarized
+from api.problems import Problem
 
 Named = dict[str, dict[str, Any]]
 """Examples as OpenAPI has them: `{name: {"summary": …, "value": …}}`."""
@@ -143,7 +143,7 @@ ANSWERS: dict[str, dict[str, Named]] = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A way for an operation to fail. `on` names operations, or traits of them: see `api.document`."""
+    """A way for an operation to fail. `on` names operations, or traits of them: see `api.openapi`."""
 
     problem: type[Problem]
     on: tuple[str, ...]
@@ -156,7 +156,7 @@ class Fault:
         """The answer's body."""
         problem = self.problem
         detail = self.detail or problem.sentence
-        return errors.problem_body(
+        return problems.problem_body(
             *(problem.status, problem.type, problem.title, detail, self.hint),
             request_id=REQUEST_ID,
             errors=self.errors,
@@ -170,7 +170,7 @@ def _of_fields(problem: type[Problem], on: tuple[str, ...], summary: str, *fault
 
 def _of_parameters(on: tuple[str, ...], summary: str, field: str, message: str, type_: str) -> Fault:
     listed = ({"field": field, "message": message, "type": type_},)
-    return Fault(errors.BadRequest, on, summary, message, errors=listed)
+    return Fault(problems.BadRequest, on, summary, message, errors=listed)
 
 
 def _nothing(sentence: str) -> tuple[str, tuple[dict[str, str], ...]]:
@@ -179,7 +179,7 @@ def _nothing(sentence: str) -> tuple[str, tuple[dict[str, str], ...]]:
 
 FAULTS = {
     "notReadable": Fault(
-        errors.BadRequest,
+        problems.BadRequest,
         ("body",),
         "The body is cut off",
         "The body isn't JSON: EOF while parsing a string at line 1 column 14.",
@@ -193,37 +193,37 @@ FAULTS = {
         "less_than_equal",
     ),
     "badCursor": Fault(
-        errors.BadRequest,
+        problems.BadRequest,
         ("listTasks",),
         "The cursor isn't ours",
         "cursor can't be read; take it from the Link header as it is.",
     ),
     "otherCursor": Fault(
-        errors.BadRequest,
+        problems.BadRequest,
         ("listTasks",),
         "The cursor is another list's",
         "cursor belongs to another filter or order; begin again without it.",
     ),
     "contradiction": Fault(
-        errors.BadRequest,
+        problems.BadRequest,
         ("listTasks",),
         "Two parameters exclude each other",
         "status and completed contradict each other; give one of the two.",
     ),
     "badKey": Fault(
-        errors.BadRequest,
+        problems.BadRequest,
         ("write",),
         "The key can't be one",
         "Idempotency-Key must be one name of 1 to 255 ASCII characters, quoted or bare; a new UUID is a good one.",
     ),
     "badIfMatch": Fault(
-        errors.BadRequest,
+        problems.BadRequest,
         ("conditional",),
         "If-Match is cut off",
         "If-Match can't be read; send the ETag as it came, or *.",
     ),
     "twoPasts": Fault(
-        errors.BadRequest,
+        problems.BadRequest,
         ("getTask",),
         "Two parameters exclude each other",
         "as_of and version exclude each other; give one of the two.",
@@ -236,115 +236,117 @@ FAULTS = {
         "value_error",
     ),
     "noToken": Fault(
-        errors.NotAuthenticated,
+        problems.Unauthorized,
         ("user",),
         "There is no token",
         "Send a token: Authorization: Bearer <JWT>.",
         "Please sign in.",
     ),
-    "expired": Fault(errors.NotAuthenticated, ("user",), "It is too old", "The token has expired; get a new one."),
+    "expired": Fault(problems.Unauthorized, ("user",), "It is too old", "The token has expired; get a new one."),
     "notYours": Fault(
-        errors.NotYours, ("user",), "The path is another user's", "The token is another user's than the path's."
+        problems.Forbidden, ("user",), "The path is another user's", "The token is another user's than the path's."
     ),
-    "notFound": Fault(errors.NotFound, ("task",), "There is no such task", f"There is no task {TASK_ID}."),
+    "notFound": Fault(problems.NotFound, ("task",), "There is no such task", f"There is no task {TASK_ID}."),
     "notThen": Fault(
-        errors.NotFound, ("getTask",), "It wasn't there then", f"There was no task {TASK_ID} at version 1."
+        problems.NotFound, ("getTask",), "It wasn't there then", f"There was no task {TASK_ID} at version 1."
     ),
     "changedSince": Fault(
-        errors.PreconditionFailed,
+        problems.PreconditionFailed,
         ("change",),
         "Somebody else was first",
         "The task is at version 2 by now: look at it, then repeat the change.",
     ),
     "listChanged": Fault(
-        errors.PreconditionFailed,
+        problems.PreconditionFailed,
         ("createTask",),
         "Another task was changed first",
         "The list is at event 2 by now: look at it, then repeat the change.",
     ),
     "otherVersion": Fault(
-        errors.PreconditionFailed,
+        problems.PreconditionFailed,
         ("cached",),
         "It isn't the version that was wanted",
         "If-Match names another version than the present one, which ETag names.",
     ),
-    "tooSlow": Fault(errors.TooSlow, ("write",), "The body stopped coming", "The body must arrive within 10 seconds."),
+    "tooSlow": Fault(
+        problems.RequestTimeout, ("write",), "The body stopped coming", "The body must arrive within 10 seconds."
+    ),
     "tooLarge": Fault(
-        errors.BodyTooLarge, ("write",), "The body is too large", "The body must have at most 65,536 bytes."
+        problems.ContentTooLarge, ("write",), "The body is too large", "The body must have at most 65,536 bytes."
     ),
     "notJson": Fault(
-        errors.NotJson,
+        problems.UnsupportedMediaType,
         ("body",),
         "The body is something else",
         "The body must be application/json, not 'text/plain'.",
     ),
     "invalid": _of_fields(
-        errors.Invalid,
+        problems.Invalid,
         ("createTask", "putTask", "patchTask"),
         "Two fields break a rule",
         ("title", "Title must not be empty.", "string_too_short"),
         ("completed", "Completed must be true or false.", "bool_type"),
     ),
     "notBoolean": _of_fields(
-        errors.Invalid,
+        problems.Invalid,
         ("completeTask",),
         "It is no boolean",
         ("completed", "Completed must be true or false.", "bool_type"),
     ),
     "noKnownField": Fault(
-        errors.Invalid,
+        problems.Invalid,
         ("putTask", "patchTask"),
         "The body names no field that is known",
         "The body names no field that is known here. There are: title, description, completed.",
         *_nothing("The app sent nothing that can be changed here."),
     ),
     "otherQuery": Fault(
-        errors.BadRequest,
+        problems.BadRequest,
         ("completeTask",),
         "The query says something else",
         "The query names no parameter that is known here. There is: completed.",
     ),
     "noVersion": _of_fields(
-        errors.Invalid,
+        problems.Invalid,
         ("restoreTask",),
         "There was no such version",
         ("version", "Version 3 doesn't exist: the task has versions 1 to 2.", "not_restorable"),
     ),
     "keyReused": Fault(
-        errors.KeyReused,
+        problems.KeyReused,
         ("write",),
         "The key is another request's",
         "This Idempotency-Key stands for another request; repeat that one as it was, or make a new key.",
     ),
     "broken": Fault(
-        errors.Failure,
+        problems.Failure,
         ("user",),
         "Something is broken",
         "The log has it under this request_id.",
     ),
     "unreachable": Fault(
-        errors.Unavailable,
+        problems.Unavailable,
         ("user",),
         "No database",
         "The database can't be reached. Nothing was changed: send the same request again.",
     ),
     "overloaded": Fault(
-        errors.Overloaded,
+        problems.Overloaded,
         ("user",),
         "Too many requests",
         "Too many requests at once. Nothing was changed: send the same request again.",
     ),
     "noKeys": Fault(
-        errors.Unavailable,
+        problems.Unavailable,
         ("user",),
         "The token can't be verified now",
         "The keys that tokens are verified with can't be fetched just now; try again.",
     ),
     "unknown": Fault(
-        errors.Unavailable,
+        problems.Unavailable,
         ("write",),
         "The database went away in between",
         "The database stopped answering: the change may have been made. Look, then repeat it.",
-        errors.MAYBE_CHANGED,
+        problems.MAYBE_CHANGED,
     ),
 }

@@ -10,8 +10,8 @@ import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from api.models import Alive, Health
-from db.failures import FAILED, Away, Busy, ReadOnly
+from api.schemas import Alive, Health
+from db.errors import FAILED, DatabaseUnavailable, ReadOnly, TooManyRequests
 from db.pool import Pool
 
 _log = structlog.get_logger(__name__)
@@ -56,11 +56,11 @@ class Readiness:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 await self._pool.probe(PROBE)
-        except Busy:  # answering others
+        except TooManyRequests:  # answering others
             return "reachable"
         except (ReadOnly, asyncpg.ReadOnlySQLTransactionError):  # told once already
             return "read-only"
-        except Away:  # as well
+        except DatabaseUnavailable:  # as well
             return "unreachable"
         except FAILED as error:  # no schema is as bad as no database
             _log.warning("database unavailable", error=repr(error))

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware, _TrustedHosts
 
-from api.errors import MAYBE_CHANGED, METHODS, BadRequest, Failure, Unavailable, answer
+from api.problems import MAYBE_CHANGED, METHODS, BadRequest, Failure, Unavailable, answer
 from config import metrics
 from config.settings import PATH_PREFIX
 

@@ -9,9 +9,9 @@ from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 
 from api import text
-from api.errors import NotFound
 from api.examples import TASK_ID
-from api.models import LARGEST_VERSION, EventType
+from api.problems import NotFound
+from api.schemas import LARGEST_VERSION, EventType
 from queries.audit import LAST_SEQ
 
 _OTHERS_WORDS = frozenset({

@@ -14,15 +14,23 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.connections import CONNECTIONS
 from api.cors import cors_headers
-from api.errors import BadRequest, HeadTooLarge, Overloaded, Problem, TooSlow, answer, invalid_token
 from api.middleware import SECURITY_HEADERS
+from api.problems import (
+    BadRequest,
+    Overloaded,
+    Problem,
+    RequestHeaderFieldsTooLarge,
+    RequestTimeout,
+    answer,
+    invalid_token,
+)
 from api.transport import BufferedTransport
 from config import metrics
 
 _LARGEST_HEAD = 64 * 1024
 """Bytes of request line and headers."""
 _LARGEST = 4 * 1024 * 1024
-"""Bytes of a whole request. api.bodies answers for bodies long before; this is for what nobody reads."""
+"""Bytes of a whole request. api.request_body answers for bodies long before; this is for what nobody reads."""
 _SLOWEST = 10
 """Seconds from the connection, or where it is kept alive from a request's first byte, to the request's last."""
 _SLOWEST_READER = 30
@@ -257,7 +265,7 @@ class BoundedRequests(HttpToolsProtocol):
         if self._answering():  # the route that reads the body has a limit of its own
             self._watch()
         elif self._head:
-            self._refuse(TooSlow(hint=f"The request must arrive within {_SLOWEST} seconds."))
+            self._refuse(RequestTimeout(hint=f"The request must arrive within {_SLOWEST} seconds."))
         else:
             self._patient.close_now()  # nothing was asked, or it has been answered
 
@@ -362,4 +370,4 @@ def _too_large(line: bytes) -> Problem:
     """Whose fault it is shows in the line at fault: the one that has no end yet, else the longest."""
     if line.partition(b":")[0].lower() == b"authorization":
         return invalid_token("The token is too long.")
-    return HeadTooLarge(hint=f"Request line and headers must have at most {_LARGEST_HEAD:,} bytes.")
+    return RequestHeaderFieldsTooLarge(hint=f"Request line and headers must have at most {_LARGEST_HEAD:,} bytes.")

@@ -8,8 +8,8 @@ from typing import Any
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
-from config.failures import CannotRun
-from db.failures import FAILED
+from config.errors import CannotRun
+from db.errors import FAILED
 from db.pool import Pool
 from db.server import standing
 from events.glance import glance, unguarded

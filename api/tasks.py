@@ -6,17 +6,17 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Depends, Query, Request, Response
 from uuid_utils.compat import uuid7
 
-from api import answers, unsent
+from api import responses, unsent
 from api.auth import CurrentUser
-from api.bodies import json_body, optional_json_body
-from api.conditions import IfPrecondition, has_condition, matches
+from api.dependencies import Database, RequestOrigin
 from api.disconnects import while_connected
-from api.errors import BadRequest, NotFound
-from api.models import Completion, NewTask, Restoration, Task, TaskChanges
-from api.pages import here, next_list, page_span, selection, start
+from api.pagination import here, next_list, page_span, selection, start
 from api.parameters import CompletionParameters, ListParameters, PastParameters, RestorationParameters, TaskId
+from api.preconditions import IfPrecondition, has_condition, matches
+from api.problems import BadRequest, NotFound
+from api.request_body import json_body, optional_json_body
 from api.routes import Route
-from api.state import Database, RequestOrigin
+from api.schemas import Completion, NewTask, Restoration, Task, TaskChanges
 from commands.execute import execute
 from commands.task import CreateTask, DeleteTask, EntityTag, RestoreTask, ToggleTask, UpdateTask
 from events import log
@@ -51,7 +51,7 @@ async def list_tasks(
     span = page_span(parameters)
     after = None if parameters.cursor is None else start(chosen, parameters.cursor)
     if has_condition(request) and matches(request, tag := EntityTag(*await log.head(database, user))):
-        return answers.not_modified(tag)
+        return responses.not_modified(tag)
     unsent.check(user)
     read = query.list_tasks if chosen.as_of is None else partial(as_of.list_tasks, at=chosen.as_of)
     reading = read(
@@ -67,7 +67,7 @@ async def list_tasks(
     )
     page = await (reading if chosen.as_of is None else while_connected(request, reading))
     link = {"Link": next_list(request, chosen, page.end, span.limit)} if page.end else None
-    return answers.of_read(request, page.body, EntityTag(*page.head), link)
+    return responses.of_read(request, page.body, EntityTag(*page.head), link)
 
 
 @router.post(
@@ -97,7 +97,7 @@ async def create_task(
     )
     outcome = await execute(database, command, actor=user, origin=origin)
     task_id = outcome.task.id if outcome.task else command.task_id
-    return answers.of_write(outcome, status=201, headers={"Location": f"{here(request)}/{task_id}"})
+    return responses.of_write(outcome, status=201, headers={"Location": f"{here(request)}/{task_id}"})
 
 
 @router.get(
@@ -120,14 +120,14 @@ async def get_task(
         found = await query.get(database, user, task_id)
         if found is None:
             raise NotFound(hint=f"There is no task {task_id}.")
-        return answers.of_read(request, found.body, EntityTag(found.version, found.hash))
+        return responses.of_read(request, found.body, EntityTag(found.version, found.hash))
     if version is not None and moment is not None:
         raise BadRequest(hint="as_of and version exclude each other; give one of the two.")
     then = await while_connected(request, task_at(database, user, task_id, version=version, at=moment))
     if then is None:
         when = "then" if version is None else f"at version {version}"
         raise NotFound(hint=f"There was no task {task_id} {when}.")
-    return answers.of_read(request, query.as_json(then.task), EntityTag(then.task.version, then.hash))
+    return responses.of_read(request, query.as_json(then.task), EntityTag(then.task.version, then.hash))
 
 
 async def _update(
@@ -141,7 +141,7 @@ async def _update(
     """Change the fields that are given; what is left out keeps its value."""
     fields: Fields = {**body}
     command = UpdateTask(user_id=user, task_id=task_id, fields=fields, precondition=precondition)
-    return answers.of_write(await execute(database, command, actor=user, origin=origin))
+    return responses.of_write(await execute(database, command, actor=user, origin=origin))
 
 
 for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
@@ -190,7 +190,7 @@ async def complete_task(
     """Turn `completed` over; with a body, set it, which is safe to repeat."""
     completed = _stated(request, "completed", body.get("completed") if body else None, parameters.completed)
     command = ToggleTask(user_id=user, task_id=task_id, completed=completed, precondition=precondition)
-    return answers.of_write(await execute(database, command, actor=user, origin=origin))
+    return responses.of_write(await execute(database, command, actor=user, origin=origin))
 
 
 @router.delete(
@@ -205,7 +205,7 @@ async def delete_task(
 ) -> Response:
     """Delete a task. The log keeps it, and `restore` brings it back."""
     command = DeleteTask(user_id=user, task_id=task_id, precondition=precondition)
-    return answers.of_write(await execute(database, command, actor=user, origin=origin))
+    return responses.of_write(await execute(database, command, actor=user, origin=origin))
 
 
 @router.post(
@@ -228,4 +228,4 @@ async def restore_task(
     """Bring a deleted task back, or an existing one to what it was at `version`, as a new event."""
     version = _stated(request, "version", body.get("version") if body else None, parameters.version)
     command = RestoreTask(user_id=user, task_id=task_id, version=version, precondition=precondition)
-    return answers.of_write(await while_connected(request, execute(database, command, actor=user, origin=origin)))
+    return responses.of_write(await while_connected(request, execute(database, command, actor=user, origin=origin)))

@@ -8,7 +8,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.errors import Overloaded
+from api.problems import Overloaded
 
 _MOST = 96 * 1024 * 1024
 """Bytes of this process's long answers. One more answer may begin if there are fewer."""

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from api.errors import Overloaded
+from api.problems import Overloaded
 
 READS, WRITES = 2, 4
 """Requests of one user that are carried out at the same time. All users share one event loop, and a few cores of the

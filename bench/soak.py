@@ -35,7 +35,7 @@ from bench.visitor import DOINGS, READS, WRITES, Doing, Visitor, WrongAnswer, vi
 from db.dsn import connect_arguments
 from db.embedded import running
 from db.migrate import migrate
-from db.roles import admit
+from db.roles import grant_service_role
 
 CONNECTIONS = 100
 USERS = 500
@@ -303,7 +303,7 @@ def main() -> int:
         faults: list[str] = []
         try:
             login = f"postgresql://soak:a-password@{dsn.partition('@')[2]}"
-            asyncio.run(admit(dsn, login))
+            asyncio.run(grant_service_role(dsn, login))
             with serving(login, Path(name)) as service:
                 visitors, about = uvloop.run(prepare(dsn, service))
                 print(f"{about}\n\n{HEAD}", flush=True)

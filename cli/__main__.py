@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from cli.status import COULD_NOT_RUN, DIFFERENCE, DifferenceFound
 from cli.streams import NobodyReads, Unwritten, close_all, give_up, note, open_all
-from config.failures import CannotRun
+from config.errors import CannotRun
 
 
 def run() -> None:

@@ -18,7 +18,7 @@ from cli.streams import note, say
 from cli.tokens import sign
 from cli.walk import Choice, Job
 from config import logs
-from config.failures import BadSettings, CannotRun
+from config.errors import BadSettings, CannotRun
 from config.metrics import note_verified
 from config.settings import NO_TEXT, USER_ID, Settings, is_text, load
 from db.embedded import database
@@ -77,12 +77,12 @@ def migrate() -> None:
     import asyncio
 
     from db.migrate import migrate as upgrade
-    from db.roles import admit
+    from db.roles import grant_service_role
 
     settings = _ready()
     with database(settings.migration_url, settings.daybook_data_dir) as dsn, reaching():
         applied = upgrade(dsn)
-        made = asyncio.run(admit(dsn, settings.service_url or dsn))
+        made = asyncio.run(grant_service_role(dsn, settings.service_url or dsn))
     say(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
     if made:
         say("Made the role that DATABASE_URL names: it may append to the log, and no more.")

@@ -34,13 +34,13 @@ from cli.scrapes import start_metrics_server
 from cli.streams import say_unbuffered
 from cli.tokens import sign
 from config import outgoing
-from config.failures import BadSettings, CannotRun
+from config.errors import BadSettings, CannotRun
 from config.metrics import everything
 from config.settings import Settings
 from config.worker_metrics import WORKERS_FOLDER
 from db.embedded import database
 from db.reach import reaching
-from db.roles import admit
+from db.roles import grant_service_role
 from db.schema import NotMigrated, check
 
 DEMO_USER = "demo"
@@ -82,7 +82,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 if migrate_first:
                     owner = settings.migration_url or dsn
                     _migrate(owner)
-                    asyncio.run(admit(owner, dsn))
+                    asyncio.run(grant_service_role(owner, dsn))
                 asyncio.run(check(dsn))
             if settings.jwks_url:
                 outgoing.client(str(settings.jwks_url))  # only to see that there can be one

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from config import log_writer
-from config.failures import CannotRun
+from config.errors import CannotRun
 
 STDIN, STDOUT, STDERR = range(3)
 

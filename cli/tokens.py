@@ -5,7 +5,7 @@ from typing import Any
 
 import jwt
 
-from config.failures import BadSettings
+from config.errors import BadSettings
 from config.settings import Settings
 
 

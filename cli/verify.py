@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import orjson
 
-from config.failures import CannotRun
+from config.errors import CannotRun
 from events.codec import UnknownEvent
 from events.export import BadHead, NothingToSay, Report, check, read_head
 from events.export_diagnosis import Head

@@ -15,7 +15,7 @@ import orjson
 from cli.streams import Unwritten
 from db.connection import connect
 from db.dsn import connect_arguments
-from db.failures import FAILED
+from db.errors import FAILED
 from db.pool import Connection
 from events import walk
 from events.walk import Head, Portion

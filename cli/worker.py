@@ -17,7 +17,7 @@ import uvloop
 from config import logs
 from db.connection import connect
 from db.dsn import connect_arguments
-from db.failures import FAILED
+from db.errors import FAILED
 from db.pool import Connection
 from events.rebuild import Rebuilt, rebuild
 from events.verify import Verified, verify

@@ -24,7 +24,7 @@ from commands.task import (
     moment,
 )
 from config import metrics
-from db.failures import NOT_SENT, UNAVAILABLE, Busy, dropped, retried, unanswered
+from db.errors import NOT_SENT, UNAVAILABLE, TooManyRequests, is_ambiguous, is_transient, retry
 from db.pool import Connection, Executor, Pool
 from events import log
 from events.appends import Appends
@@ -82,7 +82,7 @@ async def execute(pool: Pool, command: Command, *, actor: str, origin: Origin) -
     the journal's lock, so that it can't lose a second time. Where the projection has no row of the task, or another one
     than the log, the log decides. Where a connection is dropped, another is tried for a moment; nothing is done twice.
     A command whose idempotency key is in the log already gets the outcome that it had then.
-    Raises `IdempotencyKeyReused`, a refusal of `commands.task`, or one of `db.failures.UNAVAILABLE`.
+    Raises `IdempotencyKeyReused`, a refusal of `commands.task`, or one of `db.errors.UNAVAILABLE`.
     """
 
     async def carried_out() -> Outcome:
@@ -90,10 +90,10 @@ async def execute(pool: Pool, command: Command, *, actor: str, origin: Origin) -
 
     what = "failed"
     try:
-        outcome = await retried(carried_out, on=_worth_another_try)
+        outcome = await retry(carried_out, on=_worth_another_try)
         what = outcome.what
     except log.VersionConflict as error:  # nothing was written, again and again
-        raise Busy(f"others write to task {command.task_id} all the time") from error
+        raise TooManyRequests(f"others write to task {command.task_id} all the time") from error
     except (IdempotencyKeyReused, TaskNotFound, VersionMismatch, NotRestorable):
         what = "refused"
         raise
@@ -103,7 +103,7 @@ async def execute(pool: Pool, command: Command, *, actor: str, origin: Origin) -
 
 
 def _worth_another_try(error: Exception) -> bool:
-    return dropped(error) or isinstance(error, log.VersionConflict)
+    return is_transient(error) or isinstance(error, log.VersionConflict)
 
 
 async def _execute(pool: Pool, command: Command, actor: str, origin: Origin) -> Outcome:
@@ -158,7 +158,7 @@ async def _attempt(
             sent = decided
             entry = await pool.companion(Appends).append(sent)
     except UNAVAILABLE as error:
-        if sent is None or not unanswered(error) or isinstance(error, NOT_SENT):
+        if sent is None or not is_ambiguous(error) or isinstance(error, NOT_SENT):
             raise
         entry = await _settle(pool, command, sent)
     return Outcome(sent.task, entry.hash)
@@ -205,7 +205,7 @@ async def _settle(pool: Pool, command: Command, sent: Posting) -> Entry:
 
     try:
         async with asyncio.timeout(_SETTLING):
-            return await retried(once_more, on=lambda error: unanswered(error) or isinstance(error, _Undecided))
+            return await retry(once_more, on=lambda error: is_ambiguous(error) or isinstance(error, _Undecided))
     except _UNSETTLED as error:
         raise OutcomeUnknown(str(error)) from error
 

@@ -4,7 +4,7 @@ import os
 import ssl
 from pathlib import Path
 
-from config.failures import BadSettings
+from config.errors import BadSettings
 
 
 def check_authorities() -> None:

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from config.failures import BadSettings
+from config.errors import BadSettings
 from config.worker_metrics import WORKERS_FOLDER, WorkersMetrics
 
 if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
@@ -29,15 +29,12 @@ COMMANDS = Counter(
     "daybook_commands_total", "Writes that were asked for, by what came of them.", ("command", "outcome")
 )
 CONFLICTS = Counter("daybook_append_conflicts_total", "Appends that found another writer, or a rebuild, first.")
-POOL_SIZE = Gauge("daybook_pool_size", "Connections that there may be.", multiprocess_mode="livesum")
-POOL_IN_USE = Gauge("daybook_pool_in_use", "Connections in use.", multiprocess_mode="livesum")
-POOL_WAITING = Gauge("daybook_pool_waiting", "Requests that wait for a connection.", multiprocess_mode="livesum")
-DATABASE_AWAY = Gauge(
-    "daybook_database_away", "1 while the database can't be reached, or takes no writes.", multiprocess_mode="livemax"
-)
-DATABASE_READ_ONLY = Gauge(
-    "daybook_database_read_only", "1 while the database takes no writes.", multiprocess_mode="livemax"
-)
+POOL_SIZE = Gauge("daybook_pool_size", "Connections that there may be.")
+POOL_IN_USE = Gauge("daybook_pool_in_use", "Connections in use.")
+POOL_WAITING = Gauge("daybook_pool_waiting", "Requests that wait for a connection.")
+DATABASE_UP = Gauge("daybook_database_up", "1 if the database can be reached and takes writes, else 0.")
+DATABASE_UP.set(1)
+DATABASE_READ_ONLY = Gauge("daybook_database_read_only", "1 while the database takes no writes.")
 REFUSALS = Counter("daybook_database_refusals_total", "Requests refused without asking the database.", ("reason",))
 DATABASE_ERRORS = Counter(
     "daybook_database_errors_total", "Requests answered 503 for an error of the database's.", ("sqlstate",)
@@ -48,9 +45,8 @@ VERIFIED = "verify.json"
 """In the data directory: what `daybook verify` found last, of everybody (`all`) and of a `sample`."""
 
 
-_HIGHEST = frozenset(
-    each._name for each in list(globals().values()) if isinstance(each, Gauge) and each._multiprocess_mode == "livemax"
-)
+_COMBINED = {DATABASE_UP._name: min, DATABASE_READ_ONLY._name: max}
+"""How the gauges of several workers become one, if not by their sum."""
 
 
 def everything(folder: Path) -> CollectorRegistry:
@@ -58,7 +54,7 @@ def everything(folder: Path) -> CollectorRegistry:
     found last, as it left it in `folder`."""
     registry = CollectorRegistry(auto_describe=False)
     workers = os.environ.get(WORKERS_FOLDER)
-    registry.register(WorkersMetrics(Path(workers), highest=_HIGHEST) if workers else REGISTRY)
+    registry.register(WorkersMetrics(Path(workers), combined=_COMBINED) if workers else REGISTRY)
     registry.register(_Verified(folder / VERIFIED))
     return registry
 

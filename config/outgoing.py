@@ -7,7 +7,7 @@ from urllib.request import getproxies
 import httpx2
 
 from config.authorities import check_authorities
-from config.failures import BadSettings
+from config.errors import BadSettings
 
 
 def client(url: str) -> httpx2.AsyncClient:

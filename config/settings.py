@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from config import env_file, origins
-from config.failures import BadSettings
+from config.errors import BadSettings
 from config.hosts import private
 
 _log = structlog.get_logger(__name__)
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     database_url_direct: SecretStr | None = None
     database_pool_size: int = Field(default=10, ge=1, le=1000)
-    database_queue: int = Field(default=200, ge=0)
+    database_pool_max_waiting: int = Field(default=200, ge=0)
     database_sharded: bool = False
     database_timeout: float = Field(default=10, gt=0)
     daybook_data_dir: Path = Path(".daybook")

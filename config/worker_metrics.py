@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,15 +75,19 @@ def write_snapshot(folder: Path) -> None:
     draft.replace(draft.with_suffix(".json"))
 
 
-class WorkersMetrics(Collector):
-    """The sum over all workers; of the gauges named `highest`, the highest value.
+def _sum(one: float, another: float) -> float:
+    return one + another
 
-    What a worker counted stays when it has ended; its gauges don't.
+
+class WorkersMetrics(Collector):
+    """The sum over all workers, save for the metrics in `combined`: their values are combined by the function there.
+
+    A worker's counters stay when it has ended; its gauges don't.
     """
 
-    def __init__(self, folder: Path, *, highest: Collection[str]) -> None:
+    def __init__(self, folder: Path, *, combined: Mapping[str, Callable[[float, float], float]]) -> None:
         self._folder = folder
-        self._highest = highest
+        self._combined = combined
 
     def collect(self) -> Iterable[Metric]:
         metrics: dict[str, Metric] = {}
@@ -93,8 +97,9 @@ class WorkersMetrics(Collector):
             found = values[name]
             for sample, labels, value in samples:
                 key = sample, frozenset(labels.items())
-                before = found.get(key, 0)
-                found[key] = max(before, value) if name in self._highest else before + value
+                before = found.get(key)
+                combine = self._combined.get(name, _sum)
+                found[key] = value if before is None else combine(before, value)
         for name, metric in metrics.items():
             for (sample, labels_of_it), value in values[name].items():
                 if not sample.endswith("_created"):  # of each worker's own

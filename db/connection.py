@@ -7,7 +7,7 @@ from uuid import uuid4
 import asyncpg
 
 from db.dsn import account
-from db.failures import CannotConnect
+from db.errors import CannotConnect
 from db.tls import unverified
 
 

@@ -27,7 +27,7 @@ from urllib.parse import quote
 
 import structlog
 
-from config.failures import CannotRun
+from config.errors import CannotRun
 
 _log = structlog.get_logger(__name__)
 
@@ -166,13 +166,13 @@ class _Server:
         if not self.data.exists():
             self._initialise()
         self._make_folder(self.sockets)
-        for patience in reversed(range(_LEFTOVER_SECONDS)):
+        for seconds_left in reversed(range(_LEFTOVER_SECONDS)):
             try:
                 self._start(settings)
                 break
             except EmbeddedPostgresFailed as error:
                 # The remains of a server that was killed: its children, or itself where init is slow to bury it.
-                if not patience or not any(trace in str(error) for trace in ("lock file", "shared memory")):
+                if not seconds_left or not any(trace in str(error) for trace in ("lock file", "shared memory")):
                     raise
             time.sleep(1)
 

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from config import metrics
-from db.failures import Busy
+from db.errors import TooManyRequests
 from db.pool import Pool
 
 AT_ONCE = 2
@@ -30,7 +30,7 @@ class LongReads:
     """
 
     def __init__(self, pool: Pool, *, at_once: int = AT_ONCE) -> None:
-        self._timeout = pool.patience
+        self._timeout = pool.timeout
         self._process = asyncio.Semaphore(at_once)
         self._users: dict[str, _User] = {}
 
@@ -38,8 +38,8 @@ class LongReads:
     async def turn(self, user_id: str) -> AsyncIterator[None]:
         """Hold a turn for the length of the block.
 
-        Waits for it as long as a request may wait for a connection. Raises `Busy` then, and at once if too many of the
-        user's reads wait already.
+        Waits for it as long as a request may wait for a connection. Raises `TooManyRequests` after that, and at once if
+        too many of the user's reads wait already.
         """
         user = self._users.setdefault(user_id, _User())
         if user.asking > WAITING:
@@ -70,6 +70,6 @@ class Scans(LongReads):
         super().__init__(pool, at_once=max(1, pool.size // 2))
 
 
-def _refused(reason: str) -> Busy:
-    metrics.REFUSALS.labels("busy").inc()
-    return Busy(reason)
+def _refused(reason: str) -> TooManyRequests:
+    metrics.REFUSALS.labels("overloaded").inc()
+    return TooManyRequests(reason)

@@ -15,11 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from config.failures import CannotRun
+from config.errors import CannotRun
 from db.connection import connect
 from db.dsn import connect_arguments
-from db.failures import UNAVAILABLE, ConnectionLost
-from db.roles import TURN, TURN_SECONDS, NotOurTurn
+from db.errors import UNAVAILABLE, ConnectionLost
+from db.roles import ADVISORY_LOCK_KEY, LOCK_TIMEOUT_SECONDS, NotOurTurn
 from db.schema import NewerSchema
 from db.server import NotUtf8, check_encoding
 
@@ -33,7 +33,7 @@ _TRYING_SECONDS = 60
 """For all tries of one migration together."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5
 """Seconds between two tries, in which whoever has queued up is served."""
-_SILENCE_SECONDS = TURN_SECONDS + 10
+_SILENCE_SECONDS = LOCK_TIMEOUT_SECONDS + 10
 """Longest wait for an answer. The server ends every statement sooner, so that no answer means no connection."""
 
 
@@ -124,9 +124,9 @@ def _apply_next(connection: Connection, login: str) -> str | None:
 
 
 def _take_turn(connection: Connection) -> None:
-    connection.execute(text(f"SET LOCAL lock_timeout = '{TURN_SECONDS}s'"))
+    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
     try:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": TURN})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": ADVISORY_LOCK_KEY})
     except DBAPIError as error:
         if isinstance(error.driver_exception, asyncpg.LockNotAvailableError):
             raise NotOurTurn(NotOurTurn.__doc__) from error

@@ -1,4 +1,4 @@
-"""Connections to Postgres: so many and no more, a bounded queue for them, and none tried while the database is away."""
+"""Connections to Postgres: so many and no more, a bounded queue for them, and none tried while the database is down."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,17 +13,17 @@ from asyncpg.pool import PoolConnectionProxy
 from config import metrics
 from db.connection import UniqueNames, connect, connect_for_pool
 from db.dsn import PREPARED, connect_arguments
-from db.failures import (
+from db.errors import (
     FAILED,
     NOT_PREPARED,
-    Away,
-    Busy,
     CannotConnect,
     ConnectionLost,
+    DatabaseUnavailable,
     NotPrepared,
     ReadOnly,
+    TooManyRequests,
     refused,
-    retried,
+    retry,
 )
 from db.turns import Turns, User
 from db.watch import Watch
@@ -46,7 +46,7 @@ _USELESS: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
 class Pool:
     """Connections for everything that a process asks of one database; `open_pool` makes one.
 
-    As long as the database is away, and where the queue for connections is full, requests are refused at once. Users
+    As long as the database is down, and where the queue for connections is full, requests are refused at once. Users
     take turns (`of`), and a pool that is nobody's goes before them: it is for work that is done for many together.
     """
 
@@ -56,26 +56,26 @@ class Pool:
         arguments: dict[str, Any],
         watch: Watch,
         *,
-        queue: int,
-        patience: float,
+        max_waiting: int,
+        timeout: float,
         sharded: bool = False,
     ) -> None:
         self._connections, self._arguments = connections, arguments
         self.size = connections.get_max_size()
-        self.queue, self.patience, self.sharded = queue, patience, sharded
+        self.max_waiting, self.timeout, self.sharded = max_waiting, timeout, sharded
         self._user: User = None
         self._companions: dict[Any, Any] = {}
         self._watch = watch
-        self._turns = Turns(self.size, max_waiting=queue, timeout=patience)
+        self._turns = Turns(self.size, max_waiting=max_waiting, timeout=timeout)
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: set[asyncio.Task[None]] = set()
-        watch.when_away = lambda: self._turns.refuse_all(self._away)
+        watch.when_down = lambda: self._turns.refuse_all(self._unavailable)
         watch.ask_idle = self._ask_idle
 
     @property
-    def away(self) -> bool:
+    def down(self) -> bool:
         """Whether the database can't be served from, as far as is known."""
-        return self._watch.away is not None
+        return self._watch.down is not None
 
     def of(self, user: User) -> "Pool":
         """Return the same pool for what one user asks: they take turns with others."""
@@ -91,8 +91,8 @@ class Pool:
         Where the block raises, a transaction that it left open is rolled back. `NotPrepared` says that the statement
         at which it was raised did not run: what isn't committed yet may be done again, on another connection.
         """
-        if self._watch.away:
-            raise self._away()
+        if self._watch.down:
+            raise self._unavailable()
         acquired = await self._acquired()
         metrics.POOL_IN_USE.inc()
         try:
@@ -119,7 +119,7 @@ class Pool:
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection in a transaction (READ COMMITTED), committed at the end of the block. Raises as `acquire` does.
 
-        Whether it is committed can't be told where COMMIT is `unanswered`.
+        Whether it is committed can't be told where COMMIT `is_ambiguous`.
         """
         async with self.acquire() as acquired:
             await acquired.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -134,7 +134,7 @@ class Pool:
             async with self.acquire() as acquired:
                 return await acquired.fetch(query, *args)
 
-        return await retried(once)
+        return await retry(once)
 
     async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
         """The first row, as `fetch`."""
@@ -143,7 +143,7 @@ class Pool:
             async with self.acquire() as acquired:
                 return await acquired.fetchrow(query, *args)
 
-        return await retried(once)
+        return await retry(once)
 
     async def fetchval(self, query: str, *args: Any) -> Any:
         """The first row's first value, as `fetch`."""
@@ -153,26 +153,26 @@ class Pool:
     async def probe(self, statement: str) -> None:
         """Run a statement as `fetch` does, waiting for nobody: where all connections are in use, on one of its own.
 
-        `Busy` means that all are in use, and that the server has no further one.
+        `TooManyRequests` means that all are in use, and that the server has no further one.
         """
 
         async def once() -> None:
-            if self._watch.away:
-                raise self._away()
+            if self._watch.down:
+                raise self._unavailable()
             if self._turns.free and self._connections.get_idle_size():
                 async with self.of(None).acquire() as acquired:
                     await acquired.execute(statement)
             else:
                 await self._ask_apart(statement)
 
-        await retried(once)
+        await retry(once)
 
     async def _ask_apart(self, statement: str) -> None:
         try:
             connection = await connect(**self._arguments)
         except CannotConnect as error:
             if refused(error) and self._connections.get_size():
-                raise Busy("all connections are in use, and there is no room for another one") from error
+                raise TooManyRequests("all connections are in use, and there is no room for another one") from error
             self._watch.report(error)
             raise
         try:
@@ -201,11 +201,11 @@ class Pool:
                 await self._connections.close()
         self._connections.terminate()
 
-    def _away(self) -> Away:
-        metrics.REFUSALS.labels("away").inc()
-        if self._watch.away is ReadOnly:
+    def _unavailable(self) -> DatabaseUnavailable:
+        metrics.REFUSALS.labels("unavailable").inc()
+        if self._watch.down is ReadOnly:
             return ReadOnly("the database takes no writes")
-        return Away("the database can't be reached")
+        return DatabaseUnavailable("the database can't be reached")
 
     async def _acquired(self) -> PoolConnectionProxy:
         """A connection, in turn. Where no further one can be had, those that there are have to do."""
@@ -331,16 +331,21 @@ _PLANNING = "set_config('plan_cache_mode', 'force_generic_plan', false), set_con
 
 @asynccontextmanager
 async def open_pool(
-    dsn: str, *, size: int = 10, queue: int = 200, patience: float = 10, sharded: bool = False
+    dsn: str,
+    *,
+    size: int = 10,
+    max_waiting: int = 200,
+    timeout: float = 10,  # noqa: ASYNC109 - of each request
+    sharded: bool = False,
 ) -> AsyncIterator[Pool]:
     """A pool of up to `size` connections, made when they are first wanted, closed on the way out. Raises `BadDsn`.
 
-    Up to `queue` requests wait for one, and each for `patience` seconds at the most, which is also what a statement may
-    take. `sharded` says that users lie on several servers, so that no statement should be about two.
+    Up to `max_waiting` requests wait for one, each for `timeout` seconds at the most, which is also the most that a
+    statement may take. `sharded` says that users lie on several servers, so that no statement should be about two.
     """
     told = connect_arguments(dsn)
     plan = _plan_once if told.get("statement_cache_size") == PREPARED else _plan_once_if_direct
-    arguments = {"statement_cache_size": PREPARED, "command_timeout": patience, **told}
+    arguments = {"statement_cache_size": PREPARED, "command_timeout": timeout, **told}
 
     async def set_up(connection: Connection) -> None:
         if arguments["statement_cache_size"]:  # else a pooler is there: its sessions are others', too
@@ -355,14 +360,14 @@ async def open_pool(
         **arguments,
         connect=connect_in_time,
         connection_class=UniqueNames,
-        min_size=0,  # the service can start, and a worker be replaced, while the database is away
+        min_size=0,  # the service can start, and a worker be replaced, while the database is down
         max_size=size,
         init=set_up,
         reset=_keep,
         max_inactive_connection_lifetime=60,  # seconds; Neon closes what idles for 300
     ) as connections:
-        watch = Watch(connections, arguments, timeout=patience)
-        pool = Pool(connections, arguments, watch, queue=queue, patience=patience, sharded=sharded)
+        watch = Watch(connections, arguments, timeout=timeout)
+        pool = Pool(connections, arguments, watch, max_waiting=max_waiting, timeout=timeout, sharded=sharded)
         metrics.POOL_SIZE.inc(size)
         try:
             yield pool

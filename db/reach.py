@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import asyncpg
 
 from config.authorities import check_authorities
-from config.failures import CannotRun
-from db.failures import UNAVAILABLE
+from config.errors import CannotRun
+from db.errors import UNAVAILABLE
 from db.options import BadDsn
 
 

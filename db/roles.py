@@ -9,32 +9,32 @@ from typing import Any
 
 import asyncpg
 
-from config.failures import CannotRun
+from config.errors import CannotRun
 from db.connection import connect
 from db.dsn import connect_arguments
-from db.failures import UNAVAILABLE
+from db.errors import UNAVAILABLE
 
 _RIGHTS = Path(__file__).with_name("roles.sql")
 _ITERATIONS = 4096
 """As Postgres' own scram_iterations."""
 
 # Any number of ours; transaction-level, since session locks break behind a pooler in transaction mode.
-TURN = 0x6461_7962_6F6F_6B  # "daybook"
-TURN_SECONDS = 60
+ADVISORY_LOCK_KEY = 0x6461_7962_6F6F_6B  # "daybook"
+LOCK_TIMEOUT_SECONDS = 60
 
 
 class NotOurTurn(CannotRun):
     """Another Daybook has been migrating this database for a minute: wait until it is done, then run this again."""
 
 
-class CannotAdmit(CannotRun):
+class CannotGrant(CannotRun):
     """The service's login can't be made, or not given its rights. The message says what to do by hand."""
 
 
-async def admit(owner: str, service: str) -> bool:
+async def grant_service_role(owner: str, service: str) -> bool:
     """Give the login of the DSN `service` the service's rights, as the owner of the tables; whether it had to be made.
 
-    A login that is there keeps its password. Nothing happens where both are the same login. Raises `CannotAdmit`,
+    A login that is there keeps its password. Nothing happens where both are the same login. Raises `CannotGrant`,
     `NotOurTurn`, or one of `UNAVAILABLE`.
     """
     own, its = connect_arguments(owner), connect_arguments(service)
@@ -42,21 +42,21 @@ async def admit(owner: str, service: str) -> bool:
     if name == own["user"]:
         return False
     try:
-        return await _admit(own, name, its["password"])
+        return await _grant(own, name, its["password"])
     except (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError):
         # Roles are the server's, and the turn is the database's: for another one of them it was just made.
-        return await _admit(own, name, its["password"])
+        return await _grant(own, name, its["password"])
     except UNAVAILABLE:
         raise
     except asyncpg.PostgresError as error:
-        raise CannotAdmit(
+        raise CannotGrant(
             f"{own['user']} can't give {name} its rights ({error.args[0]}). Have db/roles.sql run by who may, then\n"
             f"    CREATE ROLE {name} LOGIN PASSWORD '…' IN ROLE daybook_app;\n"
             f"or, where there is such a login, GRANT daybook_app TO {name};"
         ) from error
 
 
-async def _admit(own: dict[str, Any], name: str, password: str) -> bool:
+async def _grant(own: dict[str, Any], name: str, password: str) -> bool:
     connection = await connect(**own)
     try:
         async with connection.transaction():
@@ -77,9 +77,9 @@ async def _admit(own: dict[str, Any], name: str, password: str) -> bool:
 
 
 async def _take_turn(connection: asyncpg.Connection) -> None:
-    await connection.execute(f"SET LOCAL lock_timeout = '{TURN_SECONDS}s'")
+    await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
     try:
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", TURN)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK_KEY)
     except asyncpg.LockNotAvailableError as error:
         raise NotOurTurn(NotOurTurn.__doc__) from error
 
@@ -87,7 +87,7 @@ async def _take_turn(connection: asyncpg.Connection) -> None:
 def _verifier(name: str, password: str) -> str:
     """What Postgres keeps of a password (RFC 5803), so that the password itself is in no statement, and in no log."""
     if not password.isascii():
-        raise CannotAdmit(f"the password of {name} isn't ASCII: make the role by hand")
+        raise CannotGrant(f"the password of {name} isn't ASCII: make the role by hand")
     salt = secrets.token_bytes(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ITERATIONS)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()

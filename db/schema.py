@@ -4,7 +4,7 @@ from pathlib import Path
 
 import asyncpg
 
-from config.failures import CannotRun
+from config.errors import CannotRun
 from db.connection import connect
 from db.dsn import connect_arguments
 from db.server import check_encoding

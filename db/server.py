@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from config.failures import CannotRun
+from config.errors import CannotRun
 from db.pool import Executor
 
 

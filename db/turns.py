@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Generic, TypeAlias, TypeVar
 
 from config import metrics
-from db.failures import Busy
+from db.errors import TooManyRequests
 
 Item = TypeVar("Item")
 
@@ -94,7 +94,7 @@ class Turns:
         return True
 
     async def wait(self, user: User) -> None:
-        """Take a turn as soon as there is one. Raises `Busy`, or what `refuse_all` was given."""
+        """Take a turn as soon as there is one. Raises `TooManyRequests`, or what `refuse_all` was given."""
         if len(self._waiting) >= self._max_waiting:
             last = self._waiting.drop(for_user=user)
             if last is None:
@@ -164,9 +164,9 @@ class Turns:
             self._held[user] = held
 
 
-def _busy(message: str) -> Busy:
-    metrics.REFUSALS.labels("busy").inc()
-    return Busy(message)
+def _busy(message: str) -> TooManyRequests:
+    metrics.REFUSALS.labels("overloaded").inc()
+    return TooManyRequests(message)
 
 
 def _refuse(turn: "asyncio.Future[None]", error: Callable[[], Exception]) -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from config import metrics
 from db.connection import connect
-from db.failures import Away, ReadOnly, refused, unanswered
+from db.errors import DatabaseUnavailable, ReadOnly, is_ambiguous, refused
 
 _log = structlog.get_logger(__name__)
 
@@ -30,15 +30,15 @@ class Watch:
     """Whether the database can be reached, and written to.
 
     Once that is in doubt, it is asked on a connection of our own until it can: so that one question is under way while
-    it is away, and not one for each request. Where no new connection can be had, one of the pool's is asked: a server
-    that has no room for more of us is there. A database that takes no writes is as good as away, since what can be
+    it is down, and not one for each request. Where no new connection can be had, one of the pool's is asked: a server
+    that has no room for more of us is there. A database that takes no writes is as good as down, since what can be
     read from it may be old: it may be a standby that the address led to for a moment.
     """
 
     def __init__(self, connections: asyncpg.Pool, arguments: dict[str, Any], *, timeout: float) -> None:
-        self.away: type[Away] | None = None
+        self.down: type[DatabaseUnavailable] | None = None
         """What requests are refused with, as long as they are."""
-        self.when_away: Callable[[], None] = lambda: None
+        self.when_down: Callable[[], None] = lambda: None
         self.ask_idle: Callable[[str], Awaitable[str | None]] = _nothing_idle
         self._outdated = self._ended = False
         self._told_of_no_room = float("-inf")
@@ -50,7 +50,7 @@ class Watch:
     def report(self, error: BaseException) -> None:
         """Ask, unless that is under way, if this error of a statement leaves it in doubt."""
         read_only = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
-        if not read_only and not unanswered(error):
+        if not read_only and not is_ambiguous(error):
             return
         # A connection says no more, or leads to a server that takes no writes: others may, too.
         self._outdated = self._outdated or read_only or isinstance(error, TimeoutError)
@@ -78,28 +78,28 @@ class Watch:
             self._tell(error)
             await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - no secret
             pause = min(pause * 2, _LONGEST_PAUSE)
-        if error is None and (self.away or self._outdated):
+        if error is None and (self.down or self._outdated):
             await self._connections.expire_connections()  # they lead to what was there before
         self._outdated = False
-        if self.away:
-            self.away = None
-            metrics.DATABASE_AWAY.set(0)
+        if self.down:
+            self.down = None
+            metrics.DATABASE_UP.set(1)
             metrics.DATABASE_READ_ONLY.set(0)
-            _log.warning("database back", seconds=round(time.monotonic() - since, 1))
+            _log.warning("database up", seconds=round(time.monotonic() - since, 1))
 
     def _tell(self, error: Exception) -> None:
         """Refuse requests from here on, and say why, once for each reason."""
-        why = ReadOnly if isinstance(error, ReadOnly) else Away
-        if self.away is why:
+        why = ReadOnly if isinstance(error, ReadOnly) else DatabaseUnavailable
+        if self.down is why:
             return
-        self.away = why
-        self.when_away()
-        metrics.DATABASE_AWAY.set(1)
+        self.down = why
+        self.when_down()
+        metrics.DATABASE_UP.set(0)
         metrics.DATABASE_READ_ONLY.set(why is ReadOnly)
         if why is ReadOnly:
             _log.error("database read-only: requests are answered 503 until it takes writes", error=str(error))
         else:
-            _log.error("database away: requests are answered 503 until it is back", error=repr(error))
+            _log.error("database down: requests are answered 503 until it is up", error=repr(error))
 
     async def _ask_anew(self) -> Exception | None:
         """Why it can't be served from by a new connection, if so."""

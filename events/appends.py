@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from config import metrics
-from db.failures import NOT_SENT, UNAVAILABLE, Busy, CannotConnect
-from db.lanes import MOST, NUMBER, Lanes, full
+from db.batching import MOST, NUMBER, Lanes, full
+from db.errors import NOT_SENT, UNAVAILABLE, CannotConnect, TooManyRequests
 from db.pool import Pool
 from events import log
 from events.log import Entry, IdempotencyKeyTaken, Posting, VersionTaken
@@ -60,14 +60,14 @@ class Appends:
     async def append(self, posting: Posting) -> Entry:
         """As `log.append`, with what others append at the same time.
 
-        Raises what that raises. `Busy`, `Away` and `CannotConnect` mean that nothing was sent; after any other of
-        `UNAVAILABLE`, or where the caller is cancelled, the event may be in the log.
+        Raises the same errors. `TooManyRequests`, `DatabaseUnavailable` and `CannotConnect` mean that nothing was sent;
+        after any other of `UNAVAILABLE`, or if the caller is cancelled, the event may be in the log.
         """
         if full(self._pool, self._admitted) and not self._made_room(posting.event.user_id):
-            metrics.REFUSALS.labels("busy").inc()
-            raise Busy(f"{self._admitted} writes wait for the database already")
+            metrics.REFUSALS.labels("overloaded").inc()
+            raise TooManyRequests(f"{self._admitted} writes wait for the database already")
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(posting, loop.create_future(), loop.time() + self._pool.patience)
+        waiting = _Waiting(posting, loop.create_future(), loop.time() + self._pool.timeout)
         self._queues.setdefault(posting.event.user_id, deque()).append(waiting)
         self._admitted += 1
         self._lanes.go_on()
@@ -96,8 +96,8 @@ class Appends:
         longest = max(self._queues.values(), key=len, default=deque())
         if len(longest) <= len(self._queues.get(user, ())) + 1:
             return False
-        metrics.REFUSALS.labels("busy").inc()
-        _fail([longest.pop()], Busy("others wait too, with fewer writes"))
+        metrics.REFUSALS.labels("overloaded").inc()
+        _fail([longest.pop()], TooManyRequests("others wait too, with fewer writes"))
         return True
 
     def _choose(self) -> "_Chosen | None":
@@ -227,8 +227,8 @@ class Appends:
         waiting = [each for queue in self._queues.values() for each in queue if not each.outcome.done()]
         late = [each for each in waiting if each.deadline <= loop.time()]
         if late:
-            metrics.REFUSALS.labels("busy").inc(len(late))
-            _fail(late, Busy(f"it wasn't this write's turn for {self._pool.patience:g} s"))
+            metrics.REFUSALS.labels("overloaded").inc(len(late))
+            _fail(late, TooManyRequests(f"it wasn't this write's turn for {self._pool.timeout:g} s"))
         rest = [each.deadline for each in waiting if not each.outcome.done()]
         self._timer = loop.call_at(min(rest), self._refuse_late) if rest else None
 

@@ -13,7 +13,7 @@ import asyncpg
 import orjson
 
 from config.time_slices import TimeSlices
-from db.lanes import Together
+from db.batching import Together
 from db.long_reads import LongReads
 from db.pool import Connection, Executor, Pool
 from events import chain
@@ -340,7 +340,7 @@ async def history(
 
     Batch by batch, as `read` does. If there is more than one, and they come from a pool, the reader holds a turn of
     `LongReads` from then on: close the iterator (`aclosing`) to give it back early. Raises `UnknownEvent`
-    (events.codec) or `Busy`.
+    (events.codec) or `TooManyRequests`.
     """
     seen, slices = after, TimeSlices()
     async with AsyncExitStack() as turn:

@@ -25,8 +25,8 @@ async def task_at(
     """The task as its event number `version` left it, or as it was at the moment `at` (inclusive).
 
     `None` where it wasn't there then: not yet, deleted, or without so many versions. Reads the task's events up to
-    then, in constant memory. Raises `UnknownEvent` (events.codec), `ImpossibleEvent` (events.task), or `Busy` as
-    `log.history` does.
+    then, in constant memory. Raises `UnknownEvent` (events.codec), `ImpossibleEvent` (events.task), or
+    `TooManyRequests` as `log.history` does.
     """
     task, hash_ = None, b""
     async with aclosing(log.history(database, user_id, task_id, version=version, at=at)) as entries:

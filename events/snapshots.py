@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from uuid import UUID
 
-from db.lanes import Together
+from db.batching import Together
 from db.pool import Executor, Pool
 from events.codec import Row
 from events.task import Snapshot, Task

@@ -34,7 +34,7 @@ async def list_tasks(
     """A user's tasks as they were at the moment `at`; the rest as `queries.tasks.list_tasks`.
 
     The log is folded twice: all of it for the ids of the page, then the events of the page's tasks. A log of more than
-    one batch takes a turn of `LongReads`. Raises `Busy`, and as `events.past.tasks_at` does.
+    one batch takes a turn of `LongReads`. Raises `TooManyRequests`, and as `events.past.tasks_at` does.
     """
     head = await log.head(pool, user_id)
     upto = head.seq

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from db.lanes import Together
+from db.batching import Together
 from db.long_reads import Scans
 from db.pool import Pool
 from events import log
@@ -154,7 +154,7 @@ async def list_tasks(
 ) -> Page:
     """A user's tasks in the order asked for, ids breaking ties. Each of `words` occurs in title or description.
 
-    What no index leads to takes a turn of `Scans`. Raises `Busy`.
+    What no index leads to takes a turn of `Scans`. Raises `TooManyRequests`.
     """
     key, task_id = after or (None, None)
     arguments = (user_id, completed, [_pattern(w) for w in words] or None, limit, offset, key, task_id)

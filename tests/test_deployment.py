@@ -51,10 +51,10 @@ def test_the_alerts_are_of_metrics_that_there_are(told: set[str]) -> None:
 
 
 def test_each_reason_for_503_has_an_alert_of_its_own() -> None:
-    """A database that is read-only is away too, for the service: only one of the two alerts tells it."""
+    """A database that is read-only is down too, for the service: only one of the two alerts tells it."""
     by_name = {rule["alert"]: rule["expr"] for rule in RULES}
     read_only = by_name["DaybookDatabaseReadOnly"]
-    assert by_name["DaybookDatabaseAway"] == f"max(daybook_database_away) > 0 unless {read_only}"
+    assert by_name["DaybookDatabaseDown"] == f"min(daybook_database_up) == 0 unless {read_only}"
     assert metrics(by_name["DaybookDiskFull"]) == {"daybook_database_errors_total"}
     assert 'sqlstate="53100"' in by_name["DaybookDiskFull"]
 

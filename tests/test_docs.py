@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from api.app import create_app
-from api.errors import Problem
+from api.problems import Problem
 from cli.main import app
 from config import metrics
 from config.settings import Settings

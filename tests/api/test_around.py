@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from api.errors import Problem
 from api.examples import FAULTS
+from api.problems import Problem
 from db.pool import Pool
 from tests.conftest import execute
 from tests.service import Service, serving, sql, token

@@ -4,7 +4,7 @@ import httpx2
 import pytest
 from starlette.responses import Response
 
-from api import document, protocol
+from api import openapi, protocol
 from api.middleware import SecurityHeaders
 from tests.service import Service, listening, serving
 from tests.sockets import connected
@@ -169,7 +169,7 @@ async def test_refusals_before_there_is_a_request_can_be_read_too(
 
 def test_every_header_that_the_document_has_can_be_read() -> None:
     always = {"Cache-Control", "X-Content-Type-Options"}  # the first is safelisted; nobody reads the second
-    assert {*document._HEADERS} - always <= EXPOSED
+    assert {*openapi._HEADERS} - always <= EXPOSED
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from api.errors import HeadTooLarge, Problem
 from api.examples import CSV_FILE, FAULTS, NDJSON_LINES, TASK_ID
-from api.models import NewTask, Task
+from api.problems import Problem, RequestHeaderFieldsTooLarge
+from api.schemas import NewTask, Task
 from events.records import CSV_COLUMNS
 from tests.openapi import SNAPSHOT, text
 from tests.service import Service, bearer
@@ -162,7 +162,9 @@ def test_every_component_is_used() -> None:
         assert {f"#/components/{kind}/{name}" for name in DOCUMENT["components"][kind]} <= used
 
 
-@pytest.mark.parametrize("problem", [each for each in Problem.__subclasses__() if each is not HeadTooLarge])
+@pytest.mark.parametrize(
+    "problem", [each for each in Problem.__subclasses__() if each is not RequestHeaderFieldsTooLarge]
+)
 def test_every_problem_has_an_example_but_the_one_that_comes_before_there_is_an_operation(
     problem: type[Problem],
 ) -> None:

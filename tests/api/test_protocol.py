@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from api import bodies, protocol
+from api import protocol, request_body
 from api.transport import BufferedTransport
 from tests.service import Service, bearer, listening
 from tests.sockets import GET, App, Connection, connected
@@ -316,7 +316,7 @@ def post(length: int) -> bytes:
 
 
 async def test_a_slow_body_is_408(service_connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "_SLOWEST", 0.1)
+    monkeypatch.setattr(request_body, "_SLOWEST", 0.1)
     await service_connection.send(post(100), b'{"title"')
     answer = await service_connection.answer()
     assert answer.status == 408
@@ -353,7 +353,7 @@ async def test_who_announces_far_too_much_is_told_that_the_connection_ends(servi
 async def test_a_body_that_came_with_its_head_is_in_time(
     service_connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "_SLOWEST", 0)
+    monkeypatch.setattr(request_body, "_SLOWEST", 0)
     await service_connection.send(post(14) + b'{"title": "x"}')
     assert (await service_connection.answer()).status == 201
     await service_connection.send(post(14) + b'{"title":')

@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from api import unsent
-from api.errors import Overloaded
+from api.problems import Overloaded
 from api.unsent import UnsentAnswers
 from tests.service import listening
 from tests.sockets import connected

@@ -47,7 +47,7 @@ def test_they_are_of_all_workers_together(database: str, folder: Path, workers: 
             time.sleep(0.01)
         assert found[LIVEZ] == 40
         assert found["daybook_pool_size"] == 10 * workers
-        assert found["daybook_database_away"] == 0
+        assert found["daybook_database_up"] == 1
         assert serving.stop(signal.SIGTERM) == 0
 
 

@@ -12,7 +12,7 @@ import pytest
 from starlette.types import Message
 
 from api.app import create_app
-from config.failures import BadSettings
+from config.errors import BadSettings
 from tests.processes import DAYBOOK, Serving, free_port, run
 from tests.service import SECRET, settings
 from tests.unit.test_export import LOG, lines

@@ -7,12 +7,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from config.failures import CannotRun
+from config.errors import CannotRun
 from db import migrate as migrating
 from db.dsn import connect_arguments
 from db.migrate import migrate
 from db.reach import reaching
-from db.roles import TURN
+from db.roles import ADVISORY_LOCK_KEY
 from db.schema import HEAD
 from tests.conftest import execute
 from tests.network import Link
@@ -154,10 +154,10 @@ async def test_a_table_that_stays_in_use_is_given_up_with_a_sentence(
 
 
 async def test_another_one_that_migrates_for_long_is_named(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrating, "TURN_SECONDS", 0.1)
+    monkeypatch.setattr(migrating, "LOCK_TIMEOUT_SECONDS", 0.1)
     other = await asyncpg.connect(**connect_arguments(database))
     async with other.transaction():
-        await other.execute("SELECT pg_advisory_xact_lock($1)", TURN)
+        await other.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK_KEY)
         assert "Another Daybook" in await sentence(database)
     await other.close()
 

@@ -22,7 +22,7 @@ from tests.service import bearer
 pytestmark = pytest.mark.once
 
 TASKS = "/api/ann/tasks"
-AWAY = 'daybook_database_refusals_total{reason="away"}'
+REFUSED = 'daybook_database_refusals_total{reason="unavailable"}'
 
 
 @asynccontextmanager
@@ -78,11 +78,11 @@ async def test_while_the_network_stalls_requests_end_and_afterwards_all_is_as_be
             )
             assert {answer.status_code for answer in answers} == {503}
             assert {answer.headers.get("retry-after", "none") for answer in answers[:8]} <= {"1", "2", "3"}
-            while not await told(port, "daybook_database_away"):
+            while await told(port, "daybook_database_up"):
                 await asyncio.sleep(0.05)
-            refusals = await told(port, AWAY)
+            refusals = await told(port, REFUSED)
             assert {(await client.get(TASKS)).status_code for _ in range(20)} == {503}
-            assert await told(port, AWAY) == refusals + 20  # not one of them was asked
+            assert await told(port, REFUSED) == refusals + 20  # not one of them was asked
             assert (await client.get("/readyz")).status_code == 503
             assert (await client.get("/livez")).status_code == 200
             link.flow()
@@ -93,7 +93,7 @@ async def test_while_the_network_stalls_requests_end_and_afterwards_all_is_as_be
             assert (await client.patch(f"{path}/complete", json={"completed": True})).status_code == 200
         while await told(port, "daybook_pool_in_use"):
             await asyncio.sleep(0.05)
-        assert await told(port, "daybook_database_away") == 0
+        assert await told(port, "daybook_database_up") == 1
         assert not [line for line in serving.errors if "Traceback" in line]
 
 
@@ -109,7 +109,7 @@ async def test_a_login_that_is_refused_is_an_outage_too(database: str, folder: P
         assert (await client.get(TASKS)).status_code == 200
         await other.execute(f"ALTER ROLE {name} NOLOGIN")
         await other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", name)
-        while not await told(port, "daybook_database_away"):
+        while await told(port, "daybook_database_up"):
             assert (await client.get(TASKS)).status_code == 503
         await other.execute(f"ALTER ROLE {name} LOGIN")
         while (await client.get(TASKS)).status_code != 200:
@@ -128,10 +128,10 @@ async def test_connections_from_before_an_outage_are_not_used_again(database: st
         await asyncio.gather(*(client.get(TASKS) for _ in range(20)))
         link.stall()
         assert (await client.get(TASKS)).status_code == 503
-        while not await told(port, "daybook_database_away"):
+        while await told(port, "daybook_database_up"):
             await asyncio.sleep(0.05)
         link.forget()
-        while await told(port, "daybook_database_away"):
+        while not await told(port, "daybook_database_up"):
             await asyncio.sleep(0.05)
         answers = await asyncio.gather(*(client.get(TASKS) for _ in range(20)))
         assert {answer.status_code for answer in answers} == {200}
@@ -160,7 +160,7 @@ async def test_past_what_the_database_can_serve_soon_requests_are_refused_and_th
     database: str, folder: Path
 ) -> None:
     other = await asyncpg.connect(**connect_arguments(database))
-    async with started(folder, database, DATABASE_POOL_SIZE="2", DATABASE_QUEUE="5") as (_, client):
+    async with started(folder, database, DATABASE_POOL_SIZE="2", DATABASE_POOL_MAX_WAITING="5") as (_, client):
 
         async def write(user: str) -> httpx2.Response:
             return await client.post(f"/api/{user}/tasks", json={"title": "x"}, headers=bearer(user))

@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from commands.execute import Outcome, execute
 from commands.task import Command, CreateTask, ToggleTask
-from db.failures import NotPrepared
+from db.errors import NotPrepared
 from db.pool import Pool, open_pool
 from events import log, snapshots
 from events.task import Origin
@@ -221,9 +221,9 @@ async def test_a_pooler_without_room_for_more_is_not_away(database: str, folder:
                     *(client.get("/readyz") for _ in range(2)),
                 )
                 assert Counter(answer.status_code for answer in answers) == {200: 22, 201: 20}
-            assert await told(port, "daybook_database_away") == 0
+            assert await told(port, "daybook_database_up") == 1
             assert await told(port, "daybook_pool_in_use") == 0
-        assert not [line for line in serving.errors if "database away" in line]
+        assert not [line for line in serving.errors if "database down" in line]
         assert len([line for line in serving.errors if "no more connections" in line]) == 1
 
 
@@ -250,7 +250,7 @@ async def test_a_database_behind_a_pooler_without_room_is_still_found_to_be_away
             answers = await asyncio.gather(*(client.get(TASKS) for _ in range(20)))
             assert {answer.status_code for answer in answers} == {200}
             postgres.kill()
-            while not any("database away" in line for line in serving.errors):
+            while not any("database down" in line for line in serving.errors):
                 answers = await asyncio.gather(*(client.get(TASKS) for _ in range(8)))
                 assert {answer.status_code for answer in answers} == {503}
             await asyncio.to_thread(postgres.start)

@@ -40,12 +40,12 @@ async def test_a_read_only_phase_is_an_outage_and_ends_by_itself(folder: Path) -
                 async with until(client, 503, TASKS), until(client, 503):
                     pass
                 assert (await client.get("/readyz")).json()["database"] == "read-only"
-                assert await told(port, "daybook_database_away") == 1
+                assert await told(port, "daybook_database_up") == 0
                 assert await told(port, "daybook_database_read_only") == 1
                 await execute(postgres.dsn, *WRITABLE)
                 async with until(client, 200):
                     pass
-                assert await told(port, "daybook_database_away") == 0
+                assert await told(port, "daybook_database_up") == 1
                 assert await told(port, "daybook_database_read_only") == 0
                 answers = await asyncio.gather(*(client.post(TASKS, json={"title": "z"}) for _ in range(20)))
                 assert {answer.status_code for answer in answers} == {201}

@@ -17,7 +17,7 @@ from tests.service import bearer
 
 pytestmark = pytest.mark.once
 
-FEW = {"DATABASE_POOL_SIZE": "4", "DATABASE_QUEUE": "8"}
+FEW = {"DATABASE_POOL_SIZE": "4", "DATABASE_POOL_MAX_WAITING": "8"}
 GREEDY = "/api/greedy/tasks"
 WORDS = "+".join([*(f"w{number:02}" for number in range(11)), "zz"])
 LONG = """

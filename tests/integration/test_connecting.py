@@ -14,7 +14,7 @@ import pytest
 from db.connection import connect
 from db.dsn import connect_arguments
 from db.embedded import running
-from db.failures import CannotConnect
+from db.errors import CannotConnect
 from tests.conftest import execute
 from tests.faults.test_starting import MISLEADING
 from tests.processes import free_port

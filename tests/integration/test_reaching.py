@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from config.failures import CannotRun
+from config.errors import CannotRun
 from db.connection import connect
 from db.dsn import connect_arguments
 from db.reach import CannotReachDatabase, reaching

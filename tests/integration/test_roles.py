@@ -16,7 +16,7 @@ from commands.task import CreateTask
 from db import roles
 from db.dsn import connect_arguments
 from db.pool import Pool, open_pool
-from db.roles import CannotAdmit, NotOurTurn, admit
+from db.roles import CannotGrant, NotOurTurn, grant_service_role
 from events.task import Origin
 from tests.conftest import FROM_TEMPLATE, execute, new_database
 from tests.processes import run
@@ -40,8 +40,8 @@ async def name(server: str) -> AsyncIterator[str]:
 
 async def test_it_is_made_once_and_can_do_what_the_service_does(database: str, pool: Pool, name: str) -> None:
     service = as_login(database, name)
-    assert await admit(database, service) is True
-    assert await admit(database, service) is False
+    assert await grant_service_role(database, service) is True
+    assert await grant_service_role(database, service) is False
     async with open_pool(service) as own:
         create = CreateTask(user_id="ann", task_id=uuid7(), title="x")
         assert (await carry_out(own, create, actor="ann", origin=Origin())).task
@@ -55,15 +55,15 @@ async def test_it_is_made_once_and_can_do_what_the_service_does(database: str, p
 
 
 async def test_one_that_is_there_keeps_its_password(database: str, pool: Pool, name: str) -> None:
-    await admit(database, as_login(database, name))
+    await grant_service_role(database, as_login(database, name))
     kept = "SELECT rolpassword FROM pg_authid WHERE rolname = $1"
     before = await pool.fetchval(kept, name)
-    assert await admit(database, as_login(database, name, "another")) is False
+    assert await grant_service_role(database, as_login(database, name, "another")) is False
     assert await pool.fetchval(kept, name) == before
 
 
 async def test_servers_that_start_at_once_make_it_once(database: str, name: str) -> None:
-    made = await asyncio.gather(*(admit(database, as_login(database, name)) for _ in range(4)))
+    made = await asyncio.gather(*(grant_service_role(database, as_login(database, name)) for _ in range(4)))
     assert sorted(made) == [False, False, False, True]
 
 
@@ -71,42 +71,42 @@ async def test_in_several_databases_of_one_server_at_once(server: str, name: str
     """Roles are the server's: there a turn in one database doesn't hold."""
     async with AsyncExitStack() as stack:
         databases = [await stack.enter_async_context(new_database(server, FROM_TEMPLATE)) for _ in range(6)]
-        made = await asyncio.gather(*(admit(database, as_login(database, name)) for database in databases))
+        made = await asyncio.gather(*(grant_service_role(database, as_login(database, name)) for database in databases))
         assert sorted(made) == [*[False] * 5, True]
 
 
 async def test_where_both_logins_are_the_same_nothing_is_made(database: str) -> None:
-    assert await admit(database, database) is False
+    assert await grant_service_role(database, database) is False
 
 
 async def test_who_may_not_is_told_what_to_have_done(database: str, name: str) -> None:
     service = as_login(database, name)
-    await admit(database, service)
-    with pytest.raises(CannotAdmit, match=r"db/roles.sql"):
-        await admit(service, as_login(database, "somebody else"))
+    await grant_service_role(database, service)
+    with pytest.raises(CannotGrant, match=r"db/roles.sql"):
+        await grant_service_role(service, as_login(database, "somebody else"))
 
 
 async def test_a_password_that_would_have_to_be_prepared_is_refused(database: str, name: str) -> None:
-    with pytest.raises(CannotAdmit, match="ASCII"):
-        await admit(database, as_login(database, name, "pässword"))
+    with pytest.raises(CannotGrant, match="ASCII"):
+        await grant_service_role(database, as_login(database, name, "pässword"))
 
 
 async def test_a_database_that_takes_no_writes_is_no_lack_of_rights(database: str, name: str) -> None:
     database_name = connect_arguments(database)["database"]
     await execute(database, f"ALTER DATABASE {database_name} SET default_transaction_read_only = on")
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
-        await admit(database, as_login(database, name))
+        await grant_service_role(database, as_login(database, name))
 
 
 async def test_another_one_that_migrates_for_long_is_no_lack_of_rights(
     database: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roles, "TURN_SECONDS", 0.1)
+    monkeypatch.setattr(roles, "LOCK_TIMEOUT_SECONDS", 0.1)
     other = await asyncpg.connect(**connect_arguments(database))
     async with other.transaction():
-        await other.execute("SELECT pg_advisory_xact_lock($1)", roles.TURN)
+        await other.execute("SELECT pg_advisory_xact_lock($1)", roles.ADVISORY_LOCK_KEY)
         with pytest.raises(NotOurTurn):
-            await admit(database, as_login(database, name))
+            await grant_service_role(database, as_login(database, name))
     await other.close()
 
 

@@ -40,11 +40,11 @@ async def test_whatever_new_connections_are_refused_with(server: str, database: 
             server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{names['role']}'"
         )
         with capture_logs() as lines:
-            while not any("database away" in line["event"] for line in lines):  # there are none left
+            while not any("database down" in line["event"] for line in lines):  # there are none left
                 with suppress(ConnectionError):
                     await pool.fetchval("SELECT 1")
         await execute(server, REFUSALS[refusal].format_map(names))
-        while pool.away:
+        while pool.down:
             await asyncio.sleep(0.05)
         found = await asyncio.gather(*(pool.fetchval("SELECT $1::int", number) for number in range(30)))
         assert found == list(range(30))

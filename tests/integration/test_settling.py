@@ -24,7 +24,7 @@ from commands.task import (
     VersionMismatch,
 )
 from db.dsn import connect_arguments
-from db.failures import Busy, ConnectionLost
+from db.errors import ConnectionLost, TooManyRequests
 from db.pool import Connection, Pool, open_pool
 from events import log
 from events.task import Event, Origin, Task
@@ -121,7 +121,7 @@ async def test_who_loses_a_connection_and_then_to_another_writer_decides_anew(
     monkeypatch.setattr(log, "append", append)
     change = do(pool, UpdateTask(user_id="ann", task_id=task_id, fields={"title": "y"}), "victim")
     if fails:
-        with pytest.raises((Busy, OutcomeUnknown)):
+        with pytest.raises((TooManyRequests, OutcomeUnknown)):
             await change
     else:
         outcome = await change

@@ -12,9 +12,9 @@ from uuid_utils.compat import uuid7
 
 from commands.execute import execute
 from commands.task import Command, CreateTask, DeleteTask, EntityTag, Precondition, ToggleTask, VersionMismatch
+from db.batching import MOST
 from db.dsn import connect_arguments
-from db.failures import Busy
-from db.lanes import MOST
+from db.errors import TooManyRequests
 from db.pool import Connection, Pool, open_pool
 from events import log, walk
 from events.appends import Appends
@@ -291,7 +291,7 @@ async def test_who_floods_does_not_keep_the_others_waiting(pool: Pool, statement
 
 
 async def test_who_floods_does_not_take_the_others_places(database: str, other: asyncpg.Connection) -> None:
-    async with open_pool(database, size=2, queue=40) as pool:
+    async with open_pool(database, size=2, max_waiting=40) as pool:
         await asyncio.gather(*(create(pool, user) for user in ("ann", "bob")))
         async with other.transaction():
             await other.execute("SELECT FROM journals WHERE user_id = 'ann' FOR UPDATE")
@@ -304,7 +304,7 @@ async def test_who_floods_does_not_take_the_others_places(database: str, other: 
             assert sum(task.done() for task in flood) == 19  # she gave up one for him
         await bob
         outcomes = await asyncio.gather(*flood, return_exceptions=True)
-        assert Counter(type(outcome) for outcome in outcomes) == {log.Entry: 41, Busy: 19}
+        assert Counter(type(outcome) for outcome in outcomes) == {log.Entry: 41, TooManyRequests: 19}
         assert await books(pool) == (2 + 41 + 1, [])
 
 
@@ -352,7 +352,7 @@ async def test_new_users_in_two_processes_do_not_wait_for_each_other(database: s
 
 
 async def test_who_waits_for_too_long_is_refused_and_nothing_is_sent(database: str, other: asyncpg.Connection) -> None:
-    async with open_pool(database, patience=0.5) as pool:
+    async with open_pool(database, timeout=0.5) as pool:
         appends = pool.companion(Appends)
         await appends.append(creation("ann"))
         async with other.transaction(), asyncio.timeout(10):
@@ -360,11 +360,13 @@ async def test_who_waits_for_too_long_is_refused_and_nothing_is_sent(database: s
             postings = [creation("ann") for _ in range(100)]
             outcomes = await asyncio.gather(*map(appends.append, postings), return_exceptions=True)
         kinds = Counter(type(outcome) for outcome in outcomes)
-        assert kinds.keys() == {TimeoutError, Busy}
+        assert kinds.keys() == {TimeoutError, TooManyRequests}
         assert kinds[TimeoutError] <= 2 * MOST  # those that were sent
         assert any("turn" in str(outcome) for outcome in outcomes)
         refused = [
-            posting.event.id for posting, outcome in zip(postings, outcomes, strict=True) if type(outcome) is Busy
+            posting.event.id
+            for posting, outcome in zip(postings, outcomes, strict=True)
+            if type(outcome) is TooManyRequests
         ]
         assert not await pool.fetch("SELECT FROM events WHERE id = ANY ($1)", refused)
         assert (await books(pool))[1] == []

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from db.failures import Busy, ConnectionLost
-from db.lanes import MOST, NUMBER, Lanes, Together
+from db.batching import MOST, NUMBER, Lanes, Together
+from db.errors import ConnectionLost, TooManyRequests
 
-POOL: Any = SimpleNamespace(size=2, queue=48)
+POOL: Any = SimpleNamespace(size=2, max_waiting=48)
 
 
 class Reads:
@@ -89,7 +89,7 @@ async def test_past_the_bound_they_are_refused() -> None:
     reads = Reads()
     together = Together(POOL, reads, user_of=str)
     waiting = [*await asked(together, [1]), *await asked(together, [2]), *await asked(together, range(50))]
-    with pytest.raises(Busy, match="50 reads"):
+    with pytest.raises(TooManyRequests, match="50 reads"):
         await together.get(1)
     reads.go.set()
     await asyncio.gather(*waiting, return_exceptions=True)
@@ -102,7 +102,10 @@ async def test_users_take_turns() -> None:
     waiting = [*await asked(together, [1]), *await asked(together, [3]), *await asked(together, range(101, 201, 2))]
     others = await asked(together, [2, 4])
     outcomes = await asyncio.gather(*waiting[-2:], return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [Busy, Busy]  # so many waited that there was no more room
+    assert [type(outcome) for outcome in outcomes] == [
+        TooManyRequests,
+        TooManyRequests,
+    ]  # so many waited that there was no more room
     reads.go.set()
     assert await asyncio.gather(*others) == [4, 16]
     assert reads.asked[NUMBER][:4] == [101, 2, 103, 4]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from config.failures import BadSettings
+from config.errors import BadSettings
 from config.settings import Settings, load
 
 LONG = "x" * 32

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.failures import Away, Busy
+from db.errors import DatabaseUnavailable, TooManyRequests
 from db.turns import FairQueue, Turns, User
 
 
@@ -76,13 +76,13 @@ async def test_a_full_queue_refuses_first_who_waits_with_most() -> None:
     anns = await waiting(one, "ann", "ann", "ann")
     [bob] = await waiting(one, "bob")
     assert await come(*anns, bob) == [False, False, True, False]
-    with pytest.raises(Busy, match="fewer"):
+    with pytest.raises(TooManyRequests, match="fewer"):
         await anns[2]
-    with pytest.raises(Busy, match="3 requests"):
+    with pytest.raises(TooManyRequests, match="3 requests"):
         await one.wait("ann")
     [cid] = await waiting(one, "cid")
     assert await come(*anns[:2], bob, cid) == [False, True, False, False]
-    with pytest.raises(Busy, match="3 requests"):
+    with pytest.raises(TooManyRequests, match="3 requests"):
         await one.wait("bob")  # everybody has one
     for task in (anns[0], bob, cid):
         task.cancel()
@@ -92,7 +92,7 @@ async def test_a_full_queue_refuses_first_who_waits_with_most() -> None:
 async def test_who_waits_for_too_long_is_refused() -> None:
     one = turns(1, timeout=0.01)
     assert one.taken("ann")
-    with pytest.raises(Busy, match=r"no connection was free for 0\.01 s"):
+    with pytest.raises(TooManyRequests, match=r"no connection was free for 0\.01 s"):
         await one.wait("bob")
     one.give("ann")
     assert one.taken("bob")
@@ -102,9 +102,9 @@ async def test_everybody_can_be_refused() -> None:
     one = turns(1)
     assert one.taken("ann")
     tasks = await waiting(one, "ann", "bob", None)
-    one.refuse_all(lambda: Away("gone"))
+    one.refuse_all(lambda: DatabaseUnavailable("gone"))
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [Away] * 3
+    assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 3
     one.give("ann")
     assert one.taken("bob")
 

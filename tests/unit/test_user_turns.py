@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from api.errors import Overloaded
+from api.problems import Overloaded
 from api.user_turns import MOST_WAITING, READS, WRITES, Turn, UserTurns
 
 WRITE = Turn("ann", reads=False)

@@ -1,20 +1,20 @@
 """Every error answer, as problem details (RFC 9457; contract, section 3).
 
 Problem
-├── BadRequest          400  the request can't be read
-├── NotAuthenticated    401  no token, or none that holds
-├── NotYours            403  a valid token, another user's path
-├── NotFound            404  no such task, or not this user's
-├── TooSlow             408  the body, or the head, takes too long to arrive
-├── PreconditionFailed  412  the task is at another version than If-Match wants
-├── BodyTooLarge        413
-├── NotJson             415
-├── Invalid             422  it can be read, but a field breaks a rule
-├── KeyReused           422  the Idempotency-Key stands for another request
-├── HeadTooLarge        431  request line and headers
-├── Failure             500  something is broken here
-├── Unavailable         503  the database is away
-└── Overloaded          503  too many requests at once
+├── BadRequest                   400  the request can't be read
+├── Unauthorized                 401  no token, or none that holds
+├── Forbidden                    403  a valid token, another user's path
+├── NotFound                     404  no such task, or not this user's
+├── RequestTimeout               408  the body, or the head, takes too long to arrive
+├── PreconditionFailed           412  the task is at another version than If-Match wants
+├── ContentTooLarge              413
+├── UnsupportedMediaType         415
+├── Invalid                      422  it can be read, but a field breaks a rule
+├── KeyReused                    422  the Idempotency-Key stands for another request
+├── RequestHeaderFieldsTooLarge  431  request line and headers
+├── Failure                      500  something is broken here
+├── Unavailable                  503  the database is down
+└── Overloaded                   503  too many requests at once
 """
 
 import random
@@ -36,7 +36,7 @@ from api.field_errors import parameter_errors, summary
 from commands.execute import IdempotencyKeyReused, OutcomeUnknown
 from commands.task import NotRestorable, TaskNotFound, VersionMismatch
 from config import metrics
-from db.failures import UNAVAILABLE, Away, Busy, ReadOnly
+from db.errors import UNAVAILABLE, DatabaseUnavailable, ReadOnly, TooManyRequests
 
 _log = structlog.get_logger(__name__)
 
@@ -83,21 +83,21 @@ class BadRequest(Problem):
     sentence = "The app sent a request that can't be understood."
 
 
-class NotAuthenticated(Problem):
+class Unauthorized(Problem):
     """The request has no token, or one that doesn't hold."""
 
     status, type, title = 401, "not-authenticated", "Not authenticated"
     sentence = "Please sign in again."
 
 
-def invalid_token(reason: str) -> NotAuthenticated:
+def invalid_token(reason: str) -> Unauthorized:
     """The 401 for a token that was sent and doesn't hold, with its challenge (RFC 6750, section 3)."""
     description = _UNQUOTABLE.sub("?", reason)
     challenge = f'Bearer error="invalid_token", error_description="{description}"'
-    return NotAuthenticated(hint=reason, headers={"WWW-Authenticate": challenge})
+    return Unauthorized(hint=reason, headers={"WWW-Authenticate": challenge})
 
 
-class NotYours(Problem):
+class Forbidden(Problem):
     """The token holds, but the path is another user's."""
 
     status, type, title = 403, "not-yours", "Not yours"
@@ -111,7 +111,7 @@ class NotFound(Problem):
     sentence = "Task not found."
 
 
-class TooSlow(Problem):
+class RequestTimeout(Problem):
     """The request takes too long to arrive."""
 
     status, type, title = 408, "request-timeout", "Request timeout"
@@ -125,14 +125,14 @@ class PreconditionFailed(Problem):
     sentence = "This has been changed in the meantime. Please reload it and try again."
 
 
-class BodyTooLarge(Problem):
+class ContentTooLarge(Problem):
     """The body is larger than 64 KiB."""
 
     status, type, title = 413, "body-too-large", "Body too large"
     sentence = "This is too large to be saved."
 
 
-class NotJson(Problem):
+class UnsupportedMediaType(Problem):
     """The body is of a media type other than JSON."""
 
     status, type, title = 415, "not-json", "Not JSON"
@@ -153,7 +153,7 @@ class KeyReused(Problem):
     sentence = "The app sent two different changes under one name, so the second one wasn't made."
 
 
-class HeadTooLarge(Problem):
+class RequestHeaderFieldsTooLarge(Problem):
     """The request line and headers are larger than 64 KiB."""
 
     status, type, title = 431, "head-too-large", "Head too large"
@@ -243,7 +243,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _bad_parameters)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(OutcomeUnknown, _outcome_unknown)
-    app.add_exception_handler(Busy, _overloaded)
+    app.add_exception_handler(TooManyRequests, _overloaded)
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _unavailable)
 
@@ -272,7 +272,7 @@ async def _key_reused(request: Request, error: Exception) -> Response:
 
 
 async def _bad_parameters(request: Request, error: Exception) -> Response:
-    """Path and query only: bodies are read by api.bodies."""
+    """Path and query only: bodies are read by api.request_body."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - by registration
     errors = parameter_errors(error.errors())
     return await _problem(request, BadRequest(hint=summary(errors), errors=errors))
@@ -308,7 +308,7 @@ async def _unavailable(request: Request, error: Exception) -> Response:
     """Nothing was changed: that is what `commands.execute` promises."""
     if isinstance(error, asyncpg.PostgresError):
         metrics.DATABASE_ERRORS.labels(error.sqlstate).inc()
-    if not isinstance(error, Away):  # that was told once
+    if not isinstance(error, DatabaseUnavailable):  # that was told once
         _log.warning("database unavailable", error=repr(error))
     read_only = isinstance(error, ReadOnly | asyncpg.ReadOnlySQLTransactionError)
     why = "The database takes no writes just now." if read_only else "The database can't be reached."

@@ -10,9 +10,9 @@ from uuid import UUID
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
 
-from api.bodies import without_mark
 from api.entity_tags import entity_tags, etag
-from api.errors import BadRequest, PreconditionFailed
+from api.problems import BadRequest, PreconditionFailed
+from api.request_body import without_mark
 from commands.task import UNCONDITIONAL, EntityTag, Precondition, Tags
 
 # An RFC 8941 string, or its bare content.

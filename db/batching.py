@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from config import metrics
-from db.failures import UNAVAILABLE, Busy
+from db.errors import UNAVAILABLE, TooManyRequests
 from db.pool import Pool
 from db.turns import FairQueue
 
@@ -67,7 +67,7 @@ class Lanes(Generic[Batch]):
 
 def full(pool: Pool, waiting: int) -> bool:
     """Whether no more may wait for this pool's connections, as many as for any other reason."""
-    return waiting >= pool.size + pool.queue
+    return waiting >= pool.size + pool.max_waiting
 
 
 class Together(Generic[Key, Value]):
@@ -85,14 +85,14 @@ class Together(Generic[Key, Value]):
         self._lanes = Lanes(NUMBER, self._next, self._answer)
 
     async def get(self, key: Key) -> Value | None:
-        """What there is by this key now, or a moment later. Raises what `read` does, and `Busy`."""
+        """What there is by this key now, or a moment later. Raises what `read` does, and `TooManyRequests`."""
         user = self._user_of(key)
         if full(self._pool, len(self._waiting)):
             last = self._waiting.drop(for_user=user)
-            metrics.REFUSALS.labels("busy").inc()
+            metrics.REFUSALS.labels("overloaded").inc()
             if last is None:
-                raise Busy(f"{len(self._waiting)} reads wait for the database already")
-            _fail(last[1], Busy("others wait too, with fewer reads"))
+                raise TooManyRequests(f"{len(self._waiting)} reads wait for the database already")
+            _fail(last[1], TooManyRequests("others wait too, with fewer reads"))
         answer: asyncio.Future[Value | None] = asyncio.get_running_loop().create_future()
         self._waiting.put(user, (key, answer))
         self._lanes.go_on()

@@ -5,10 +5,10 @@ from typing import Annotated, TypedDict
 from fastapi import Depends, Request
 
 from api.auth import CurrentUser
-from api.bodies import RawBody
-from api.conditions import fingerprint, idempotency_key
 from api.health import Readiness
 from api.middleware import TrustedProxies
+from api.preconditions import fingerprint, idempotency_key
+from api.request_body import RawBody
 from api.tokens import Verifier
 from api.user_turns import UserTurns
 from config.origins import Origins

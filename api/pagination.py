@@ -10,8 +10,8 @@ from uuid import UUID
 import orjson
 from fastapi import Request
 
-from api.errors import BadRequest
 from api.parameters import ListParameters, distinct_words
+from api.problems import BadRequest
 from events.codec import rfc3339
 from queries.tasks import Key, Order, Sort
 

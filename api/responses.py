@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from fastapi import Request, Response
 
 from api import unsent
-from api.conditions import matches
 from api.entity_tags import etag
+from api.preconditions import matches
 from commands.execute import Outcome
 from commands.task import EntityTag
 from queries.tasks import as_json

@@ -1,12 +1,12 @@
-"""What goes wrong on the way to the database or in it, and what may be tried again.
+"""Errors of the database and of the way to it, and which of them may be retried.
 
 ConnectionError
-├── CannotConnect    the server refused the connection: nothing was sent
-├── Away             it couldn't be reached a moment ago: nothing was sent
-│   └── ReadOnly     it took no writes a moment ago: nothing was sent
-├── Busy             too many wait for it already: nothing was sent
-├── NotPrepared      a pooler lost the prepared statement: nothing was done
-└── ConnectionLost   the connection ended while it was used: what was under way may or may not be committed
+├── CannotConnect        the server refused the connection: nothing was sent
+├── DatabaseUnavailable  it couldn't be reached a moment ago: nothing was sent
+│   └── ReadOnly         it took no writes a moment ago: nothing was sent
+├── TooManyRequests      too many wait for it already: nothing was sent
+├── NotPrepared          a pooler lost the prepared statement: nothing was done
+└── ConnectionLost       the connection ended while it was used: what was under way may or may not be committed
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,22 +18,22 @@ import stamina
 Result = TypeVar("Result")
 
 _RETRYING = 0.7
-"""Seconds for all tries together: a request is answered within one, also where the database is away."""
+"""Seconds for all tries together: a request is answered within one, also where the database is down."""
 
 
 class CannotConnect(ConnectionError):
     """The server refused the connection; the message is its own: starting up, too many connections, wrong password."""
 
 
-class Away(ConnectionError):
+class DatabaseUnavailable(ConnectionError):
     """The database couldn't be reached a moment ago. Nothing was sent."""
 
 
-class ReadOnly(Away):
+class ReadOnly(DatabaseUnavailable):
     """The database took no writes a moment ago: it is a standby, or read-only for now. Nothing was sent."""
 
 
-class Busy(ConnectionError):
+class TooManyRequests(ConnectionError):
     """More requests wait for the database than it can serve soon. Nothing was sent."""
 
 
@@ -48,7 +48,7 @@ class ConnectionLost(ConnectionError):
     """The connection ended while it was used: what was under way may or may not have been committed."""
 
 
-NOT_SENT = (CannotConnect, Away, Busy, NotPrepared)
+NOT_SENT = (CannotConnect, DatabaseUnavailable, TooManyRequests, NotPrepared)
 """Errors after which nothing of a statement, or of the transaction it was part of, can have been committed."""
 
 NOT_PREPARED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
@@ -71,8 +71,8 @@ FAILED: tuple[type[Exception], ...] = (*UNAVAILABLE, asyncpg.PostgresError)
 """What a statement raises, whatever went wrong on the way or in the database."""
 
 
-def unanswered(error: BaseException) -> bool:
-    """Whether the connection ended, or the time ran out, before the statement's end was heard of."""
+def is_ambiguous(error: BaseException) -> bool:
+    """Say whether the connection ended, or the time ran out, before the statement's result arrived."""
     return isinstance(
         error,
         OSError
@@ -85,7 +85,7 @@ def unanswered(error: BaseException) -> bool:
 
 
 def refused(error: BaseException) -> bool:
-    """Whether a server is there and takes no connection (or no more) from us: it said so in Postgres' protocol.
+    """Say whether a server is there and takes no connection (or no more) from us: it said so in Postgres' protocol.
 
     Which SQLSTATE it says so with tells nothing: of too many connections it is 53300 from Postgres, 08P01 from
     PgBouncer, XX000 from Supavisor, 58000 from pgcat.
@@ -93,14 +93,13 @@ def refused(error: BaseException) -> bool:
     return isinstance(error, CannotConnect) and isinstance(error.__cause__, asyncpg.PostgresError)
 
 
-def dropped(error: Exception) -> bool:
-    """Whether a connection was dropped or refused, so that another one may do better."""
-    return unanswered(error) and not isinstance(error, TimeoutError | Away | Busy)
+def is_transient(error: Exception) -> bool:
+    """Say whether a connection was dropped or refused, so that another one may do better."""
+    return is_ambiguous(error) and not isinstance(error, TimeoutError | DatabaseUnavailable | TooManyRequests)
 
 
-async def retried(work: Callable[[], Awaitable[Result]], *, on: Callable[[Exception], bool] = dropped) -> Result:
-    """What `work`, an `async def`, gives: where a connection was dropped or refused (`on`), from another try, after a
-    moment.
+async def retry(work: Callable[[], Awaitable[Result]], *, on: Callable[[Exception], bool] = is_transient) -> Result:
+    """Call `work`, an `async def`; call it again with backoff, for 0.7 s, while it raises an error that `on` accepts.
 
     Only for what may be done twice. Raises what the last try raised.
     """

@@ -9,8 +9,8 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Depends, Request
 from pydantic import TypeAdapter, ValidationError
 
-from api.errors import BadRequest, BodyTooLarge, Invalid, NotJson, Problem, TooSlow
 from api.field_errors import body_errors, summary
+from api.problems import BadRequest, ContentTooLarge, Invalid, Problem, RequestTimeout, UnsupportedMediaType
 
 LARGEST = 64 * 1024
 """Bytes; contract, section 1."""
@@ -28,7 +28,7 @@ _Body = TypeVar("_Body")
 
 
 async def _read(request: Request) -> bytes:
-    """The body as it came. Raises `BodyTooLarge` or `TooSlow`."""
+    """The body as it came. Raises `ContentTooLarge` or `RequestTimeout`."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > _DIGITS or int(length) > LARGEST):
         raise _too_large()
@@ -38,7 +38,7 @@ async def _read(request: Request) -> bytes:
         async with asyncio.timeout(_SLOWEST):
             return await _chunks(request)
     except TimeoutError:
-        raise TooSlow(
+        raise RequestTimeout(
             hint=f"The body must arrive within {_SLOWEST} seconds.", headers={"Connection": "close"}
         ) from None
 
@@ -52,8 +52,8 @@ async def _chunks(request: Request) -> bytes:
     return bytes(chunks)
 
 
-def _too_large() -> BodyTooLarge:
-    return BodyTooLarge(hint=f"The body must have at most {LARGEST:,} bytes.")
+def _too_large() -> ContentTooLarge:
+    return ContentTooLarge(hint=f"The body must have at most {LARGEST:,} bytes.")
 
 
 RawBody = Annotated[bytes, Depends(_read)]
@@ -61,7 +61,7 @@ RawBody = Annotated[bytes, Depends(_read)]
 
 
 def json_body(type_: type[_Body]) -> Callable[[Request, bytes], Awaitable[_Body]]:
-    """Make a dependency that gives the body as `type_`. Raises `BadRequest`, `NotJson` or `Invalid`."""
+    """Make a dependency that gives the body as `type_`. Raises `BadRequest`, `UnsupportedMediaType` or `Invalid`."""
     reader = _Reader(type_)
 
     async def body(request: Request, raw: RawBody) -> _Body:
@@ -126,14 +126,14 @@ class _Reader(Generic[_Body]):
 
 
 def _refuse_other_media_types(request: Request) -> None:
-    """Raise `NotJson` for a body that isn't JSON by its headers; one without a media type is taken for JSON."""
+    """Raise `UnsupportedMediaType` if the headers name another media type than JSON; without any, the body is JSON."""
     media_type = (request.headers.get("content-type") or "application/json").partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
-        raise NotJson(hint=f"The body must be application/json, not {media_type[:_LONGEST_SHOWN]!r}.")
+        raise UnsupportedMediaType(hint=f"The body must be application/json, not {media_type[:_LONGEST_SHOWN]!r}.")
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise NotJson(hint="The body must not be compressed.")
+        raise UnsupportedMediaType(hint="The body must not be compressed.")
 
 
 def without_mark(body: bytes) -> bytes:

@@ -6,9 +6,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from api.errors import MEDIA_TYPE
 from api.examples import ANSWERS, BODIES, CSV_FILE, FAULTS, NDJSON_LINES, TASK_ID, Named
-from api.models import USER_ID, Completion, ExportedEvent, NewTask, ProblemDetails, Restoration, TaskChanges
+from api.problems import MEDIA_TYPE
+from api.schemas import USER_ID, Completion, ExportedEvent, NewTask, ProblemDetails, Restoration, TaskChanges
 
 _JSON = "application/json"
 _NDJSON = "application/x-ndjson"
