@@ -3,23 +3,26 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Literal, TypeAlias
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api import unsent
 from api.auth import CurrentUser
 from api.dependencies import Database
 from api.pagination import next_link
 from api.parameters import AuditParameters, HistoryParameters, TaskId
-from api.problems import NotFound
+from api.problems import NotFound, Overloaded
 from api.responses import JSON
 from api.routes import Route
 from api.schemas import AuditEvent, Head
-from config.time_slices import TimeSlices
+from config import metrics
+from db.time_slices import TimeSlices
 from events.codec import Row
 from events.records import CSV_COLUMNS, csv_cells, full_record, record
 from queries import audit as query
@@ -45,7 +48,13 @@ _PAGE = 100
 _CHUNK = 64 * 1024
 """Bytes that are sent at once, about: what a slow reader must take within the protocol's bounds."""
 
+_MOST_EXPORTS = 4
+"""Exports of one user that are sent at the same time. Each holds a batch of events, of up to 12 MB."""
+
 router = APIRouter(prefix="/api/{user_id}", tags=["audit"], route_class=Route)
+
+_exports: Counter[str] = Counter()
+"""Exports that this process is sending, by user."""
 
 
 @router.get(
@@ -77,13 +86,14 @@ async def list_events(
         page = await _page(request, database, user, selection, parameters.limit or _PAGE)
         page.headers.update(_VARY)
         return page
+    _check_exports(user)
     batches = await _begun(query.everything(database, user, selection, limit=parameters.limit))
     if form == "csv":
-        lines = _stream(batches, lambda row: _csv_line(csv_cells(row)), beginning=_csv_line(CSV_COLUMNS))
+        lines = _stream(user, batches, lambda row: _csv_line(csv_cells(row)), beginning=_csv_line(CSV_COLUMNS))
     else:
-        lines = _stream(batches, _ndjson_line)
+        lines = _stream(user, batches, _ndjson_line)
     headers = {**_VARY, "Content-Disposition": f'attachment; filename="audit.{form}"'}
-    return StreamingResponse(lines, headers=headers, media_type=_MEDIA_TYPES[form])
+    return _Export(lines, headers=headers, media_type=_MEDIA_TYPES[form])
 
 
 @router.get(
@@ -136,7 +146,7 @@ def _preferred(accept: str) -> Form:
 async def _page(request: Request, database: Database, user: str, selection: Selection, limit: int) -> Response:
     unsent.check(user)
     rows = await query.page(database, user, selection, limit=limit + 1)
-    answer = unsent.response(await _array(rows[:limit]), {}, JSON)
+    answer = unsent.response(await _array(user, rows[:limit]), {}, JSON)
     if len(rows) > limit:
         rest = query.behind(selection, rows[limit - 1])
         name, place = ("after", rest.after) if rest.order == "asc" else ("before", rest.before)
@@ -144,14 +154,39 @@ async def _page(request: Request, database: Database, user: str, selection: Sele
     return answer
 
 
-async def _array(rows: Sequence[Row]) -> bytes:
+async def _array(user: str, rows: Sequence[Row]) -> bytes:
     """Make the JSON of a page, and let others in meanwhile: a thousand events take a while."""
-    slices = TimeSlices()
+    slices = TimeSlices(user)
     records = []
     for row in rows:
         records.append(orjson.dumps(record(row)))
         await slices.pause()
     return b"[%b]" % b",".join(records)
+
+
+class _Export(StreamingResponse):
+    """A stream that counts towards its user's exports until it ends."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream. Raises `Overloaded` before its head."""
+        user = scope["path_params"]["user_id"]
+        _check_exports(user)
+        _exports[user] += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            _exports[user] -= 1
+            if not _exports[user]:
+                del _exports[user]
+
+
+def _check_exports(user: str) -> None:
+    if _exports[user] >= _MOST_EXPORTS:
+        metrics.REFUSALS.labels("user_overloaded").inc()
+        hint = (
+            f"{_MOST_EXPORTS} exports of yours are being sent already: read one to its end, or close it, before this."
+        )
+        raise Overloaded(hint=hint, headers={"Retry-After": "1"})
 
 
 async def _begun(batches: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
@@ -168,10 +203,10 @@ async def _begun(batches: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequenc
 
 
 async def _stream(
-    batches: AsyncIterator[Sequence[Row]], line: Callable[[Row], bytes], *, beginning: bytes = b""
+    user: str, batches: AsyncIterator[Sequence[Row]], line: Callable[[Row], bytes], *, beginning: bytes = b""
 ) -> AsyncIterator[bytes]:
     piece = bytearray(beginning)
-    slices = TimeSlices()
+    slices = TimeSlices(user)
     async for rows in batches:
         for each in map(line, rows):
             await slices.pause()

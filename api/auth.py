@@ -9,9 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api.jwks import KeysUnavailable
 from api.problems import Forbidden, Unauthorized, Unavailable, invalid_token
 from api.tokens import BadToken
-
-HOLDS_TURN = "daybook.holds_turn"
-"""In a request's scope: its turn (`api.user_turns`)."""
+from api.user_turns import take_turn
 
 _log = structlog.get_logger(__name__)
 
@@ -51,8 +49,8 @@ async def current_user(
     structlog.contextvars.bind_contextvars(user=user)
     if user != user_id:
         raise Forbidden(hint="The token is another user's than the path's.")
-    # `api.routes` gives it back.
-    request.scope[HOLDS_TURN] = await request.state.turns.begin(user, reads=request.method in ("GET", "HEAD"))
+    if request.method in ("GET", "HEAD"):  # a write takes its turn when its body is there (`api.tasks`)
+        await take_turn(request, user)
     return user
 
 

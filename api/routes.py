@@ -18,9 +18,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.telemetry import get_telemetry_data
 from starlette.datastructures import QueryParams
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from api.auth import HOLDS_TURN
+from api.user_turns import give_turn_back
 
 _REMEMBERED, _SHORT = 256, 256
 """Query strings of a route that needn't be read again, and the longest of them in bytes."""
@@ -56,15 +56,25 @@ class Route(APIRoute):
                 scope["query_string"] = _without_empty_values(scope["query_string"])
             try:
                 if get_telemetry_data() is not None:  # FastAPI has spans for what is left out here
-                    await as_fastapi_does(scope, receive, send)
+                    await as_fastapi_does(scope, receive, _giving_turn_back(scope, send))
                     return
                 response = await _walked(steps, Request(scope, receive, send))
             finally:
-                if (turn := scope.pop(HOLDS_TURN, None)) is not None:
-                    scope["state"]["turns"].end(turn)
+                give_turn_back(scope)
             await response(scope, receive, send)
 
         self.app = respond
+
+
+def _giving_turn_back(scope: Scope, send: Send) -> Send:
+    """End the request's turn when its answer begins: FastAPI makes and sends it in one."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            give_turn_back(scope)
+        await send(message)
+
+    return sending
 
 
 def _without_empty_values(query: bytes) -> bytes:

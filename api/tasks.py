@@ -17,11 +17,13 @@ from api.problems import BadRequest, NotFound
 from api.request_body import json_body, optional_json_body
 from api.routes import Route
 from api.schemas import Completion, NewTask, Restoration, Task, TaskChanges
-from commands.execute import execute
-from commands.task import CreateTask, DeleteTask, EntityTag, RestoreTask, ToggleTask, UpdateTask
+from api.user_turns import give_turn_back, take_turn
+from commands.execute import Outcome, execute
+from commands.task import Command, CreateTask, DeleteTask, EntityTag, RestoreTask, ToggleTask, UpdateTask
+from db.pool import Pool
 from events import log
 from events.past import task_at
-from events.task import Fields
+from events.task import Fields, Origin
 from queries import as_of
 from queries import tasks as query
 
@@ -54,6 +56,9 @@ async def list_tasks(
         return responses.not_modified(tag)
     unsent.check(user)
     read = query.list_tasks if chosen.as_of is None else partial(as_of.list_tasks, at=chosen.as_of)
+    is_long = chosen.as_of is not None or query.looks_at_all(chosen.words, chosen.sort, span.offset)
+    if is_long:
+        give_turn_back(request.scope)
     reading = read(
         database,
         user,
@@ -65,7 +70,7 @@ async def list_tasks(
         offset=span.offset,
         after=after,
     )
-    page = await (reading if chosen.as_of is None else while_connected(request, reading))
+    page = await (while_connected(request, reading) if is_long else reading)
     link = {"Link": next_list(request, chosen, page.end, span.limit)} if page.end else None
     return responses.of_read(request, page.body, EntityTag(*page.head), link)
 
@@ -95,7 +100,7 @@ async def create_task(
         completed=body.completed,
         precondition=precondition,
     )
-    outcome = await execute(database, command, actor=user, origin=origin)
+    outcome = await _execute(request, database, command, origin)
     task_id = outcome.task.id if outcome.task else command.task_id
     return responses.of_write(outcome, status=201, headers={"Location": f"{here(request)}/{task_id}"})
 
@@ -130,7 +135,14 @@ async def get_task(
     return responses.of_read(request, query.as_json(then.task), EntityTag(then.task.version, then.hash))
 
 
+async def _execute(request: Request, database: Pool, command: Command, origin: Origin) -> Outcome:
+    """Carry the command out when it is its user's turn. The body is there by now: a slow upload holds no turn."""
+    await take_turn(request, command.user_id)
+    return await execute(database, command, actor=command.user_id, origin=origin)
+
+
 async def _update(
+    request: Request,
     user: CurrentUser,
     database: Database,
     origin: RequestOrigin,
@@ -141,7 +153,7 @@ async def _update(
     """Change the fields that are given; what is left out keeps its value."""
     fields: Fields = {**body}
     command = UpdateTask(user_id=user, task_id=task_id, fields=fields, precondition=precondition)
-    return responses.of_write(await execute(database, command, actor=user, origin=origin))
+    return responses.of_write(await _execute(request, database, command, origin))
 
 
 for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
@@ -190,7 +202,7 @@ async def complete_task(
     """Turn `completed` over; with a body, set it, which is safe to repeat."""
     completed = _stated(request, "completed", body.get("completed") if body else None, parameters.completed)
     command = ToggleTask(user_id=user, task_id=task_id, completed=completed, precondition=precondition)
-    return responses.of_write(await execute(database, command, actor=user, origin=origin))
+    return responses.of_write(await _execute(request, database, command, origin))
 
 
 @router.delete(
@@ -201,11 +213,16 @@ async def complete_task(
     response_description="The task is gone from the lists",
 )
 async def delete_task(
-    user: CurrentUser, database: Database, origin: RequestOrigin, task_id: TaskId, precondition: IfPrecondition
+    request: Request,
+    user: CurrentUser,
+    database: Database,
+    origin: RequestOrigin,
+    task_id: TaskId,
+    precondition: IfPrecondition,
 ) -> Response:
     """Delete a task. The log keeps it, and `restore` brings it back."""
     command = DeleteTask(user_id=user, task_id=task_id, precondition=precondition)
-    return responses.of_write(await execute(database, command, actor=user, origin=origin))
+    return responses.of_write(await _execute(request, database, command, origin))
 
 
 @router.post(
@@ -228,4 +245,4 @@ async def restore_task(
     """Bring a deleted task back, or an existing one to what it was at `version`, as a new event."""
     version = _stated(request, "version", body.get("version") if body else None, parameters.version)
     command = RestoreTask(user_id=user, task_id=task_id, version=version, precondition=precondition)
-    return responses.of_write(await while_connected(request, execute(database, command, actor=user, origin=origin)))
+    return responses.of_write(await while_connected(request, _execute(request, database, command, origin)))

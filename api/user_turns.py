@@ -1,10 +1,15 @@
-"""Turns for the requests of one user: whoever asks for much at once waits, and nobody else waits for them."""
+"""Turns for the requests of one user: a user who asks for much at once waits, and nobody else waits for them."""
 
 import asyncio
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from fastapi import Request
+from starlette.types import Scope
+
+from api.disconnects import while_connected
 from api.problems import Overloaded
+from config import metrics
 
 READS, WRITES = 2, 4
 """Requests of one user that are carried out at the same time. All users share one event loop, and a few cores of the
@@ -12,6 +17,33 @@ database: what one user has under way, everybody else waits for. Writes of a use
 so that more of them cost less."""
 MOST_WAITING = 200
 """Reads of one user, and writes, that wait until one of those ends. Each holds no more than itself."""
+
+_TURN = "daybook.turn"
+"""In a request's scope: its turn."""
+
+
+async def take_turn(request: Request, user_id: str) -> None:
+    """Wait until the request may be carried out; `api.routes` ends its turn before the answer is sent.
+
+    A read whose client hangs up leaves the queue. Raises `ClientDisconnect` then, and `Overloaded` as `begin` does.
+    """
+    turns: UserTurns = request.state.turns
+    reads = request.method in ("GET", "HEAD")
+
+    async def taken() -> None:
+        request.scope[_TURN] = await turns.begin(user_id, reads=reads)
+
+    # A write goes on, as it would without a queue.
+    await (while_connected(request, taken()) if reads and turns.all_taken(user_id, reads=reads) else taken())
+
+
+def give_turn_back(scope: Scope) -> None:
+    """End the request's turn, unless it has none, or none any more.
+
+    A long read does so before it waits for a turn of its own kind (`db.long_reads`), so that quick reads go on.
+    """
+    if (turn := scope.pop(_TURN, None)) is not None:
+        scope["state"]["turns"].end(turn)
 
 
 class Turn(NamedTuple):
@@ -38,6 +70,11 @@ class UserTurns:
         self._timeout = timeout
         self._taken: dict[Turn, _Taken] = {}
 
+    def all_taken(self, user_id: str, *, reads: bool) -> bool:
+        """Say whether the user's next read, or write, has to wait."""
+        taken = self._taken.get(Turn(user_id, reads))
+        return taken is not None and taken.free.locked()
+
     async def begin(self, user_id: str, *, reads: bool) -> Turn:
         """Take a turn, to be given back by `end`.
 
@@ -48,7 +85,7 @@ class UserTurns:
         if taken is None:
             taken = self._taken[turn] = _Taken(asyncio.Semaphore(number))
         if taken.asking >= number + MOST_WAITING:
-            raise _refused(turn)
+            raise _refused(turn, f"{MOST_WAITING} of your {_kind(turn)} wait already")
         taken.asking += 1
         begun = False
         try:
@@ -58,7 +95,7 @@ class UserTurns:
             else:
                 begun = await taken.free.acquire()  # at once
         except TimeoutError:
-            raise _refused(turn) from None
+            raise _refused(turn, f"This waited {self._timeout:g} s for others of your {_kind(turn)}") from None
         finally:
             if not begun:
                 self._leave(turn)
@@ -76,7 +113,12 @@ class UserTurns:
             del self._taken[turn]
 
 
-def _refused(turn: Turn) -> Overloaded:
-    number, what = (READS, "reads") if turn.reads else (WRITES, "writes")
-    hint = f"Too many requests of yours at once: {number} {what} are served at a time. Nothing was changed."
+def _kind(turn: Turn) -> str:
+    return "reads" if turn.reads else "writes"
+
+
+def _refused(turn: Turn, why: str) -> Overloaded:
+    metrics.REFUSALS.labels("user_overloaded").inc()
+    at_once = READS if turn.reads else WRITES
+    hint = f"{why}: {at_once} of a user are carried out at a time. Send fewer at once. Nothing was changed."
     return Overloaded(hint=hint, headers={"Retry-After": "1"})

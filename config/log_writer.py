@@ -2,6 +2,7 @@
 
 import logging
 import os
+import select
 import threading
 from collections import deque
 from contextlib import suppress
@@ -36,6 +37,7 @@ class WriterThreadHandler(logging.Handler):
         with self._changed:
             if self._dropped or self._size + len(line) > _MOST_WAITING:  # none behind one that was dropped: in order
                 self._dropped += 1
+                self._changed.notify_all()
                 return
             self._size += len(line)
             self._waiting.append(line)
@@ -58,8 +60,8 @@ class WriterThreadHandler(logging.Handler):
             with self._changed:
                 self._writing = False
                 self._changed.notify_all()  # of who flushes
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                if not self._waiting:
+                self._changed.wait_for(lambda: self._waiting or self._dropped or self._closed)
+                if not (self._waiting or self._dropped):
                     return
                 lines, self._waiting, self._size = self._waiting, deque(), 0
                 dropped, self._dropped = self._dropped, 0
@@ -72,7 +74,10 @@ class WriterThreadHandler(logging.Handler):
         data = memoryview(text.encode(errors="backslashreplace"))
         with suppress(OSError):  # nothing depends on standard error
             while data:
-                data = data[os.write(self._descriptor, data) :]
+                try:
+                    data = data[os.write(self._descriptor, data) :]
+                except BlockingIOError:  # another process that has it open made it so
+                    select.select((), (self._descriptor,), ())
 
 
 def flush() -> None:

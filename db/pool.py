@@ -259,8 +259,10 @@ class Pool:
             acquired.terminate()
             raise
         finally:
-            await self._connections.release(acquired)
-            self._turns.give(None)
+            try:
+                await self._connections.release(acquired)
+            finally:
+                self._turns.give(None)
 
     async def _stop_preparing(self, error: Exception) -> None:
         """From now on, make connections that prepare no statement: there is a pooler which nobody told us of."""

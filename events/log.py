@@ -12,10 +12,10 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from config.time_slices import TimeSlices
 from db.batching import Together
 from db.long_reads import LongReads
 from db.pool import Connection, Executor, Pool
+from db.time_slices import TimeSlices
 from events import chain
 from events.codec import Row, encode, from_row, header, meta
 from events.task import Event, Task, TaskDeleted
@@ -342,7 +342,7 @@ async def history(
     `LongReads` from then on: close the iterator (`aclosing`) to give it back early. Raises `UnknownEvent`
     (events.codec) or `TooManyRequests`.
     """
-    seen, slices = after, TimeSlices()
+    seen, slices = after, TimeSlices(user_id)
     async with AsyncExitStack() as turn:
         while rows := await database.fetch(HISTORY, user_id, task_id, seen, version, at, BATCH):
             for row in rows:

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import orjson
 
-from config.time_slices import TimeSlices
 from db.pool import Executor
+from db.time_slices import TimeSlices
 from events import log
 from events.codec import decode
 from events.task import Snapshot, Step, Task, evolve
@@ -60,7 +60,7 @@ async def tasks_at(
     statement, some = (FACTS_AT, ()) if ids is None else (FACTS_AT_OF_SOME, (ids,))
     task: Task | None = None
     last = (UUID(int=0), 0)
-    slices = TimeSlices()
+    slices = TimeSlices(user_id)
     complete = False
     while not complete:
         rows = await database.fetch(statement, user_id, upto, at, *last, log.BATCH, *some)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from config.time_slices import TimeSlices
 from db.long_reads import LongReads
 from db.pool import Pool
+from db.time_slices import TimeSlices
 from events import log, past
 from events.task import Task
 from queries.tasks import Key, Order, Page, Sort, as_json, end_of
@@ -47,7 +47,7 @@ async def list_tasks(
     async with AsyncExitStack() as turn:
         if upto > log.BATCH:
             await turn.enter_async_context(pool.companion(LongReads).turn(user_id))
-        slices = TimeSlices()
+        slices = TimeSlices(user_id)
         async for tasks in past.tasks_at(pool, user_id, at, upto=upto):
             for task in tasks:
                 if (completed is None or task.completed == completed) and (not lowered or _contains(task, lowered)):
@@ -62,7 +62,7 @@ async def list_tasks(
 
 async def _bodies(pool: Pool, user_id: str, at: datetime, upto: int, page: Sequence[UUID]) -> AsyncIterator[bytes]:
     """The JSON of the page's tasks, in the page's order."""
-    slices = TimeSlices()
+    slices = TimeSlices(user_id)
     for start in range(0, len(page), _FOLDED_AT_ONCE):
         ids = page[start : start + _FOLDED_AT_ONCE]
         bodies = {}

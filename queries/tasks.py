@@ -140,6 +140,11 @@ _FAR = 1000
 """Tasks that a page may skip quickly."""
 
 
+def looks_at_all(words: Sequence[str], sort: Sort, offset: int) -> bool:
+    """Say whether such a list looks at all of a user's tasks, since no index leads to its page."""
+    return bool(words) or sort != "created_at" or offset > _FAR
+
+
 async def list_tasks(
     pool: Pool,
     user_id: str,
@@ -154,12 +159,12 @@ async def list_tasks(
 ) -> Page:
     """A user's tasks in the order asked for, ids breaking ties. Each of `words` occurs in title or description.
 
-    What no index leads to takes a turn of `Scans`. Raises `TooManyRequests`.
+    A list that `looks_at_all` takes a turn of `Scans`. Raises `TooManyRequests`.
     """
     key, task_id = after or (None, None)
     arguments = (user_id, completed, [_pattern(w) for w in words] or None, limit, offset, key, task_id)
     async with AsyncExitStack() as turn:
-        if words or sort != "created_at" or offset > _FAR:
+        if looks_at_all(words, sort, offset):
             await turn.enter_async_context(pool.companion(Scans).turn(user_id))
         row = await pool.fetchrow(LIST[sort, order], *arguments)
     assert row is not None  # noqa: S101 - there is always one

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from uuid_utils.compat import uuid7
 
+from api import audit
 from commands.execute import execute
 from commands.task import CreateTask, ToggleTask, UpdateTask
 from db.pool import Pool
@@ -422,8 +423,9 @@ async def until(condition: Any) -> None:
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
 async def test_readers_that_do_not_read_hold_no_connection_and_leave_nothing_behind(
-    service: Service, form: str
+    service: Service, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(audit, "_MOST_EXPORTS", 100)  # more than there are connections
     async with listening(service.asgi) as port:
         before = len(asyncio.all_tasks())
         readers = [ask(port, f"{AUDIT}?format={form}") for _ in range(int(value("daybook_pool_size")) + 5)]
@@ -435,6 +437,20 @@ async def test_readers_that_do_not_read_hold_no_connection_and_leave_nothing_beh
             reader.close()
         await until(lambda: len(asyncio.all_tasks()) <= before)
         assert value("daybook_pool_in_use") == 0
+
+
+@pytest.mark.usefixtures("large")
+async def test_a_user_has_a_few_exports_under_way_at_most(service: Service) -> None:
+    async with listening(service.asgi) as port:
+        readers = [ask(port, f"{AUDIT}?format=ndjson") for _ in range(audit._MOST_EXPORTS)]
+        await until(lambda: audit._exports["ann"] == len(readers))
+        refused = await service.client.get(AUDIT, params={"format": "csv"})
+        assert (refused.status_code, refused.json()["type"]) == (503, "/problems/overloaded")
+        assert (await service.client.get(AUDIT)).status_code == 200
+        for reader in readers:
+            reader.close()
+        await until(lambda: not audit._exports)
+    assert (await service.client.get(AUDIT, params={"format": "csv"})).status_code == 200
 
 
 @pytest.mark.usefixtures("large")

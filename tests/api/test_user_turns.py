@@ -1,12 +1,20 @@
 """What one user has under way at once is bounded, and nobody else waits for it."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
 
 import asyncpg
+import pytest
 
-from api.user_turns import WRITES, Turn
+from api import routes
+from api.user_turns import READS, WRITES, Turn
 from db.dsn import connect_arguments
-from tests.service import Service, bearer
+from db.long_reads import LongReads, Scans
+from events import log
+from tests.service import Service, bearer, listening
+from tests.sockets import connected
 
 TASKS = "/api/ann/tasks"
 
@@ -34,3 +42,94 @@ async def test_a_users_requests_wait_for_the_users_own_and_for_nobody_elses(data
     assert [(await task).status_code for task in creating] == [201] * WRITES
     assert (await one_more).status_code == 201
     await other.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def head(method: str, target: str, *more: str) -> bytes:
+    lines = (f"{method} {target} HTTP/1.1", "Host: x", f"Authorization: {bearer()['Authorization']}", *more, "", "")
+    return "\r\n".join(lines).encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "query"),
+    [
+        (Scans, "q=milk"),
+        (Scans, "sort=title"),
+        (Scans, "offset=5000"),
+        (LongReads, "as_of=2100-01-01T00:00:00Z"),
+    ],
+)
+async def test_long_reads_wait_for_each_other_and_end_with_their_clients(
+    service: Service, kind: type[LongReads], query: str
+) -> None:
+    """As a search box has them that asks anew at each key."""
+    for _ in range(log.BATCH + 1):  # past lists of shorter logs take no turn
+        await service.client.post(TASKS, json={"title": "x"})
+    reads = service.pool.companion(kind)
+    async with listening(service.asgi) as port, AsyncExitStack() as clients:
+        async with reads.turn("ann"):
+            for _ in range(12):
+                client = await clients.enter_async_context(connected(port))
+                await client.send(head("GET", f"{TASKS}?{query}"))
+            await until(lambda: reads._users["ann"].asking == 1 + 12)
+            for _ in range(2 * READS):
+                assert (await service.client.get(TASKS)).status_code == 200
+            await clients.aclose()
+            await until(lambda: reads._users["ann"].asking == 1)
+        assert (await service.client.get(f"{TASKS}?{query}")).status_code == 200
+    assert not service.state["turns"]._taken
+
+
+async def test_a_read_that_waits_ends_with_its_client(service: Service) -> None:
+    turns = service.state["turns"]
+    held = [await turns.begin("ann", reads=True) for _ in range(READS)]
+    async with listening(service.asgi) as port, AsyncExitStack() as clients:
+        for _ in range(12):
+            client = await clients.enter_async_context(connected(port))
+            await client.send(head("GET", TASKS))
+        await until(lambda: turns._taken[held[0]].asking == READS + 12)
+        await clients.aclose()
+        await until(lambda: turns._taken[held[0]].asking == READS)
+    for turn in held:
+        turns.end(turn)
+    assert not turns._taken
+
+
+async def test_a_body_that_comes_slowly_holds_no_turn(service: Service) -> None:
+    async with listening(service.asgi) as port, AsyncExitStack() as clients:
+        for _ in range(2 * WRITES):
+            client = await clients.enter_async_context(connected(port))
+            await client.send(head("POST", TASKS, "Content-Type: application/json", "Content-Length: 20"), b'{"title"')
+        assert (await service.client.post(TASKS, json={"title": "x"})).status_code == 201
+
+
+@pytest.mark.parametrize("traced", [False, True])
+async def test_a_turn_ends_before_the_answer_is_sent(
+    service: Service, traced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if traced:  # FastAPI then does by itself what `api.routes` does
+        monkeypatch.setattr(routes, "get_telemetry_data", object)
+    taken: list[Any] = []
+
+    async def send(message: Any) -> None:
+        taken.append((message["type"], dict(service.state["turns"]._taken)))
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": TASKS,
+        "raw_path": TASKS.encode(),
+        "query_string": b"",
+        "headers": [(b"authorization", bearer()["Authorization"].encode())],
+        "client": None,
+    }
+    await service.asgi(scope, receive, send)
+    assert taken == [("http.response.start", {}), ("http.response.body", {})]

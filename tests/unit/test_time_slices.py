@@ -5,8 +5,8 @@ from contextlib import suppress
 
 import pytest
 
-from config import time_slices
-from config.time_slices import TimeSlices
+from db import time_slices
+from db.time_slices import TimeSlices
 
 
 class Clock:
@@ -25,8 +25,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-async def long_work(clock: Clock, done: list[str], name: str, steps: int = 5) -> None:
-    slices = TimeSlices()
+async def long_work(clock: Clock, done: list[str], name: str, steps: int = 5, user: str = "ann") -> None:
+    slices = TimeSlices(user)
     for _ in range(steps):
         clock.now += 0.002
         done.append(name)
@@ -44,6 +44,13 @@ async def test_two_pieces_of_work_take_turns(clock: Clock) -> None:
     done: list[str] = []
     await asyncio.gather(long_work(clock, done, "a"), long_work(clock, done, "b"))
     assert done == ["a", "b"] * 5
+
+
+async def test_users_take_turns_however_much_one_of_them_asks_for(clock: Clock) -> None:
+    done: list[str] = []
+    much = [long_work(clock, done, "ann's") for _ in range(8)]
+    await asyncio.gather(*much, long_work(clock, done, "bob's", 4, user="bob"))
+    assert "".join(each[0] for each in done[9:15]) == "ababab"
 
 
 async def test_whatever_is_ready_goes_first(clock: Clock) -> None:
@@ -76,7 +83,7 @@ async def test_work_that_is_cancelled_holds_up_no_other(clock: Clock) -> None:
 async def test_what_is_short_enough_is_not_interrupted(clock: Clock) -> None:
     done: list[str] = []
     others = asyncio.create_task(short_work(clock, done, 1))
-    slices = TimeSlices()
+    slices = TimeSlices("ann")
     await slices.pause()
     assert done == []
     await others

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections import deque
 from weakref import WeakKeyDictionary
+
+from db.turns import FairQueue
 
 _SLICE = 0.001
 """Seconds of work before others are let in: what a request waits for, each time that it needs the loop."""
@@ -14,18 +15,19 @@ _LONGEST_WAIT = 0.02
 
 
 class TimeSlices:
-    """Divides one piece of work into slices. Make one where the work begins."""
+    """Divides one piece of a user's work into slices. Make one where the work begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, user_id: str) -> None:
+        self._user_id = user_id
         self._since = time.perf_counter()
 
     async def pause(self) -> None:
         """Let others in if the slice is over. Call it between any two small steps.
 
-        Pieces of work that go on at the same time take turns, slice by slice.
+        If several pieces of work go on at the same time, users take turns, slice by slice.
         """
         if time.perf_counter() - self._since > _SLICE:
-            await _schedulers.setdefault(asyncio.get_running_loop(), _Scheduler()).next_slice()
+            await _schedulers.setdefault(asyncio.get_running_loop(), _Scheduler()).next_slice(self._user_id)
             self._since = time.perf_counter()
 
 
@@ -33,13 +35,13 @@ class _Scheduler:
     """Says when the next slice of work on one event loop may begin."""
 
     def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting = FairQueue[asyncio.Future[None]]()
         self._task: asyncio.Task[None] | None = None
 
-    async def next_slice(self) -> None:
+    async def next_slice(self, user_id: str) -> None:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(turn)
+        self._waiting.put(user_id, turn)
         if self._task is None:
             self._task = loop.create_task(self._run())
         await turn
@@ -48,12 +50,13 @@ class _Scheduler:
         try:
             while self._waiting:
                 await self._until_idle()
-                turn = self._waiting.popleft()
+                turn = self._waiting.take(next(iter(self._waiting)))
                 if not turn.done():  # else it was cancelled
                     turn.set_result(None)
                     await asyncio.sleep(0)  # the slice runs meanwhile
         finally:
             self._task = None
+            self._waiting = FairQueue()  # of a loop that ends, else empty by now
 
     async def _until_idle(self) -> None:
         end = time.perf_counter() + _LONGEST_WAIT
