@@ -12,9 +12,11 @@ from config.log_writer import _MOST_WAITING, WriterThreadHandler
 def logging_to(descriptor: int) -> Iterator[Callable[[str], None]]:
     handler = WriterThreadHandler(descriptor)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    log = logging.Logger("of the test")
+    log = logging.getLogger(__name__)
+    log.propagate = False
     log.addHandler(handler)
     yield log.warning
+    log.removeHandler(handler)
     handler.flush()
     handler.close()
 
