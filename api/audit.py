@@ -23,8 +23,8 @@ from api.routes import Route
 from api.schemas import AuditEvent, Head
 from config import metrics
 from db.time_slices import TimeSlices
-from events.codec import Row
 from events.records import CSV_COLUMNS, csv_cells, full_record, record
+from events.serialization import Row
 from queries import audit as query
 from queries.audit import LAST_SEQ, Selection
 

@@ -13,7 +13,7 @@ from api.tokens import Verifier
 from api.user_turns import UserTurns
 from config.origins import Origins
 from db.pool import Pool
-from events.task import Origin
+from events.task import Metadata
 
 _LONGEST_ADDRESS, _LONGEST_AGENT = 64, 512
 
@@ -36,10 +36,10 @@ async def _pool(request: Request, user: CurrentUser) -> Pool:
     return pool.of(user)
 
 
-async def _origin(request: Request, body: RawBody) -> Origin:
+async def _metadata(request: Request, body: RawBody) -> Metadata:
     agent = _text(request.headers.get("user-agent", ""))
     key = idempotency_key(request.headers)
-    return Origin(
+    return Metadata(
         request_id=request.state.request_id,
         client_address=request.client.host[:_LONGEST_ADDRESS] if request.client else None,
         client_agent=agent[:_LONGEST_AGENT].replace("\0", "") or None,
@@ -59,4 +59,4 @@ def _text(header: str) -> str:
 
 
 Database = Annotated[Pool, Depends(_pool)]
-RequestOrigin = Annotated[Origin, Depends(_origin)]
+RequestMetadata = Annotated[Metadata, Depends(_metadata)]

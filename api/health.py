@@ -20,7 +20,7 @@ _VERSION = version("daybook")
 _FRESH_SECONDS = 1.0
 _TIMEOUT_SECONDS = 2.0
 
-PROBE = "SELECT FROM journals LIMIT 0 FOR UPDATE"
+PROBE = "SELECT FROM streams LIMIT 0 FOR UPDATE"
 """What only a database that takes writes answers; it locks nothing."""
 
 router = APIRouter(tags=["health"])

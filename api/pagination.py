@@ -12,7 +12,7 @@ from fastapi import Request
 
 from api.parameters import ListParameters, distinct_words
 from api.problems import BadRequest
-from events.codec import rfc3339
+from events.serialization import rfc3339
 from queries.tasks import Key, Order, Sort
 
 

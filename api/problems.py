@@ -33,7 +33,7 @@ from starlette.routing import Match
 
 from api.entity_tags import etag
 from api.field_errors import parameter_errors, summary
-from commands.execute import IdempotencyKeyReused, OutcomeUnknown
+from commands.handler import IdempotencyKeyReused, InDoubt
 from commands.task import NotRestorable, TaskNotFound, VersionMismatch
 from config import metrics
 from db.errors import UNAVAILABLE, DatabaseUnavailable, ReadOnly, TooManyRequests
@@ -242,7 +242,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(IdempotencyKeyReused, _key_reused)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
     app.add_exception_handler(HTTPException, _framework)
-    app.add_exception_handler(OutcomeUnknown, _outcome_unknown)
+    app.add_exception_handler(InDoubt, _outcome_unknown)
     app.add_exception_handler(TooManyRequests, _overloaded)
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _unavailable)
@@ -305,7 +305,7 @@ def _allowed(request: Request) -> list[str]:
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    """Nothing was changed: that is what `commands.execute` promises."""
+    """Nothing was changed: that is what `commands.handler` promises."""
     if isinstance(error, asyncpg.PostgresError):
         metrics.DATABASE_ERRORS.labels(error.sqlstate).inc()
     if not isinstance(error, DatabaseUnavailable):  # that was told once

@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from api import unsent
 from api.entity_tags import etag
 from api.preconditions import matches
-from commands.execute import Outcome
+from commands.handler import Outcome
 from commands.task import EntityTag
 from queries.tasks import as_json
 

@@ -12,7 +12,7 @@ from config.errors import CannotRun
 from db.errors import FAILED
 from db.pool import Pool
 from db.server import standing
-from events.glance import glance, unguarded
+from events.spot_check import spot_check, unguarded
 
 _log = structlog.get_logger(__name__)
 
@@ -23,7 +23,7 @@ async def check_books(pool: Pool) -> None:
     """Warn of what isn't right with some users' logs and tasks. Costs the same however many there are; never fails."""
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
-            found, open_tables = await glance(pool), await unguarded(pool)
+            found, open_tables = await spot_check(pool), await unguarded(pool)
     except FAILED as error:
         _log.warning("the books weren't checked", error=repr(error))
         return

@@ -8,7 +8,7 @@ from uuid_utils.compat import uuid7
 
 from api import responses, unsent
 from api.auth import CurrentUser
-from api.dependencies import Database, RequestOrigin
+from api.dependencies import Database, RequestMetadata
 from api.disconnects import while_connected
 from api.pagination import here, next_list, page_span, selection, start
 from api.parameters import CompletionParameters, ListParameters, PastParameters, RestorationParameters, TaskId
@@ -18,12 +18,12 @@ from api.request_body import json_body, optional_json_body
 from api.routes import Route
 from api.schemas import Completion, NewTask, Restoration, Task, TaskChanges
 from api.user_turns import give_turn_back, take_turn
-from commands.execute import Outcome, execute
+from commands.handler import Outcome, handle
 from commands.task import Command, CreateTask, DeleteTask, EntityTag, RestoreTask, ToggleTask, UpdateTask
 from db.pool import Pool
 from events import log
 from events.past import task_at
-from events.task import Fields, Origin
+from events.task import Fields, Metadata
 from queries import as_of
 from queries import tasks as query
 
@@ -87,7 +87,7 @@ async def create_task(
     request: Request,
     user: CurrentUser,
     database: Database,
-    origin: RequestOrigin,
+    metadata: RequestMetadata,
     precondition: IfPrecondition,
     body: Annotated[NewTask, Depends(json_body(NewTask))],
 ) -> Response:
@@ -100,7 +100,7 @@ async def create_task(
         completed=body.completed,
         precondition=precondition,
     )
-    outcome = await _execute(request, database, command, origin)
+    outcome = await _execute(request, database, command, metadata)
     task_id = outcome.task.id if outcome.task else command.task_id
     return responses.of_write(outcome, status=201, headers={"Location": f"{here(request)}/{task_id}"})
 
@@ -135,17 +135,17 @@ async def get_task(
     return responses.of_read(request, query.as_json(then.task), EntityTag(then.task.version, then.hash))
 
 
-async def _execute(request: Request, database: Pool, command: Command, origin: Origin) -> Outcome:
+async def _execute(request: Request, database: Pool, command: Command, metadata: Metadata) -> Outcome:
     """Carry the command out when it is its user's turn. The body is there by now: a slow upload holds no turn."""
     await take_turn(request, command.user_id)
-    return await execute(database, command, actor=command.user_id, origin=origin)
+    return await handle(database, command, actor=command.user_id, metadata=metadata)
 
 
 async def _update(
     request: Request,
     user: CurrentUser,
     database: Database,
-    origin: RequestOrigin,
+    metadata: RequestMetadata,
     task_id: TaskId,
     precondition: IfPrecondition,
     body: Annotated[TaskChanges, Depends(json_body(TaskChanges))],
@@ -153,7 +153,7 @@ async def _update(
     """Change the fields that are given; what is left out keeps its value."""
     fields: Fields = {**body}
     command = UpdateTask(user_id=user, task_id=task_id, fields=fields, precondition=precondition)
-    return responses.of_write(await _execute(request, database, command, origin))
+    return responses.of_write(await _execute(request, database, command, metadata))
 
 
 for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
@@ -193,7 +193,7 @@ async def complete_task(
     request: Request,
     user: CurrentUser,
     database: Database,
-    origin: RequestOrigin,
+    metadata: RequestMetadata,
     task_id: TaskId,
     precondition: IfPrecondition,
     parameters: Annotated[CompletionParameters, Query()],
@@ -202,7 +202,7 @@ async def complete_task(
     """Turn `completed` over; with a body, set it, which is safe to repeat."""
     completed = _stated(request, "completed", body.get("completed") if body else None, parameters.completed)
     command = ToggleTask(user_id=user, task_id=task_id, completed=completed, precondition=precondition)
-    return responses.of_write(await _execute(request, database, command, origin))
+    return responses.of_write(await _execute(request, database, command, metadata))
 
 
 @router.delete(
@@ -216,13 +216,13 @@ async def delete_task(
     request: Request,
     user: CurrentUser,
     database: Database,
-    origin: RequestOrigin,
+    metadata: RequestMetadata,
     task_id: TaskId,
     precondition: IfPrecondition,
 ) -> Response:
     """Delete a task. The log keeps it, and `restore` brings it back."""
     command = DeleteTask(user_id=user, task_id=task_id, precondition=precondition)
-    return responses.of_write(await _execute(request, database, command, origin))
+    return responses.of_write(await _execute(request, database, command, metadata))
 
 
 @router.post(
@@ -236,7 +236,7 @@ async def restore_task(
     request: Request,
     user: CurrentUser,
     database: Database,
-    origin: RequestOrigin,
+    metadata: RequestMetadata,
     task_id: TaskId,
     precondition: IfPrecondition,
     parameters: Annotated[RestorationParameters, Query()],
@@ -245,4 +245,4 @@ async def restore_task(
     """Bring a deleted task back, or an existing one to what it was at `version`, as a new event."""
     version = _stated(request, "version", body.get("version") if body else None, parameters.version)
     command = RestoreTask(user_id=user, task_id=task_id, version=version, precondition=precondition)
-    return responses.of_write(await while_connected(request, _execute(request, database, command, origin)))
+    return responses.of_write(await while_connected(request, _execute(request, database, command, metadata)))

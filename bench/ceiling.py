@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 import api.tasks
 from cli.__main__ import run
-from commands.execute import Outcome
+from commands.handler import Outcome
 from commands.task import Command, CreateTask
 from db.pool import Pool
-from events.task import Origin, Task
+from events.task import Metadata, Task
 
 
-async def _nothing(pool: Pool, command: Command, *, actor: str, origin: Origin) -> Outcome:  # noqa: ARG001 - as execute
+async def _nothing(pool: Pool, command: Command, *, actor: str, metadata: Metadata) -> Outcome:  # noqa: ARG001 - as execute
     assert isinstance(command, CreateTask)  # noqa: S101 - what is measured
     now = datetime.now(UTC)
     return Outcome(
@@ -33,5 +33,5 @@ async def _nothing(pool: Pool, command: Command, *, actor: str, origin: Origin) 
 
 
 if __name__ == "__main__":
-    vars(api.tasks)["execute"] = _nothing
+    vars(api.tasks)["handle"] = _nothing
     run()

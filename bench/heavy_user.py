@@ -6,7 +6,7 @@ import asyncpg
 
 from bench.load import Author, load
 from commands.task import Command, CreateTask
-from events.log import Entry
+from events.log import RecordedEvent
 
 LONGEST = 5_000
 """Characters of a description."""
@@ -41,6 +41,6 @@ class HeavyUser(Author):
 
 async def load_heavy_user(
     connection: asyncpg.Connection, user_id: str, *, events: int, long_tasks: int, seed: int = 1
-) -> Entry:
+) -> RecordedEvent:
     """Write a new user's `events` events, the first `long_tasks` of them creations of long tasks; the last event."""
     return await load(connection, HeavyUser(user_id, long_tasks=long_tasks, seed=seed), events)

@@ -15,8 +15,8 @@ from commands.task import (
     Command,
     CreateTask,
     DeleteTask,
-    Known,
     RestoreTask,
+    TaskState,
     ToggleTask,
     UpdateTask,
     decide,
@@ -24,10 +24,10 @@ from commands.task import (
 )
 from db.dsn import connect_arguments
 from db.pool import Connection
-from events import chain
-from events.codec import encode, header, meta
-from events.log import Entry
-from events.task import Event, Fields, Origin, Task, evolve
+from events import hash_chain
+from events.log import RecordedEvent
+from events.serialization import encode, header, meta
+from events.task import Event, Fields, Metadata, Task, evolve
 
 BEGINNING = datetime(2025, 1, 1, tzinfo=UTC)
 _APART = 30
@@ -79,8 +79,8 @@ class Author:
         self.chance = random.Random(f"{seed} {user_id}")
         self._now = BEGINNING
         # By task, oldest first. What is known of one is what the next command meets; `then` is the state before that.
-        self._living: dict[UUID, Known] = {}
-        self._deleted: dict[UUID, Known] = {}
+        self._living: dict[UUID, TaskState] = {}
+        self._deleted: dict[UUID, TaskState] = {}
 
     @property
     def tasks(self) -> Iterator[Task]:
@@ -98,9 +98,9 @@ class Author:
 
     def _do(self, command: Command) -> Event | None:
         id_ = command.task_id
-        found = self._living.get(id_) or self._deleted.get(id_) or Known()
-        fact = decide(command, found)
-        if fact is None:
+        found = self._living.get(id_) or self._deleted.get(id_) or TaskState()
+        payload = decide(command, found)
+        if payload is None:
             return None
         event = Event(
             id=self._uuid7(),
@@ -109,14 +109,14 @@ class Author:
             version=found.version + 1,
             at=moment(self._now, found.at),
             actor=self.user_id,
-            fact=fact,
-            origin=self._origin(),
+            payload=payload,
+            metadata=self._metadata(),
             salt=self.chance.randbytes(16),
         )
         task = evolve(found.task, event)
         there, gone = (self._living, self._deleted) if task else (self._deleted, self._living)
         gone.pop(id_, None)
-        there[id_] = Known(task=task, version=event.version, at=event.at, then=found.task)
+        there[id_] = TaskState(task=task, version=event.version, at=event.at, then=found.task)
         return event
 
     def _command(self) -> Command:
@@ -136,7 +136,7 @@ class Author:
             case _:
                 return UpdateTask(user_id=user, task_id=id_, fields=self.changes())
 
-    def _some(self, tasks: dict[UUID, Known]) -> UUID | None:
+    def _some(self, tasks: dict[UUID, TaskState]) -> UUID | None:
         back = min(int(self.chance.expovariate(1 / _LATELY)), len(tasks) - 1)
         return next(islice(reversed(tasks), back, None)) if tasks else None
 
@@ -163,9 +163,9 @@ class Author:
         )[0]
         return between.join(self.chance.choices(_SENTENCES, k=length)) or None
 
-    def _origin(self) -> Origin:
+    def _metadata(self) -> Metadata:
         keyed = self.chance.random() < _KEYED
-        return Origin(
+        return Metadata(
             request_id=self._uuid7().hex,
             client_address=f"198.51.100.{self.chance.randrange(1, 255)}",
             client_agent=self.chance.choice(_AGENTS),
@@ -180,12 +180,14 @@ class Author:
         return UUID(int=value | 0b10 << 62 | self.chance.getrandbits(62))
 
 
-def entries(events: Iterable[Event]) -> Iterator[Entry]:
+def entries(events: Iterable[Event]) -> Iterator[RecordedEvent]:
     """A user's events, from the first, in their places."""
-    last = chain.GENESIS
+    last = hash_chain.GENESIS
     for seq, event in enumerate(events, 1):
-        last = chain.link(last, chain.digest(header(event), encode(event.fact), meta(event.origin), event.salt))
-        yield Entry(seq, last, event)
+        last = hash_chain.link(
+            last, hash_chain.digest(header(event), encode(event.payload), meta(event.metadata), event.salt)
+        )
+        yield RecordedEvent(seq, last, event)
 
 
 _EVENTS = (
@@ -193,24 +195,30 @@ _EVENTS = (
     *("request_id", "client_address", "client_agent", "idempotency_key", "fingerprint", "salt"),
 )
 _TASKS = ("user_id", "id", "title", "description", "completed", "created_at", "updated_at", "version")
-_JOURNALS = ("user_id", "seq", "hash")
+_STREAMS = ("user_id", "seq", "hash")
 
 
-def _record(entry: Entry) -> tuple[Any, ...]:
-    event, origin = entry.event, entry.event.origin
+def _record(entry: RecordedEvent) -> tuple[Any, ...]:
+    event, metadata = entry.event, entry.event.metadata
     return (
-        *(event.user_id, entry.seq, entry.hash, event.id, event.task_id, event.version, type(event.fact).__name__),
-        *(event.at, event.actor, orjson.dumps(encode(event.fact)).decode(), origin.request_id, origin.client_address),
-        *(origin.client_agent, origin.idempotency_key, origin.fingerprint, event.salt),
+        *(event.user_id, entry.seq, entry.hash, event.id, event.task_id, event.version, type(event.payload).__name__),
+        *(
+            event.at,
+            event.actor,
+            orjson.dumps(encode(event.payload)).decode(),
+            metadata.request_id,
+            metadata.client_address,
+        ),
+        *(metadata.client_agent, metadata.idempotency_key, metadata.fingerprint, event.salt),
     )
 
 
-async def load(connection: Connection, author: Author, count: int) -> Entry:
-    """Write a new user's first `count` events, 1 or more, with the journal and the tasks, all or nothing; the last one.
+async def load(connection: Connection, author: Author, count: int) -> RecordedEvent:
+    """Write a new user's first `count` events, 1 or more, with the stream and the tasks, all or nothing; the last one.
 
     In constant memory but for the tasks.
     """
-    last: Entry | None = None
+    last: RecordedEvent | None = None
 
     def records() -> Iterator[tuple[Any, ...]]:
         nonlocal last
@@ -224,7 +232,7 @@ async def load(connection: Connection, author: Author, count: int) -> Entry:
         tasks = (tuple(getattr(task, column) for column in _TASKS) for task in author.tasks)
         await connection.copy_records_to_table("tasks", records=tasks, columns=_TASKS)
         await connection.copy_records_to_table(
-            "journals", records=[(author.user_id, last.seq, last.hash)], columns=_JOURNALS
+            "streams", records=[(author.user_id, last.seq, last.hash)], columns=_STREAMS
         )
     return last
 
@@ -239,5 +247,5 @@ async def new_database(dsn: str, name: str) -> str:
 
 async def settle(connection: Connection) -> None:
     """Do now what the server would do later, so that it isn't done while something is measured."""
-    await connection.execute("VACUUM (ANALYZE) events, tasks, journals")
+    await connection.execute("VACUUM (ANALYZE) events, tasks, streams")
     await connection.execute("CHECKPOINT")

@@ -43,7 +43,7 @@ class People:
 
 async def populate(connection: asyncpg.Connection, author: Author, count: int, secret: str) -> Person:
     """A new user, in the service's tables or the peer's."""
-    has_log = await connection.fetchval("SELECT to_regclass('journals') IS NOT NULL")
+    has_log = await connection.fetchval("SELECT to_regclass('streams') IS NOT NULL")
     if has_log:
         seq = (await load(connection, author, count)).seq
     else:

@@ -171,7 +171,7 @@ async def _about(dsn: str) -> str:
             """
             SELECT split_part(relname, '_p', 1) AS name,
                 sum(pg_table_size(oid))::bigint AS rows, sum(pg_indexes_size(oid))::bigint AS indexes
-            FROM pg_class WHERE relkind = 'r' AND relname ~ '^(events|tasks)_p|^journals$' GROUP BY 1 ORDER BY 1
+            FROM pg_class WHERE relkind = 'r' AND relname ~ '^(events|tasks)_p|^streams$' GROUP BY 1 ORDER BY 1
             """
         )
         sizes = ", ".join(f"{each['name']} {each['rows'] / 1e6:,.0f} + {each['indexes'] / 1e6:,.0f}" for each in tables)

@@ -27,7 +27,7 @@ class WrongAnswer(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class TaskState:
     """What a visitor remembers of a task."""
 
     version: int
@@ -43,7 +43,7 @@ class Visitor:
     """With which every request is sent, each ended by CR LF."""
     seq: int
     """Of their last event: those loaded, and each write that was acknowledged since."""
-    tasks: dict[str, Known]
+    tasks: dict[str, TaskState]
     usual: int = field(init=False)
     """How many tasks they keep: lists don't grow longer, and so not slower, the longer the run is."""
 
@@ -90,28 +90,28 @@ class Visitor:
 
     async def _create(self, connection: Connection, title: str) -> None:
         answer = await connection.ask(self._write_request("POST", "tasks", {"title": title, "description": title}))
-        self._took(answer, None, Known(1, completed=False), title)
+        self._took(answer, None, TaskState(1, completed=False), title)
 
     async def _toggle(self, connection: Connection, id_: str) -> None:
         before = self.tasks[id_]
         answer = await connection.ask(self._write_request("PATCH", f"tasks/{id_}/complete"))
-        self._took(answer, id_, Known(before.version + 1, completed=not before.completed))
+        self._took(answer, id_, TaskState(before.version + 1, completed=not before.completed))
 
     async def _update(self, connection: Connection, id_: str, title: str) -> None:
         before = self.tasks[id_]
         answer = await connection.ask(self._write_request("PATCH", f"tasks/{id_}", {"title": title}))
-        self._took(answer, id_, Known(before.version + 1, completed=before.completed), title)
+        self._took(answer, id_, TaskState(before.version + 1, completed=before.completed), title)
 
     async def _delete(self, connection: Connection, id_: str) -> None:
         self._expect(await connection.ask(self._write_request("DELETE", f"tasks/{id_}")), 204)
         del self.tasks[id_]
         self.seq += 1
 
-    def _took(self, answer: Answer, id_: str | None, after: Known, title: str | None = None) -> None:
+    def _took(self, answer: Answer, id_: str | None, after: TaskState, title: str | None = None) -> None:
         """A task that was written, the first time under an id that only the service knows."""
         self._expect(answer, 200 if id_ else 201, tag=after.version, beginning=b"{", end=b"}")
         task = orjson.loads(answer.body)
-        found = task["user_id"], Known(task["version"], completed=task["completed"])
+        found = task["user_id"], TaskState(task["version"], completed=task["completed"])
         if found != (self.user, after) or id_ not in (None, task["id"]) or title not in (None, task["title"]):
             raise WrongAnswer(f"{self.user}: {task} instead of {id_}, {after}, {title}")
         self.tasks[task["id"]] = after
@@ -143,4 +143,6 @@ class Visitor:
 def visitor(user: str, token: str, seq: int, tasks: Iterable[Task]) -> Visitor:
     """Of a user whose log ends at `seq`."""
     headers = f"Host: 127.0.0.1\r\nUser-Agent: soak\r\nAuthorization: Bearer {token}\r\n".encode()
-    return Visitor(user, headers, seq, {str(task.id): Known(task.version, completed=task.completed) for task in tasks})
+    return Visitor(
+        user, headers, seq, {str(task.id): TaskState(task.version, completed=task.completed) for task in tasks}
+    )

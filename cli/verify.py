@@ -12,9 +12,9 @@ from typing import BinaryIO
 import orjson
 
 from config.errors import CannotRun
-from events.codec import UnknownEvent
 from events.export import BadHead, NothingToSay, Report, check, read_head
 from events.export_diagnosis import Head
+from events.serialization import UnknownEvent
 
 STDIN = "-"
 

@@ -17,8 +17,8 @@ from db.connection import connect
 from db.dsn import connect_arguments
 from db.errors import FAILED
 from db.pool import Connection
-from events import walk
-from events.walk import Head, Portion
+from events import work_units
+from events.work_units import Head, WorkUnit
 
 Job: TypeAlias = Literal["verify", "rebuild"]
 Result: TypeAlias = dict[str, Any]
@@ -52,18 +52,18 @@ class Choice:
     sample: int | None = None
     after: str = ""
 
-    def portions(self, connection: Connection) -> AsyncIterator[Portion]:
+    def portions(self, connection: Connection) -> AsyncIterator[WorkUnit]:
         if self.user is not None:
-            return walk.one(connection, self.user)
+            return work_units.one(connection, self.user)
         if self.sample is not None:
-            return walk.some(connection, self.sample)
-        return walk.everyone(connection, after=self.after)
+            return work_units.some(connection, self.sample)
+        return work_units.everyone(connection, after=self.after)
 
     async def events(self, connection: Connection) -> int | None:
         """How many there are to go through, where that is known beforehand."""
         if self.user is not None or self.sample is not None:
             return None
-        return await walk.total(connection, after=self.after)
+        return await work_units.total(connection, after=self.after)
 
 
 class _Failed(Exception):
@@ -113,12 +113,12 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> str:
 class _Queue:
     """Portions, handed out in order."""
 
-    def __init__(self, portions: AsyncIterator[Portion], report: Report) -> None:
+    def __init__(self, portions: AsyncIterator[WorkUnit], report: Report) -> None:
         self.stopped = False
         self._portions = portions
         self._report = report
         self._turn = asyncio.Lock()
-        self._under_way: dict[int, Portion] = {}
+        self._under_way: dict[int, WorkUnit] = {}
         self._after = ""
 
     async def take(self) -> tuple[int, list[Head]] | None:

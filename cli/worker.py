@@ -21,7 +21,7 @@ from db.errors import FAILED
 from db.pool import Connection
 from events.rebuild import Rebuilt, rebuild
 from events.verify import Verified, verify
-from events.walk import Head
+from events.work_units import Head
 
 Job = Callable[[Connection, Sequence[Head]], Awaitable[Verified | Rebuilt]]
 JOBS: Mapping[str, Job] = {"verify": verify, "rebuild": rebuild}
@@ -62,7 +62,7 @@ async def _do(job: Job, connection: Connection, heads: Sequence[Head]) -> Verifi
 def _why(error: Exception) -> str:
     if isinstance(error, asyncpg.LockNotAvailableError):
         return (
-            "A transaction that is no write of the service holds the journal of one of these users for seconds: "
+            "A transaction that is no write of the service holds the stream of one of these users for seconds: "
             "pg_stat_activity shows which."
         )
     return str(error) or type(error).__name__

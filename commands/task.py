@@ -14,12 +14,12 @@ from typing import Literal, NamedTuple, TypeAlias, assert_never
 from uuid import UUID
 
 from events.task import (
-    Fact,
     Fields,
     Snapshot,
     Task,
     TaskCreated,
     TaskDeleted,
+    TaskEvent,
     TaskRestored,
     TaskToggled,
     TaskUpdated,
@@ -150,7 +150,7 @@ class NotRestorable(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class TaskState:
     """What a command is decided on. `version`, `hash` and `at` are of the task's last event (0, empty, `None`: it never
     was)."""
 
@@ -162,15 +162,15 @@ class Known:
     """For a restoration: the task as it was at the version asked for."""
 
 
-def known_by(snapshot: Snapshot | None) -> Known:
+def state_of(snapshot: Snapshot | None) -> TaskState:
     """All that is known by the task alone."""
     if snapshot is None:
-        return Known()
+        return TaskState()
     task, hash_ = snapshot
-    return Known(task=task, version=task.version, hash=hash_, at=task.updated_at)
+    return TaskState(task=task, version=task.version, hash=hash_, at=task.updated_at)
 
 
-def decide(command: Command, known: Known) -> Fact | None:
+def decide(command: Command, known: TaskState) -> TaskEvent | None:
     """What happens when `command` meets what is known; `None`: nothing changes. Raises the refusals above."""
     task = known.task
     if isinstance(command, CreateTask):
@@ -197,7 +197,7 @@ def decide(command: Command, known: Known) -> Fact | None:
     assert_never(command)
 
 
-def _restored(command: RestoreTask, known: Known) -> TaskRestored | None:
+def _restored(command: RestoreTask, known: TaskState) -> TaskRestored | None:
     then = known.then
     if then is None:
         deleted = command.version is not None and command.version <= known.version

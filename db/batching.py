@@ -70,7 +70,7 @@ def full(pool: Pool, waiting: int) -> bool:
     return waiting >= pool.size + pool.max_waiting
 
 
-class Together(Generic[Key, Value]):
+class BatchLoader(Generic[Key, Value]):
     """Reads by key, with one statement for those that are asked for at the same time. Users take turns."""
 
     def __init__(

@@ -20,7 +20,7 @@ from db.connection import connect
 from db.dsn import connect_arguments
 from db.errors import UNAVAILABLE, ConnectionLost
 from db.roles import ADVISORY_LOCK_KEY, LOCK_TIMEOUT_SECONDS, NotOurTurn
-from db.schema import NewerSchema
+from db.schema import FROM_DEVELOPMENT, DevelopmentSchema, NewerSchema
 from db.server import NotUtf8, check_encoding
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
@@ -51,7 +51,7 @@ def migrate(dsn: str) -> list[str]:
     Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic isn't made for it).
     Each revision is applied in a transaction of its own under an advisory lock, so that servers may race, and what
     fails leaves those before it applied. A table that is in use is waited for in short tries, for a minute.
-    Raises `NewerSchema`, `CannotMigrate`, `NotOurTurn`, `NotUtf8`, or one of `UNAVAILABLE`.
+    Raises `NewerSchema`, `DevelopmentSchema`, `CannotMigrate`, `NotOurTurn`, `NotUtf8`, or one of `UNAVAILABLE`.
     """
     return asyncio.run(_migrate(dsn))
 
@@ -111,6 +111,8 @@ def _apply_next(connection: Connection, login: str) -> str | None:
     try:
         with connection.begin():
             _take_turn(connection)
+            if connection.execute(text(f"SELECT {FROM_DEVELOPMENT}")).scalar():
+                raise DevelopmentSchema(DevelopmentSchema.__doc__)
             connection.execute(text(_BOUNDS), {"lock": f"{_LOCK_SECONDS}s", "statement": f"{_STATEMENT_SECONDS}s"})
             with EnvironmentContext(config, script, fn=oldest_missing):
                 script.run_env()

@@ -10,8 +10,8 @@ BEGIN
     END IF;
 END
 $$;
-REVOKE ALL ON journals, events, tasks, alembic_version FROM daybook_app;
-GRANT SELECT, INSERT, UPDATE ON journals TO daybook_app;
+REVOKE ALL ON streams, events, tasks, alembic_version FROM daybook_app;
+GRANT SELECT, INSERT, UPDATE ON streams TO daybook_app;
 GRANT SELECT, INSERT ON events TO daybook_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON tasks TO daybook_app;
 GRANT SELECT ON alembic_version TO daybook_app;

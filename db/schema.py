@@ -15,9 +15,18 @@ _REVISIONS = sorted(path.name.partition("_")[0] for path in Path(__file__).paren
 HEAD = _REVISIONS[-1]
 """The revision that this release expects."""
 
+FROM_DEVELOPMENT = "to_regclass('journals') IS NOT NULL"
+"""Whether the database is one of those before the first release, which had this table and revisions 0001 and 0002."""
+
+_REVISION = f"SELECT version_num, {FROM_DEVELOPMENT} AS too_early FROM alembic_version"  # noqa: S608 - a constant fragment
+
 
 class NewerSchema(CannotRun):
     """The database was migrated by a newer release of Daybook: start that one."""
+
+
+class DevelopmentSchema(CannotRun):
+    """A development version before 0.1.0 made this database, and no release can read its log: name an empty one."""
 
 
 class NotMigrated(CannotRun):
@@ -27,14 +36,14 @@ class NotMigrated(CannotRun):
 async def check(dsn: str) -> None:
     """See that the database answers, with this release's schema.
 
-    Raises `NewerSchema`, `NotMigrated`, `NotUtf8`, or what connecting raises.
+    Raises `NewerSchema`, `DevelopmentSchema`, `NotMigrated`, `NotUtf8`, or what connecting raises.
     """
     connection = await connect(**connect_arguments(dsn))
     try:
         check_encoding(connection)
-        found = {row["version_num"] for row in await connection.fetch("SELECT version_num FROM alembic_version")}
+        rows = await connection.fetch(_REVISION)
     except asyncpg.UndefinedTableError:
-        found = set()
+        rows = []
     except asyncpg.InsufficientPrivilegeError as error:
         raise NotMigrated(
             "The login that DATABASE_URL names has no rights here: run `daybook migrate`, with the owner of the tables"
@@ -42,6 +51,9 @@ async def check(dsn: str) -> None:
         ) from error
     finally:
         await connection.close()
+    if any(row["too_early"] for row in rows):
+        raise DevelopmentSchema(DevelopmentSchema.__doc__)
+    found = {row["version_num"] for row in rows}
     if unknown := found.difference(_REVISIONS):
         raise NewerSchema(f"{NewerSchema.__doc__} (It is at {', '.join(unknown)}, and this one knows {HEAD}.)")
     if found != {HEAD}:

@@ -10,14 +10,14 @@ import asyncpg
 
 from db.pool import Connection
 from events import log
-from events.codec import parsed
-from events.difference import Difference
+from events.chain_verifier import ChainVerifier, Journal
+from events.mismatch import Mismatch
 from events.projection import Fold
-from events.proof import Journal, Proof
-from events.walk import BATCH
+from events.serialization import parsed
+from events.work_units import BATCH
 
 MOST = BATCH + BATCH // 4
-"""Events that several users may have together; where there are more, their journals told too few."""
+"""Events that several users may have together; where there are more, their streams told too few."""
 
 FIRST_TASK, LAST_TASK = UUID(int=0), UUID(int=2**128 - 1)
 
@@ -25,9 +25,9 @@ UNREADABLE = (ValueError, OverflowError)
 """What the driver raises where a row holds what Python can't, such as times before our era."""
 
 
-def unreadable(user_id: str, error: Exception) -> Difference:
+def unreadable(user_id: str, error: Exception) -> Mismatch:
     """Of a user whose books can't even be read."""
-    return Difference(table="events", user_id=user_id, message=f"there is a value that can't be read: {error}")
+    return Mismatch(table="events", user_id=user_id, message=f"there is a value that can't be read: {error}")
 
 
 # A table that was just emptied seems so small to the planner that it would read all of it, batch after batch, while it
@@ -43,7 +43,7 @@ async def snapshot(connection: Connection) -> AsyncIterator[None]:
         yield
 
 
-# Five seconds are long enough for any write to end; who holds a journal for longer is no write of the service. Where we
+# Five seconds are long enough for any write to end; who holds a stream for longer is no write of the service. Where we
 # aren't heard of any more, the server ends our own locks after a minute.
 PATIENCE = f"SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'; {BY_INDEX}"
 
@@ -56,12 +56,12 @@ async def turn(connection: Connection) -> AsyncIterator[None]:
         yield
 
 
-JOURNALS = "SELECT user_id, seq, hash FROM journals WHERE user_id = ANY($1)"
+STREAMS = "SELECT user_id, seq, hash FROM streams WHERE user_id = ANY($1)"
 
 
-async def journals(connection: Connection, users: Sequence[str]) -> dict[str, Journal]:
-    """Where these users' journals end; of who has none, nothing."""
-    rows = await connection.fetch(JOURNALS, users)
+async def streams(connection: Connection, users: Sequence[str]) -> dict[str, Journal]:
+    """Where these users' streams end; of who has none, nothing."""
+    rows = await connection.fetch(STREAMS, users)
     return {row["user_id"]: Journal(row["seq"], row["hash"]) for row in rows}
 
 
@@ -82,9 +82,9 @@ def _in_order(rows: list[asyncpg.Record]) -> list[asyncpg.Record]:
 EVENTS_OF_ONE = f"SELECT {log.COLUMNS} FROM events WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"  # noqa: S608 - a constant fragment
 
 
-async def prove(connection: Connection, user_id: str) -> Proof:
-    """A user's whole log, in constant memory; the proof is still to be ended with the journal."""
-    proof = Proof(user_id)
+async def prove(connection: Connection, user_id: str) -> ChainVerifier:
+    """A user's whole log, in constant memory; the proof is still to be ended with the stream."""
+    proof = ChainVerifier(user_id)
     while rows := await connection.fetch(EVENTS_OF_ONE, user_id, proof.seq, BATCH):
         for row in rows:
             proof.take(row, parsed(row["data"]))

@@ -5,10 +5,10 @@ from typing import BinaryIO
 
 import orjson
 
-from events.codec import UnknownEvent
-from events.export_diagnosis import Difference, Head, Held, cut_off, diagnosis, parted, rewritten, told, unreadable
+from events.export_diagnosis import Head, Held, Mismatch, cut_off, diagnosis, parted, rewritten, told, unreadable
 from events.export_forms import AGAIN, MARK, by_beginning, form
 from events.export_lines import SHOWN_WITHOUT, BadLine, Lines, derives, is_hash, is_moment, is_number, survey
+from events.serialization import UnknownEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Report:
     last: int | None
     hash: str
     head: int | None
-    difference: Difference | None
+    difference: Mismatch | None
 
 
 class NothingToSay(Exception):
@@ -120,7 +120,7 @@ def _is_none(lines: Lines) -> bool:
     return not any(lines.seqs) and any(True for _ in lines.events())
 
 
-def _report(held: Held, difference: Difference | None) -> Report:
+def _report(held: Held, difference: Mismatch | None) -> Report:
     return Report(
         user_id=held.user_id,
         events=held.events,

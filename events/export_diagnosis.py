@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from events import chain
-from events.codec import DATA_VERSION, canonical
+from events import hash_chain
 from events.export_lines import BadLine, Kind, Line, Lines
+from events.serialization import DATA_VERSION, canonical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Mismatch:
     """The first event, in the log's order, that isn't as it was logged; `line` is its line in the file, from 1.
 
     Of missing events `seq` is the first, and `line` where it should stand (`None`: after the end). `column` is given
@@ -40,9 +40,9 @@ class Held:
     user_id: str | None = None
     events: int = 0
     start: int = 0
-    anchor: bytes = chain.GENESIS
+    anchor: bytes = hash_chain.GENESIS
     seq: int = 0
-    hash: bytes = chain.GENESIS
+    hash: bytes = hash_chain.GENESIS
 
     def begin(self, seq: int, anchor: bytes) -> None:
         self.start = self.seq = seq
@@ -61,7 +61,7 @@ class Held:
         self.seq, self.hash = event.seq, event.hash
 
 
-def diagnosis(event: Line | BadLine, lines: Lines, held: Held, head: Head | None) -> Difference:
+def diagnosis(event: Line | BadLine, lines: Lines, held: Held, head: Head | None) -> Mismatch:
     """What happened where `held` doesn't take this event."""
     due = held.seq + 1
     if isinstance(event, BadLine):
@@ -90,21 +90,21 @@ def _may_disown(source: Line, event: Line, held: Held, head: Head | None) -> boo
     return not proved and event.record["user_id"] == held.user_id
 
 
-def _faulty(line: BadLine, lines: Lines, held: Held) -> Difference:
+def _faulty(line: BadLine, lines: Lines, held: Held) -> Mismatch:
     if line.kind == "changed" and line.seq is None and held.seq + 1 in lines.seqs:
         message = f"Line {line.line} was added: event {held.seq + 1} is on line {lines.where(held.seq + 1)[0]}."
-        return Difference(kind="added", seq=None, line=line.line, message=message)
+        return Mismatch(kind="added", seq=None, line=line.line, message=message)
     if line.kind == "changed":
         return told("changed", held.seq + 1, line.line, line.why, column=line.column)
     return unreadable(line, seq=held.seq + 1 if held.events else None, last=line.line == len(lines.seqs))
 
 
-def unreadable(line: BadLine, *, seq: int | None, last: bool) -> Difference:
+def unreadable(line: BadLine, *, seq: int | None, last: bool) -> Mismatch:
     likely = ": the download broke off, or it was damaged" if last else ": it was damaged"
-    return Difference(kind="unreadable", seq=seq, line=line.line, message=f"Line {line.line} {line.why}{likely}.")
+    return Mismatch(kind="unreadable", seq=seq, line=line.line, message=f"Line {line.line} {line.why}{likely}.")
 
 
-def _forged(event: Line, successor: Line | None, held: Held) -> Difference:
+def _forged(event: Line, successor: Line | None, held: Held) -> Mismatch:
     """Of an event whose hash was made for this place."""
     due = held.seq + 1
     if successor:
@@ -119,7 +119,7 @@ def _forged(event: Line, successor: Line | None, held: Held) -> Difference:
 _ANOTHERS = "it is of another user than those before"
 
 
-def _displaced(event: Line, successor: Line, lines: Lines, held: Held) -> Difference:
+def _displaced(event: Line, successor: Line, lines: Lines, held: Held) -> Mismatch:
     """Of an event that has the number that is due, where by its hash a later one should stand."""
     place = f"event {successor.seq} (line {successor.line})"
     if any(event.follows(later.hash) for later in lines.after(event)):
@@ -129,10 +129,10 @@ def _displaced(event: Line, successor: Line, lines: Lines, held: Held) -> Differ
     return told("added", event.seq, event.line, why, upto=successor.seq - 1)
 
 
-def _unfitting(event: Line, lines: Lines, held: Held, head: Head | None) -> Difference:
+def _unfitting(event: Line, lines: Lines, held: Held, head: Head | None) -> Mismatch:
     """Of an event that has the number that is due, and a hash that doesn't follow on anything here."""
     seq, line, record, data = event.seq, event.line, event.record, event.record["data"]
-    true = chain.link(held.hash, event.digest)
+    true = hash_chain.link(held.hash, event.digest)
     following = next(lines.after(event), None)
     if (following and following.follows(true)) or (head and (head.seq, head.hash) == (seq, true)):
         return told("changed", seq, line, "its hash isn't the one that was built upon", column="hash")
@@ -155,7 +155,7 @@ def _source(event: Line, lines: Lines, held: Held) -> Line | None:
     return None
 
 
-def _misplaced(seq: int, line: int, lines: Lines, held: Held) -> Difference:
+def _misplaced(seq: int, line: int, lines: Lines, held: Held) -> Mismatch:
     """Of an event that has another number than the one that is due."""
     due = held.seq + 1
     if seq <= held.start:
@@ -176,22 +176,22 @@ def _misplaced(seq: int, line: int, lines: Lines, held: Held) -> Difference:
     return told("removed", due, line, why, upto=later - 1)
 
 
-def rewritten(event: Line, head: Head) -> Difference:
+def rewritten(event: Line, head: Head) -> Mismatch:
     if event.hash == head.hash:
         message = f"The head was changed: it has the hash of event {event.seq} (line {event.line}), and another time."
-        return Difference(kind="changed", seq=event.seq, line=event.line, column="at", message=message)
+        return Mismatch(kind="changed", seq=event.seq, line=event.line, column="at", message=message)
     why = "it hasn't the hash that the head kept, though it fits those before (or the head is of another log)"
     message = f"The log was rewritten, at event {event.seq} (line {event.line}) or before: {why}."
-    return Difference(kind="rewritten", seq=event.seq, line=event.line, message=message)
+    return Mismatch(kind="rewritten", seq=event.seq, line=event.line, message=message)
 
 
-def parted(head: Head) -> Difference:
+def parted(head: Head) -> Mismatch:
     """Of two heads that are of the same event, and not the same."""
     message = f"The log was rewritten, at event {head.seq} or before, or a head was changed: the two heads differ."
-    return Difference(kind="rewritten", seq=head.seq, line=None, message=message)
+    return Mismatch(kind="rewritten", seq=head.seq, line=None, message=message)
 
 
-def cut_off(held: Held, head: Head) -> Difference:
+def cut_off(held: Held, head: Head) -> Mismatch:
     ends = f"the export ends with event {held.seq}" if held.events else "the export is empty"
     return told("removed", held.seq + 1, None, f"{ends}, and the head is event {head.seq}", upto=head.seq)
 
@@ -210,10 +210,10 @@ _SAID: Mapping[Kind, tuple[str, str]] = {
 
 def told(
     kind: Kind, seq: int, line: int | None, why: str, *, column: str | None = None, upto: int | None = None
-) -> Difference:
+) -> Mismatch:
     """A difference and its message; `upto` is the last event's number where it is about several."""
     several = upto is not None and upto > seq
     events = f"Events {seq} {'and' if upto == seq + 1 else 'to'} {upto}" if several else f"Event {seq}"
     place = "" if kind == "removed" else f" (from line {line})" if several else f" (line {line})"
     message = f"{events}{place} {_SAID[kind][several]}: {why}."
-    return Difference(kind=kind, seq=seq, line=line, column=column, message=message)
+    return Mismatch(kind=kind, seq=seq, line=line, column=column, message=message)

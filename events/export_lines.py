@@ -12,11 +12,11 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 
 import orjson
 
-from events import chain
-from events.codec import Json, UnknownEvent, canonical, meta
+from events import hash_chain
 from events.export_forms import MARK
 from events.records import changes
-from events.task import Origin
+from events.serialization import Json, UnknownEvent, canonical, meta
+from events.task import Metadata
 
 Kind: TypeAlias = Literal["changed", "removed", "added", "reordered", "unreadable", "rewritten"]
 
@@ -33,7 +33,7 @@ class Line:
 
     def follows(self, hash_: bytes) -> bool:
         """Whether its hash says that it was logged right after the event with that one."""
-        return chain.link(hash_, self.digest) == self.hash
+        return hash_chain.link(hash_, self.digest) == self.hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def _read(number: int, line: bytes) -> Line | BadLine:
     if fault := _fault(record, _COLUMNS) or _fault(record["client"], _CLIENT, "client.") or _twice(record, line):
         return BadLine(number, fault[1], "changed", seq if is_number(seq) else None, fault[0])
     client, fingerprint = record["client"], record["fingerprint"]
-    origin = Origin(
+    metadata = Metadata(
         request_id=record["request_id"],
         client_address=client["address"],
         client_agent=client["agent"],
@@ -112,7 +112,7 @@ def _read(number: int, line: bytes) -> Line | BadLine:
         fingerprint=fingerprint and bytes.fromhex(fingerprint),
     )
     header = {name: record[name] for name in _HEADER}
-    digest = chain.digest(header, record["data"], meta(origin), bytes.fromhex(record["salt"]))
+    digest = hash_chain.digest(header, record["data"], meta(metadata), bytes.fromhex(record["salt"]))
     return Line(number, record["seq"], bytes.fromhex(record["hash"]), digest, record)
 
 

@@ -1,4 +1,4 @@
-"""The log: append an event and post it to the projection, lock a user's journal, read events back, find one."""
+"""The log: append an event and post it to the projection, lock a user's stream, read events back, find one."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -12,12 +12,12 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from db.batching import Together
+from db.batching import BatchLoader
 from db.long_reads import LongReads
 from db.pool import Connection, Executor, Pool
 from db.time_slices import TimeSlices
-from events import chain
-from events.codec import Row, encode, from_row, header, meta
+from events import hash_chain
+from events.serialization import Row, encode, from_row, header, meta
 from events.task import Event, Task, TaskDeleted
 
 
@@ -52,11 +52,11 @@ class Head(NamedTuple):
     hash: bytes
 
 
-NOTHING = Head(0, chain.GENESIS)
+NOTHING = Head(0, hash_chain.GENESIS)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RecordedEvent:
     """An event in its place: number `seq` of its user's log, `hash` the chain up to and with it (32 bytes)."""
 
     seq: int
@@ -70,39 +70,39 @@ _DURABLY = """
     CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END
 """
 
-# One statement, so one round trip and one transaction. Each step reads FROM journal, so that the row lock on the
-# user's journal is taken first, always: it is what serialises one user's writes, and what keeps them free of deadlocks.
+# One statement, so one round trip and one transaction. Each step reads FROM stream, so that the row lock on the
+# user's stream is taken first, always: it is what serialises one user's writes, and what keeps them free of deadlocks.
 # Never ON CONFLICT DO NOTHING on events: it would answer success for an event that was not written.
 # The statement sees the tasks as they were when it began. A rebuild that held the lock meanwhile may have posted the
 # row anew, which then would not be struck: so a deletion that was decided on a row must strike one, and divides by zero
 # where it doesn't, which is how plain SQL refuses.
 APPEND = f"""
-WITH journal AS (
-    INSERT INTO journals AS j (user_id, seq, hash) VALUES ($1, 1, sha256($2))
-    ON CONFLICT (user_id) DO UPDATE SET seq = j.seq + 1, hash = sha256(j.hash || $2)
+WITH stream AS (
+    INSERT INTO streams AS s (user_id, seq, hash) VALUES ($1, 1, sha256($2))
+    ON CONFLICT (user_id) DO UPDATE SET seq = s.seq + 1, hash = sha256(s.hash || $2)
     RETURNING seq, hash
 ), entry AS (
     INSERT INTO events (
         user_id, seq, hash, id, task_id, version, type, at, actor, data,
         request_id, client_address, client_agent, idempotency_key, fingerprint, salt
     )
-    SELECT $1, seq, hash, $3, $4, $5, $6, $7, $8, $9::jsonb, $10, $11, $12, $13, $14, $15 FROM journal
+    SELECT $1, seq, hash, $3, $4, $5, $6, $7, $8, $9::jsonb, $10, $11, $12, $13, $14, $15 FROM stream
 ), posted AS (
     INSERT INTO tasks (user_id, id, title, description, completed, created_at, updated_at, version)
-    SELECT $1, $4, $17, $18, $19, $20, $7, $5 FROM journal WHERE NOT $16::boolean
+    SELECT $1, $4, $17, $18, $19, $20, $7, $5 FROM stream WHERE NOT $16::boolean
     ON CONFLICT (user_id, id) DO UPDATE SET
         title = excluded.title, description = excluded.description, completed = excluded.completed,
         created_at = excluded.created_at, updated_at = excluded.updated_at, version = excluded.version
 ), struck AS (
-    DELETE FROM tasks USING journal WHERE $16::boolean AND tasks.user_id = $1 AND tasks.id = $4 RETURNING tasks.id
+    DELETE FROM tasks USING stream WHERE $16::boolean AND tasks.user_id = $1 AND tasks.id = $4 RETURNING tasks.id
 )
 SELECT seq, hash, {_DURABLY},
     1 / CASE WHEN $16::boolean AND $21::boolean THEN (SELECT count(*) FROM struck) ELSE 1 END
-FROM journal
+FROM stream
 """  # noqa: S608 - a constant fragment
 
 
-async def append(connection: Connection, event: Event, task: Task | None, *, on_row: bool = True) -> Entry:
+async def append(connection: Connection, event: Event, task: Task | None, *, on_row: bool = True) -> RecordedEvent:
     """Write the event and post `task`, the state after it (`None`: struck), to the projection.
 
     `on_row` says that the task's row was what the event was decided on. One round trip; atomic on its own or within the
@@ -119,29 +119,29 @@ async def append(connection: Connection, event: Event, task: Task | None, *, on_
     ) as error:
         raise VersionConflict(str(error)) from error
     assert row is not None  # noqa: S101 - the upsert always returns its row
-    return Entry(row["seq"], row["hash"], event)
+    return RecordedEvent(row["seq"], row["hash"], event)
 
 
 def _arguments(posting: Posting) -> tuple[Any, ...]:
     """Those of `APPEND`; of `TOGETHER` they are the columns."""
     event, task, on_row = posting
-    origin = event.origin
-    data = encode(event.fact)
+    metadata = event.metadata
+    data = encode(event.payload)
     return (
         event.user_id,
-        chain.digest(header(event), data, meta(origin), event.salt),
+        hash_chain.digest(header(event), data, meta(metadata), event.salt),
         event.id,
         event.task_id,
         event.version,
-        type(event.fact).__name__,
+        type(event.payload).__name__,
         event.at,
         event.actor,
         orjson.dumps(data).decode(),
-        origin.request_id,
-        origin.client_address,
-        origin.client_agent,
-        origin.idempotency_key,
-        origin.fingerprint,
+        metadata.request_id,
+        metadata.client_address,
+        metadata.client_agent,
+        metadata.idempotency_key,
+        metadata.fingerprint,
         event.salt,
         task is None,
         task and task.title,
@@ -153,7 +153,7 @@ def _arguments(posting: Posting) -> tuple[Any, ...]:
 
 
 # The same for many events at once. Of each user's, $23 is the first number and $24 the last: they stand together.
-# A user whose journal is locked by another is left out, so that nobody waits for somebody else; and so is one who has
+# A user whose stream is locked by another is left out, so that nobody waits for somebody else; and so is one who has
 # none. What is locked here is as new as it gets, whenever the statement began. Each
 # deletion that was decided on a row must strike one, as above.
 _TOGETHER = """
@@ -169,18 +169,18 @@ WITH RECURSIVE input AS MATERIALIZED (
 ), writers AS (
     SELECT * FROM unnest($22::text[], $23::integer[], $24::integer[]) AS writers (user_id, first, last)
 ), held AS (
-    SELECT user_id, seq, hash FROM journals WHERE user_id = ANY ($22) FOR UPDATE{locked}
+    SELECT user_id, seq, hash FROM streams WHERE user_id = ANY ($22) FOR UPDATE{locked}
 ), begun AS (
     SELECT writers.user_id, first, last, seq, hash FROM writers, held WHERE writers.user_id = held.user_id{new}
 ), chained AS (
     SELECT user_id, first AS n, last, seq + 1 AS seq, sha256(hash || ($2::bytea[])[first]) AS hash FROM begun
     UNION ALL
     SELECT user_id, n + 1, last, seq + 1, sha256(hash || ($2::bytea[])[n + 1]) FROM chained WHERE n < last
-), journal AS (
-    INSERT INTO journals AS j (user_id, seq, hash)
+), stream AS (
+    INSERT INTO streams AS s (user_id, seq, hash)
     SELECT user_id, seq, hash FROM chained WHERE n = last ORDER BY user_id
     ON CONFLICT (user_id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash
-    WHERE j.user_id = ANY (SELECT user_id FROM held)
+    WHERE s.user_id = ANY (SELECT user_id FROM held)
     RETURNING user_id
 ), entry AS (
     INSERT INTO events (
@@ -189,24 +189,24 @@ WITH RECURSIVE input AS MATERIALIZED (
     )
     SELECT input.user_id, chained.seq, chained.hash, id, task_id, version, type, at, actor, data::jsonb,
            request_id, client_address, client_agent, idempotency_key, fingerprint, salt
-    FROM journal, chained, input WHERE chained.user_id = journal.user_id AND input.n = chained.n
+    FROM stream, chained, input WHERE chained.user_id = stream.user_id AND input.n = chained.n
 ), posted AS (
     INSERT INTO tasks (user_id, id, title, description, completed, created_at, updated_at, version)
     SELECT input.user_id, task_id, title, description, completed, created_at, at, version
-    FROM journal, input WHERE input.user_id = journal.user_id AND NOT deleted
+    FROM stream, input WHERE input.user_id = stream.user_id AND NOT deleted
     ON CONFLICT (user_id, id) DO UPDATE SET
         title = excluded.title, description = excluded.description, completed = excluded.completed,
         created_at = excluded.created_at, updated_at = excluded.updated_at, version = excluded.version
 ), struck AS (
-    DELETE FROM tasks USING journal, input
-    WHERE tasks.user_id = ANY ($22) AND input.user_id = journal.user_id AND deleted
+    DELETE FROM tasks USING stream, input
+    WHERE tasks.user_id = ANY ($22) AND input.user_id = stream.user_id AND deleted
       AND tasks.user_id = input.user_id AND tasks.id = input.task_id
     RETURNING on_row
 )
 SELECT chained.n, chained.seq, chained.hash, {durably}, 1 / CASE WHEN (SELECT count(*) FROM struck WHERE on_row) = (
-    SELECT count(*) FROM journal, input WHERE input.user_id = journal.user_id AND deleted AND on_row
+    SELECT count(*) FROM stream, input WHERE input.user_id = stream.user_id AND deleted AND on_row
 ) THEN 1 ELSE 0 END
-FROM journal, chained WHERE chained.user_id = journal.user_id
+FROM stream, chained WHERE chained.user_id = stream.user_id
 """
 # A first event may have to wait for another process's first one: only alone, or two processes wait for each other.
 _new = """
@@ -218,7 +218,9 @@ TOGETHER = {
 }
 
 
-async def append_together(connection: Connection, postings: Sequence[Posting], *, wait: bool) -> Mapping[UUID, Entry]:
+async def append_together(
+    connection: Connection, postings: Sequence[Posting], *, wait: bool
+) -> Mapping[UUID, RecordedEvent]:
     """Append many events, of which no two have the same task or the same user and key; those written, by their ids.
 
     All events of a user are written, in their order, or none is: where they have no log yet, or another writer is at
@@ -232,10 +234,10 @@ async def append_together(connection: Connection, postings: Sequence[Posting], *
     last = list(accumulate(len(of_user) for of_user in by_user.values()))
     first = [1, *(number + 1 for number in last[:-1])]
     columns = zip(*map(_arguments, ordered), strict=True)
-    written: dict[UUID, Entry] = {}
+    written: dict[UUID, RecordedEvent] = {}
     for n, seq, hash_, *_ in await connection.fetch(TOGETHER[wait], *columns, list(by_user), first, last):
         event = ordered[n - 1].event
-        written[event.id] = Entry(seq, hash_, event)
+        written[event.id] = RecordedEvent(seq, hash_, event)
     return written
 
 
@@ -254,31 +256,31 @@ def _conflict(error: asyncpg.UniqueViolationError) -> Conflict | None:
 
 
 # The server ends the transaction, and so the lock, of whoever isn't heard of any more: the network may not tell it.
-LOCK_JOURNAL = """
+LOCK_STREAM = """
 SELECT seq, set_config('idle_in_transaction_session_timeout', '10s', true)
-FROM journals WHERE user_id = $1 FOR UPDATE
+FROM streams WHERE user_id = $1 FOR UPDATE
 """
 
 
-async def lock_journal(connection: Connection, user_id: str) -> int:
+async def lock_stream(connection: Connection, user_id: str) -> int:
     """Hold back all other writers of this user until the transaction ends; the number of their last event (0: none)."""
-    seq: int | None = await connection.fetchval(LOCK_JOURNAL, user_id)
+    seq: int | None = await connection.fetchval(LOCK_STREAM, user_id)
     return seq or 0
 
 
 # Python takes up to four bytes for each character of a text, by its widest; of UTF-8, one each.
 COLUMNS = """user_id, seq, hash, id, task_id, version, type, at, actor, convert_to(data::text, 'UTF8') AS data,
        request_id, client_address, client_agent, idempotency_key, fingerprint, salt"""
-"""What `events.codec.from_row` and `events.records` want of a row."""
+"""What `events.serialization.from_row` and `events.records` want of a row."""
 
 BATCH = 200
 """Events read at once: enough to make round trips cheap, and 12 MB where all are as large as they can be."""
 
 
-HEAD = "SELECT seq, hash FROM journals WHERE user_id = $1"
+HEAD = "SELECT seq, hash FROM streams WHERE user_id = $1"
 
 
-HEADS = "SELECT user_id, seq, hash FROM journals WHERE user_id = ANY ($1)"
+HEADS = "SELECT user_id, seq, hash FROM streams WHERE user_id = ANY ($1)"
 
 
 async def head(database: Executor, user_id: str) -> Head:
@@ -296,7 +298,7 @@ HASH = "SELECT hash FROM events WHERE user_id = $1 AND seq = $2"
 
 async def hash_of(database: Executor, user_id: str, seq: int) -> bytes:
     """Tell the hash of a user's event number `seq`; of number 0, what the chain begins with."""
-    return await database.fetchval(HASH, user_id, seq) or chain.GENESIS
+    return await database.fetchval(HASH, user_id, seq) or hash_chain.GENESIS
 
 
 READ = f"""
@@ -306,11 +308,13 @@ ORDER BY seq LIMIT $5
 """  # noqa: S608 - a constant fragment
 
 
-async def read(database: Executor, user_id: str, *, upto: int, at: datetime | None = None) -> AsyncIterator[Entry]:
+async def read(
+    database: Executor, user_id: str, *, upto: int, at: datetime | None = None
+) -> AsyncIterator[RecordedEvent]:
     """A user's events in order, up to and with number `upto` and none after the moment `at`, in constant memory.
 
     Batch by batch, which needs no transaction: what is in the log never changes. From a pool, the connection is only
-    held while a batch is fetched. Raises `UnknownEvent` (events.codec).
+    held while a batch is fetched. Raises `UnknownEvent` (events.serialization).
     """
     seq = 0
     while rows := await database.fetch(READ, user_id, seq, upto, at, BATCH):
@@ -335,12 +339,12 @@ async def history(
     after: int = 0,
     version: int | None = None,
     at: datetime | None = None,
-) -> AsyncGenerator[Entry, None]:
+) -> AsyncGenerator[RecordedEvent, None]:
     """A task's events in order, behind version `after`, up to and with `version` and the moment `at`.
 
     Batch by batch, as `read` does. If there is more than one, and they come from a pool, the reader holds a turn of
     `LongReads` from then on: close the iterator (`aclosing`) to give it back early. Raises `UnknownEvent`
-    (events.codec) or `TooManyRequests`.
+    (events.serialization) or `TooManyRequests`.
     """
     seen, slices = after, TimeSlices(user_id)
     async with AsyncExitStack() as turn:
@@ -368,27 +372,27 @@ async def is_there(database: Executor, user_id: str, task_id: UUID) -> bool:
 FIND = f"SELECT {COLUMNS} FROM events WHERE user_id = $1 AND idempotency_key = $2"  # noqa: S608 - a constant fragment
 
 
-async def find(database: Executor, user_id: str, idempotency_key: str) -> Entry | None:
-    """The event that the request with this key left, if there is one. Raises `UnknownEvent` (events.codec)."""
+async def find(database: Executor, user_id: str, idempotency_key: str) -> RecordedEvent | None:
+    """The event that the request with this key left, if there is one. Raises `UnknownEvent` (events.serialization)."""
     row = await database.fetchrow(FIND, user_id, idempotency_key)
     return None if row is None else _entry(row)
 
 
-def _entry(row: Row) -> Entry:
-    return Entry(row["seq"], row["hash"], from_row(row))
+def _entry(row: Row) -> RecordedEvent:
+    return RecordedEvent(row["seq"], row["hash"], from_row(row))
 
 
 PLACE = "SELECT seq, hash FROM events WHERE user_id = $1 AND task_id = $2 AND version = $3 AND id = $4"
 
 
-async def entered(database: Executor, event: Event) -> Entry | None:
+async def entered(database: Executor, event: Event) -> RecordedEvent | None:
     """Find this very event in the log; `None` if it isn't there."""
     row = await database.fetchrow(PLACE, event.user_id, event.task_id, event.version, event.id)
-    return None if row is None else Entry(row["seq"], row["hash"], event)
+    return None if row is None else RecordedEvent(row["seq"], row["hash"], event)
 
 
-def _heads(pool: Pool) -> Together[str, Head]:
-    return Together(pool, _heads_together, user_of=str)
+def _heads(pool: Pool) -> BatchLoader[str, Head]:
+    return BatchLoader(pool, _heads_together, user_of=str)
 
 
 async def _heads_together(pool: Pool, users: Sequence[str]) -> Mapping[str, Head]:

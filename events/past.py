@@ -10,7 +10,7 @@ import orjson
 from db.pool import Executor
 from db.time_slices import TimeSlices
 from events import log
-from events.codec import decode
+from events.serialization import decode
 from events.task import Snapshot, Step, Task, evolve
 
 
@@ -25,7 +25,7 @@ async def task_at(
     """The task as its event number `version` left it, or as it was at the moment `at` (inclusive).
 
     `None` where it wasn't there then: not yet, deleted, or without so many versions. Reads the task's events up to
-    then, in constant memory. Raises `UnknownEvent` (events.codec), `ImpossibleEvent` (events.task), or
+    then, in constant memory. Raises `UnknownEvent` (events.serialization), `ImpossibleEvent` (events.task), or
     `TooManyRequests` as `log.history` does.
     """
     task, hash_ = None, b""

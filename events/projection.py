@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
-from events.codec import Json, UnknownEvent, decode, rfc3339
-from events.difference import Difference, Value
+from events.mismatch import Mismatch, Value
+from events.serialization import Json, UnknownEvent, decode, rfc3339
 from events.task import ImpossibleEvent, Step, Task, evolve
 
 Key: TypeAlias = tuple[str, UUID]
@@ -28,7 +28,7 @@ class Fold:
         self.tasks: dict[Key, Task] = {}
         self.struck: dict[Key, int] = {}
         """The version of the deletion, of each task that was deleted and not restored."""
-        self.broken: dict[Key, Difference] = {}
+        self.broken: dict[Key, Mismatch] = {}
 
     def take(self, user_id: str, seq: int, task_id: UUID, version: int, type_: str, at: datetime, data: Json) -> None:
         """One more event; those of a task must come in order of their versions."""
@@ -50,7 +50,7 @@ class Fold:
             AttributeError,
         ) as error:  # the rest: of odd types
             self.tasks.pop(key, None)
-            self.broken[key] = Difference(
+            self.broken[key] = Mismatch(
                 table="events",
                 user_id=user_id,
                 seq=seq,
@@ -105,10 +105,10 @@ def compare(tasks: Mapping[Key, Task], rows: Iterable[Posted], *, broken: Iterab
     return Comparison(right, list(due.values()), wrong, extra)
 
 
-def told(found: Comparison) -> Iterable[Difference]:
+def told(found: Comparison) -> Iterable[Mismatch]:
     """Every field that differs, each task that has no row, and each row that has no task."""
     for task in found.missing:
-        yield Difference(
+        yield Mismatch(
             table="tasks",
             user_id=task.user_id,
             task_id=task.id,
@@ -120,7 +120,7 @@ def told(found: Comparison) -> Iterable[Difference]:
         for column, wanted in task._asdict().items():
             value, expected = _value(row[column]), _value(wanted)
             if value != expected:
-                yield Difference(
+                yield Mismatch(
                     table="tasks",
                     user_id=task.user_id,
                     task_id=task.id,
@@ -130,7 +130,7 @@ def told(found: Comparison) -> Iterable[Difference]:
                     message=f"task {task.id} has another `{column}` than the log",
                 )
     for row in found.extra:
-        yield Difference(
+        yield Mismatch(
             table="tasks",
             user_id=row["user_id"],
             task_id=row["id"],

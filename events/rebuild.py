@@ -10,12 +10,12 @@ import asyncpg
 
 from db.pool import Connection
 from events import books, log
-from events.codec import parsed
-from events.difference import Difference
+from events.mismatch import Mismatch
 from events.projection import Fold, Key, compare
+from events.serialization import parsed
 from events.task import Task
 from events.verify import verify
-from events.walk import BATCH, Head, split
+from events.work_units import BATCH, Head, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Rebuilt:
     removed: int = 0
     right: int = 0
     unproved: int = 0
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[Mismatch] = field(default_factory=list)
 
 
 class _Numbers(NamedTuple):
@@ -45,7 +45,7 @@ class _Numbers(NamedTuple):
 async def rebuild(connection: Connection, heads: Sequence[Head]) -> Rebuilt:
     """Make these users' rows of `tasks` what their logs fold to; only what differs is written.
 
-    Batch by batch. The log is read and folded beforehand; then the batch's journals are locked, what was appended
+    Batch by batch. The log is read and folded beforehand; then the batch's streams are locked, what was appended
     meanwhile is folded too, and the rows are compared and written: that is how long a write of these users may have to
     wait. Each batch is a transaction, so that what is cut short leaves every finished batch right.
 
@@ -125,19 +125,19 @@ _UNPOSTABLE = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, Val
 """What posting raises where the log folds to what no row can hold: the last two are asyncpg's, of arguments."""
 
 
-def _unpostable(user_id: str, error: Exception) -> Difference:
+def _unpostable(user_id: str, error: Exception) -> Mismatch:
     why = getattr(error, "message", None) or type(error).__name__  # without the row, which is nobody's business
     told = f"its log folds to what tasks can't hold: {why}"
-    return Difference(table="events", user_id=user_id, field="data", message=told)
+    return Mismatch(table="events", user_id=user_id, field="data", message=told)
 
 
-_LOCK = "SELECT user_id, seq FROM journals WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE"
+_LOCK = "SELECT user_id, seq FROM streams WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE"
 LOCK = _LOCK
 LOCK_FREE = f"{_LOCK} SKIP LOCKED"
 
 
 async def _lock(connection: Connection, users: Sequence[str]) -> tuple[dict[str, int], Set[str]]:
-    """The number of each one's last event, of those with a journal; and who is busy just now, where there are several.
+    """The number of each one's last event, of those with a stream; and who is busy just now, where there are several.
 
     One alone is waited for. Where several are locked, none may have to wait for another's sake.
     """
@@ -145,7 +145,7 @@ async def _lock(connection: Connection, users: Sequence[str]) -> tuple[dict[str,
         return {row["user_id"]: row["seq"] for row in await connection.fetch(LOCK, users)}, frozenset()
     ends = {row["user_id"]: row["seq"] for row in await connection.fetch(LOCK_FREE, users)}
     missing = [user for user in users if user not in ends]
-    return ends, (await books.journals(connection, missing)).keys() if missing else frozenset()
+    return ends, (await books.streams(connection, missing)).keys() if missing else frozenset()
 
 
 async def _post(
@@ -156,13 +156,13 @@ async def _post(
     first: UUID = books.FIRST_TASK,
     last: UUID = books.LAST_TASK,
 ) -> tuple[Rebuilt, Set[str]]:
-    """Fold what came meanwhile, hold the rows against it, write what differs: while the users' journals are locked.
+    """Fold what came meanwhile, hold the rows against it, write what differs: while the users' streams are locked.
 
-    Also returns whose journals were locked by others, and who are left for later.
+    Also returns whose streams were locked by others, and who are left for later.
     """
     async with books.turn(connection):
         ends, busy = await _lock(connection, list(numbers))
-        events, refused = 0, list[Difference]()
+        events, refused = 0, list[Mismatch]()
         for user, (count, seen) in numbers.items():
             if user in busy:
                 continue
@@ -187,14 +187,14 @@ async def _post(
     return Rebuilt(users, events, written, removed, found.right, differences=refused), busy
 
 
-def _misnumbered(user_id: str, events: int, end: int) -> Difference:
-    return Difference(
-        table="journals",
+def _misnumbered(user_id: str, events: int, end: int) -> Mismatch:
+    return Mismatch(
+        table="streams",
         user_id=user_id,
         field="seq",
         found=end,
         expected=events,
-        message=f"the journal is at event {end}, and the log has {events}; `daybook verify` tells more",
+        message=f"the stream is at event {end}, and the log has {events}; `daybook verify` tells more",
     )
 
 
@@ -219,11 +219,11 @@ async def _correct(connection: Connection, tasks: Sequence[Task]) -> None:
         await connection.execute(CORRECT, *zip(*tasks, strict=True))
 
 
-# Who has no journal can't be locked out: their first event may come, and its task, since the rows were read.
+# Who has no stream can't be locked out: their first event may come, and its task, since the rows were read.
 REMOVE = """
 DELETE FROM tasks USING unnest($1::text[], $2::uuid[]) AS extra (user_id, id)
 WHERE tasks.user_id = extra.user_id AND tasks.id = extra.id AND (
-    tasks.user_id = ANY($3) OR NOT EXISTS (SELECT FROM journals WHERE journals.user_id = extra.user_id)
+    tasks.user_id = ANY($3) OR NOT EXISTS (SELECT FROM streams WHERE streams.user_id = extra.user_id)
 )
 RETURNING tasks.id
 """

@@ -6,19 +6,19 @@ from typing import Any
 
 import orjson
 
-from events.codec import Json, Row, rfc3339, upcast
+from events.serialization import Json, Row, rfc3339, upcast
 
 FIELDS = ("title", "description", "completed")
 
 
 def changes(type_: str, data: Json) -> Json:
-    """Each field that an event changed, with its value before and after. Raises `UnknownEvent` (events.codec)."""
+    """Each field that an event changed, before and after. Raises `UnknownEvent` (events.serialization)."""
     found = upcast(type_, data)["changes"]
     return {name: {"from": found[name]["from"], "to": found[name]["to"]} for name in FIELDS if name in found}
 
 
 def record(row: Row) -> Json:
-    """What an audit page shows of a row of `events`. Raises `UnknownEvent` (events.codec)."""
+    """What an audit page shows of a row of `events`. Raises `UnknownEvent` (events.serialization)."""
     return {
         "seq": row["seq"],
         "id": str(row["id"]),

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from uuid import UUID
 
-from db.batching import Together
+from db.batching import BatchLoader
 from db.pool import Executor, Pool
-from events.codec import Row
+from events.serialization import Row
 from events.task import Snapshot, Task
 
 # A row that doesn't fit its last event counts as none, so that what is wrong in the projection never gets into the log.
@@ -43,8 +43,8 @@ async def load(database: Executor, user_id: str, task_id: UUID) -> Snapshot | No
     return None if row is None else _snapshot(row)
 
 
-def _loads(pool: Pool) -> Together[tuple[str, UUID], Snapshot]:
-    return Together(pool, _load_together, user_of=itemgetter(0))
+def _loads(pool: Pool) -> BatchLoader[tuple[str, UUID], Snapshot]:
+    return BatchLoader(pool, _load_together, user_of=itemgetter(0))
 
 
 async def _load_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], Snapshot]:

@@ -84,11 +84,11 @@ class TaskRestored:
     after: Fields
 
 
-Fact: TypeAlias = TaskCreated | TaskUpdated | TaskToggled | TaskDeleted | TaskRestored
+TaskEvent: TypeAlias = TaskCreated | TaskUpdated | TaskToggled | TaskDeleted | TaskRestored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Metadata:
     """Where a command came from: all that is known of the request, none of it needed to fold."""
 
     request_id: str | None = None
@@ -100,7 +100,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One fact, with who, when and which. Its place in the user's log (`seq`, `hash`) is given by the append.
+    """One payload, with who, when and which. Its place in the user's log (`seq`, `hash`) is given by the append.
 
     `version` counts the task's own events from 1. `salt` is 16 random bytes of this event's own.
     """
@@ -111,8 +111,8 @@ class Event:
     version: int
     at: datetime
     actor: str
-    fact: Fact
-    origin: Origin
+    payload: TaskEvent
+    metadata: Metadata
     salt: bytes
 
 
@@ -128,7 +128,7 @@ class Happening(Protocol):
     @property
     def at(self) -> datetime: ...
     @property
-    def fact(self) -> Fact: ...
+    def payload(self) -> TaskEvent: ...
 
 
 class Step(NamedTuple):
@@ -138,7 +138,7 @@ class Step(NamedTuple):
     task_id: UUID
     version: int
     at: datetime
-    fact: Fact
+    payload: TaskEvent
 
 
 class ImpossibleEvent(Exception):
@@ -151,26 +151,26 @@ def evolve(task: Task | None, event: Happening) -> Task | None:
     Live writes, rebuild, verify and time travel all use this function and no other.
     Raises `ImpossibleEvent` where the event doesn't fit.
     """
-    fact = event.fact
-    if isinstance(fact, TaskCreated):
+    payload = event.payload
+    if isinstance(payload, TaskCreated):
         if task is not None or event.version != 1:
             raise _impossible(task, event)
-        made = Fields(title=fact.title, description=fact.description, completed=fact.completed)
+        made = Fields(title=payload.title, description=payload.description, completed=payload.completed)
         return _task(event, made, created_at=event.at)
-    if isinstance(fact, TaskRestored) and task is None:
-        if not fact.after.keys() >= _FIELDS or not 0 < fact.version < event.version - 1:
+    if isinstance(payload, TaskRestored) and task is None:
+        if not payload.after.keys() >= _FIELDS or not 0 < payload.version < event.version - 1:
             raise _impossible(task, event)
-        return _task(event, fact.after, created_at=fact.created_at)
+        return _task(event, payload.after, created_at=payload.created_at)
     if task is None or event.version != task.version + 1:
         raise _impossible(task, event)
-    match fact:
+    match payload:
         case TaskUpdated() | TaskRestored():
-            return _changed(task, event, fact.after)
+            return _changed(task, event, payload.after)
         case TaskToggled():
-            return _changed(task, event, Fields(completed=fact.completed))
+            return _changed(task, event, Fields(completed=payload.completed))
         case TaskDeleted():
             return None
-    assert_never(fact)
+    assert_never(payload)
 
 
 def _changed(task: Task, event: Happening, after: Fields) -> Task:
@@ -209,5 +209,5 @@ def fields(task: Task) -> Fields:
 def _impossible(task: Task | None, event: Happening) -> ImpossibleEvent:
     found = "no task" if task is None else f"a task at version {task.version}"
     return ImpossibleEvent(
-        f"{type(event.fact).__name__} as version {event.version} of task {event.task_id} can't follow {found}"
+        f"{type(event.payload).__name__} as version {event.version} of task {event.task_id} can't follow {found}"
     )

@@ -8,11 +8,11 @@ import asyncpg
 
 from db.pool import Connection
 from events import books
-from events.codec import parsed
-from events.difference import Difference
+from events.chain_verifier import ChainVerifier, Journal
+from events.mismatch import Mismatch
 from events.projection import Fold, compare, told
-from events.proof import Journal, Proof
-from events.walk import BATCH, Head, split
+from events.serialization import parsed
+from events.work_units import BATCH, Head, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,11 @@ class Verified:
     users: int = 0
     events: int = 0
     tasks: int = 0
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[Mismatch] = field(default_factory=list)
 
 
 async def verify(connection: Connection, heads: Sequence[Head], *, log_only: bool = False) -> Verified:
-    """Hold these users' logs against themselves, their journals against the logs, and their tasks against the fold.
+    """Hold these users' logs against themselves, their streams against the logs, and their tasks against the fold.
 
     Batch by batch, each in a snapshot of its own (REPEATABLE READ, read-only), in constant memory; changes nothing and
     holds nobody up. Raises what the connection raises.
@@ -55,11 +55,11 @@ def _sum(parts: Sequence[Verified]) -> Verified:
 
 
 async def _batch(connection: Connection, users: list[str], *, log_only: bool) -> Verified:
-    journals = await books.journals(connection, users)
+    streams = await books.streams(connection, users)
     rows = await books.events(connection, users)
     if len(rows) == books.MOST:
-        return _sum([await _one(connection, user, journals.get(user), log_only=log_only) for user in users])
-    proofs = {user: Proof(user) for user in users}
+        return _sum([await _one(connection, user, streams.get(user), log_only=log_only) for user in users])
+    proofs = {user: ChainVerifier(user) for user in users}
     fold = Fold()
     for row in rows:
         user, seq, _, _, task, version, type_, at, _, data, *_ = row
@@ -67,7 +67,7 @@ async def _batch(connection: Connection, users: list[str], *, log_only: bool) ->
         proofs[user].take(row, data)
         if not log_only:
             fold.take(user, seq, task, version, type_, at, data)
-    found = {user: proof.end(journals.get(user)) for user, proof in proofs.items()}
+    found = {user: proof.end(streams.get(user)) for user, proof in proofs.items()}
     posted = [] if log_only else await books.tasks(connection, users)
     damaged = {user for user in users if found[user].told()}
     for each in _held_against(fold, posted):
@@ -75,10 +75,10 @@ async def _batch(connection: Connection, users: list[str], *, log_only: bool) ->
     return Verified(len(users), len(rows), len(posted), [each for user in users for each in found[user].told()])
 
 
-async def _one(connection: Connection, user_id: str, journal: Journal | None, *, log_only: bool) -> Verified:
+async def _one(connection: Connection, user_id: str, stream: Journal | None, *, log_only: bool) -> Verified:
     """The same for a user whose log needn't fit into the memory: the log in its order, then the tasks in theirs."""
     proof = await books.prove(connection, user_id)
-    found, tasks = proof.end(journal), 0
+    found, tasks = proof.end(stream), 0
     damaged = bool(found.told())
     if not log_only:
         async for part in books.folded(connection, user_id, upto=proof.seq):
@@ -89,12 +89,12 @@ async def _one(connection: Connection, user_id: str, journal: Journal | None, *,
     return Verified(1, proof.events, tasks, found.told())
 
 
-def _doubtful(difference: Difference) -> Difference:
+def _doubtful(difference: Mismatch) -> Mismatch:
     """Of a user whose log isn't as it was written: who knows which of the two is right?"""
     if difference.table != "tasks":
         return difference
     return replace(difference, message=f"{difference.message}; but the log is damaged, and the row may be right")
 
 
-def _held_against(fold: Fold, posted: Iterable[asyncpg.Record]) -> Iterable[Difference]:
+def _held_against(fold: Fold, posted: Iterable[asyncpg.Record]) -> Iterable[Mismatch]:
     return chain(fold.broken.values(), told(compare(fold.tasks, posted, broken=fold.broken)))

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from db.pool import Pool
 from events import log
-from events.codec import Row
+from events.serialization import Row
 
 Order: TypeAlias = Literal["asc", "desc"]
 

@@ -11,11 +11,11 @@ from uuid import UUID
 
 import orjson
 
-from db.batching import Together
+from db.batching import BatchLoader
 from db.long_reads import Scans
 from db.pool import Pool
 from events import log
-from events.codec import Row, rfc3339
+from events.serialization import Row, rfc3339
 from events.task import Task
 
 Sort: TypeAlias = Literal["created_at", "updated_at", "title"]
@@ -71,8 +71,8 @@ def _found(row: Row) -> Found:
     return Found(version, hash_ or sha256(body).digest(), body)
 
 
-def _gets(pool: Pool) -> Together[tuple[str, UUID], Found]:
-    return Together(pool, _get_together, user_of=itemgetter(0))
+def _gets(pool: Pool) -> BatchLoader[tuple[str, UUID], Found]:
+    return BatchLoader(pool, _get_together, user_of=itemgetter(0))
 
 
 async def _get_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], Found]:
@@ -120,7 +120,7 @@ LIST: dict[tuple[Sort, Order], str] = {
     order: _LIST.format(
         found="convert_to(json, 'UTF8')",
         tasks="tasks",
-        head="(SELECT ROW(seq, hash) FROM journals WHERE user_id = $1)",
+        head="(SELECT ROW(seq, hash) FROM streams WHERE user_id = $1)",
         **parts,
     )
     for order, parts in _ORDERS.items()

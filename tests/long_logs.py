@@ -10,7 +10,7 @@ SELECT n AS seq, gen_random_uuid() AS id,
        timestamptz '2026-01-01 00:00:00Z' + n % 97 * interval '1 second' AS at
 FROM generate_series(1, $1::integer) AS n
 """
-_STREAM = "INSERT INTO journals (user_id, seq, hash) VALUES ($1, $2, sha256(''))"
+_STREAM = "INSERT INTO streams (user_id, seq, hash) VALUES ($1, $2, sha256(''))"
 _ROWS = """
 INSERT INTO tasks (user_id, id, title, description, completed, created_at, updated_at, version)
 SELECT $1, id, title, description, completed, at, at, 1 FROM made
@@ -49,5 +49,5 @@ async def make_history(connection: Connection, user: str, toggles: int) -> str:
     await make_tasks(connection, user, 1)
     task = await connection.fetchval("SELECT id FROM tasks WHERE user_id = $1", user)
     await connection.execute(_TOGGLES, user, task, 1, toggles)
-    await connection.execute("UPDATE journals SET seq = seq + $2 WHERE user_id = $1", user, toggles)
+    await connection.execute("UPDATE streams SET seq = seq + $2 WHERE user_id = $1", user, toggles)
     return str(task)

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from commands.task import Command, Known, RestoreTask, decide
-from events.task import Event, Fact, Origin, Task, evolve
+from commands.task import Command, RestoreTask, TaskState, decide
+from events.task import Event, Metadata, Task, TaskEvent, evolve
 
 USER = "ann"
 TASK = UUID("019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11")
@@ -20,7 +20,7 @@ class Ids(TypedDict):
     task_id: UUID
 
 
-def event(fact: Fact, version: int, *, user_id: str = USER, task_id: UUID = TASK) -> Event:
+def event(payload: TaskEvent, version: int, *, user_id: str = USER, task_id: UUID = TASK) -> Event:
     """A fact in an envelope: one second passes with each version."""
     return Event(
         id=UUID(int=version),
@@ -29,8 +29,8 @@ def event(fact: Fact, version: int, *, user_id: str = USER, task_id: UUID = TASK
         version=version,
         at=DAWN + timedelta(seconds=version),
         actor=user_id,
-        fact=fact,
-        origin=Origin(request_id=f"request-{version}"),
+        payload=payload,
+        metadata=Metadata(request_id=f"request-{version}"),
         salt=bytes(16),
     )
 
@@ -40,18 +40,18 @@ def hash_at(version: int) -> bytes:
     return bytes([version]) * 32 if version else b""
 
 
-def fold(*facts: Fact) -> Task | None:
+def fold(*facts: TaskEvent) -> Task | None:
     task = None
-    for version, fact in enumerate(facts, 1):
-        task = evolve(task, event(fact, version))
+    for version, payload in enumerate(facts, 1):
+        task = evolve(task, event(payload, version))
     return task
 
 
 @dataclass(frozen=True)
 class given:  # noqa: N801 - reads as a sentence
-    facts: tuple[Fact, ...]
+    facts: tuple[TaskEvent, ...]
 
-    def __init__(self, *facts: Fact) -> None:
+    def __init__(self, *facts: TaskEvent) -> None:
         object.__setattr__(self, "facts", facts)
 
     def when(self, command: Command) -> "_When":
@@ -60,18 +60,18 @@ class given:  # noqa: N801 - reads as a sentence
 
 @dataclass(frozen=True)
 class _When:
-    facts: tuple[Fact, ...]
+    facts: tuple[TaskEvent, ...]
     command: Command
 
-    def then(self, *facts: Fact) -> None:
-        fact = self._decide()
-        assert (() if fact is None else (fact,)) == facts
+    def then(self, *facts: TaskEvent) -> None:
+        payload = self._decide()
+        assert (() if payload is None else (payload,)) == facts
 
     def then_raises(self, error: type[Exception], match: str | None = None) -> None:
         with pytest.raises(error, match=match):
             self._decide()
 
-    def _decide(self) -> Fact | None:
+    def _decide(self) -> TaskEvent | None:
         states = [fold(*self.facts[:number]) for number in range(len(self.facts) + 1)]
         then = None
         if isinstance(self.command, RestoreTask):
@@ -82,7 +82,7 @@ class _When:
                 then = states[version]
         return decide(
             self.command,
-            Known(
+            TaskState(
                 task=states[-1],
                 version=len(self.facts),
                 hash=hash_at(len(self.facts)),

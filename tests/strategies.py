@@ -4,7 +4,17 @@ from datetime import UTC, datetime
 
 from hypothesis import strategies as st
 
-from events.task import Event, Fact, Fields, Origin, TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
+from events.task import (
+    Event,
+    Fields,
+    Metadata,
+    TaskCreated,
+    TaskDeleted,
+    TaskEvent,
+    TaskRestored,
+    TaskToggled,
+    TaskUpdated,
+)
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 titles = text.map(str.strip).filter(bool)
@@ -50,7 +60,7 @@ def restorations(draw: st.DrawFn) -> TaskRestored:
 
 moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds are naive by hypothesis' rule
 
-facts: st.SearchStrategy[Fact] = st.one_of(
+facts: st.SearchStrategy[TaskEvent] = st.one_of(
     st.builds(TaskCreated, titles, descriptions, st.booleans()),
     changes(),
     st.builds(TaskToggled, st.booleans()),
@@ -66,9 +76,9 @@ events = st.builds(
     version=st.integers(1, 2**31 - 1),
     at=moments,
     actor=titles,
-    fact=facts,
-    origin=st.builds(
-        Origin,
+    payload=facts,
+    metadata=st.builds(
+        Metadata,
         request_id=descriptions,
         client_address=descriptions,
         client_agent=descriptions,

@@ -12,7 +12,7 @@ from api.problems import Problem
 from cli.main import app
 from config import metrics
 from config.settings import Settings
-from events.task import Fact
+from events.task import TaskEvent
 from tests.service import settings
 
 ROOT = Path(__file__).parents[1]
@@ -58,9 +58,9 @@ def test_every_problem_is_in_the_guide(problem: type[Problem]) -> None:
     assert re.search(rf"`/problems/{problem.type}` \| {problem.status} ", ERRORS)
 
 
-@pytest.mark.parametrize("fact", get_args(Fact))
-def test_every_event_type_is_in_the_readme(fact: type) -> None:
-    assert f"`{fact.__name__}`" in README
+@pytest.mark.parametrize("payload", get_args(TaskEvent))
+def test_every_event_type_is_in_the_readme(payload: type) -> None:
+    assert f"`{payload.__name__}`" in README
 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:

@@ -177,7 +177,7 @@ async def test_a_connection_lost_in_a_write_is_503_and_does_not_say_that_nothing
     async with serving(database) as service:
         task = (await service.client.post(TASKS, json={"title": "x"})).json()
         async with pool.acquire() as other, other.transaction():
-            await other.execute("SELECT FROM journals FOR UPDATE")
+            await other.execute("SELECT FROM streams FOR UPDATE")
             writing = asyncio.create_task(service.client.patch(f"{TASKS}/{task['id']}/complete"))
             waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             while (pid := await pool.fetchval(waiting)) is None:
@@ -197,7 +197,7 @@ async def test_a_write_that_waits_too_long_is_503(database: str, pool: Pool, set
     async with serving(database) as service:
         await service.client.post(TASKS, json={"title": "x"})
         async with pool.acquire() as other, other.transaction():
-            await other.execute("SELECT FROM journals FOR UPDATE")
+            await other.execute("SELECT FROM streams FOR UPDATE")
             assert_problem(await service.client.post(TASKS, json={"title": "y"}), 503)
         assert len((await service.client.get(TASKS)).json()) == 1
 
@@ -228,14 +228,14 @@ async def test_health_is_known_without_a_token(service: Service, path: str) -> N
 
 
 async def test_liveness_never_touches_the_database(service: Service, pool: Pool) -> None:
-    await sql(pool, "DROP TABLE journals CASCADE")
+    await sql(pool, "DROP TABLE streams CASCADE")
     assert (await service.client.get("/livez")).json() == {"status": "alive"}
     assert (await service.client.get("/readyz")).status_code == 503
 
 
 async def test_readiness_asks_at_most_once_a_second(service: Service, pool: Pool) -> None:
     assert (await service.client.get("/readyz")).status_code == 200
-    await sql(pool, "DROP TABLE journals CASCADE")
+    await sql(pool, "DROP TABLE streams CASCADE")
     assert (await service.client.get("/readyz")).status_code == 200
 
 
@@ -247,7 +247,7 @@ async def test_probes_are_logged_only_when_they_fail(
         for path in ("/health", "/livez", "/readyz"):
             await service.client.get(path)
         assert list(Lines(capsys)) == []
-        await sql(pool, "DROP TABLE journals CASCADE")
+        await sql(pool, "DROP TABLE streams CASCADE")
         await asyncio.sleep(1.1)
         await service.client.get("/health")
         assert [line["event"] for line in Lines(capsys)] == ["database unavailable", "request"]

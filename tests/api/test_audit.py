@@ -15,18 +15,18 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from api import audit
-from commands.execute import execute
+from commands.handler import handle
 from commands.task import CreateTask, ToggleTask, UpdateTask
 from db.pool import Pool
 from events import log
 from events.records import CSV_COLUMNS
-from events.task import Origin
+from events.task import Metadata
 from tests import independent
 from tests.service import Service, bearer, listening, sql, value
 
 AUDIT, TASKS = "/api/ann/audit", "/api/ann/tasks"
 NDJSON = {"Accept": "application/x-ndjson"}
-ORIGIN = Origin(request_id="r", client_agent="tests")
+METADATA = Metadata(request_id="r", client_agent="tests")
 
 pytestmark = pytest.mark.once
 
@@ -190,9 +190,9 @@ async def many(pool: Pool, number: int, user: str = "ann") -> None:
 
     async def write(count: int) -> None:
         create = CreateTask(user_id=user, task_id=uuid7(), title="x")
-        await execute(pool, create, actor=user, origin=ORIGIN)
+        await handle(pool, create, actor=user, metadata=METADATA)
         for _ in range(count - 1):
-            await execute(pool, ToggleTask(user_id=user, task_id=create.task_id), actor=user, origin=ORIGIN)
+            await handle(pool, ToggleTask(user_id=user, task_id=create.task_id), actor=user, metadata=METADATA)
 
     await asyncio.gather(*(write(len(range(each, number, 10))) for each in range(10)))
 
@@ -248,7 +248,7 @@ async def test_the_head_is_the_last_event(service: Service, pool: Pool) -> None:
     last = (await get(service, limit=1))[0]
     head = await get(service, f"{AUDIT}/head")
     assert head == {"seq": 6, "hash": last["hash"], "at": last["at"]}
-    assert head["hash"] == (await pool.fetchval("SELECT hash FROM journals WHERE user_id = 'ann'")).hex()
+    assert head["hash"] == (await pool.fetchval("SELECT hash FROM streams WHERE user_id = 'ann'")).hex()
 
 
 async def test_the_history_is_the_tasks_own_events_oldest_first(service: Service, task: dict[str, Any]) -> None:
@@ -376,7 +376,7 @@ DESCRIPTIONS = ["a\nb", "a\r\nb", "a\rb", " =1+1", "\t=1+1", "\n=1+1", '"', '""\
 async def test_a_table_is_read_by_pythons_csv_as_it_was_written(service: Service) -> None:
     for title, description in zip(NASTY, DESCRIPTIONS, strict=True):
         create = CreateTask(user_id="ann", task_id=uuid7(), title=title, description=description)
-        await execute(service.pool, create, actor="ann", origin=ORIGIN)  # also what the API refuses by now
+        await handle(service.pool, create, actor="ann", metadata=METADATA)  # also what the API refuses by now
     answer = await service.client.get(f"{AUDIT}?order=asc", headers={"Accept": "text/csv"})
     assert answer.headers["content-disposition"] == 'attachment; filename="audit.csv"'
     rows = list(csv.DictReader(io.StringIO(answer.text, newline=""), strict=True))
@@ -396,10 +396,10 @@ async def test_a_table_is_read_by_pythons_csv_as_it_was_written(service: Service
 async def large(service: Service) -> None:
     """About 10 MB of export, more than the kernel keeps for a reader who doesn't read."""
     create = CreateTask(user_id="ann", task_id=uuid7(), title="x")
-    await execute(service.pool, create, actor="ann", origin=ORIGIN)
+    await handle(service.pool, create, actor="ann", metadata=METADATA)
     for number in range(450):
         fields = UpdateTask(user_id="ann", task_id=create.task_id, fields={"description": "ab"[number % 2] * 5000})
-        await execute(service.pool, fields, actor="ann", origin=ORIGIN)
+        await handle(service.pool, fields, actor="ann", metadata=METADATA)
 
 
 def ask(port: int, path: str) -> socket.socket:

@@ -15,7 +15,7 @@ import pytest
 from api.parameters import MOST_WORDS, distinct_words
 from db.pool import Pool
 from events import log
-from events.task import Event, Fact, Origin, Task, TaskCreated, evolve
+from events.task import Event, Metadata, Task, TaskCreated, TaskEvent, evolve
 from tests.service import Service
 
 TASKS = "/api/ann/tasks"
@@ -279,7 +279,7 @@ async def test_pages_lose_nothing_where_all_have_the_same_key(
     assert seen == sorted((str(UUID(int=n + 1)) for n in range(7)), reverse=order == "desc")
 
 
-async def _append(connection: Any, fact: Fact, task: Task | None, task_id: UUID, at: datetime) -> None:
+async def _append(connection: Any, payload: TaskEvent, task: Task | None, task_id: UUID, at: datetime) -> None:
     event = Event(
         id=UUID(int=0),
         user_id="ann",
@@ -287,8 +287,8 @@ async def _append(connection: Any, fact: Fact, task: Task | None, task_id: UUID,
         version=1 if task is None else task.version + 1,
         at=at,
         actor="ann",
-        fact=fact,
-        origin=Origin(),
+        payload=payload,
+        metadata=Metadata(),
         salt=bytes(16),
     )
     await log.append(connection, event, evolve(task, event))

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from events.codec import rfc3339
+from events.serialization import rfc3339
 from tests.conftest import FROM_TEMPLATE, new_database
 from tests.service import Service, serving
 from tests.strategies import accepted_descriptions, accepted_titles, changes

@@ -5,9 +5,9 @@ import re
 import pytest
 from uuid_utils.compat import uuid7
 
-from commands.execute import execute
+from commands.handler import handle
 from commands.task import CreateTask
-from events.task import Origin
+from events.task import Metadata
 from tests.service import Service
 
 pytestmark = pytest.mark.once
@@ -40,7 +40,7 @@ async def test_no_cell_is_a_formula_and_each_is_the_text_that_was_written(servic
     texts = [f"{before}{text}" for text in FORMULAS + TEXTS]
     for text in texts:  # also what the API refuses by now: a log keeps what was once taken
         create = CreateTask(user_id="ann", task_id=uuid7(), title=text, description=text)
-        await execute(service.pool, create, actor="ann", origin=Origin())
+        await handle(service.pool, create, actor="ann", metadata=Metadata())
 
     names, *rows = cells((await service.client.get("/api/ann/audit?format=csv&order=asc")).text)
 

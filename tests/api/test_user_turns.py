@@ -25,7 +25,7 @@ async def test_a_users_requests_wait_for_the_users_own_and_for_nobody_elses(data
     other = await asyncpg.connect(**connect_arguments(database))
     transaction = other.transaction()
     await transaction.start()
-    await other.execute("SELECT FROM journals WHERE user_id = 'ann' FOR UPDATE")
+    await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
     creating = [
         asyncio.create_task(ann.post(TASKS, json={"title": "y"}, headers={"If-Match": "*"})) for _ in range(WRITES)
     ]

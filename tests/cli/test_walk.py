@@ -21,7 +21,7 @@ import pytest
 from bench.load import Author, load
 from cli.walk import Choice, CutShort, go_through
 from db.dsn import connect_arguments
-from events import walk
+from events import work_units
 from tests.conftest import execute
 from tests.processes import DAYBOOK, run
 
@@ -209,7 +209,7 @@ def locked(database: str, tasks: int) -> Iterator[str]:  # noqa: ARG001 - there 
         connection = runner.run(asyncpg.connect(**connect_arguments(database)))
         transaction = connection.transaction()
         runner.run(transaction.start())
-        runner.run(connection.execute("SELECT FROM journals WHERE user_id = 'user-20' FOR UPDATE"))
+        runner.run(connection.execute("SELECT FROM streams WHERE user_id = 'user-20' FOR UPDATE"))
         yield database
         runner.run(transaction.rollback())
         runner.run(connection.close())
@@ -231,10 +231,10 @@ class Kept(list[str]):
 async def test_it_goes_on_behind_the_users_who_are_finished(
     database: str, locked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walk, "_PAGE", 6)
+    monkeypatch.setattr(work_units, "_PAGE", 6)
     await execute(database, "TRUNCATE tasks")
     report = Kept()
-    with pytest.raises(CutShort, match="holds the journal of one of these users for seconds") as cut:
+    with pytest.raises(CutShort, match="holds the stream of one of these users for seconds") as cut:
         await go_through(locked, "rebuild", Choice(), workers=1, report=report)
     assert cut.value.after == "user-17"
     assert report == [f"begin {USERS * EVENTS}", "6 users", "6 users", "6 users"]
@@ -253,7 +253,7 @@ async def _fetch(dsn: str, query: str) -> list[str]:
 async def test_a_first_signal_lets_what_is_under_way_be_finished(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walk, "_PAGE", 6)
+    monkeypatch.setattr(work_units, "_PAGE", 6)
 
     class Interrupting(Kept):
         def add(self, result: dict[str, Any]) -> None:

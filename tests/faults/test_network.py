@@ -169,7 +169,7 @@ async def test_past_what_the_database_can_serve_soon_requests_are_refused_and_th
         for user in users:
             assert (await write(user)).status_code == 201
         async with other.transaction():
-            await other.execute("SELECT FROM journals FOR UPDATE")
+            await other.execute("SELECT FROM streams FOR UPDATE")
             writing = [asyncio.create_task(write(user)) for user in users]
             answered: set[asyncio.Task[httpx2.Response]] = set()
             while len(answered) < 43:  # while the others still wait

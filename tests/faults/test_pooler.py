@@ -12,12 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
-from commands.execute import Outcome, execute
+from commands.handler import Outcome, handle
 from commands.task import Command, CreateTask, ToggleTask
 from db.errors import NotPrepared
 from db.pool import Pool, open_pool
 from events import log, snapshots
-from events.task import Origin
+from events.task import Metadata
 from tests.certificates import Authority
 from tests.faults.servers import Postgres, service, verified
 from tests.faults.test_network import started, told
@@ -45,7 +45,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(database: str, folder:
 
 def test_even_migrations_run_through_it_one_after_the_other(empty_database: str, folder: Path) -> None:
     with pooled(empty_database, folder) as dsn:
-        assert run(folder, "migrate", DATABASE_URL=dsn).stdout == "Applied 0002.\n"
+        assert run(folder, "migrate", DATABASE_URL=dsn).stdout == "Applied 0001.\n"
         for _ in range(3):
             assert run(folder, "migrate", DATABASE_URL=dsn).stdout == "The schema is up to date.\n"
 
@@ -130,7 +130,7 @@ async def _use(client: httpx2.AsyncClient, user: str, answers: Counter[tuple[str
     assert (await ask("restore", "POST", f"{task}/restore")).json()["title"] == "Buy bread"
 
 
-@pytest.mark.parametrize("lost", ["LOAD", "LAST", "HISTORY", "LOCK_JOURNAL", "APPEND"])
+@pytest.mark.parametrize("lost", ["LOAD", "LAST", "HISTORY", "LOCK_STREAM", "APPEND"])
 async def test_a_write_is_done_whichever_of_its_statements_is_lost(database: str, folder: Path, lost: str) -> None:
     """Its row was removed from the projection, so that it comes by all of them, the last three in a transaction."""
     ann: dict[str, Any] = {"user_id": "ann", "task_id": uuid7()}
@@ -153,7 +153,7 @@ async def test_a_write_is_done_whichever_of_its_statements_is_lost(database: str
 
 
 async def _do(pool: Pool, command: Command) -> Outcome:
-    return await execute(pool, command, actor="ann", origin=Origin(request_id="test"))
+    return await handle(pool, command, actor="ann", metadata=Metadata(request_id="test"))
 
 
 async def test_nothing_is_said_twice_however_many_find_out_at_once(database: str, folder: Path) -> None:

@@ -57,7 +57,7 @@ async def test_nor_do_writes_that_wait_for_their_users_lock_take_all_connections
         made = await greedy.post(GREEDY, json={"title": "x"})
         transaction = other.transaction()
         await transaction.start()
-        await other.execute("SELECT FROM journals WHERE user_id = 'greedy' FOR UPDATE")
+        await other.execute("SELECT FROM streams WHERE user_id = 'greedy' FOR UPDATE")
         seen = {"If-Match": '"1"'}
         waiting = [asyncio.create_task(greedy.post(GREEDY, json={"title": "y"}, headers=seen)) for _ in range(20)]
         await until_locked_out(database, 2)  # all that one user may have

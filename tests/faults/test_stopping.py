@@ -28,7 +28,7 @@ async def writing(serving: Serving, database: str) -> AsyncIterator["asyncio.Tas
     async with httpx2.AsyncClient(base_url=serving.url, headers=bearer(), timeout=60) as client:
         assert (await client.post(TASKS, json={"title": "x"})).status_code == 201
         async with other.transaction():
-            await other.execute("SELECT FROM journals WHERE user_id = 'ann' FOR UPDATE")
+            await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
             task = asyncio.create_task(client.post(TASKS, json={"title": "y"}))
             waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
             while not await other.fetchval(waiting):

@@ -6,10 +6,10 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
-from commands.execute import execute
+from commands.handler import handle
 from commands.task import CreateTask, DeleteTask, ToggleTask
 from db.pool import Pool, open_pool
-from events.task import Origin
+from events.task import Metadata
 from tests.service import sql
 
 ROLES = Path("db/roles.sql").read_text()
@@ -20,7 +20,7 @@ TABLES = ["events", "events_p00", "events_p15"]
 @pytest.fixture
 async def written(pool: Pool) -> Pool:
     for n in range(40):  # enough users for every partition to be likely used
-        await execute(pool, CreateTask(user_id=f"u{n}", task_id=uuid7(), title="x"), actor="u", origin=Origin())
+        await handle(pool, CreateTask(user_id=f"u{n}", task_id=uuid7(), title="x"), actor="u", metadata=Metadata())
     return pool
 
 
@@ -64,16 +64,16 @@ async def test_the_services_role_can_do_all_that_the_service_does(database: str,
     async with open_pool(database, size=1) as restricted:
         await sql(restricted, "SET ROLE daybook_app")
         create = CreateTask(user_id="ann", task_id=uuid7(), title="x")
-        task = (await execute(restricted, create, actor="ann", origin=Origin())).task
+        task = (await handle(restricted, create, actor="ann", metadata=Metadata())).task
         assert task is not None
         for command in (ToggleTask, DeleteTask):
-            await execute(restricted, command(user_id="ann", task_id=task.id), actor="ann", origin=Origin())
+            await handle(restricted, command(user_id="ann", task_id=task.id), actor="ann", metadata=Metadata())
         assert await restricted.fetchval("SELECT count(*) FROM events") == 3
         assert await restricted.fetchval("SELECT version_num FROM alembic_version") is not None
 
 
 @pytest.mark.parametrize(
-    "statement", ["DROP TABLE events", "ALTER TABLE events DISABLE TRIGGER ALL", "DELETE FROM journals"]
+    "statement", ["DROP TABLE events", "ALTER TABLE events DISABLE TRIGGER ALL", "DELETE FROM streams"]
 )
 async def test_the_services_role_cannot_get_around_it(pool: Pool, statement: str) -> None:
     await sql(pool, ROLES)

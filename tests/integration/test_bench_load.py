@@ -7,7 +7,7 @@ from uuid import UUID
 from bench.load import Author, entries, load
 from db.pool import Pool
 from events import log
-from events.task import Fact, Task, evolve
+from events.task import Task, TaskEvent, evolve
 from tests import independent
 from tests.service import COLUMNS
 
@@ -31,16 +31,16 @@ async def test_it_is_chained_folds_to_its_tasks_and_ends_where_the_journal_says(
     posted = await pool.fetch(f"SELECT {COLUMNS} FROM tasks WHERE user_id = 'ann'")
     assert {row["id"]: Task(**row) for row in posted} == folded
 
-    journal = [tuple(row) for row in await pool.fetch("SELECT seq, hash FROM journals WHERE user_id = 'ann'")]
-    assert journal == [(EVENTS, rows[-1]["hash"])] == [(last.seq, last.hash)]
+    stream = [tuple(row) for row in await pool.fetch("SELECT seq, hash FROM streams WHERE user_id = 'ann'")]
+    assert stream == [(EVENTS, rows[-1]["hash"])] == [(last.seq, last.hash)]
 
 
 def test_it_has_everything_that_can_happen_and_is_the_same_every_time() -> None:
     first, again = (list(entries(Author("ann", seed=7).events(EVENTS))) for _ in range(2))
     assert first == again
     assert first != list(entries(Author("ann", seed=8).events(EVENTS)))
-    kinds = Counter(type(entry.event.fact) for entry in first)
-    assert kinds.keys() == set(get_args(Fact))
+    kinds = Counter(type(entry.event.payload) for entry in first)
+    assert kinds.keys() == set(get_args(TaskEvent))
     assert {entry.event.version for entry in first} >= set(range(1, 8))
     moments = [entry.event.at for entry in first]
     assert moments == sorted(moments)

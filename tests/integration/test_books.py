@@ -15,12 +15,12 @@ import events.verify as verify_module
 from bench.load import Author, load
 from db.dsn import connect_arguments
 from db.pool import Connection, Pool
-from events import books, walk
-from events.glance import glance
+from events import books, work_units
 from events.rebuild import Rebuilt, rebuild
+from events.spot_check import spot_check
 from events.task import Task
 from events.verify import Verified, verify
-from events.walk import Head
+from events.work_units import Head
 from tests import independent
 from tests.conftest import FROM_TEMPLATE, new_database
 from tests.service import sql
@@ -60,7 +60,7 @@ async def connection(shared: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-@pytest.fixture(autouse=True, params=[walk.BATCH, 7], ids=["at once", "piece by piece"])
+@pytest.fixture(autouse=True, params=[work_units.BATCH, 7], ids=["at once", "piece by piece"])
 def _batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Books that are read at once, and books that are too long for that."""
     for module in (books, verify_module, rebuild_module):
@@ -91,7 +91,7 @@ async def everything(connection: Connection, user: str) -> list[list[tuple[Any, 
         sorted(
             (tuple(row) for row in await connection.fetch(f"SELECT * FROM {table} WHERE user_id = $1", user)), key=repr
         )
-        for table in ("journals", "events", "tasks")
+        for table in ("streams", "events", "tasks")
     ]
 
 
@@ -223,11 +223,11 @@ LOG: Mapping[str, tuple[str, list[tuple[str, int | None, str, str]]]] = {
     ),
     "removed tail": (
         "DELETE FROM events WHERE user_id = $1 AND seq > 37",
-        [("events", 38, "seq", "events 38 to 40 are missing: the journal is at event 40")],
+        [("events", 38, "seq", "events 38 to 40 are missing: the stream is at event 40")],
     ),
     "removed all": (
         "DELETE FROM events WHERE user_id = $1",
-        [("events", 1, "seq", "events 1 to 40 are missing: the journal is at event 40")],
+        [("events", 1, "seq", "events 1 to 40 are missing: the stream is at event 40")],
     ),
     "swapped": (
         SWAP.format(other=21),
@@ -260,27 +260,27 @@ LOG: Mapping[str, tuple[str, list[tuple[str, int | None, str, str]]]] = {
         [
             ("events", 21, "hash", "its content or its hash was changed"),
             ("events", 22, "hash", "by its hash it follows on event 20"),
-            ("journals", None, "seq", "the journal is at event 40, and the log goes on to event 41"),
+            ("streams", None, "seq", "the stream is at event 40, and the log goes on to event 41"),
         ],
     ),
     "added": (
         INSERT.format(seq=41, hash="sha256('x')"),
         [
             ("events", 41, "hash", "its content or its hash was changed"),
-            ("journals", None, "seq", "the journal is at event 40, and the log goes on to event 41"),
+            ("streams", None, "seq", "the stream is at event 40, and the log goes on to event 41"),
         ],
     ),
-    "journal set back": (
-        f"UPDATE journals SET seq = 39, hash = {SECOND_TO_LAST} WHERE user_id = $1",
-        [("journals", None, "seq", "the journal is at event 39, and the log goes on to event 40")],
+    "stream set back": (
+        f"UPDATE streams SET seq = 39, hash = {SECOND_TO_LAST} WHERE user_id = $1",
+        [("streams", None, "seq", "the stream is at event 39, and the log goes on to event 40")],
     ),
-    "journal with another hash": (
-        f"UPDATE journals SET hash = {SECOND_TO_LAST} WHERE user_id = $1",
-        [("journals", None, "hash", "the journal has another hash than its last event, 40")],
+    "stream with another hash": (
+        f"UPDATE streams SET hash = {SECOND_TO_LAST} WHERE user_id = $1",
+        [("streams", None, "hash", "the stream has another hash than its last event, 40")],
     ),
-    "no journal": (
-        "DELETE FROM journals WHERE user_id = $1",
-        [("journals", None, "seq", "there is no journal, and events up to 40")],
+    "no stream": (
+        "DELETE FROM streams WHERE user_id = $1",
+        [("streams", None, "seq", "there is no stream, and events up to 40")],
     ),
 }
 
@@ -316,7 +316,7 @@ async def seal(connection: asyncpg.Connection, user: str) -> None:
     rows = await connection.fetch("SELECT *, data::text AS data FROM events WHERE user_id = $1 ORDER BY seq", user)
     for row, hash_ in zip(rows, independent.chain(rows), strict=True):
         await connection.execute("UPDATE events SET hash = $3 WHERE user_id = $1 AND seq = $2", user, row["seq"], hash_)
-        await connection.execute("UPDATE journals SET hash = $2 WHERE user_id = $1", user, hash_)
+        await connection.execute("UPDATE streams SET hash = $2 WHERE user_id = $1", user, hash_)
 
 
 UNFIT = {
@@ -409,13 +409,13 @@ async def test_nobody_waits_for_the_sake_of_another_of_the_batch(pool: Pool) -> 
         await connection.execute("TRUNCATE tasks")
         transaction = holder.transaction()
         await transaction.start()
-        await holder.execute("SELECT FROM journals WHERE user_id = 'cleo' FOR UPDATE")
+        await holder.execute("SELECT FROM streams WHERE user_id = 'cleo' FOR UPDATE")
         waiting = asyncio.create_task(rebuild(connection, [Head(user, 5) for user in ("ann", "bob", "cleo")]))
         posted = "SELECT count(DISTINCT user_id) FROM tasks"
         while await pool.fetchval(posted) < 2:
             await asyncio.sleep(0.01)
         for user in ("ann", "bob"):
-            assert await pool.fetchval("SELECT seq FROM journals WHERE user_id = $1 FOR UPDATE NOWAIT", user) == 5
+            assert await pool.fetchval("SELECT seq FROM streams WHERE user_id = $1 FOR UPDATE NOWAIT", user) == 5
         assert not waiting.done()
         await transaction.rollback()
         result = await waiting
@@ -423,14 +423,14 @@ async def test_nobody_waits_for_the_sake_of_another_of_the_batch(pool: Pool) -> 
         assert await pool.fetchval(posted) == 3
 
 
-@pytest.mark.parametrize("damage", ["removed", "removed first", "removed tail", "journal set back", "no journal"])
+@pytest.mark.parametrize("damage", ["removed", "removed first", "removed tail", "stream set back", "no stream"])
 async def test_an_emptied_projection_does_not_come_back_from_a_log_with_gaps(
     connection: asyncpg.Connection, user: str, damage: str
 ) -> None:
     await spoil(connection, user, LOG[damage][0])
     await connection.execute("DELETE FROM tasks WHERE user_id = $1", user)
     result = await rebuild(connection, [Head(user, EVENTS)])
-    assert {each.table for each in result.differences} & {"events", "journals"}
+    assert {each.table for each in result.differences} & {"events", "streams"}
     assert result.written == 0
     assert await books.tasks(connection, [user]) == []
 
@@ -472,18 +472,18 @@ async def test_one_user_with_a_damaged_log_keeps_nobody_else_from_being_mended(
 
 
 async def walked(connection: asyncpg.Connection, after: str = "") -> list[Head]:
-    return [head async for portion in walk.everyone(connection, after=after) for head in portion.heads]
+    return [head async for portion in work_units.everyone(connection, after=after) for head in portion.heads]
 
 
 async def test_everyone_is_walked_once_also_who_has_no_journal(
     connection: asyncpg.Connection, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walk, "_PAGE", 3)
-    await spoil(connection, user, LOG["no journal"][0])
+    monkeypatch.setattr(work_units, "_PAGE", 3)
+    await spoil(connection, user, LOG["no stream"][0])
     task = (await books.tasks(connection, [user]))[0]
     rows = [(f"zz-{user}-{number}", *list(task)[1:]) for number in range(4)]
     await connection.copy_records_to_table("tasks", records=rows, columns=Task._fields)
-    everybody = "SELECT user_id FROM tasks UNION SELECT user_id FROM events UNION SELECT user_id FROM journals"
+    everybody = "SELECT user_id FROM tasks UNION SELECT user_id FROM events UNION SELECT user_id FROM streams"
     known = sorted(row["user_id"] for row in await connection.fetch(everybody))
     heads = await walked(connection)
     assert sorted(head.user_id for head in heads) == known
@@ -498,43 +498,47 @@ async def test_a_sample_sees_that_there_are_no_journals(pool: Pool) -> None:
     async with pool.acquire() as connection:
         for number in range(3):
             await load(connection, Author(f"user-{number}"), 5)
-        await connection.execute("DELETE FROM journals")
-        found = [head.user_id async for portion in walk.some(connection, 100) for head in portion.heads]
+        await connection.execute("DELETE FROM streams")
+        found = [head.user_id async for portion in work_units.some(connection, 100) for head in portion.heads]
     assert found == ["user-0", "user-1", "user-2"]
 
 
 async def test_a_sample_is_of_so_many_users(connection: asyncpg.Connection, user: str) -> None:
     await load(connection, Author(f"{user}-other"), 1)
     everyone = set(await walked(connection))
-    drawn = [head async for portion in walk.some(connection, 2) for head in portion.heads if head.seq]
+    drawn = [head async for portion in work_units.some(connection, 2) for head in portion.heads if head.seq]
     assert len(drawn) == len(set(drawn)) == 2
     assert set(drawn) <= everyone
-    assert [portion async for portion in walk.one(connection, user)] == [walk.Portion("", [Head(user, EVENTS)])]
-    assert [portion async for portion in walk.one(connection, "nobody")] == [walk.Portion("", [Head("nobody", 0)])]
+    assert [portion async for portion in work_units.one(connection, user)] == [
+        work_units.WorkUnit("", [Head(user, EVENTS)])
+    ]
+    assert [portion async for portion in work_units.one(connection, "nobody")] == [
+        work_units.WorkUnit("", [Head("nobody", 0)])
+    ]
 
 
-GLANCES = {
+FOUND_BY_A_SPOT_CHECK = {
     "emptied": "DELETE FROM tasks",
     "behind": "UPDATE tasks SET version = version + 1",
     "removed tail": "DELETE FROM events WHERE seq > 37",
-    "journal set back": "UPDATE journals SET seq = 39",
-    "journal with another hash": "UPDATE journals SET hash = sha256('x')",
-    "no journal": "DELETE FROM journals",
+    "stream set back": "UPDATE streams SET seq = 39",
+    "stream with another hash": "UPDATE streams SET hash = sha256('x')",
+    "no stream": "DELETE FROM streams",
 }
 
 
-@pytest.mark.parametrize("damage", GLANCES)
+@pytest.mark.parametrize("damage", FOUND_BY_A_SPOT_CHECK)
 async def test_a_glance_sees_what_is_wrong_everywhere(pool: Pool, damage: str) -> None:
     async with pool.acquire() as connection:
         for table in ("events", *(f"events_p{number:02}" for number in range(16))):
             await connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER append_only")
         for number in range(3):
             await load(connection, Author(f"user-{number}"), EVENTS)
-    assert await glance(pool) == []
-    await sql(pool, GLANCES[damage])
-    found = await glance(pool)
+    assert await spot_check(pool) == []
+    await sql(pool, FOUND_BY_A_SPOT_CHECK[damage])
+    found = await spot_check(pool)
     assert {each.table for each in found} == {
         "emptied": {"tasks"},
         "behind": {"tasks"},
         "removed tail": {"events"},
-    }.get(damage, {"journals"})
+    }.get(damage, {"streams"})

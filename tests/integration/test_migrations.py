@@ -12,7 +12,7 @@ from db import migrate as migrating
 from db.dsn import connect_arguments
 from db.migrate import TableInUse, migrate
 from db.pool import Pool
-from db.schema import HEAD, NewerSchema, check
+from db.schema import HEAD, DevelopmentSchema, NewerSchema, check
 from tests.conftest import execute
 from tests.revisions import add_revisions
 
@@ -25,12 +25,26 @@ async def test_servers_that_start_at_once_migrate_once(empty_database: str) -> N
         for _ in range(4)
     ]
     said = [(await server.communicate())[0].decode().strip() for server in servers]
-    assert sorted(said) == ["Applied 0002.", *["The schema is up to date."] * 3]
+    assert sorted(said) == ["Applied 0001.", *["The schema is up to date."] * 3]
     assert [server.returncode for server in servers] == [0] * 4
 
 
 async def test_migrating_again_does_nothing(database: str) -> None:
     assert await asyncio.to_thread(migrate, database) == []
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+async def test_a_database_of_before_the_first_release_is_refused(empty_database: str, revision: str) -> None:
+    await execute(
+        empty_database,
+        "CREATE TABLE journals (user_id text)",
+        "CREATE TABLE alembic_version (version_num text PRIMARY KEY)",
+        f"INSERT INTO alembic_version VALUES ('{revision}')",
+    )
+    with pytest.raises(DevelopmentSchema, match=r"before 0\.1\.0"):
+        await check(empty_database)
+    with pytest.raises(DevelopmentSchema, match=r"before 0\.1\.0"):
+        await asyncio.to_thread(migrate, empty_database)
 
 
 async def test_a_newer_schema_is_refused(database: str) -> None:
@@ -51,7 +65,7 @@ async def test_a_migration_that_cannot_get_its_lock_leaves_nothing(
     monkeypatch.setattr(migrating, "_TRYING_SECONDS", 0.1)
     connection = await asyncpg.connect(**connect_arguments(empty_database))
     async with connection.transaction():
-        await connection.execute("CREATE TABLE journals (x int)")  # uncommitted: the name is taken, and waited for
+        await connection.execute("CREATE TABLE streams (x int)")  # uncommitted: the name is taken, and waited for
         with pytest.raises(TableInUse, match="lock timeout"):
             await asyncio.to_thread(migrate, empty_database)
     assert await connection.fetchval("SELECT to_regclass('events')") is None
@@ -65,11 +79,11 @@ async def test_the_head_is_what_a_migrated_database_says(pool: Pool) -> None:
 async def test_every_constraint_and_index_says_what_it_defends(pool: Pool) -> None:
     undescribed = await pool.fetch("""
         SELECT conname FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
-        WHERE t.relname IN ('journals', 'events', 'tasks') AND c.contype <> 'n'
+        WHERE t.relname IN ('streams', 'events', 'tasks') AND c.contype <> 'n'
           AND obj_description(c.oid, 'pg_constraint') IS NULL
         UNION ALL
         SELECT i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid
-        WHERE t.relname IN ('journals', 'events', 'tasks') AND obj_description(i.oid, 'pg_class') IS NULL
+        WHERE t.relname IN ('streams', 'events', 'tasks') AND obj_description(i.oid, 'pg_class') IS NULL
           AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.oid)
     """)
     assert undescribed == []
@@ -127,7 +141,7 @@ async def test_no_migration_rewrites_a_table_or_reads_it_through(empty_database:
     ("statement", "disturbs"),
     [
         ("ALTER TABLE tasks ADD COLUMN x text GENERATED ALWAYS AS (lower(title)) STORED", True),
-        ("ALTER TABLE journals ALTER COLUMN seq TYPE numeric", True),
+        ("ALTER TABLE streams ALTER COLUMN seq TYPE numeric", True),
         ("ALTER TABLE tasks ADD CONSTRAINT c CHECK (version < 1000)", True),
         ("CREATE INDEX ON tasks (updated_at)", True),
         ("UPDATE tasks SET version = version + 1", True),

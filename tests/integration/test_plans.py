@@ -92,13 +92,13 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
     }
     for name, (statement, arguments, indexes) in expected.items():
         found = await explained(pool, statement, *arguments)
-        used = {node["Index Name"] for node in found if "Index Name" in node} - {"journals_pkey"}
+        used = {node["Index Name"] for node in found if "Index Name" in node} - {"streams_pkey"}
         partitions = {index[: len("events_p00")].rstrip("_") for index in used}
         plain = {index.replace("_p" + index.partition("_p")[2][:2], "", 1) for index in used}
         assert plain == indexes, (name, used)
         assert len(partitions) == len({index.partition("_")[0] for index in indexes}), (name, used)
         whole = [node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"]
-        assert whole in ([], ["journals"]), (name, whole)  # which is a page or two, here
+        assert whole in ([], ["streams"]), (name, whole)  # which is a page or two, here
         rows = max(node["Actual Rows"] * node["Actual Loops"] for node in found)
         assert rows <= arguments[3] + 1 if name in ("next page", "list") else rows <= 300, (name, rows)
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from uuid_utils.compat import uuid7
 
-from commands.execute import execute
+from commands.handler import handle
 from commands.task import Command, CreateTask, DeleteTask, RestoreTask, TaskNotFound, ToggleTask, UpdateTask
 from db.pool import Pool, open_pool
-from events import log, walk
+from events import log, work_units
 from events.rebuild import rebuild
-from events.task import Fields, Origin, Task, evolve
+from events.task import Fields, Metadata, Task, evolve
 from events.verify import verify
 from tests import independent
 from tests.conftest import FROM_TEMPLATE, new_database
@@ -60,7 +60,7 @@ class Daybook(RuleBasedStateMachine):
 
     async def do(self, command: Command) -> None:
         try:
-            await execute(self.pool, command, actor=command.user_id, origin=Origin(request_id="r"))
+            await handle(self.pool, command, actor=command.user_id, metadata=Metadata(request_id="r"))
         except TaskNotFound:
             assert not isinstance(command, CreateTask)
 
@@ -107,7 +107,7 @@ class Daybook(RuleBasedStateMachine):
         async with self.pool.acquire() as connection:
             posted = await connection.fetch("SELECT * FROM tasks WHERE user_id = $1 ORDER BY id", user)
             await connection.execute(damage, user)
-            heads = [head async for portion in walk.one(connection, user) for head in portion.heads]
+            heads = [head async for portion in work_units.one(connection, user) for head in portion.heads]
             wrong = {difference.task_id for difference in (await verify(connection, heads)).differences}
             result = await rebuild(connection, heads)
             assert (result.differences, result.written + result.removed) == ([], len(wrong))
@@ -135,7 +135,7 @@ class Daybook(RuleBasedStateMachine):
             assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
             assert [row["hash"] for row in rows] == independent.chain(rows)
             async with self.pool.acquire() as connection:
-                assert (await verify(connection, [walk.Head(user, upto)])).differences == []
+                assert (await verify(connection, [work_units.Head(user, upto)])).differences == []
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from uuid import UUID
 import pytest
 from uuid_utils.compat import uuid7
 
-from commands.execute import execute
+from commands.handler import handle
 from commands.task import CreateTask, DeleteTask, RestoreTask, ToggleTask
 from db.pool import Pool
 from events import log
 from events.past import task_at, tasks_at
-from events.task import Origin, Task
+from events.task import Metadata, Task
 
 MANY = 2 * log.BATCH + 7
 
@@ -26,13 +26,13 @@ async def states(pool: Pool) -> list[Task]:
 
     async def toggle_on(user: str) -> list[Task]:
         create = CreateTask(user_id=user, task_id=ids[user], title="x")
-        found = [(await execute(pool, create, actor=user, origin=Origin())).task]
+        found = [(await handle(pool, create, actor=user, metadata=Metadata())).task]
         for number in range(1, MANY):
             if number % 100 == 0:
                 other = CreateTask(user_id=user, task_id=uuid7(), title="y")
-                await execute(pool, other, actor=user, origin=Origin())
+                await handle(pool, other, actor=user, metadata=Metadata())
             toggle = ToggleTask(user_id=user, task_id=ids[user])
-            found.append((await execute(pool, toggle, actor=user, origin=Origin())).task)
+            found.append((await handle(pool, toggle, actor=user, metadata=Metadata())).task)
         return [task for task in found if task]
 
     return (await asyncio.gather(toggle_on("ann"), toggle_on("bob")))[0]
@@ -86,9 +86,9 @@ async def test_a_task_with_a_long_history_is_restored_by_many_at_once(pool: Pool
 
     async def restore() -> Task | None:
         command = RestoreTask(user_id="ann", task_id=task, version=then.version)
-        return (await execute(pool, command, actor="ann", origin=Origin())).task
+        return (await handle(pool, command, actor="ann", metadata=Metadata())).task
 
-    await execute(pool, DeleteTask(user_id="ann", task_id=task), actor="ann", origin=Origin())
+    await handle(pool, DeleteTask(user_id="ann", task_id=task), actor="ann", metadata=Metadata())
     found = await asyncio.gather(*(restore() for _ in range(30)))
     assert {(each.version, each.completed, each.created_at) for each in found if each} == {
         (MANY + 2, then.completed, then.created_at)

@@ -16,7 +16,7 @@ from bench.load import Author, load
 from bench.writers import Writer, empty
 from db.dsn import connect_arguments
 from db.pool import Connection, Pool
-from events import log, walk
+from events import log, work_units
 from events.rebuild import Rebuilt, rebuild
 from events.task import Task, evolve
 from events.verify import verify
@@ -27,13 +27,13 @@ ROUNDS = 20
 
 
 async def rebuild_all(connection: Connection) -> list[Rebuilt]:
-    return [await rebuild(connection, portion.heads) async for portion in walk.everyone(connection)]
+    return [await rebuild(connection, portion.heads) async for portion in work_units.everyone(connection)]
 
 
 async def differences(connection: Connection) -> list[object]:
     return [
         difference
-        async for portion in walk.everyone(connection)
+        async for portion in work_units.everyone(connection)
         for difference in (await verify(connection, portion.heads)).differences
     ]
 
@@ -104,7 +104,7 @@ async def test_a_write_of_the_batch_waits_for_it_and_another_does_not(pool: Pool
             await load(connection, Author(user), 10)
         await connection.execute("TRUNCATE tasks")
         async with connection.transaction():
-            await log.lock_journal(connection, "ann")
+            await log.lock_stream(connection, "ann")
             waiting = asyncio.create_task(_rebuild(pool, "ann"))
             assert (await _rebuild(pool, "bob")).written > 0
             assert not waiting.done()
@@ -113,7 +113,7 @@ async def test_a_write_of_the_batch_waits_for_it_and_another_does_not(pool: Pool
 
 async def _rebuild(pool: Pool, user: str) -> Rebuilt:
     async with pool.acquire() as connection:
-        [portion] = [portion async for portion in walk.one(connection, user)]
+        [portion] = [portion async for portion in work_units.one(connection, user)]
         return await rebuild(connection, portion.heads)
 
 
@@ -128,7 +128,7 @@ async def test_what_is_appended_while_the_log_is_read_is_folded_too(pool: Pool) 
         await connection.execute("TRUNCATE tasks")
         transaction = other.transaction()
         await transaction.start()
-        await log.lock_journal(other, "ann")
+        await log.lock_stream(other, "ann")
         waiting = asyncio.create_task(_rebuild(pool, "ann"))
         while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             await asyncio.sleep(0.01)

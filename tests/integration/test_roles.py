@@ -11,13 +11,13 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
-from commands.execute import execute as carry_out
+from commands.handler import handle as carry_out
 from commands.task import CreateTask
 from db import roles
 from db.dsn import connect_arguments
 from db.pool import Pool, open_pool
 from db.roles import CannotGrant, NotOurTurn, grant_service_role
-from events.task import Origin
+from events.task import Metadata
 from tests.conftest import FROM_TEMPLATE, execute, new_database
 from tests.processes import run
 
@@ -44,7 +44,7 @@ async def test_it_is_made_once_and_can_do_what_the_service_does(database: str, p
     assert await grant_service_role(database, service) is False
     async with open_pool(service) as own:
         create = CreateTask(user_id="ann", task_id=uuid7(), title="x")
-        assert (await carry_out(own, create, actor="ann", origin=Origin())).task
+        assert (await carry_out(own, create, actor="ann", metadata=Metadata())).task
         assert await own.fetchval("SELECT session_user") == name
         for forbidden in ("DELETE FROM events", "TRUNCATE tasks", "DROP TABLE tasks", "CREATE TABLE mine ()"):
             async with own.acquire() as connection:
@@ -115,7 +115,7 @@ def test_migrate_makes_it(empty_database: str, folder: Path, name: str) -> None:
         folder, "migrate", DATABASE_URL=as_login(empty_database, name), DATABASE_URL_DIRECT=empty_database
     ).stdout
     assert said.splitlines() == [
-        "Applied 0002.",
+        "Applied 0001.",
         "Made the role that DATABASE_URL names: it may append to the log, and no more.",
     ]
     assert connect_arguments(empty_database)["user"] != name

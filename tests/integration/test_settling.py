@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
-from commands.execute import Outcome, OutcomeUnknown, execute
+from commands.handler import InDoubt, Outcome, handle
 from commands.task import (
     Command,
     CreateTask,
@@ -27,17 +27,17 @@ from db.dsn import connect_arguments
 from db.errors import ConnectionLost, TooManyRequests
 from db.pool import Connection, Pool, open_pool
 from events import log
-from events.task import Event, Origin, Task
+from events.task import Event, Metadata, Task
 from tests.conftest import execute as run_sql
 from tests.conftest import named
 from tests.service import COLUMNS
 
-Append = Callable[..., Awaitable[log.Entry]]
+Append = Callable[..., Awaitable[log.RecordedEvent]]
 APPEND, ENTERED = log.append, log.entered
 
 
 async def do(pool: Pool, command: Command, request: str) -> Outcome:
-    return await execute(pool, command, actor="ann", origin=Origin(request_id=request))
+    return await handle(pool, command, actor="ann", metadata=Metadata(request_id=request))
 
 
 @asynccontextmanager
@@ -66,13 +66,13 @@ async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(
         sent: list[tuple[Event, Task | None, bool]] = []
         arrived = False
 
-        async def append(on: Connection, event: Event, after: Task | None, *, on_row: bool = True) -> log.Entry:
-            if event.origin.request_id == "victim" and not sent:
+        async def append(on: Connection, event: Event, after: Task | None, *, on_row: bool = True) -> log.RecordedEvent:
+            if event.metadata.request_id == "victim" and not sent:
                 sent.append((event, after, on_row))
                 raise ConnectionLost("the answer is lost, and the statement is still on its way")
             return await APPEND(on, event, after, on_row=on_row)
 
-        async def entered(on: Any, event: Event) -> log.Entry | None:
+        async def entered(on: Any, event: Event) -> log.RecordedEvent | None:
             nonlocal arrived
             found = await ENTERED(on, event)
             if not arrived:
@@ -85,7 +85,7 @@ async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(
         monkeypatch.setattr(log, "entered", entered)
         transaction = other.transaction()
         await transaction.start()
-        await other.execute("UPDATE journals SET seq = seq")
+        await other.execute("UPDATE streams SET seq = seq")
         if what == "delete":
             row = tuple((await other.fetch(f"DELETE FROM tasks RETURNING {COLUMNS}"))[0])
             await other.execute("INSERT INTO tasks VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", *row)
@@ -110,8 +110,8 @@ async def test_who_loses_a_connection_and_then_to_another_writer_decides_anew(
     await do(pool, CreateTask(user_id="ann", task_id=task_id, title="x"), "before")
     seen: set[object] = set()
 
-    async def append(on: Connection, event: Event, after: Task | None, *, on_row: bool = True) -> log.Entry:
-        if event.origin.request_id == "victim" and len(seen) < losses and event.id not in seen:
+    async def append(on: Connection, event: Event, after: Task | None, *, on_row: bool = True) -> log.RecordedEvent:
+        if event.metadata.request_id == "victim" and len(seen) < losses and event.id not in seen:
             seen.add(event.id)
             on.terminate()  # it never got there, which nobody here can tell
             await do(pool, ToggleTask(user_id="ann", task_id=task_id), "other")
@@ -121,7 +121,7 @@ async def test_who_loses_a_connection_and_then_to_another_writer_decides_anew(
     monkeypatch.setattr(log, "append", append)
     change = do(pool, UpdateTask(user_id="ann", task_id=task_id, fields={"title": "y"}), "victim")
     if fails:
-        with pytest.raises((TooManyRequests, OutcomeUnknown)):
+        with pytest.raises((TooManyRequests, InDoubt)):
             await change
     else:
         outcome = await change

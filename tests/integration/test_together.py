@@ -10,20 +10,20 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
-from commands.execute import execute
+from commands.handler import handle
 from commands.task import Command, CreateTask, DeleteTask, EntityTag, Precondition, ToggleTask, VersionMismatch
 from db.batching import MOST
 from db.dsn import connect_arguments
 from db.errors import TooManyRequests
 from db.pool import Connection, Pool, open_pool
-from events import log, walk
-from events.appends import Appends
+from events import log, work_units
+from events.group_commit import GroupCommit
 from events.log import IdempotencyKeyTaken, Posting, VersionConflict, VersionTaken
-from events.task import Event, Origin, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
+from events.task import Event, Metadata, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from events.verify import verify
 from tests.spec import event
 
-ORIGIN = Origin(request_id="r-1", client_address="192.0.2.7", client_agent="tests")
+METADATA = Metadata(request_id="r-1", client_address="192.0.2.7", client_agent="tests")
 EVERYBODY = [f"user-{number:02}" for number in range(40)]
 
 
@@ -47,11 +47,13 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     found: list[list[str]] = []
     one, many = log.append, log.append_together
 
-    async def append(on: Connection, event: Event, task: Task | None, *, on_row: bool = True) -> log.Entry:
+    async def append(on: Connection, event: Event, task: Task | None, *, on_row: bool = True) -> log.RecordedEvent:
         found.append([event.user_id])
         return await one(on, event, task, on_row=on_row)
 
-    async def append_together(on: Connection, postings: Sequence[Posting], *, wait: bool) -> Mapping[UUID, log.Entry]:
+    async def append_together(
+        on: Connection, postings: Sequence[Posting], *, wait: bool
+    ) -> Mapping[UUID, log.RecordedEvent]:
         found.append([posting.event.user_id for posting in postings])
         return await many(on, postings, wait=wait)
 
@@ -61,7 +63,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 async def run(pool: Pool, command: Command) -> Task | None:
-    return (await execute(pool, command, actor=command.user_id, origin=ORIGIN)).task
+    return (await handle(pool, command, actor=command.user_id, metadata=METADATA)).task
 
 
 async def create(pool: Pool, user: str, title: str = "x") -> Task:
@@ -72,7 +74,7 @@ async def create(pool: Pool, user: str, title: str = "x") -> Task:
 
 def creation(user: str, *, title: str = "x", key: str | None = None, task_id: UUID | None = None) -> Posting:
     made = replace(event(TaskCreated(title, None, False), 1, user_id=user, task_id=task_id or uuid7()), id=uuid7())
-    made = replace(made, origin=replace(ORIGIN, idempotency_key=key, fingerprint=bytes(32) if key else None))
+    made = replace(made, metadata=replace(METADATA, idempotency_key=key, fingerprint=bytes(32) if key else None))
     return Posting(made, evolve(None, made), on_row=True)
 
 
@@ -84,7 +86,7 @@ def toggle(before: Posting) -> Posting:
 async def books(pool: Pool) -> tuple[int, Sequence[object]]:
     """How many events there are, and what `verify` says of all users."""
     async with pool.acquire() as connection:
-        heads = [head async for portion in walk.everyone(connection) for head in portion.heads]
+        heads = [head async for portion in work_units.everyone(connection) for head in portion.heads]
         return (await connection.fetchval("SELECT count(*) FROM events")), (await verify(connection, heads)).differences
 
 
@@ -129,7 +131,7 @@ async def test_one_users_events_go_together(pool: Pool, statements: list[list[st
 
 
 async def test_each_is_told_the_place_of_its_own_event(pool: Pool) -> None:
-    appends = pool.companion(Appends)
+    appends = pool.companion(GroupCommit)
     for _ in range(2):  # first events, and others
         entries = await asyncio.gather(*(appends.append(creation(user)) for user in EVERYBODY for _ in range(2)))
         rows = await pool.fetch("SELECT id, seq, hash FROM events WHERE id = ANY ($1)", [e.event.id for e in entries])
@@ -157,8 +159,8 @@ async def test_one_that_fails_does_not_fail_its_neighbours(pool: Pool, statement
         await log.append(connection, toggle(taken).event, toggle(taken).task)
         await connection.execute("DELETE FROM tasks WHERE user_id = 'deleted'")
     statements.clear()
-    fact = TaskDeleted("x", None, False)
-    deletion = replace(event(fact, 2, user_id="deleted", task_id=deleted.event.task_id), id=uuid7())
+    payload = TaskDeleted("x", None, False)
+    deletion = replace(event(payload, 2, user_id="deleted", task_id=deleted.event.task_id), id=uuid7())
     bad: list[tuple[Posting, type[Exception]]] = [
         (toggle(taken), VersionTaken),
         (creation("taken", key="its key"), IdempotencyKeyTaken),
@@ -167,10 +169,10 @@ async def test_one_that_fails_does_not_fail_its_neighbours(pool: Pool, statement
     ]
     good = [creation(user) for user in ("ann", "bob", "taken", "long", "deleted", "eve")]
     postings = [*good[:3], *(posting for posting, _ in bad), *good[3:]]
-    appends = pool.companion(Appends)
+    appends = pool.companion(GroupCommit)
     outcomes = await asyncio.gather(*(appends.append(each) for each in postings), return_exceptions=True)
     for posting, outcome in zip(postings, outcomes, strict=True):
-        expected = next((kind for each, kind in bad if each is posting), log.Entry)
+        expected = next((kind for each, kind in bad if each is posting), log.RecordedEvent)
         assert isinstance(outcome, expected), (posting, outcome)
     if not pool.sharded:
         assert len(statements[0]) == len(postings)
@@ -181,7 +183,7 @@ async def test_one_that_fails_does_not_fail_its_neighbours(pool: Pool, statement
 
 async def test_who_made_the_others_fail_is_kept_apart_for_a_moment(pool: Pool, statements: list[list[str]]) -> None:
     first = creation("noisy", key="a key")
-    appends = pool.companion(Appends)
+    appends = pool.companion(GroupCommit)
     await appends.append(first)
 
     async def round_() -> None:
@@ -190,7 +192,7 @@ async def test_who_made_the_others_fail_is_kept_apart_for_a_moment(pool: Pool, s
             *(appends.append(creation(user)) for user in EVERYBODY[:5]),
             return_exceptions=True,
         )
-        assert [type(outcome) for outcome in outcomes] == [IdempotencyKeyTaken, *[log.Entry] * 5]
+        assert [type(outcome) for outcome in outcomes] == [IdempotencyKeyTaken, *[log.RecordedEvent] * 5]
 
     await round_()
     statements.clear()
@@ -201,7 +203,7 @@ async def test_who_made_the_others_fail_is_kept_apart_for_a_moment(pool: Pool, s
 
 async def test_of_two_for_one_version_or_key_one_is_written(pool: Pool) -> None:
     """Both decided on the same state; neither makes the others' statement fail."""
-    appends = pool.companion(Appends)
+    appends = pool.companion(GroupCommit)
     task = creation("ann")
     await appends.append(task)
     outcomes = await asyncio.gather(
@@ -211,7 +213,7 @@ async def test_of_two_for_one_version_or_key_one_is_written(pool: Pool) -> None:
         return_exceptions=True,
     )
     kinds = Counter(type(outcome) for outcome in outcomes)
-    assert kinds == {log.Entry: 7, VersionTaken: 4, IdempotencyKeyTaken: 4}
+    assert kinds == {log.RecordedEvent: 7, VersionTaken: 4, IdempotencyKeyTaken: 4}
     assert (await books(pool))[0] == 1 + 7
 
 
@@ -265,7 +267,7 @@ async def test_a_backend_killed_in_the_middle_loses_nothing(pool: Pool, other: a
 async def test_nobody_waits_for_another_users_lock(pool: Pool, other: asyncpg.Connection) -> None:
     await asyncio.gather(*(create(pool, user) for user in ("ann", *EVERYBODY)))
     async with other.transaction():
-        await other.execute("SELECT FROM journals WHERE user_id = 'ann' FOR UPDATE")
+        await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
         waiting = [asyncio.create_task(create(pool, "ann")) for _ in range(20)]
         for _ in range(3):
             async with asyncio.timeout(5):
@@ -278,7 +280,7 @@ async def test_nobody_waits_for_another_users_lock(pool: Pool, other: asyncpg.Co
 
 
 async def test_who_floods_does_not_keep_the_others_waiting(pool: Pool, statements: list[list[str]]) -> None:
-    appends = pool.companion(Appends)
+    appends = pool.companion(GroupCommit)
     await asyncio.gather(*(appends.append(creation(user)) for user in ("ann", "bob")))
     flood = [asyncio.create_task(appends.append(creation("ann"))) for _ in range(8 * MOST)]
     for _ in range(4):
@@ -294,8 +296,8 @@ async def test_who_floods_does_not_take_the_others_places(database: str, other: 
     async with open_pool(database, size=2, max_waiting=40) as pool:
         await asyncio.gather(*(create(pool, user) for user in ("ann", "bob")))
         async with other.transaction():
-            await other.execute("SELECT FROM journals WHERE user_id = 'ann' FOR UPDATE")
-            appends = pool.companion(Appends)
+            await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
+            appends = pool.companion(GroupCommit)
             flood = [asyncio.create_task(appends.append(creation("ann"))) for _ in range(60)]
             await waits_for_a_lock(other)
             assert sum(task.done() for task in flood) == 18
@@ -304,7 +306,7 @@ async def test_who_floods_does_not_take_the_others_places(database: str, other: 
             assert sum(task.done() for task in flood) == 19  # she gave up one for him
         await bob
         outcomes = await asyncio.gather(*flood, return_exceptions=True)
-        assert Counter(type(outcome) for outcome in outcomes) == {log.Entry: 41, TooManyRequests: 19}
+        assert Counter(type(outcome) for outcome in outcomes) == {log.RecordedEvent: 41, TooManyRequests: 19}
         assert await books(pool) == (2 + 41 + 1, [])
 
 
@@ -312,7 +314,7 @@ async def test_those_who_gave_up_hold_nobody_up(pool: Pool, other: asyncpg.Conne
     """However many there are, and first in the queue."""
     async with other.transaction():
         await other.execute("LOCK TABLE events IN SHARE MODE")
-        appends = pool.companion(Appends)
+        appends = pool.companion(GroupCommit)
         leaving = [asyncio.create_task(appends.append(creation(f"user-{number:03}"))) for number in range(100)]
         await waits_for_a_lock(other)
         staying = asyncio.create_task(appends.append(creation("ann")))
@@ -327,11 +329,11 @@ async def test_those_who_gave_up_hold_nobody_up(pool: Pool, other: asyncpg.Conne
 async def test_what_one_was_refused_for_the_others_dont_wait_for(pool: Pool, other: asyncpg.Connection) -> None:
     """Nor for the locks of those whose events were in the same statement."""
     held = ["bob", "cat", "dan"]
-    appends = pool.companion(Appends)
+    appends = pool.companion(GroupCommit)
     await appends.append(creation("ann", key="a key"))
     await asyncio.gather(*(appends.append(creation(user)) for user in (*held, "eve")))
     async with other.transaction():
-        await other.execute("SELECT FROM journals WHERE user_id = ANY ($1) FOR UPDATE", held)
+        await other.execute("SELECT FROM streams WHERE user_id = ANY ($1) FOR UPDATE", held)
         waiting = [asyncio.create_task(appends.append(creation(user))) for user in held]
         taken = asyncio.create_task(appends.append(creation("ann", key="a key")))
         async with asyncio.timeout(5):
@@ -353,10 +355,10 @@ async def test_new_users_in_two_processes_do_not_wait_for_each_other(database: s
 
 async def test_who_waits_for_too_long_is_refused_and_nothing_is_sent(database: str, other: asyncpg.Connection) -> None:
     async with open_pool(database, timeout=0.5) as pool:
-        appends = pool.companion(Appends)
+        appends = pool.companion(GroupCommit)
         await appends.append(creation("ann"))
         async with other.transaction(), asyncio.timeout(10):
-            await other.execute("SELECT FROM journals WHERE user_id = 'ann' FOR UPDATE")
+            await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
             postings = [creation("ann") for _ in range(100)]
             outcomes = await asyncio.gather(*map(appends.append, postings), return_exceptions=True)
         kinds = Counter(type(outcome) for outcome in outcomes)

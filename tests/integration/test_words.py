@@ -5,10 +5,10 @@ import random
 import orjson
 from uuid_utils.compat import uuid7
 
-from commands.execute import execute
+from commands.handler import handle
 from commands.task import CreateTask
 from db.pool import Pool
-from events.task import Origin
+from events.task import Metadata
 from queries.tasks import list_tasks
 
 TEXTS = [
@@ -24,7 +24,7 @@ ORDER BY created_at DESC, id DESC
 async def test_words_are_found_as_ilike_finds_them(pool: Pool) -> None:
     for title, description in zip(TEXTS, [None, *TEXTS[:-1]], strict=True):
         command = CreateTask(user_id="ann", task_id=uuid7(), title=title, description=description)
-        await execute(pool, command, actor="ann", origin=Origin())
+        await handle(pool, command, actor="ann", metadata=Metadata())
     chance = random.Random(7)  # noqa: S311 - draws lots
     found = 0
     for _ in range(300):

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
-from commands.execute import IdempotencyKeyReused, execute
+from commands.handler import IdempotencyKeyReused, handle
 from commands.task import (
     Command,
     CreateTask,
@@ -26,16 +26,16 @@ from commands.task import (
 )
 from db.pool import Pool, open_pool
 from events import log, snapshots
-from events.task import Event, Origin, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
+from events.task import Event, Metadata, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from tests import independent
 from tests.service import COLUMNS, sql
 from tests.spec import Ids, event
 
-ORIGIN = Origin(request_id="r-1", client_address="192.0.2.7", client_agent="tests")
+METADATA = Metadata(request_id="r-1", client_address="192.0.2.7", client_agent="tests")
 
 
 async def run(pool: Pool, command: Command) -> Task | None:
-    return (await execute(pool, command, actor=command.user_id, origin=ORIGIN)).task
+    return (await handle(pool, command, actor=command.user_id, metadata=METADATA)).task
 
 
 async def rows(pool: Pool, user_id: str = "ann") -> Sequence[Any]:
@@ -78,9 +78,9 @@ async def test_the_chain_verifies_by_code_that_shares_nothing_with_ours(pool: Po
         entries = await rows(pool, user)
         hashes = independent.chain(entries)
         assert [row["hash"] for row in entries] == hashes
-        journal = await pool.fetchrow("SELECT seq, hash FROM journals WHERE user_id = $1", user)
-        assert journal is not None
-        assert (journal["seq"], journal["hash"]) == (count, hashes[-1])
+        stream = await pool.fetchrow("SELECT seq, hash FROM streams WHERE user_id = $1", user)
+        assert stream is not None
+        assert (stream["seq"], stream["hash"]) == (count, hashes[-1])
 
 
 async def test_an_event_records_who_when_and_from_where(pool: Pool) -> None:
@@ -120,11 +120,11 @@ async def test_the_same_task_id_may_belong_to_two_users(pool: Pool) -> None:
     assert [tuple(row) for row in left] == [("bob", "bob")]
 
 
-@pytest.mark.parametrize("table", ["tasks", "events", "journals"])
+@pytest.mark.parametrize("table", ["tasks", "events", "streams"])
 async def test_a_write_that_fails_half_way_leaves_nothing(pool: Pool, table: str) -> None:
     task = await create(pool)
     before = await _everything(pool)
-    forbids = {"tasks": "title <> 'boom'", "events": "data::text NOT LIKE '%boom%'", "journals": "seq < 2"}[table]
+    forbids = {"tasks": "title <> 'boom'", "events": "data::text NOT LIKE '%boom%'", "streams": "seq < 2"}[table]
     await sql(pool, f"ALTER TABLE {table} ADD CONSTRAINT half_way CHECK ({forbids})")
     with pytest.raises(asyncpg.CheckViolationError):
         await run(pool, UpdateTask(user_id="ann", task_id=task.id, fields={"title": "boom"}))
@@ -133,7 +133,7 @@ async def test_a_write_that_fails_half_way_leaves_nothing(pool: Pool, table: str
 
 async def _everything(pool: Pool) -> list[list[tuple[Any, ...]]]:
     return [
-        [tuple(row) for row in await pool.fetch(f"SELECT * FROM {table}")] for table in ("journals", "events", "tasks")
+        [tuple(row) for row in await pool.fetch(f"SELECT * FROM {table}")] for table in ("streams", "events", "tasks")
     ]
 
 
@@ -166,11 +166,11 @@ async def test_a_stricter_default_isolation_changes_nothing(database: str, pool:
 async def test_a_stricter_default_isolation_changes_nothing_of_keys(database: str, pool: Pool, isolation: str) -> None:
     name = await pool.fetchval("SELECT current_database()")
     await sql(pool, f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
-    keyed = Origin(idempotency_key="k-1", fingerprint=bytes(32))
+    keyed = Metadata(idempotency_key="k-1", fingerprint=bytes(32))
     async with open_pool(database) as strict:
         outcomes = await asyncio.gather(
             *(
-                execute(strict, CreateTask(user_id="ann", task_id=uuid7(), title="x"), actor="ann", origin=keyed)
+                handle(strict, CreateTask(user_id="ann", task_id=uuid7(), title="x"), actor="ann", metadata=keyed)
                 for _ in range(50)
             )
         )
@@ -217,9 +217,9 @@ async def test_a_write_that_finds_no_row_is_decided_on_the_log(pool: Pool, what:
         "restore": RestoreTask(**of_task, version=1),
         "nothing": ToggleTask(**of_task, completed=True),
     }
-    keyed = replace(ORIGIN, idempotency_key="k", fingerprint=bytes(32))
+    keyed = replace(METADATA, idempotency_key="k", fingerprint=bytes(32))
     await sql(pool, "TRUNCATE tasks")
-    outcome = await execute(pool, commands[what], actor="ann", origin=keyed)
+    outcome = await handle(pool, commands[what], actor="ann", metadata=keyed)
     assert not outcome.replayed
     history = [event async for event in log.history(pool, "ann", of_task["task_id"])]
     assert len(history) == (2 if what == "nothing" else 3)
@@ -229,14 +229,14 @@ async def test_a_write_that_finds_no_row_is_decided_on_the_log(pool: Pool, what:
         return
     assert await load(pool, of_task["task_id"]) == outcome.task
     await sql(pool, "TRUNCATE tasks")
-    assert await execute(pool, commands[what], actor="ann", origin=keyed) == replace(outcome, what="replayed")
+    assert await handle(pool, commands[what], actor="ann", metadata=keyed) == replace(outcome, what="replayed")
 
 
 async def test_a_task_that_never_was_or_was_deleted_is_not_looked_for_under_the_lock(pool: Pool) -> None:
     task = await create(pool)
     await run(pool, DeleteTask(user_id="ann", task_id=task.id))
     async with pool.acquire() as other, other.transaction():
-        await log.lock_journal(other, "ann")
+        await log.lock_stream(other, "ann")
         for task_id in (task.id, uuid7()):
             with pytest.raises(TaskNotFound):
                 await run(pool, ToggleTask(user_id="ann", task_id=task_id))
@@ -251,7 +251,7 @@ async def test_a_deletion_strikes_the_row_that_a_rebuild_posts_meanwhile(pool: P
     await sql(pool, "TRUNCATE tasks")
     async with pool.acquire() as rebuild:
         async with rebuild.transaction():
-            await log.lock_journal(rebuild, "ann")
+            await log.lock_stream(rebuild, "ann")
             waiting = asyncio.create_task(_append(pool, deleted))
             while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                 await asyncio.sleep(0.01)
@@ -315,16 +315,16 @@ async def test_a_retry_that_comes_while_the_first_request_ends_is_its_replay(
     command = (
         UpdateTask(**of_task, fields={"title": "x"}, precondition=Precondition(tags)) if tags else DeleteTask(**of_task)
     )
-    keyed = replace(ORIGIN, idempotency_key="k", fingerprint=bytes(32))
+    keyed = replace(METADATA, idempotency_key="k", fingerprint=bytes(32))
     look, outcomes = log.is_there, []
 
     async def late(*arguments: Any) -> bool:
         monkeypatch.setattr(log, "is_there", look)
-        outcomes.append(await execute(pool, command, actor="ann", origin=keyed))
+        outcomes.append(await handle(pool, command, actor="ann", metadata=keyed))
         return await look(*arguments)
 
     monkeypatch.setattr(log, "is_there", late)
-    outcomes.append(await execute(pool, command, actor="ann", origin=keyed))
+    outcomes.append(await handle(pool, command, actor="ann", metadata=keyed))
     assert [outcome.replayed for outcome in outcomes] == [False, True]
     assert outcomes[0].task == outcomes[1].task
 
@@ -341,15 +341,15 @@ async def test_a_task_comes_back_after_its_deletion_whatever_the_clock_says(pool
 
 
 async def test_an_idempotency_key_is_taken_once_per_user(pool: Pool) -> None:
-    keyed = Origin(idempotency_key="k-1", fingerprint=bytes(32))
+    keyed = Metadata(idempotency_key="k-1", fingerprint=bytes(32))
     for user in ("ann", "bob"):
-        await execute(pool, CreateTask(user_id=user, task_id=uuid7(), title="x"), actor=user, origin=keyed)
+        await handle(pool, CreateTask(user_id=user, task_id=uuid7(), title="x"), actor=user, metadata=keyed)
     first = await pool.fetchval("SELECT task_id FROM events WHERE user_id = 'ann'")
-    outcome = await execute(pool, CreateTask(user_id="ann", task_id=uuid7(), title="x"), actor="ann", origin=keyed)
+    outcome = await handle(pool, CreateTask(user_id="ann", task_id=uuid7(), title="x"), actor="ann", metadata=keyed)
     assert (outcome.task and outcome.task.id, outcome.replayed) == (first, True)
     other = replace(keyed, fingerprint=bytes(31) + b"x")
     with pytest.raises(IdempotencyKeyReused):
-        await execute(pool, CreateTask(user_id="ann", task_id=uuid7(), title="y"), actor="ann", origin=other)
+        await handle(pool, CreateTask(user_id="ann", task_id=uuid7(), title="y"), actor="ann", metadata=other)
     assert len(await rows(pool)) == 1
 
 
@@ -361,7 +361,7 @@ async def test_the_log_reads_back_what_was_written(pool: Pool) -> None:
     for entry in entries:
         folded[entry.event.task_id] = evolve(folded.get(entry.event.task_id), entry.event)
     assert [entry.seq for entry in entries] == [1, 2]
-    assert entries[0].event.origin == ORIGIN
+    assert entries[0].event.metadata == METADATA
     assert folded == {task.id: await load(pool, task.id)}
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from events import chain
-from events.codec import UnknownEvent, canonical, decode, encode, from_row, header, meta, rfc3339
-from events.task import Event, Fact, Origin, TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
+from events import hash_chain
+from events.serialization import UnknownEvent, canonical, decode, encode, from_row, header, meta, rfc3339
+from events.task import Event, Metadata, TaskCreated, TaskDeleted, TaskEvent, TaskRestored, TaskToggled, TaskUpdated
 from tests import independent
 from tests.spec import DAWN, event
 from tests.strategies import events, facts
@@ -20,7 +20,7 @@ MILK = TaskCreated("Buy milk", None, False)
 
 
 def digest(event: Event) -> bytes:
-    return chain.digest(header(event), encode(event.fact), meta(event.origin), event.salt)
+    return hash_chain.digest(header(event), encode(event.payload), meta(event.metadata), event.salt)
 
 
 def as_row(event: Event) -> dict[str, Any]:
@@ -29,22 +29,22 @@ def as_row(event: Event) -> dict[str, Any]:
         "user_id": event.user_id,
         "task_id": event.task_id,
         "version": event.version,
-        "type": type(event.fact).__name__,
+        "type": type(event.payload).__name__,
         "at": event.at,
         "actor": event.actor,
-        "data": json.dumps(encode(event.fact)),
-        "request_id": event.origin.request_id,
-        "client_address": event.origin.client_address,
-        "client_agent": event.origin.client_agent,
-        "idempotency_key": event.origin.idempotency_key,
-        "fingerprint": event.origin.fingerprint,
+        "data": json.dumps(encode(event.payload)),
+        "request_id": event.metadata.request_id,
+        "client_address": event.metadata.client_address,
+        "client_agent": event.metadata.client_agent,
+        "idempotency_key": event.metadata.idempotency_key,
+        "fingerprint": event.metadata.fingerprint,
         "salt": event.salt,
     }
 
 
 @given(facts)
-def test_a_fact_is_decoded_as_it_was_encoded(fact: Fact) -> None:
-    assert decode(type(fact).__name__, encode(fact)) == fact
+def test_a_fact_is_decoded_as_it_was_encoded(payload: TaskEvent) -> None:
+    assert decode(type(payload).__name__, encode(payload)) == payload
 
 
 @given(events)
@@ -85,15 +85,15 @@ def test_the_form_of_stored_data_is_fixed() -> None:
 def test_a_known_event_has_a_known_digest_for_ever() -> None:
     milk = event(MILK, 1)
     old = {"v": 1, "task": {"title": "Buy milk", "description": None, "completed": False}}
-    assert chain.digest(header(milk), old, meta(milk.origin), milk.salt).hex() == (
+    assert hash_chain.digest(header(milk), old, meta(milk.metadata), milk.salt).hex() == (
         "424b8e03362da77b12013881f00bbd20c94b0e0d6ff5f7bae621d07a098350c1"
     )
     assert digest(milk).hex() == "50d0bdfe6f4570ffdf071ea187444dcb442892320c857f8ef6269a4a4dfe67de"
 
 
 def test_the_first_link_begins_with_nothing() -> None:
-    assert chain.link(chain.GENESIS, b"d" * 32) == sha256(b"d" * 32).digest()
-    assert chain.link(b"h" * 32, b"d" * 32) == sha256(b"h" * 32 + b"d" * 32).digest()
+    assert hash_chain.link(hash_chain.GENESIS, b"d" * 32) == sha256(b"d" * 32).digest()
+    assert hash_chain.link(b"h" * 32, b"d" * 32) == sha256(b"h" * 32 + b"d" * 32).digest()
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,13 @@ def test_the_first_link_begins_with_nothing() -> None:
         {"version": 2},
         {"actor": "bob"},
         {"at": datetime(2027, 1, 1, tzinfo=UTC)},
-        {"fact": TaskCreated("Buy silk", None, False)},
-        {"fact": TaskToggled(True)},
+        {"payload": TaskCreated("Buy silk", None, False)},
+        {"payload": TaskToggled(True)},
         {"salt": bytes(15) + b"x"},
-        {"origin": Origin(request_id="another")},
-        {"origin": Origin()},
-        {"origin": Origin(request_id="request-1", client_address="192.0.2.1")},
-        {"origin": Origin(request_id="request-1", idempotency_key="k", fingerprint=bytes(32))},
+        {"metadata": Metadata(request_id="another")},
+        {"metadata": Metadata()},
+        {"metadata": Metadata(request_id="request-1", client_address="192.0.2.1")},
+        {"metadata": Metadata(request_id="request-1", idempotency_key="k", fingerprint=bytes(32))},
     ],
 )
 def test_nothing_of_an_event_can_change_without_its_digest(change: dict[str, Any]) -> None:

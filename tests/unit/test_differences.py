@@ -9,16 +9,16 @@ from cli import results
 from cli.main import _to_go_on
 from cli.results import Results
 from cli.walk import Choice, Job
-from events.difference import Difference, Differences
-from events.walk import Head, split
+from events.mismatch import Mismatch, Mismatches
+from events.work_units import Head, split
 
 
-def difference(number: int) -> Difference:
-    return Difference(table="tasks", user_id="ann", task_id=UUID(int=number), message=f"task {number}")
+def difference(number: int) -> Mismatch:
+    return Mismatch(table="tasks", user_id="ann", task_id=UUID(int=number), message=f"task {number}")
 
 
 def test_a_thousand_differences_of_a_user_are_told_and_the_others_counted() -> None:
-    found = Differences("ann")
+    found = Mismatches("ann")
     found.add(difference(number) for number in range(1000))
     assert found.told() == [difference(number) for number in range(1000)]
     found.add(difference(number) for number in range(234))

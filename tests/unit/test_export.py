@@ -18,12 +18,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from events import chain
-from events.codec import UnknownEvent, header, meta
+from events import hash_chain
 from events.export import BadHead, EarlierHead, EmptyExport, NotAnExport, Report, check, read_head
-from events.export_diagnosis import Difference, Head
+from events.export_diagnosis import Head, Mismatch
 from events.records import full_record
-from events.task import Event, Fact, Origin, TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
+from events.serialization import UnknownEvent, header, meta
+from events.task import Event, Metadata, TaskCreated, TaskDeleted, TaskEvent, TaskRestored, TaskToggled, TaskUpdated
 from tests import independent
 from tests.spec import DAWN, event
 from tests.strategies import events
@@ -33,7 +33,7 @@ Record = dict[str, Any]
 Path = tuple[str, ...]
 NOTHING: Mapping[int, Record] = MappingProxyType({})
 
-FACTS: Sequence[Fact] = (
+FACTS: Sequence[TaskEvent] = (
     TaskCreated("Buy milk", None, False),
     TaskUpdated({"title": "Buy milk", "description": None}, {"title": "Buy bülk", "description": "\u2028 two"}),
     TaskToggled(True),
@@ -47,11 +47,11 @@ FACTS: Sequence[Fact] = (
 )
 
 
-def logged(facts: Sequence[Fact] = FACTS) -> list[Event]:
+def logged(facts: Sequence[TaskEvent] = FACTS) -> list[Event]:
     return [
         replace(
-            event(fact, number),
-            origin=Origin(
+            event(payload, number),
+            metadata=Metadata(
                 request_id=f"request-{number}",
                 client_address="192.0.2.1",
                 client_agent="curl/8",
@@ -60,7 +60,7 @@ def logged(facts: Sequence[Fact] = FACTS) -> list[Event]:
             ),
             salt=bytes([200 + number]) * 16,
         )
-        for number, fact in enumerate(facts, 1)
+        for number, payload in enumerate(facts, 1)
     ]
 
 
@@ -68,14 +68,14 @@ def records(
     log: Sequence[Event], stored: Mapping[int, Record] = NOTHING, *, start: Record | None = None
 ) -> list[Record]:
     """An export of the log, oldest first. `stored` has the data of events that aren't stored as they would be today."""
-    previous, before = (bytes.fromhex(start["hash"]), start["seq"]) if start else (chain.GENESIS, 0)
+    previous, before = (bytes.fromhex(start["hash"]), start["seq"]) if start else (hash_chain.GENESIS, 0)
     result = []
     for seq, each in enumerate(log, before + 1):
         row = as_row(each)
         if seq in stored:
             row["data"] = json.dumps(stored[seq])
-        digest = chain.digest(header(each), json.loads(row["data"]), meta(each.origin), each.salt)
-        previous = chain.link(previous, digest)
+        digest = hash_chain.digest(header(each), json.loads(row["data"]), meta(each.metadata), each.salt)
+        previous = hash_chain.link(previous, digest)
         result.append(full_record({**row, "seq": seq, "hash": previous}))
     return result
 
@@ -111,7 +111,7 @@ def checked(export: Sequence[Record] | bytes, head: Head | None = None, *, after
     return check(BytesIO(export if isinstance(export, bytes) else lines(export)), head, after=after)
 
 
-def found(export: Sequence[Record] | bytes, head: Head | None = None, *, after: Head | None = None) -> Difference:
+def found(export: Sequence[Record] | bytes, head: Head | None = None, *, after: Head | None = None) -> Mismatch:
     difference = checked(export, head, after=after).difference
     assert difference
     return difference

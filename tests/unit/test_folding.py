@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from events.task import (
-    Fact,
     ImpossibleEvent,
     Task,
     TaskCreated,
     TaskDeleted,
+    TaskEvent,
     TaskRestored,
     TaskToggled,
     TaskUpdated,
@@ -53,10 +53,10 @@ def test_a_deletion_leaves_nothing() -> None:
     assert fold(MILK, TaskDeleted("Buy milk", None, False)) is None
 
 
-@pytest.mark.parametrize("fact", [TaskUpdated({}, {}), TaskToggled(True), TaskDeleted("Buy milk", None, False)])
-def test_nothing_follows_where_there_is_no_task(fact: Fact) -> None:
-    with pytest.raises(ImpossibleEvent, match=f"{type(fact).__name__} as version 1 .* no task"):
-        evolve(None, event(fact, 1))
+@pytest.mark.parametrize("payload", [TaskUpdated({}, {}), TaskToggled(True), TaskDeleted("Buy milk", None, False)])
+def test_nothing_follows_where_there_is_no_task(payload: TaskEvent) -> None:
+    with pytest.raises(ImpossibleEvent, match=f"{type(payload).__name__} as version 1 .* no task"):
+        evolve(None, event(payload, 1))
 
 
 def test_a_task_is_not_created_over_another() -> None:
@@ -100,7 +100,7 @@ def test_a_restoration_of_what_is_there_changes_its_fields_and_no_others() -> No
 
 
 @pytest.mark.parametrize(
-    ("fact", "version"),
+    ("payload", "version"),
     [
         (TaskRestored(1, DAWN, {"title": "x"}, {"title": "y"}), 3),  # only a part of the task
         (BACK, 1),  # nothing can have been before it
@@ -108,9 +108,9 @@ def test_a_restoration_of_what_is_there_changes_its_fields_and_no_others() -> No
         (replace(BACK, version=3), 3),  # as it was after itself
     ],
 )
-def test_nothing_comes_back_that_was_not_there(fact: Fact, version: int) -> None:
+def test_nothing_comes_back_that_was_not_there(payload: TaskEvent, version: int) -> None:
     with pytest.raises(ImpossibleEvent):
-        evolve(None, event(fact, version))
+        evolve(None, event(payload, version))
 
 
 def test_what_a_later_release_adds_to_a_restoration_is_passed_over() -> None:

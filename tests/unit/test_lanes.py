@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from db.batching import MOST, NUMBER, Lanes, Together
+from db.batching import MOST, NUMBER, BatchLoader, Lanes
 from db.errors import ConnectionLost, TooManyRequests
 
 POOL: Any = SimpleNamespace(size=2, max_waiting=48)
@@ -31,7 +31,7 @@ class Reads:
         return {key: key**2 for key in keys if key < 100}
 
 
-async def asked(together: Together[int, int], keys: Sequence[int]) -> list[asyncio.Task[int | None]]:
+async def asked(together: BatchLoader[int, int], keys: Sequence[int]) -> list[asyncio.Task[int | None]]:
     tasks = [asyncio.create_task(together.get(key)) for key in keys]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -40,7 +40,7 @@ async def asked(together: Together[int, int], keys: Sequence[int]) -> list[async
 
 async def test_what_comes_while_others_are_under_way_goes_together() -> None:
     reads = Reads()
-    together = Together(POOL, reads, user_of=str)
+    together = BatchLoader(POOL, reads, user_of=str)
     first = await asked(together, [1])
     second = await asked(together, [2])
     rest = await asked(together, [3, 4, 5, 100, 3])
@@ -52,7 +52,7 @@ async def test_what_comes_while_others_are_under_way_goes_together() -> None:
 
 async def test_no_more_go_together_than_may() -> None:
     reads = Reads()
-    together = Together(POOL, reads, user_of=str)
+    together = BatchLoader(POOL, reads, user_of=str)
     tasks = await asked(together, range(20, 60))
     reads.go.set()
     assert await asyncio.gather(*tasks) == [key**2 for key in range(20, 60)]
@@ -63,7 +63,7 @@ async def test_one_that_cannot_be_read_fails_alone() -> None:
     reads = Reads()
     reads.go.set()
     outcomes = await asyncio.gather(
-        *await asked(Together(POOL, reads, user_of=str), [12, 13, 14]), return_exceptions=True
+        *await asked(BatchLoader(POOL, reads, user_of=str), [12, 13, 14]), return_exceptions=True
     )
     assert [outcomes[0], outcomes[2]] == [144, 196]
     assert isinstance(outcomes[1], ValueError)
@@ -71,7 +71,7 @@ async def test_one_that_cannot_be_read_fails_alone() -> None:
 
 async def test_a_lost_connection_is_everybodys_and_those_who_gave_up_are_passed_over() -> None:
     reads = Reads()
-    together = Together(POOL, reads, user_of=str)
+    together = BatchLoader(POOL, reads, user_of=str)
     tasks = [*await asked(together, [1]), *await asked(together, [2]), *await asked(together, [3, 4])]
     tasks[2].cancel()
     reads.lost = True
@@ -87,7 +87,7 @@ async def test_a_lost_connection_is_everybodys_and_those_who_gave_up_are_passed_
 
 async def test_past_the_bound_they_are_refused() -> None:
     reads = Reads()
-    together = Together(POOL, reads, user_of=str)
+    together = BatchLoader(POOL, reads, user_of=str)
     waiting = [*await asked(together, [1]), *await asked(together, [2]), *await asked(together, range(50))]
     with pytest.raises(TooManyRequests, match="50 reads"):
         await together.get(1)
@@ -98,7 +98,7 @@ async def test_past_the_bound_they_are_refused() -> None:
 async def test_users_take_turns() -> None:
     """Odd numbers are one user's, who asks for as many as may wait."""
     reads = Reads()
-    together = Together(POOL, reads, user_of=lambda key: str(key % 2))
+    together = BatchLoader(POOL, reads, user_of=lambda key: str(key % 2))
     waiting = [*await asked(together, [1]), *await asked(together, [3]), *await asked(together, range(101, 201, 2))]
     others = await asked(together, [2, 4])
     outcomes = await asyncio.gather(*waiting[-2:], return_exceptions=True)

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from events import chain
-from events.codec import DATA_VERSION, UnknownEvent, decode, from_row, header, meta, upcast
+from events import hash_chain
 from events.records import record
-from events.task import Fact, Task, TaskCreated, TaskDeleted, TaskToggled, TaskUpdated, evolve
+from events.serialization import DATA_VERSION, UnknownEvent, decode, from_row, header, meta, upcast
+from events.task import Task, TaskCreated, TaskDeleted, TaskEvent, TaskToggled, TaskUpdated, evolve
 from tests import independent
 
 HEX = ("fingerprint", "salt", "hash")
@@ -26,7 +26,7 @@ ROWS: list[dict[str, Any]] = [
     }
     for row in json.loads((Path(__file__).parent / "form_1.json").read_text())
 ]
-FACTS: list[Fact] = [
+FACTS: list[TaskEvent] = [
     TaskCreated("Buy milk", "2 litres", False),
     TaskUpdated(
         {"title": "Buy milk", "description": "2 litres"},
@@ -55,9 +55,9 @@ def test_the_fixture_is_of_form_1_throughout() -> None:
     assert [json.loads(row["data"])["v"] for row in ROWS] == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize(("row", "fact"), [*zip(ROWS, FACTS, strict=True)])
-def test_an_old_event_is_read_as_what_happened(row: dict[str, Any], fact: Fact) -> None:
-    assert from_row(row).fact == fact
+@pytest.mark.parametrize(("row", "payload"), [*zip(ROWS, FACTS, strict=True)])
+def test_an_old_event_is_read_as_what_happened(row: dict[str, Any], payload: TaskEvent) -> None:
+    assert from_row(row).payload == payload
 
 
 @pytest.mark.parametrize(("row", "changes"), [*zip(ROWS, CHANGES, strict=True)])
@@ -84,10 +84,12 @@ def test_an_old_log_folds_into_its_task() -> None:
 
 
 def test_an_old_log_verifies_as_it_was_hashed() -> None:
-    last = chain.GENESIS
+    last = hash_chain.GENESIS
     for row in ROWS:
         event = from_row(row)
-        last = chain.link(last, chain.digest(header(event), json.loads(row["data"]), meta(event.origin), event.salt))
+        last = hash_chain.link(
+            last, hash_chain.digest(header(event), json.loads(row["data"]), meta(event.metadata), event.salt)
+        )
         assert last == row["hash"]
     assert independent.chain(ROWS) == [row["hash"] for row in ROWS]
 

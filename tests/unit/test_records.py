@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.codec import rfc3339
 from events.records import CSV_COLUMNS, csv_cells, full_record
+from events.serialization import rfc3339
 from events.task import Event
 from tests.strategies import events
 from tests.unit.test_codec_and_chain import as_row

@@ -25,20 +25,20 @@ from pglast.enums import A_Expr_Kind, BoolExprType
 from pglast.visitors import Visitor
 
 PACKAGES = ["api", "cli", "commands", "config", "db", "events", "queries"]
-TABLES = {"tasks", "events", "journals"}
+TABLES = {"tasks", "events", "streams"}
 SQL = re.compile(rf"\b(SELECT|INSERT|UPDATE|DELETE|TRUNCATE|MERGE|COPY)\b.*\b({'|'.join(TABLES)})\b", re.DOTALL)
 
 EXCEPTIONS = {
     "api.health.PROBE": "reads no row: it only asks whether the table can be read",
-    "events.walk.PAGE": "an operator's: goes over all users",
-    "events.walk.STRAYS": "an operator's: goes over all users",
-    "events.walk.STRAYS_AT_THE_END": "an operator's: goes over all users",
-    "events.walk.SAMPLE": "an operator's: draws users by lot",
-    "events.walk.TOTAL": "an operator's: counts all users' events",
-    "events.glance.GLANCE": "an operator's: looks at users by lot; its joins are on user_id",
+    "events.work_units.PAGE": "an operator's: goes over all users",
+    "events.work_units.STRAYS": "an operator's: goes over all users",
+    "events.work_units.STRAYS_AT_THE_END": "an operator's: goes over all users",
+    "events.work_units.SAMPLE": "an operator's: draws users by lot",
+    "events.work_units.TOTAL": "an operator's: counts all users' events",
+    "events.spot_check.SPOT_CHECK": "an operator's: looks at users by lot; its joins are on user_id",
     "events.log.TOGETHER[False]": "many users' events: each row is its own command's; its joins are on user_id",
     "events.log.TOGETHER[True]": "the same",
-    "events.glance.STRAY": "an operator's: looks at a user by lot",
+    "events.spot_check.STRAY": "an operator's: looks at a user by lot",
 }
 """Statements that don't name the user, and why they needn't."""
 
@@ -197,7 +197,7 @@ def test_each_exception_is_still_there() -> None:
         "SELECT * FROM (SELECT * FROM events) AS e WHERE user_id = $1",
         "WITH mine AS (SELECT * FROM tasks WHERE user_id = $1) SELECT * FROM mine, events",
         "SELECT * FROM json_to_recordset($1) AS tasks (user_id text)",
-        "SELECT (SELECT seq FROM journals) FROM tasks WHERE user_id = $1",
+        "SELECT (SELECT seq FROM streams) FROM tasks WHERE user_id = $1",
         "INSERT INTO tasks (id, user_id) VALUES ($1, 'ann')",
         "INSERT INTO tasks (user_id, id) SELECT id, user_id FROM tasks WHERE user_id = $1",
         "INSERT INTO tasks (user_id, id) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET title = 'x'",

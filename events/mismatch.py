@@ -1,4 +1,4 @@
-"""What isn't as it should be, in a log, in its journal, or between a log and the tasks that are posted from it."""
+"""What isn't as it should be, in a log, in its stream, or between a log and the tasks that are posted from it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from uuid import UUID
 Value: TypeAlias = str | int | bool | None
 """As JSON has it: a moment as RFC 3339, a hash in hex."""
 
-Table: TypeAlias = Literal["events", "journals", "tasks"]
+Table: TypeAlias = Literal["events", "streams", "tasks"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Mismatch:
     """`found` stands where `expected` should; both are `None` where it isn't about one value.
 
     `table` says which of the three is wrong: `tasks`, which a rebuild mends, or the log itself, which nothing does.
@@ -31,30 +31,30 @@ class Difference:
     message: str
 
 
-class Differences:
+class Mismatches:
     """Those of one user, of which the first thousand are kept; of the others, how many there were."""
 
     _MOST = 1000
 
     def __init__(self, user_id: str) -> None:
         self._user_id = user_id
-        self._kept: list[Difference] = []
+        self._kept: list[Mismatch] = []
         self._more = 0
 
     @property
     def full(self) -> bool:
         return len(self._kept) == self._MOST
 
-    def add(self, found: Iterable[Difference]) -> None:
+    def add(self, found: Iterable[Mismatch]) -> None:
         for each in found:
             if self.full:
                 self._more += 1
             else:
                 self._kept.append(each)
 
-    def told(self) -> list[Difference]:
+    def told(self) -> list[Mismatch]:
         if not self._more:
             return self._kept
         told = f"{self._more:,} more differences"
-        last = Difference(table=self._kept[-1].table, user_id=self._user_id, more=self._more, message=told)
+        last = Mismatch(table=self._kept[-1].table, user_id=self._user_id, more=self._more, message=told)
         return [*self._kept, last]

@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 
-from events.codec import Json, canonical
+from events.serialization import Json, canonical
 
 GENESIS = b""
 """The hash before a user's first event."""

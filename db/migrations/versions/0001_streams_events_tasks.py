@@ -1,26 +1,22 @@
-"""The log and its projection: journals, events, tasks.
-
-It takes the place of 0001 and of an 0002 that added the column `json` to a `tasks` with rows, which rewrote the table
-while nobody could read it. No release had either. A database at the old 0002 has what this one makes.
-"""
+"""The log and its projection: streams, events, tasks."""
 
 from alembic import op
 
-revision = "0002"
+revision = "0001"
 down_revision = None
 
 PARTITIONS = 16
 
 # fillfactor 50: seq and hash change with every write and are in no index, so that the updates stay HOT.
-JOURNALS = """
-CREATE TABLE journals (
+STREAMS = """
+CREATE TABLE streams (
     user_id text NOT NULL,
     seq bigint NOT NULL,
     hash bytea NOT NULL,
-    CONSTRAINT journals_pkey PRIMARY KEY (user_id),
-    CONSTRAINT journals_user_id_check CHECK (char_length(user_id) BETWEEN 1 AND 255),
-    CONSTRAINT journals_seq_check CHECK (seq >= 1),
-    CONSTRAINT journals_hash_check CHECK (octet_length(hash) = 32)
+    CONSTRAINT streams_pkey PRIMARY KEY (user_id),
+    CONSTRAINT streams_user_id_check CHECK (char_length(user_id) BETWEEN 1 AND 255),
+    CONSTRAINT streams_seq_check CHECK (seq >= 1),
+    CONSTRAINT streams_hash_check CHECK (octet_length(hash) = 32)
 ) WITH (fillfactor = 50, autovacuum_analyze_threshold = 10000)
 """
 
@@ -123,13 +119,13 @@ $$
 """
 
 COMMENTS = {
-    "TABLE journals": "One row per user: the number and hash of their last event. Its lock serialises their writes.",
+    "TABLE streams": "One row per user: the number and hash of their last event. Its lock serialises their writes.",
     "TABLE events": "What happened, in order, per user. Append-only: the truth that tasks is posted from.",
     "TABLE tasks": "The projection: every live task as its last event left it. Can be rebuilt from events.",
-    "CONSTRAINT journals_pkey ON journals": "One chain per user, never a fork.",
-    "CONSTRAINT journals_user_id_check ON journals": "User ids are opaque, but neither empty nor endless.",
-    "CONSTRAINT journals_seq_check ON journals": "A journal begins with its first event.",
-    "CONSTRAINT journals_hash_check ON journals": "A hash is SHA-256.",
+    "CONSTRAINT streams_pkey ON streams": "One chain per user, never a fork.",
+    "CONSTRAINT streams_user_id_check ON streams": "User ids are opaque, but neither empty nor endless.",
+    "CONSTRAINT streams_seq_check ON streams": "A stream begins with its first event.",
+    "CONSTRAINT streams_hash_check ON streams": "A hash is SHA-256.",
     "CONSTRAINT events_pkey ON events": "No number of a user's log is given twice.",
     "CONSTRAINT events_task_version_key ON events": "The optimistic lock: two writers can't both follow one version.",
     "INDEX events_idempotency_key": "A retried request finds its first event instead of writing another.",
@@ -151,7 +147,7 @@ COMMENTS = {
 
 
 def upgrade() -> None:
-    for statement in (JOURNALS, EVENTS, TASK_JSON, TASKS, REFUSE):
+    for statement in (STREAMS, EVENTS, TASK_JSON, TASKS, REFUSE):
         op.execute(statement)
     for table in ("events", "tasks"):
         partitions = [f"{table}_p{number:02}" for number in range(PARTITIONS)]

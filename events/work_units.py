@@ -13,31 +13,31 @@ _PAGE = 500
 
 
 class Head(NamedTuple):
-    """A user, and how many events their journal counted when it was looked up: by this, work is shared out."""
+    """A user, and how many events their stream counted when it was looked up: by this, work is shared out."""
 
     user_id: str
     seq: int
 
 
-class Portion(NamedTuple):
+class WorkUnit(NamedTuple):
     """Users for one process to go through. A walk that goes on behind `after` comes to them again."""
 
     after: str
     heads: list[Head]
 
 
-PAGE = "SELECT user_id, seq FROM journals WHERE user_id > $1 ORDER BY user_id LIMIT $2"
+PAGE = "SELECT user_id, seq FROM streams WHERE user_id > $1 ORDER BY user_id LIMIT $2"
 
 
-async def everyone(connection: Connection, *, after: str = "") -> AsyncIterator[Portion]:
-    """All users behind `after` in key order (the database's), with those who have no journal, but tasks or events."""
+async def everyone(connection: Connection, *, after: str = "") -> AsyncIterator[WorkUnit]:
+    """All users behind `after` in key order (the database's), with those who have no stream, but tasks or events."""
     while True:
         page = [Head(*row) for row in await connection.fetch(PAGE, after, _PAGE)]
         upto = page[-1].user_id if len(page) == _PAGE else None
         for heads in split(page, _PORTION):
-            yield Portion(after, heads)
+            yield WorkUnit(after, heads)
         async for strays in _strays(connection, after, upto):
-            yield Portion(after, strays)
+            yield WorkUnit(after, strays)
         if upto is None:
             return
         after = upto
@@ -47,7 +47,7 @@ _STRAYS = """
 SELECT user_id FROM (
     SELECT user_id FROM tasks WHERE user_id > $1 {upto} UNION SELECT user_id FROM events WHERE user_id > $1 {upto}
 ) AS known
-WHERE NOT EXISTS (SELECT FROM journals WHERE journals.user_id = known.user_id)
+WHERE NOT EXISTS (SELECT FROM streams WHERE streams.user_id = known.user_id)
 ORDER BY user_id LIMIT $2
 """
 STRAYS = _STRAYS.format(upto="AND user_id <= $3")
@@ -68,36 +68,36 @@ async def _strays(connection: Connection, after: str, upto: str | None) -> Async
         after = rows[-1]["user_id"]
 
 
-SAMPLE = "SELECT user_id, seq FROM journals ORDER BY random() LIMIT $1"
+SAMPLE = "SELECT user_id, seq FROM streams ORDER BY random() LIMIT $1"
 
 
-async def some(connection: Connection, number: int) -> AsyncIterator[Portion]:
-    """So many users by lot, or all where there are fewer, and who has no journal behind one of them in key order.
+async def some(connection: Connection, number: int) -> AsyncIterator[WorkUnit]:
+    """So many users by lot, or all where there are fewer, and who has no stream behind one of them in key order.
 
-    Reads all journals; of the rest, as much as some hundred users have.
+    Reads all streams; of the rest, as much as some hundred users have.
     """
     heads = [Head(*row) for row in await connection.fetch(SAMPLE, number)]
     for piece in split(heads, _PORTION):
-        yield Portion("", piece)
+        yield WorkUnit("", piece)
     after = heads[0].user_id if len(heads) == number else ""
     page = await connection.fetch(PAGE, after, _PAGE)
     async for strays in _strays(connection, after, page[-1]["user_id"] if len(page) == _PAGE else None):
-        yield Portion("", strays)
+        yield WorkUnit("", strays)
 
 
-ONE = "SELECT seq FROM journals WHERE user_id = $1"
+ONE = "SELECT seq FROM streams WHERE user_id = $1"
 
 
-async def one(connection: Connection, user_id: str) -> AsyncIterator[Portion]:
+async def one(connection: Connection, user_id: str) -> AsyncIterator[WorkUnit]:
     """This user alone, whether there is anything of them or not."""
-    yield Portion("", [Head(user_id, await connection.fetchval(ONE, user_id) or 0)])
+    yield WorkUnit("", [Head(user_id, await connection.fetchval(ONE, user_id) or 0)])
 
 
-TOTAL = "SELECT coalesce(sum(seq), 0) FROM journals WHERE user_id > $1"
+TOTAL = "SELECT coalesce(sum(seq), 0) FROM streams WHERE user_id > $1"
 
 
 async def total(connection: Connection, *, after: str = "") -> int:
-    """The events of all users behind `after`, as their journals count them."""
+    """The events of all users behind `after`, as their streams count them."""
     return int(await connection.fetchval(TOTAL, after))
 
 

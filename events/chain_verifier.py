@@ -1,13 +1,13 @@
-"""Is a user's log as it was written: without a gap, each event chained to the one before, the journal at its end?"""
+"""Is a user's log as it was written: without a gap, each event chained to the one before, the stream at its end?"""
 
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from events import chain
-from events.codec import Json, header_of, meta_of
-from events.difference import Difference, Differences, Table, Value
+from events import hash_chain
+from events.mismatch import Mismatch, Mismatches, Table, Value
+from events.serialization import Json, header_of, meta_of
 
 _WINDOW = 10_000
 """Events among which is looked for the one that a misplaced event follows …"""
@@ -16,7 +16,7 @@ _SEARCHES = 50
 
 
 class Journal(NamedTuple):
-    """Where the journal says that a user's log ends."""
+    """Where the stream says that a user's log ends."""
 
     seq: int
     hash: bytes
@@ -32,7 +32,7 @@ class _Misfit:
     digest: bytes | None
 
 
-class Proof:
+class ChainVerifier:
     """One user's log, held event by event against its own numbers and hashes, in constant memory.
 
     `seq` and `hash` are of the last event that was taken. Each event is held against the one that is stored before it,
@@ -43,10 +43,10 @@ class Proof:
         self.user_id = user_id
         self.events = 0
         self.seq = 0
-        self.hash = chain.GENESIS
-        self._differences = Differences(user_id)
+        self.hash = hash_chain.GENESIS
+        self._differences = Mismatches(user_id)
         self._misfits: list[_Misfit] = []
-        self._recent = deque([(0, chain.GENESIS)], maxlen=_WINDOW)
+        self._recent = deque([(0, hash_chain.GENESIS)], maxlen=_WINDOW)
         self._searches = 0
 
     def take(self, row: Iterable[Any], data: Json) -> None:
@@ -54,12 +54,12 @@ class Proof:
         user, seq, hash_, id_, task, version, type_, at, actor, _, request, address, agent, key, fingerprint, salt = row
         try:
             header = header_of(user, id_, task, version, type_, at, actor)
-            digest = chain.digest(header, data, meta_of(request, address, agent, key, fingerprint), salt)
+            digest = hash_chain.digest(header, data, meta_of(request, address, agent, key, fingerprint), salt)
         except (TypeError, ValueError, AttributeError):  # nothing that Daybook writes, such as times before our era
             digest = None
         if seq != self.seq + 1:  # and what this one followed on can't be known
             self._missing(self.seq + 1, seq - 1, f"event {seq} comes next")
-        elif digest is None or (expected := chain.link(self.hash, digest)) != hash_:
+        elif digest is None or (expected := hash_chain.link(self.hash, digest)) != hash_:
             self._misfits.append(_Misfit(seq, hash_, b"" if digest is None else expected, digest))
         self._recent.append((seq, hash_))
         self.events += 1
@@ -67,20 +67,20 @@ class Proof:
         if self._misfits and self._misfits[0].seq < seq - _WINDOW // 2:
             self._explain()
 
-    def end(self, journal: Journal | None) -> Differences:
+    def end(self, stream: Journal | None) -> Mismatches:
         """All that isn't right, once all events were taken."""
         self._explain()
-        if journal is None:
+        if stream is None:
             if self.seq:
-                self._tell("journals", None, "seq", None, self.seq, f"there is no journal, and events up to {self.seq}")
-        elif journal.seq > self.seq:
-            self._missing(self.seq + 1, journal.seq, f"the journal is at event {journal.seq}")
-        elif journal.seq < self.seq:
-            told = f"the journal is at event {journal.seq}, and the log goes on to event {self.seq}"
-            self._tell("journals", None, "seq", journal.seq, self.seq, told)
-        elif journal.hash != self.hash:
-            told = f"the journal has another hash than its last event, {self.seq}"
-            self._tell("journals", None, "hash", journal.hash.hex(), self.hash.hex(), told)
+                self._tell("streams", None, "seq", None, self.seq, f"there is no stream, and events up to {self.seq}")
+        elif stream.seq > self.seq:
+            self._missing(self.seq + 1, stream.seq, f"the stream is at event {stream.seq}")
+        elif stream.seq < self.seq:
+            told = f"the stream is at event {stream.seq}, and the log goes on to event {self.seq}"
+            self._tell("streams", None, "seq", stream.seq, self.seq, told)
+        elif stream.hash != self.hash:
+            told = f"the stream has another hash than its last event, {self.seq}"
+            self._tell("streams", None, "hash", stream.hash.hex(), self.hash.hex(), told)
         return self._differences
 
     def _missing(self, first: int, last: int, why: str) -> None:
@@ -103,12 +103,12 @@ class Proof:
         if digest is None or self._searches == _SEARCHES:
             return None
         self._searches += 1
-        return next((seq for seq, hash_ in self._recent if chain.link(hash_, digest) == misfit.hash), None)
+        return next((seq for seq, hash_ in self._recent if hash_chain.link(hash_, digest) == misfit.hash), None)
 
     def _tell(self, table: Table, seq: int | None, field: str, found: Value, expected: Value, message: str) -> None:
         self._differences.add(
             [
-                Difference(
+                Mismatch(
                     table=table,
                     user_id=self.user_id,
                     seq=seq,

@@ -1,18 +1,18 @@
-"""A look at some users that costs the same however much there is: does the log's end fit its journal and its task?"""
+"""A look at some users that costs the same however much there is: does the log's end fit its stream and its task?"""
 
 import random
 import string
 from collections.abc import Iterator
 
 from db.pool import Executor
-from events.codec import Row
-from events.difference import Difference
+from events.mismatch import Mismatch
+from events.serialization import Row
 
 _USERS = 20
 
-GLANCE = """
+SPOT_CHECK = """
 WITH few AS (
-    SELECT user_id, seq, hash FROM journals WHERE user_id >= $1 ORDER BY user_id LIMIT $2
+    SELECT user_id, seq, hash FROM streams WHERE user_id >= $1 ORDER BY user_id LIMIT $2
 )
 SELECT few.user_id, few.seq, few.hash,
        last.hash AS last_hash, last.task_id, last.version, last.type,
@@ -26,27 +26,25 @@ LEFT JOIN tasks AS task ON task.user_id = few.user_id AND task.id = last.task_id
 
 STRAY = """
 SELECT user_id FROM (SELECT user_id FROM events WHERE user_id >= $1 ORDER BY user_id LIMIT 1) AS next
-WHERE NOT EXISTS (SELECT FROM journals WHERE journals.user_id = next.user_id)
+WHERE NOT EXISTS (SELECT FROM streams WHERE streams.user_id = next.user_id)
 """
 
 
-async def glance(database: Executor) -> list[Difference]:
+async def spot_check(database: Executor) -> list[Mismatch]:
     """What isn't right with the last events of up to 20 users, from a place in the order of users that is drawn by lot.
 
     Two or three round trips and some hundred index probes. Finds an emptied table, a backup of one table restored alone
     and the like; a single changed row only by chance: that is for `events.verify`.
     """
     start = "".join(random.choices(string.ascii_letters + string.digits, k=2))  # noqa: S311 - nothing secret
-    rows = await database.fetch(GLANCE, start, _USERS)
+    rows = await database.fetch(SPOT_CHECK, start, _USERS)
     if len(rows) < _USERS:
         start = ""
-        rows = await database.fetch(GLANCE, start, _USERS)
+        rows = await database.fetch(SPOT_CHECK, start, _USERS)
     stray = await database.fetchval(STRAY, start)
     found = [difference for row in rows for difference in _differences(row)]
     if stray is not None:
-        found.append(
-            Difference(table="journals", user_id=stray, field="seq", message="there is no journal, but events")
-        )
+        found.append(Mismatch(table="streams", user_id=stray, field="seq", message="there is no stream, but events"))
     return found
 
 
@@ -60,28 +58,28 @@ async def unguarded(database: Executor) -> list[str]:
     return [row[0] for row in await database.fetch(UNGUARDED)]
 
 
-def _differences(row: Row) -> Iterator[Difference]:
+def _differences(row: Row) -> Iterator[Mismatch]:
     user, seq = row["user_id"], row["seq"]
     if row["last_hash"] is None:
-        told = f"event {seq} is missing: the journal is at event {seq}"
-        yield Difference(table="events", user_id=user, seq=seq, field="seq", expected=seq, message=told)
+        told = f"event {seq} is missing: the stream is at event {seq}"
+        yield Mismatch(table="events", user_id=user, seq=seq, field="seq", expected=seq, message=told)
         return
     if row["goes_on"]:
-        told = f"the journal is at event {seq}, and the log goes on"
-        yield Difference(table="journals", user_id=user, field="seq", found=seq, expected=seq + 1, message=told)
+        told = f"the stream is at event {seq}, and the log goes on"
+        yield Mismatch(table="streams", user_id=user, field="seq", found=seq, expected=seq + 1, message=told)
         return
     if row["last_hash"] != row["hash"]:
-        yield Difference(
-            table="journals",
+        yield Mismatch(
+            table="streams",
             user_id=user,
             field="hash",
             found=row["hash"].hex(),
             expected=row["last_hash"].hex(),
-            message=f"the journal has another hash than its last event, {seq}",
+            message=f"the stream has another hash than its last event, {seq}",
         )
     due = None if row["type"] == "TaskDeleted" else row["version"]
     if row["posted"] != due:
-        yield Difference(
+        yield Mismatch(
             table="tasks",
             user_id=user,
             task_id=row["task_id"],

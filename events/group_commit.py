@@ -10,7 +10,7 @@ from db.batching import MOST, NUMBER, Lanes, full
 from db.errors import NOT_SENT, UNAVAILABLE, CannotConnect, TooManyRequests
 from db.pool import Pool
 from events import log
-from events.log import Entry, IdempotencyKeyTaken, Posting, VersionTaken
+from events.log import IdempotencyKeyTaken, Posting, RecordedEvent, VersionTaken
 
 _APART = 1.0
 """Seconds for which a user whose event made others' statement fail is kept out of theirs."""
@@ -19,7 +19,7 @@ _APART = 1.0
 @dataclass(eq=False, slots=True)
 class _Waiting:
     posting: Posting
-    outcome: asyncio.Future[Entry]
+    outcome: asyncio.Future[RecordedEvent]
     deadline: float
 
 
@@ -34,7 +34,7 @@ class _Chosen:
     slow: set[str] = field(default_factory=set)
 
 
-class Appends:
+class GroupCommit:
     """What this process appends to the log of one database.
 
     Nobody waits for another user's lock, users take turns, and one user's events that come at once go in one statement,
@@ -57,7 +57,7 @@ class Appends:
         self._admitted = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def append(self, posting: Posting) -> Entry:
+    async def append(self, posting: Posting) -> RecordedEvent:
         """As `log.append`, with what others append at the same time.
 
         Raises the same errors. `TooManyRequests`, `DatabaseUnavailable` and `CannotConnect` mean that nothing was sent;
@@ -147,7 +147,7 @@ class Appends:
         if not queue:
             return None
         event = queue[0].posting.event
-        marks = {(user, event.task_id), (user, event.origin.idempotency_key or event.task_id)}
+        marks = {(user, event.task_id), (user, event.metadata.idempotency_key or event.task_id)}
         if taken & marks:
             return None
         taken |= marks
@@ -210,7 +210,7 @@ class Appends:
         else:
             self._succeed(waiting, entry)
 
-    def _succeed(self, waiting: _Waiting, entry: Entry) -> None:
+    def _succeed(self, waiting: _Waiting, entry: RecordedEvent) -> None:
         if not waiting.outcome.done():
             waiting.outcome.set_result(entry)
         event = entry.event
@@ -218,7 +218,10 @@ class Appends:
             of = other.posting.event
             if of.task_id == event.task_id and of.version == event.version:
                 _fail([other], VersionTaken("a moment ago"))
-            elif of.origin.idempotency_key is not None and of.origin.idempotency_key == event.origin.idempotency_key:
+            elif (
+                of.metadata.idempotency_key is not None
+                and of.metadata.idempotency_key == event.metadata.idempotency_key
+            ):
                 _fail([other], IdempotencyKeyTaken("a moment ago"))
 
     def _refuse_late(self) -> None:

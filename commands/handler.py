@@ -14,24 +14,24 @@ from commands.task import (
     Command,
     CreateTask,
     EntityTag,
-    Known,
     NotRestorable,
     RestoreTask,
     TaskNotFound,
+    TaskState,
     VersionMismatch,
     decide,
-    known_by,
     moment,
+    state_of,
 )
 from config import metrics
 from db.errors import NOT_SENT, UNAVAILABLE, TooManyRequests, is_ambiguous, is_transient, retry
 from db.pool import Connection, Executor, Pool
 from events import log
-from events.appends import Appends
-from events.log import Entry, Posting
+from events.group_commit import GroupCommit
+from events.log import Posting, RecordedEvent
 from events.past import task_at
 from events.snapshots import load
-from events.task import Event, Origin, Task, TaskCreated, TaskDeleted, evolve
+from events.task import Event, Metadata, Task, TaskCreated, TaskDeleted, evolve
 
 _SETTLING = 0.9
 """Seconds to find out what became of an event whose commit wasn't heard of."""
@@ -43,7 +43,7 @@ class IdempotencyKeyReused(Exception):
     """The user's idempotency key stands for another request."""
 
 
-class OutcomeUnknown(Exception):
+class InDoubt(Exception):
     """The connection was lost after the event was sent, and it couldn't be found out whether it was committed."""
 
 
@@ -74,19 +74,19 @@ class Outcome:
         return self.what == "replayed"
 
 
-async def execute(pool: Pool, command: Command, *, actor: str, origin: Origin) -> Outcome:
+async def handle(pool: Pool, command: Command, *, actor: str, metadata: Metadata) -> Outcome:
     """Carry the command out.
 
     When this returns, the event and the projection are committed. When it raises, neither is written, save for
-    `OutcomeUnknown`: then both may be, or neither. Another writer who was first costs one more try, made while holding
-    the journal's lock, so that it can't lose a second time. Where the projection has no row of the task, or another one
+    `InDoubt`: then both may be, or neither. Another writer who was first costs one more try, made while holding
+    the stream's lock, so that it can't lose a second time. Where the projection has no row of the task, or another one
     than the log, the log decides. Where a connection is dropped, another is tried for a moment; nothing is done twice.
     A command whose idempotency key is in the log already gets the outcome that it had then.
     Raises `IdempotencyKeyReused`, a refusal of `commands.task`, or one of `db.errors.UNAVAILABLE`.
     """
 
     async def carried_out() -> Outcome:
-        return await _execute(pool, command, actor, origin)
+        return await _execute(pool, command, actor, metadata)
 
     what = "failed"
     try:
@@ -106,61 +106,63 @@ def _worth_another_try(error: Exception) -> bool:
     return is_transient(error) or isinstance(error, log.VersionConflict)
 
 
-async def _execute(pool: Pool, command: Command, actor: str, origin: Origin) -> Outcome:
+async def _execute(pool: Pool, command: Command, actor: str, metadata: Metadata) -> Outcome:
     try:
-        result = await _carry_out(pool, command, actor, origin)
+        result = await _carry_out(pool, command, actor, metadata)
     except log.IdempotencyKeyTaken:  # and so by an event that is committed
-        before = await log.find(pool, command.user_id, origin.idempotency_key or "")
+        before = await log.find(pool, command.user_id, metadata.idempotency_key or "")
         assert before is not None  # noqa: S101 - the log forgets nothing
-        result = _the_same(before, origin)
+        result = _the_same(before, metadata)
     return result if isinstance(result, Outcome) else await _again(pool, result)
 
 
-async def _carry_out(pool: Pool, command: Command, actor: str, origin: Origin) -> Outcome | Entry:
-    """Try on the row; then on the row that is there when the journal's lock is held; then on the log, holding it."""
+async def _carry_out(pool: Pool, command: Command, actor: str, metadata: Metadata) -> Outcome | RecordedEvent:
+    """Try on the row; then on the row that is there when the stream's lock is held; then on the log, holding it."""
     if _is_conditional_creation(command):
-        return await _attempt(pool, command, None, actor, origin, locked=True)
-    past = await _recall(pool, command, Known()) if isinstance(command, RestoreTask) else None
+        return await _attempt(pool, command, None, actor, metadata, locked=True)
+    past = await _rehydrate(pool, command, TaskState()) if isinstance(command, RestoreTask) else None
     try:
         try:
-            return await _attempt(pool, command, past, actor, origin)
+            return await _attempt(pool, command, past, actor, metadata)
         except log.VersionConflict:
             metrics.CONFLICTS.inc()
-            return await _attempt(pool, command, past, actor, origin, locked=True)
+            return await _attempt(pool, command, past, actor, metadata, locked=True)
     except (_NotPosted, log.VersionConflict):
         there = await log.is_there(pool, command.user_id, command.task_id)
-        before = await _find(pool, command, origin)
+        before = await _find(pool, command, metadata)
         if before is not None:  # the same request, a moment ago
-            return _the_same(before, origin)
-        past = await _recall(pool, command, Known()) if there or isinstance(command, RestoreTask) else Known()
+            return _the_same(before, metadata)
+        past = (
+            await _rehydrate(pool, command, TaskState()) if there or isinstance(command, RestoreTask) else TaskState()
+        )
         decide(command, past)  # what is refused needs no lock
-        return await _attempt(pool, command, past, actor, origin, locked=True)
+        return await _attempt(pool, command, past, actor, metadata, locked=True)
 
 
 async def _attempt(
-    pool: Pool, command: Command, past: Known | None, actor: str, origin: Origin, *, locked: bool = False
-) -> Outcome | Entry:
-    """Decide and append. Raises `_NotPosted`, a `log.Conflict`, `OutcomeUnknown`; else nothing is written."""
+    pool: Pool, command: Command, past: TaskState | None, actor: str, metadata: Metadata, *, locked: bool = False
+) -> Outcome | RecordedEvent:
+    """Decide and append. Raises `_NotPosted`, a `log.Conflict`, `InDoubt`; else nothing is written."""
     sent: Posting | None = None
     try:
         if locked:
             async with pool.transaction() as on:
-                await log.lock_journal(on, command.user_id)
-                decided = await _decide(on, command, past, actor, origin)
+                await log.lock_stream(on, command.user_id)
+                decided = await _decide(on, command, past, actor, metadata)
                 if not isinstance(decided, Posting):
                     return decided
                 sent = decided
                 entry = await _append(on, command, sent)
         else:
-            decided = await _decide(pool, command, past, actor, origin)
+            decided = await _decide(pool, command, past, actor, metadata)
             if not isinstance(decided, Posting):
                 return decided
             sent = decided
-            entry = await pool.companion(Appends).append(sent)
+            entry = await pool.companion(GroupCommit).append(sent)
     except UNAVAILABLE as error:
         if sent is None or not is_ambiguous(error) or isinstance(error, NOT_SENT):
             raise
-        entry = await _settle(pool, command, sent)
+        entry = await _resolve_in_doubt(pool, command, sent)
     return Outcome(sent.task, entry.hash)
 
 
@@ -169,7 +171,7 @@ def _is_conditional_creation(command: Command) -> bool:
     return isinstance(command, CreateTask) and command.precondition != UNCONDITIONAL
 
 
-async def _append(on: Connection, command: Command, posting: Posting) -> Entry:
+async def _append(on: Connection, command: Command, posting: Posting) -> RecordedEvent:
     """Append the event; a creation whose precondition doesn't hold of the list is refused by a `VersionMismatch`.
 
     The list is looked at after the append, in its transaction, which the refusal rolls back: by then no other writer
@@ -184,15 +186,15 @@ async def _append(on: Connection, command: Command, posting: Posting) -> Entry:
     return entry
 
 
-async def _settle(pool: Pool, command: Command, sent: Posting) -> Entry:
+async def _resolve_in_doubt(pool: Pool, command: Command, sent: Posting) -> RecordedEvent:
     """See to it that the event, whose commit wasn't heard of, is in the log, once; give its entry.
 
     The very same event is sent again: the task's version is a unique key, so that only one of the two can be committed,
     also where the first one is still on its way. Raises `log.VersionTaken` or `log.IdempotencyKeyTaken` where another
-    event took its place, `VersionMismatch` where the list of a conditional creation has changed, or `OutcomeUnknown`.
+    event took its place, `VersionMismatch` where the list of a conditional creation has changed, or `InDoubt`.
     """
 
-    async def once_more() -> Entry:
+    async def once_more() -> RecordedEvent:
         try:
             async with (pool.transaction if _is_conditional_creation(command) else pool.acquire)() as on:
                 return await _append(on, command, sent)
@@ -207,12 +209,12 @@ async def _settle(pool: Pool, command: Command, sent: Posting) -> Entry:
         async with asyncio.timeout(_SETTLING):
             return await retry(once_more, on=lambda error: is_ambiguous(error) or isinstance(error, _Undecided))
     except _UNSETTLED as error:
-        raise OutcomeUnknown(str(error)) from error
+        raise InDoubt(str(error)) from error
 
 
 async def _decide(
-    on: Executor, command: Command, past: Known | None, actor: str, origin: Origin
-) -> Posting | Outcome | Entry:
+    on: Executor, command: Command, past: TaskState | None, actor: str, metadata: Metadata
+) -> Posting | Outcome | RecordedEvent:
     """Decide on what the log tells, from where `past` ends, or on the task's row where there is none.
 
     With the append, two round trips, with a key three; one where a task is created, since its id is new and nothing is
@@ -223,15 +225,15 @@ async def _decide(
     """
     found = await _load(on, command, past)
     if not isinstance(command, CreateTask):
-        before = await _find(on, command, origin)
+        before = await _find(on, command, metadata)
         if before is not None:
-            same = _the_same(before, origin)
+            same = _the_same(before, metadata)
             nothing_since = found.task is not None and same.event.version == found.version
             return Outcome(found.task, same.hash, "replayed") if nothing_since else same
     if past is None and not found.version and not isinstance(command, CreateTask):
         raise _NotPosted
-    fact = decide(command, found)
-    if fact is None:
+    payload = decide(command, found)
+    if payload is None:
         return Outcome(found.task, found.hash, "unchanged")
     event = Event(
         id=uuid7(),
@@ -240,22 +242,22 @@ async def _decide(
         version=found.version + 1,
         at=moment(datetime.now(UTC), found.at),
         actor=actor,
-        fact=fact,
-        origin=origin,
+        payload=payload,
+        metadata=metadata,
         salt=secrets.token_bytes(16),
     )
     return Posting(event, evolve(found.task, event), on_row=past is None)
 
 
-async def _load(on: Executor, command: Command, past: Known | None) -> Known:
+async def _load(on: Executor, command: Command, past: TaskState | None) -> TaskState:
     if past is not None:
-        return await _recall(on, command, past)
+        return await _rehydrate(on, command, past)
     if isinstance(command, CreateTask):
-        return Known()
-    return known_by(await load(on, command.user_id, command.task_id))
+        return TaskState()
+    return state_of(await load(on, command.user_id, command.task_id))
 
 
-async def _recall(database: Executor, command: Command, so_far: Known) -> Known:
+async def _rehydrate(database: Executor, command: Command, so_far: TaskState) -> TaskState:
     """What the task's events tell, from where `so_far` ends: however many they are, no lock is held for long."""
     version = command.version if isinstance(command, RestoreTask) else None
     found = so_far
@@ -265,29 +267,29 @@ async def _recall(database: Executor, command: Command, so_far: Known) -> Known:
             task = evolve(found.task, event)
             wanted = task is not None if version is None else event.version == version
             then = task if wanted else found.then
-            found = Known(task=task, version=event.version, hash=entry.hash, at=event.at, then=then)
+            found = TaskState(task=task, version=event.version, hash=entry.hash, at=event.at, then=then)
     return found
 
 
-async def _find(database: Executor, command: Command, origin: Origin) -> Entry | None:
+async def _find(database: Executor, command: Command, metadata: Metadata) -> RecordedEvent | None:
     """The event that this request left already, or another one with its key."""
-    key = origin.idempotency_key
+    key = metadata.idempotency_key
     return None if key is None else await log.find(database, command.user_id, key)
 
 
-def _the_same(before: Entry, origin: Origin) -> Entry:
+def _the_same(before: RecordedEvent, metadata: Metadata) -> RecordedEvent:
     """The event, if it was the same request that left it. Raises `IdempotencyKeyReused`."""
-    if before.event.origin.fingerprint != origin.fingerprint:
+    if before.event.metadata.fingerprint != metadata.fingerprint:
         raise IdempotencyKeyReused(
             "This Idempotency-Key stands for another request; repeat that one as it was, or make a new key."
         )
     return before
 
 
-async def _again(pool: Pool, before: Entry) -> Outcome:
+async def _again(pool: Pool, before: RecordedEvent) -> Outcome:
     """What came of the command that left this event. No connection is held for as long as its task's history is."""
     event = before.event
-    match event.fact:
+    match event.payload:
         case TaskCreated():
             task = evolve(None, event)
         case TaskDeleted():

@@ -9,11 +9,11 @@ import orjson
 
 from events.task import (
     Event,
-    Fact,
     Fields,
-    Origin,
+    Metadata,
     TaskCreated,
     TaskDeleted,
+    TaskEvent,
     TaskRestored,
     TaskToggled,
     TaskUpdated,
@@ -51,25 +51,25 @@ def rfc3339(moment: datetime) -> str:
     return text if moment.microsecond else f"{text[:-1]}.000000Z"
 
 
-def encode(fact: Fact) -> Json:
+def encode(payload: TaskEvent) -> Json:
     """A fact as the `data` of its event: the value before and after, null where there was no task, of each field."""
-    match fact:
+    match payload:
         case TaskCreated():
-            return _data({}, _fields(fact))
+            return _data({}, _fields(payload))
         case TaskUpdated():
-            return _data(fact.before, fact.after)
+            return _data(payload.before, payload.after)
         case TaskToggled():
-            return _data({"completed": not fact.completed}, {"completed": fact.completed})
+            return _data({"completed": not payload.completed}, {"completed": payload.completed})
         case TaskDeleted():
-            return _data(_fields(fact), {})
+            return _data(_fields(payload), {})
         case TaskRestored():
-            restored = {"version": fact.version, "created_at": rfc3339(fact.created_at)}
-            return {**_data(fact.before, fact.after), "restored": restored}
-    assert_never(fact)
+            restored = {"version": payload.version, "created_at": rfc3339(payload.created_at)}
+            return {**_data(payload.before, payload.after), "restored": restored}
+    assert_never(payload)
 
 
-def _fields(fact: TaskCreated | TaskDeleted) -> Fields:
-    return Fields(title=fact.title, description=fact.description, completed=fact.completed)
+def _fields(payload: TaskCreated | TaskDeleted) -> Fields:
+    return Fields(title=payload.title, description=payload.description, completed=payload.completed)
 
 
 def _data(before: Fields, after: Fields) -> Json:
@@ -89,7 +89,7 @@ def parsed(data: bytes) -> Json:
     return found
 
 
-def decode(type_: str, data: Json) -> Fact:
+def decode(type_: str, data: Json) -> TaskEvent:
     """The inverse of `encode`, for every form that was ever written. Raises `UnknownEvent`."""
     try:
         current = type(data["v"]) is int and data["v"] == DATA_VERSION and type_ in _FACTS
@@ -154,7 +154,7 @@ def _restored(data: Json) -> TaskRestored:
     )
 
 
-_FACTS: Mapping[str, Callable[[Json], Fact]] = {
+_FACTS: Mapping[str, Callable[[Json], TaskEvent]] = {
     "TaskCreated": lambda data: TaskCreated(**_side(data, "to")),
     "TaskUpdated": _updated,
     "TaskToggled": lambda data: TaskToggled(data["changes"]["completed"]["to"]),
@@ -165,7 +165,7 @@ _FACTS: Mapping[str, Callable[[Json], Fact]] = {
 
 def header(event: Event) -> Json:
     """What stays readable of an event for ever, also where its personal data has been erased."""
-    type_ = type(event.fact).__name__
+    type_ = type(event.payload).__name__
     return header_of(event.user_id, event.id, event.task_id, event.version, type_, event.at, event.actor)
 
 
@@ -183,10 +183,14 @@ def header_of(user_id: str, id_: UUID, task_id: UUID, version: int, type_: str, 
     }
 
 
-def meta(origin: Origin) -> Json:
+def meta(metadata: Metadata) -> Json:
     """All that is known of the request. What isn't known is left out, so that a field added later changes no digest."""
     return meta_of(
-        origin.request_id, origin.client_address, origin.client_agent, origin.idempotency_key, origin.fingerprint
+        metadata.request_id,
+        metadata.client_address,
+        metadata.client_agent,
+        metadata.idempotency_key,
+        metadata.fingerprint,
     )
 
 
@@ -217,8 +221,8 @@ def from_row(row: Row) -> Event:
         version=row["version"],
         at=row["at"],
         actor=row["actor"],
-        fact=decode(row["type"], orjson.loads(row["data"])),
-        origin=Origin(
+        payload=decode(row["type"], orjson.loads(row["data"])),
+        metadata=Metadata(
             request_id=row["request_id"],
             client_address=row["client_address"],
             client_agent=row["client_agent"],
