@@ -1,4 +1,4 @@
-"""The audit endpoints (contract, section 5): pages of the log, the whole of it, its head, and a task's history."""
+"""The audit endpoints: pages of the log, exports, the head, and a task's history (docs/http-api.md, "History")."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Who is asking: bearer tokens, and the one rule that a path belongs to its user (contract, section 2)."""
+"""Authenticate a request, and let a user reach their own path only (docs/http-api.md, "Authentication")."""
 
 from typing import Annotated
 

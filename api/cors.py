@@ -1,4 +1,7 @@
-"""What browsers are told, so that pages of the right origins may call (contract, section 6)."""
+"""CORS, also for requests from a public page to a private address.
+
+See docs/http-api.md, "Health, documentation and CORS".
+"""
 
 from http import HTTPStatus
 

@@ -1,4 +1,4 @@
-"""Is the process alive, and can it serve? (contract, section 6)"""
+"""Liveness and readiness (docs/http-api.md, "Health, documentation and CORS")."""
 
 import asyncio
 import time

@@ -177,7 +177,8 @@ def _key(jwk: Mapping[str, Any]) -> Key:
     return Key(public, algorithms)
 
 
-# By curve, else by type: what reads such a key, and which algorithms it may verify (contract, section 2).
+# By curve, else by type: the class that reads such a key, and the algorithms that it may verify
+# (docs/http-api.md, "Authentication").
 _KINDS: dict[str, tuple[Callable[[dict[str, Any]], Any], frozenset[str]]] = {
     "Ed25519": (OKPAlgorithm.from_jwk, frozenset({"EdDSA"})),
     "P-256": (ECAlgorithm.from_jwk, frozenset({"ES256"})),

@@ -1,4 +1,4 @@
-"""What requests may ask for in their paths and queries (contract, sections 1 and 5)."""
+"""Path and query parameters (docs/http-api.md, "Lists"; docs/http-api.md, "History")."""
 
 import re
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""If-Match, If-None-Match, Idempotency-Key: safe writes, and reads that are cheap to repeat (contract, section 4)."""
+"""`If-Match`, `If-None-Match` and `Idempotency-Key` (docs/http-api.md, "Safe writes")."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Every error answer, as problem details (RFC 9457; contract, section 3).
+"""Every error answer, as problem details (RFC 9457; docs/http-api.md, "Errors").
 
 Problem
 ├── BadRequest                   400  the request can't be read

@@ -13,7 +13,7 @@ from api.field_errors import body_errors, summary
 from api.problems import BadRequest, ContentTooLarge, Invalid, Problem, RequestTimeout, UnsupportedMediaType
 
 LARGEST = 64 * 1024
-"""Bytes; contract, section 1."""
+"""Bytes; docs/http-api.md, "Tasks"."""
 
 _SLOWEST = 10
 """Seconds for the whole body to arrive."""

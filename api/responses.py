@@ -1,4 +1,4 @@
-"""Answers that carry tasks, with the headers that go with them (contract, section 4)."""
+"""Answers with tasks, and their headers (docs/http-api.md, "Safe writes")."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What goes over the wire (contract, sections 1 and 5)."""
+"""The shapes of requests and answers (docs/http-api.md, "Tasks"; docs/http-api.md, "History")."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, NotRequired

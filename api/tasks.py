@@ -1,4 +1,4 @@
-"""The task endpoints (contract, sections 1, 4 and 5): thin, each one command or one query."""
+"""The task endpoints: each makes one command or one query (docs/http-api.md, "Tasks")."""
 
 from functools import partial
 from typing import Annotated, TypeVar

@@ -1,4 +1,4 @@
-"""What a bearer token must meet, and whom it speaks for (contract, section 2)."""
+"""Verify bearer tokens, and read the user from them (docs/http-api.md, "Authentication")."""
 
 import hashlib
 import time

@@ -1,4 +1,4 @@
-"""How a command ends (contract, section 8)."""
+"""How a command ends (README.md, "The terminal")."""
 
 DIFFERENCE = 1
 COULD_NOT_RUN = 2

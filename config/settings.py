@@ -1,4 +1,4 @@
-"""Settings, from the environment or `.env` (contract, section 7)."""
+"""Settings, from the environment or `.env` (README.md, "Settings")."""
 
 import ipaddress
 import os
@@ -34,7 +34,7 @@ from config.hosts import private
 _log = structlog.get_logger(__name__)
 
 USER_ID = re.compile(r"(?!\.\.?\Z)[^/\0\ud800-\udfff]{1,255}")
-"""What may name a user: opaque, but it must fit a path segment and a text column (contract, section 1)."""
+"""What may name a user: opaque, but it must fit a path segment and a text column (docs/http-api.md, "Tasks")."""
 
 PATH_PREFIX = re.compile(r"(?=.{1,255}\Z)(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+")
 """Where a service can be served: segments of characters that mean the same in every URL (RFC 3986, section 2.3)."""

@@ -38,7 +38,7 @@ def by_beginning(text: bytes) -> str | None:
 
 
 def _answer(text: bytes) -> str | None:
-    """What the service said was wrong, where the file is its answer to that (contract, section 3)."""
+    """What the service said was wrong, where the file is its answer to that (docs/http-api.md, "Errors")."""
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Events as people and programs outside get to see them: records for JSON, cells for CSV (contract, section 5)."""
+"""Events as clients see them: records for JSON, cells for CSV (docs/http-api.md, "History")."""
 
 import re
 from collections.abc import Sequence

@@ -44,7 +44,7 @@ def canonical(value: Json) -> bytes:
 
 
 def rfc3339(moment: datetime) -> str:
-    """UTC, always six decimals and `Z`, so that moments sort as text (contract, section 1)."""
+    """UTC, always six decimals and `Z`, so that moments sort as text (docs/http-api.md, "Tasks")."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
     text = orjson.dumps(moment, option=orjson.OPT_UTC_Z)[1:-1].decode()  # a third of what isoformat takes

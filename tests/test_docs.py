@@ -69,6 +69,17 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
             assert (document.parent / target).exists(), (document.name, target)
 
 
+SOURCES = [path for path in ROOT.glob("[a-z]*/**/*.py") if "node_modules" not in path.parts]
+REFERENCES = {
+    found for path in SOURCES for found in re.findall(r'((?:docs/[\w/-]+|README)\.md), "([^"]+)"', path.read_text())
+}
+
+
+@pytest.mark.parametrize(("document", "heading"), sorted(REFERENCES))
+def test_every_reference_to_a_heading_leads_somewhere(document: str, heading: str) -> None:
+    assert heading in re.findall(r"(?m)^#+ (.+)$", (ROOT / document).read_text())
+
+
 LINES = {
     match
     for path in ROOT.glob("[a-z]*/**/*.py")

@@ -37,7 +37,7 @@ async def test_clocks_may_differ_by_seconds(service: Service) -> None:
     assert (await service.client.get(TASKS, headers=bearer(exp=just_now))).status_code == 200
 
 
-async def test_what_the_contract_does_not_ask_for_is_ignored(service: Service) -> None:
+async def test_claims_that_are_not_asked_for_are_ignored(service: Service) -> None:
     claims = {"jti": 7, "iat": datetime.now(UTC) + timedelta(hours=1)}
     assert (await service.client.get(TASKS, headers=bearer(**claims))).status_code == 200
 

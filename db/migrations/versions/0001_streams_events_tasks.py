@@ -46,9 +46,9 @@ CREATE TABLE events (
 ) PARTITION BY HASH (user_id)
 """
 
-# A task on its way out of the database (contract, section 1), as writes answer it too. It is immutable as it says: a
-# moment in UTC with a format of its own depends on no setting, which Postgres can't know. In plpgsql, whose plan is
-# kept: the expression itself would be planned anew for every partition that a statement writes to, which takes 0.1 ms.
+# The JSON of a task (docs/http-api.md, "Tasks"). IMMUTABLE is true, though Postgres can't know it: a moment in UTC in a
+# format of its own depends on no setting. In plpgsql, whose plan is kept: Postgres would plan the expression anew for
+# every partition that a statement writes to, which takes 0.1 ms.
 TASK_JSON = """
 CREATE FUNCTION daybook_task_json(
     user_id text, id uuid, title text, description text, completed boolean,
@@ -135,8 +135,8 @@ COMMENTS = {
     "CONSTRAINT events_salt_check ON events": "Without its salt a short title could be guessed from the digest.",
     "CONSTRAINT events_idempotency_check ON events": "A key without the request it stood for can't be compared.",
     "CONSTRAINT tasks_pkey ON tasks": "One row per task, found by its owner only.",
-    "CONSTRAINT tasks_title_check ON tasks": "The contract's limits hold whoever writes.",
-    "CONSTRAINT tasks_description_check ON tasks": "The contract's limits hold whoever writes.",
+    "CONSTRAINT tasks_title_check ON tasks": "The API's limits hold whoever writes.",
+    "CONSTRAINT tasks_description_check ON tasks": "The API's limits hold whoever writes.",
     "CONSTRAINT tasks_updated_at_check ON tasks": "No change comes before the creation.",
     "CONSTRAINT tasks_version_check ON tasks": "A task that is there has at least one event.",
     "INDEX tasks_created_at_idx": "Serves the list, newest first, and its pages from any cursor.",
