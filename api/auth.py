@@ -1,4 +1,4 @@
-"""Authenticate a request, and let a user reach their own path only (docs/http-api.md, "Authentication")."""
+"""Authentication of a request, which lets a user reach only their own path (docs/http-api.md, "Authentication")."""
 
 from typing import Annotated
 
@@ -26,9 +26,9 @@ async def current_user(
     user_id: Annotated[str, Path(description="the user, as the token names them", examples=["demo"])],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> str:
-    """The path's user, proved by the token, when it is their turn.
+    """Return the path's user, if the token is theirs. A read first waits for the user's turn.
 
-    Raises `Unauthorized`, `Forbidden`, `Unavailable` or `Overloaded`.
+    Raise `Unauthorized`, `Forbidden`, `Unavailable` or `Overloaded`.
     """
     if credentials is None:
         raise Unauthorized(
@@ -49,7 +49,7 @@ async def current_user(
     structlog.contextvars.bind_contextvars(user=user)
     if user != user_id:
         raise Forbidden(hint="The token is another user's than the path's.")
-    if request.method in ("GET", "HEAD"):  # a write takes its turn when its body is there (`api.tasks`)
+    if request.method in ("GET", "HEAD"):  # a write takes its turn once its body has arrived (`api.tasks`)
         await take_turn(request, user)
     return user
 

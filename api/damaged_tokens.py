@@ -1,4 +1,4 @@
-"""Why a token can't be read, in one sentence for its sender, which never shows the token."""
+"""Reasons why a token can't be read: one sentence for its sender, which never shows the token."""
 
 import json
 import re
@@ -12,18 +12,17 @@ _HEADER = "header (the first of three parts)"
 _PAYLOAD = "payload (the second of three parts)"
 _SIGNATURE = "signature (the last of three parts)"
 _PARTS, _ENCRYPTED_PARTS = 3, 5
-"""Of a signed token (RFC 7515, section 7.1), and of an encrypted one (RFC 7516, section 7.1)."""
+"""Parts of a signed token (RFC 7515, section 7.1), and of an encrypted one (RFC 7516, section 7.1)."""
 
 _NONE = re.compile(r"undefined|null|none|nil|nan|true|false|\[object \w+\]", re.IGNORECASE)
 _SIGNATURE_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64, "EdDSA": 64, "Ed25519": 64, "ES256": 64, "ES512": 132}
-"""RSA's depend on the key."""
+"""Bytes of a signature, by algorithm. RSA's depend on the key."""
 
 NO_CLAIMS = f"The token's {_PAYLOAD} isn't a JSON object."
 
 
 def unreadable(token: str) -> str:
-    """Explain why a token that can't be parsed isn't one: what stands around it or in its place, or which part is
-    damaged."""
+    """Explain why a token can't be parsed: other text surrounds or replaces it, or one of its parts is damaged."""
     if wrong := _around(token):
         return wrong
     parts = token.split(".")
@@ -45,7 +44,7 @@ def unreadable(token: str) -> str:
 
 
 def unsigned(token: str, algorithm: str) -> str | None:
-    """Explain why a token's signature can't be one of `algorithm`, whatever the key; None if it could."""
+    """Explain why a token's signature can't be one of `algorithm`, with any key. Return None if it could be."""
     _, payload, signature = token.split(".")
     if not payload:
         return _missing(_PAYLOAD)
@@ -80,7 +79,7 @@ def _around(token: str) -> str | None:
 
 
 def _not_understood(header: Mapping[str, Any]) -> str:
-    """All parts can be read, but not what the header says."""
+    """Explain why a token with readable parts isn't understood."""
     if not isinstance(header.get("kid", ""), str):
         return "The token's header must name its key (kid) as text."
     extension = "crit" if header.get("b64", True) is True else "b64"
@@ -99,7 +98,7 @@ def _object(part: str) -> dict[str, Any] | None:
 
 
 def _bytes(part: str) -> bytes | None:
-    """What the part stands for in base64url; None if it's no such text, by the rules that tokens are read by."""
+    """Decode a part from base64url. Return None if it isn't valid, by the rules that tokens are read by."""
     bare = part.removesuffix("=").removesuffix("=")
     if len(bare) < len(part) and len(part) % 4:
         return None

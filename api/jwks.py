@@ -1,4 +1,4 @@
-"""An issuer's public keys (JWKS, RFC 7517), kept while the issuer is away."""
+"""An issuer's public keys (JWKS, RFC 7517), kept while the issuer can't be reached."""
 
 import asyncio
 import time
@@ -23,17 +23,16 @@ from config import outgoing
 
 _log = structlog.get_logger(__name__)
 
-# Seconds.
 _SOON = 240
-"""From this age on the keys are fetched again, while requests go on with those there are."""
+"""Seconds of age from which the keys are fetched again; requests go on with the old ones."""
 _STALE = 300
-"""From this age on requests wait for it, so that a key the issuer has dropped isn't trusted for longer."""
+"""Seconds of age from which requests wait for the fetch, so that a key the issuer dropped isn't trusted for longer."""
 _PAUSE = 10
-"""Between two fetches for unknown keys, and between two tries while the issuer is away."""
+"""Seconds between two fetches for unknown keys, and between two tries while the issuer can't be reached."""
 _NEVER = float("-inf")
 
 _SMALLEST_RSA = 2048
-"""Bits (RFC 7518, section 3.3)."""
+"""Smallest size of an RSA key, in bits (RFC 7518, section 3.3)."""
 
 _NO_KEYS = (
     "No token can be verified. Better Auth makes a key when it signs its first token: get one there. "
@@ -44,15 +43,15 @@ PublicKey: TypeAlias = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
 
 
 class UnusableKey(Exception):
-    """A published key that no token is checked with. The message says why."""
+    """A published key that isn't used to verify tokens. The message says why."""
 
 
 class UnknownKey(Exception):
-    """The issuer publishes no key of this id."""
+    """The issuer publishes no key with this id."""
 
 
 class KeysUnavailable(Exception):
-    """The issuer can't be reached, so nobody can tell whether it has such a key. Worth another try in `seconds`."""
+    """The issuer can't be reached, so it is unknown if it has such a key. Try again in `seconds`."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(seconds)
@@ -68,8 +67,10 @@ class Key:
 
 
 class Jwks:
-    """The keys at `url`, by their ids. Fetched when first needed, when they have become old, and when a token names one
-    that isn't there: at most once in ten seconds for that reason, however many such tokens come. While the issuer can't
+    """Cache of the keys at `url`, by their ids.
+
+    The keys are fetched when first needed, when they have become old, and when a token names an unknown one: for that
+    reason at most once in ten seconds, however many such tokens come. One fetch runs at a time. While the issuer can't
     be reached, the keys that it last published go on verifying.
     """
 
@@ -80,22 +81,22 @@ class Jwks:
         self._published: Mapping[str, Mapping[str, Any]] = {}
         self._keys: dict[str, Key] = {}
         self._fetching: asyncio.Task[None] | None = None
-        # By the clock: the last success, the last failure since then, the last try, the last one for an unknown key.
+        # Times by the clock: last success, last failure since then, last try, last try for an unknown key.
         self._fetched = self._failed = self._tried = self._asked = _NEVER
 
     async def key(self, kid: str) -> Key:
-        """The same object each time, for as long as the issuer publishes it.
+        """Return the key with this id: one object for as long as the issuer publishes it.
 
-        Waits for a fetch of at most three seconds where there is need of one. Raises `UnknownKey`, `UnusableKey` or
+        Wait for a fetch if one is needed; each takes at most three seconds. Raise `UnknownKey`, `UnusableKey` or
         `KeysUnavailable`.
         """
         now = self._clock()
         if now - self._fetched >= _SOON and now - self._tried >= _PAUSE:
             self.fetch()
-        away = now - self._failed < _SOON  # in an idle service, the issuer may be back since long
+        away = now - self._failed < _SOON  # after an older failure, the issuer may be back
         if now - self._fetched >= _STALE and self._fetching and not away:
             await asyncio.shield(self._fetching)
-        for _ in range(2):  # once more where the fetch that was under way may have begun before the key was published
+        for _ in range(2):  # twice: a fetch under way may have begun before the key was published
             if kid not in self._published and self._failed < now:
                 if not self._fetching and self._tried < now and now - self._asked >= _PAUSE:
                     self._asked = now
@@ -111,15 +112,15 @@ class Jwks:
         raise UnknownKey(kid)
 
     def fetch(self) -> "asyncio.Task[None]":
-        """Begin to fetch the keys; where that is under way, the same task. It logs what fails, and doesn't raise it."""
+        """Begin a fetch, unless one is under way. Return its task, which logs a failure and doesn't raise it."""
         if not self._fetching:
             self._tried = self._clock()
-            # In a context of its own: it isn't part of the request that happened to begin it.
+            # In a context of its own: the fetch isn't part of the request that happened to begin it.
             self._fetching = asyncio.create_task(self._fetch(), context=Context())
         return self._fetching
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the fetch that is under way, if any."""
         if self._fetching:
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
@@ -127,7 +128,7 @@ class Jwks:
     async def _fetch(self) -> None:
         try:
             keys = await published_keys(self._client, self._url)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the keys that are known go on
+        except Exception as error:  # noqa: BLE001 - after any failure, the known keys go on
             self._failed = self._clock()
             hint = error.hint if isinstance(error, NoJwks) else None
             _log.warning("JWKS can't be fetched", url=self._url, error=str(error) or type(error).__name__, hint=hint)
@@ -144,7 +145,7 @@ class Jwks:
 
 @asynccontextmanager
 async def open_jwks(url: str) -> AsyncIterator[Jwks]:
-    """The keys at `url`; a first fetch is under way, so that the log soon shows whether it works."""
+    """Open the keys at `url`, and begin a first fetch, so that the log soon shows if it works."""
     async with outgoing.client(url) as client:
         jwks = Jwks(url, client)
         jwks.fetch()
@@ -155,7 +156,7 @@ async def open_jwks(url: str) -> AsyncIterator[Jwks]:
 
 
 def _key(jwk: Mapping[str, Any]) -> Key:
-    """A published key, ready for use. Raises `UnusableKey`."""
+    """Make a published key ready for use, or raise `UnusableKey`."""
     if "d" in jwk:
         raise UnusableKey("its private half is published")
     if jwk.get("use", "sig") != "sig":
@@ -164,7 +165,7 @@ def _key(jwk: Mapping[str, Any]) -> Key:
     if kind is None:
         raise UnusableKey(f"its type isn't one of {', '.join(_KINDS)}")
     read, algorithms = kind
-    if "alg" in jwk:  # keys of an older Better Auth have none
+    if "alg" in jwk:  # an older Better Auth publishes keys without it
         algorithms = algorithms & {algorithm(jwk["alg"])}
     if not algorithms:
         raise UnusableKey("its alg isn't one of its type's that are accepted here")
@@ -177,7 +178,7 @@ def _key(jwk: Mapping[str, Any]) -> Key:
     return Key(public, algorithms)
 
 
-# By curve, else by type: the class that reads such a key, and the algorithms that it may verify
+# By curve, or by type if there is none: the function that reads such a key, and the algorithms that it may verify
 # (docs/http-api.md, "Authentication").
 _KINDS: dict[str, tuple[Callable[[dict[str, Any]], Any], frozenset[str]]] = {
     "Ed25519": (OKPAlgorithm.from_jwk, frozenset({"EdDSA"})),
@@ -187,7 +188,7 @@ _KINDS: dict[str, tuple[Callable[[dict[str, Any]], Any], frozenset[str]]] = {
 }
 
 ALGORITHMS = frozenset[str]().union(*(algorithms for _, algorithms in _KINDS.values()))
-"""All that a published key can verify."""
+"""All algorithms that a published key can verify."""
 
 try:
     jwt.get_algorithm_by_name("Ed25519")
@@ -196,6 +197,9 @@ except NotImplementedError:
 
 
 def algorithm(name: object) -> str:
-    """The name that an algorithm has here. EdDSA with the one curve that is accepted is Ed25519 (RFC 9864, section 2.2,
-    which has no other new name for what is accepted: ESP256 and the like are COSE's)."""
+    """Return the name that an algorithm has here: `EdDSA` for `Ed25519`, the one curve that is accepted with it.
+
+    That name is from RFC 9864, section 2.2, which has no other new one for an accepted algorithm: ESP256 and the like
+    are COSE's.
+    """
     return "EdDSA" if name == "Ed25519" else str(name)

@@ -1,4 +1,4 @@
-"""Asking for a JWKS: redirects within its origin, and what a failure is and wants done."""
+"""Requests for a JWKS: redirects within its origin, and a cause and remedy for each failure."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ import orjson
 
 _TIMEOUT_SECONDS = 3
 _LARGEST = 1024 * 1024
-"""Bytes of a JWKS: thousands of keys."""
+"""Largest JWKS, in bytes: thousands of keys."""
 _REDIRECTS = 3
 _HEADERS = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
 _WHERE = (
@@ -24,7 +24,7 @@ _REACH = "It must be reachable from here; within a network of your own, set JWT_
 
 
 class NoJwks(Exception):
-    """No JWKS came. The message says what came instead; `hint`, what to do."""
+    """A failure to get a JWKS. The message names its cause; `hint`, the remedy."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class NoJwks(Exception):
 
 
 async def published_keys(client: httpx2.AsyncClient, url: str) -> list[Any]:
-    """Get the list of keys at `url`, each of them unjudged, within three seconds. Raises `NoJwks`."""
+    """Get the list of keys at `url`, unchecked, within three seconds. Raise `NoJwks` if that fails."""
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             return await _keys(client, httpx2.URL(url))
@@ -48,7 +48,7 @@ async def _keys(client: httpx2.AsyncClient, url: httpx2.URL) -> list[Any]:
             if answer.next_request is None:
                 return _parse(answer, await _body(answer))
             target = answer.next_request.url
-            if target.origin != url.origin:  # who answers there could have keys of their own trusted
+            if target.origin != url.origin:  # a server there could have its own keys trusted
                 raise NoJwks(
                     f"the answer was {_named(answer.status_code)}, a redirect to {_shown(target)}",
                     "Redirects are followed within one origin only: where this one is right, set BETTER_AUTH_URL or "
@@ -60,7 +60,7 @@ async def _keys(client: httpx2.AsyncClient, url: httpx2.URL) -> list[Any]:
 
 async def _body(answer: httpx2.Response) -> bytes:
     body = bytearray()
-    async for chunk in answer.aiter_raw():  # raw: what is compressed could unpack to any size
+    async for chunk in answer.aiter_raw():  # raw: compressed data could unpack to any size
         body += chunk
         if len(body) > _LARGEST:
             raise NoJwks(f"the answer has more than {_LARGEST:,} bytes", _WHERE)
@@ -123,7 +123,7 @@ def _host(error: httpx2.TransportError) -> str:
 
 
 def _named(status: int) -> str:
-    """As people know it: `404 Not Found`."""
+    """Return a status with its phrase: `404 Not Found`."""
     try:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
@@ -131,7 +131,7 @@ def _named(status: int) -> str:
 
 
 def _shown(url: httpx2.URL) -> str:
-    """Without what could be a secret."""
+    """Return a URL without the parts that could be secret."""
     return _limited(str(url.copy_with(userinfo=b"", query=None, fragment=None)))
 
 
