@@ -44,9 +44,9 @@ demo` prints a token for the user `demo`. Errors are problem details
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service, for one process; settings come from the environment where none are given.
+    """Make the service, for one process. Settings come from the environment if none are given.
 
-    Expects a migrated database (`daybook migrate`). Raises `config.errors.BadSettings`.
+    The database must be migrated (`daybook migrate`). Raise `config.errors.BadSettings` if settings are invalid.
     """
     settings = settings or load()
     logs.configure(settings.log_level, settings.log_form)
@@ -55,7 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
-            stack.callback(log_writer.flush)  # last: as a worker we then end by the signal that stopped us
+            stack.callback(log_writer.flush)  # runs last: a worker then ends by the signal that stopped it
             stack.enter_context(ended_with_its_supervisor())
             stack.enter_context(snapshots_written())
             dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))
@@ -98,7 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 trusted_proxies=TrustedProxies(settings.forwarded_allow_ips or ""),
             )
 
-    # OTEL_EXPORTER_OTLP_ENDPOINT names a collector. Where nothing is said, FastAPI needn't ask at each request.
+    # OTEL_EXPORTER_OTLP_ENDPOINT names a collector. If no OTEL_ variable is set, FastAPI needn't ask at each request.
     traced = any(name.startswith("OTEL_") for name in os.environ)
     app = FastAPI(
         title="Daybook",
@@ -114,7 +114,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     documentation.install(app)
-    # Not as routers within the app's, which would look for the route twice; and before those of the documentation.
+    # Add the routes themselves: an included router would look for the route twice. They precede the documentation's.
     app.router.routes[:0] = [*tasks.router.routes, *audit.router.routes, *health.router.routes]
     if settings.metrics_public:
         app.include_router(scraping(settings.daybook_data_dir))
@@ -123,7 +123,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.forwarded_allow_ips or settings.root_path:
         trusted = settings.forwarded_allow_ips or ""
         app.add_middleware(BehindProxies, trusted_hosts=trusted, root_path=settings.root_path)
-    app.add_middleware(Slashes)  # outside of the prefix, which may be behind two of them
+    app.add_middleware(Slashes)  # outside of BehindProxies: its prefix may follow two slashes
     app.add_middleware(Cors, origins=origins)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestContext)  # outermost
@@ -131,15 +131,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def app_of_a_process() -> FastAPI:
-    """The service, for a process that does nothing else."""
+    """Make the service, for a process of its own. If it can't run, raise `CannotRun`; in a worker, exit."""
     try:
         app = create_app()
     except CannotRun as error:
         if multiprocessing.parent_process() is None:
             raise
-        print(f"daybook: {error}", file=sys.stderr)  # noqa: T201 - how to log may be what can't be told
-        sys.exit(STARTUP_FAILURE)  # which tells the supervisor that another worker would fare no better
-    # What is there by now stays. To look through it for garbage would stop the service for 0.1 s each time.
+        print(f"daybook: {error}", file=sys.stderr)  # noqa: T201 - the settings of the log may be the bad ones
+        sys.exit(STARTUP_FAILURE)  # tells the supervisor that another worker would fail too
+    # The objects that exist by now stay. A garbage collection of them would stop the service for 0.1 s each time.
     gc.collect()
     gc.freeze()
     _keep_some_memory()
@@ -147,12 +147,14 @@ def app_of_a_process() -> FastAPI:
 
 
 _TRIM, _MMAP = -1, -3
-"""What mallopt(3) sets."""
+"""Parameters of mallopt(3): M_TRIM_THRESHOLD and M_MMAP_THRESHOLD."""
 
 
 def _keep_some_memory() -> None:
-    """Have malloc keep 4 MB for the next long answer, where it is glibc's: to give them back after each, and to get
-    them again page by page, took a quarter of the time of a list of 1,000."""
+    """Have malloc, if it is glibc's, keep 4 MB for the next long response.
+
+    To free them after each response, and get them again page by page, took a quarter of the time of a list of 1,000.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP, 1024 * 1024)

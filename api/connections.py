@@ -1,4 +1,4 @@
-"""Bounds on the connections of a process: in all, and from one address."""
+"""Limits on the open connections of a process: in all, and from one address."""
 
 import resource
 import time
@@ -7,22 +7,23 @@ from collections import Counter
 import structlog
 
 _MOST = 4096
-"""Connections of a process. An idle one takes 11 KB; one whose client doesn't read its answer, up to 128 KiB more."""
+"""Largest number of connections of a process. An idle one takes 11 KB; an unread response, up to 128 KiB more."""
 _KEPT_BACK = 128
-"""File descriptors for the database, logs, and newcomers that are being told that there is no room."""
+"""File descriptors kept for the database, logs, and connections that get a refusal."""
 _TOLD = 64
-"""Newcomers past the bound that are told so at a time. Any more are closed without an answer."""
+"""Connections past the limit that get a refusal at a time. Others are closed without a response."""
 _LOGGED_EVERY = 60
-"""Seconds between two lines in the log."""
+"""Seconds between two log lines about refused connections."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Connections:
-    """Counts a process's open connections, and says which newcomer there is no room for.
+    """Count of a process's open connections, by which a new one is accepted or refused.
 
-    One address may have half of them: enough for many people behind one proxy or gateway that nobody named as trusted,
-    and never all that there are.
+    Each connection is added once and removed once, and counts in between even if it was refused. One address may have
+    half of them: enough for many people behind one proxy or gateway that isn't configured as trusted, and never all
+    of them. Trusted addresses have no limit of their own.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class Connections:
         self._logged = -float(_LOGGED_EVERY)
 
     def add(self, address: str | None, *, trusted: bool) -> bool:
-        """Count a connection, and say whether there is room for it."""
+        """Count a connection, and say if there is room for it."""
         self._open += 1
         if address is not None:
             self._by_address[address] += 1
@@ -51,7 +52,7 @@ class Connections:
                 del self._by_address[address]
 
     def may_be_told(self) -> bool:
-        """Say whether there are descriptors left for a newcomer to wait for its refusal."""
+        """Say if a descriptor is left for a connection to wait for its refusal."""
         return self._open <= largest() + _TOLD
 
     def _log_refusal(self, address: str | None, most: int) -> None:
@@ -64,7 +65,7 @@ class Connections:
 
 
 def largest() -> int:
-    """The most connections of a process, as far as its file descriptors go."""
+    """Return the largest number of connections that the process's file descriptors allow."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MOST
@@ -72,4 +73,4 @@ def largest() -> int:
 
 
 CONNECTIONS = Connections()
-"""Those of this process."""
+"""The connections of this process."""

@@ -25,13 +25,13 @@ EXPOSED = (
     "Idempotency-Replayed",
     "Content-Disposition",
 )
-"""What scripts may read of an answer, beside what they always may."""
+"""Response headers that scripts may read, besides the ones that are always readable."""
 
 _LONGEST_SHOWN = 200
 
 
 class Cors(CORSMiddleware):
-    """Lets pages of the given origins call, with whatever headers they send; also where this is a private address."""
+    """CORS middleware by which pages of the given origins may call, with any headers, also at a private address."""
 
     def __init__(self, app: ASGIApp, *, origins: Origins) -> None:
         super().__init__(
@@ -48,7 +48,7 @@ class Cors(CORSMiddleware):
         return origin in self._origins
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """As Starlette makes it, but a refusal is a problem document like every other error."""
+        """Return Starlette's preflight response, with a refusal as a problem document like every other error."""
         response = super().preflight_response(request_headers)
         if response.status_code == HTTPStatus.OK:
             return response
@@ -78,7 +78,7 @@ def _refusal(origin: str) -> str:
 
 
 def cors_headers(origins: Origins, origin: str | None) -> dict[str, str]:
-    """What the middleware would add, for an answer that doesn't pass through it."""
+    """Return the headers that the middleware would add, for a response that doesn't pass through it."""
     if origin is None or origin not in origins:
         return {"Vary": "Origin"}
     return {

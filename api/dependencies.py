@@ -1,4 +1,4 @@
-"""What the app holds while it runs, as requests get at it."""
+"""The running app's state, and the dependencies that give it to requests."""
 
 from typing import Annotated, TypedDict
 
@@ -19,16 +19,16 @@ _LONGEST_ADDRESS, _LONGEST_AGENT = 64, 512
 
 
 class State(TypedDict):
-    """Made by the app's lifespan; each request finds it under `request.state`."""
+    """State of the app, made by its lifespan. Each request finds it under `request.state`."""
 
     pool: Pool
     verifier: Verifier
     readiness: Readiness
     turns: UserTurns
     origins: Origins
-    """Which pages may call: `api.protocol` asks, too."""
+    """Origins of the pages that may call; `api.protocol` reads them, too."""
     trusted_proxies: TrustedProxies
-    """Addresses whose connections are of many clients: `api.protocol` doesn't limit them by address."""
+    """Addresses with connections of many clients: `api.protocol` doesn't limit these by address."""
 
 
 async def _pool(request: Request, user: CurrentUser) -> Pool:
@@ -49,7 +49,7 @@ async def _metadata(request: Request, body: RawBody) -> Metadata:
 
 
 def _text(header: str) -> str:
-    """Read a header's value as the UTF-8 that most clients mean by bytes past ASCII; Starlette takes it for Latin-1."""
+    """Read a header's value as UTF-8, which most clients mean by bytes past ASCII; Starlette takes it for Latin-1."""
     if header.isascii():
         return header
     try:

@@ -1,4 +1,4 @@
-"""Work that ends when its client is gone, which no framework sees to."""
+"""Cancellation of a request's work when its client disconnects, which no framework sees to."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -11,9 +11,9 @@ Result = TypeVar("Result")
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Do the work for a request; cancel it if the client hangs up before. Raises `ClientDisconnect` then.
+    """Do the work for a request. If the client disconnects first, cancel it and raise `ClientDisconnect`.
 
-    Nobody else may receive from the request meanwhile, so its body must have been read by now, or be wanted by nobody.
+    Nothing else may receive from the request meanwhile, so its body must have been read by now, or not be needed.
     """
     working, leaving = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
     try:
@@ -28,6 +28,6 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -
 
 
 async def _disconnected(request: Request) -> None:
-    """Wait until the client is gone."""
+    """Wait until the client has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -21,7 +21,7 @@ _FRESH_SECONDS = 1.0
 _TIMEOUT_SECONDS = 2.0
 
 PROBE = "SELECT FROM streams LIMIT 0 FOR UPDATE"
-"""What only a database that takes writes answers; it locks nothing."""
+"""Statement that succeeds only on a database that takes writes. It locks no row."""
 
 router = APIRouter(tags=["health"])
 
@@ -36,7 +36,7 @@ Database: TypeAlias = Literal["reachable", "read-only", "unreachable"]
 
 
 class Readiness:
-    """Whether the database can be served from, asked at most once a second however many probes come."""
+    """The readiness of the database, asked at most once a second however many probes come."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -45,7 +45,7 @@ class Readiness:
         self._found: Database = "unreachable"
 
     async def check(self) -> Database:
-        """Return `reachable` where a statement came back within two seconds, now or in the last second."""
+        """Return `reachable` if a statement came back within two seconds, now or in the last second."""
         async with self._lock:
             if time.monotonic() - self._asked >= _FRESH_SECONDS:
                 self._found = await self._ask()
@@ -56,11 +56,11 @@ class Readiness:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 await self._pool.probe(PROBE)
-        except TooManyRequests:  # answering others
+        except TooManyRequests:  # it is answering others
             return "reachable"
-        except (ReadOnly, asyncpg.ReadOnlySQLTransactionError):  # told once already
+        except (ReadOnly, asyncpg.ReadOnlySQLTransactionError):  # logged once already
             return "read-only"
-        except DatabaseUnavailable:  # as well
+        except DatabaseUnavailable:  # logged, too
             return "unreachable"
         except FAILED as error:  # no schema is as bad as no database
             _log.warning("database unavailable", error=repr(error))
