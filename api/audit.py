@@ -44,12 +44,12 @@ _FORMS: dict[str, Form] = {
 _VARY = {"Vary": "Accept"}
 _QUALITY = re.compile(r"(?:^|;)\s*q=([01](?:\.[0-9]{0,3})?)\s*(?:;|$)", re.IGNORECASE)
 _PAGE = 100
-"""Events, unless `limit` says otherwise."""
+"""Events in a page, if the request gives no `limit`."""
 _CHUNK = 64 * 1024
-"""Bytes that are sent at once, about: what a slow reader must take within the protocol's bounds."""
+"""Bytes sent at once, about. A slow reader must take them within the bounds of `api.protocol`."""
 
 _MOST_EXPORTS = 4
-"""Exports of one user that are sent at the same time. Each holds a batch of events, of up to 12 MB."""
+"""Largest number of exports sent to one user at a time. Each holds a batch of events, of up to 12 MB."""
 
 router = APIRouter(prefix="/api/{user_id}", tags=["audit"], route_class=Route)
 
@@ -131,7 +131,7 @@ async def get_history(
 
 
 def _preferred(accept: str) -> Form:
-    """The form that the client likes best (RFC 9110, section 12.5.1): JSON where it names none of ours."""
+    """Return the form that the client prefers (RFC 9110, section 12.5.1): JSON if it names no supported one."""
     best: Form = "json"
     highest = 0.0
     for each in accept.split(","):
@@ -155,7 +155,7 @@ async def _page(request: Request, database: Database, user: str, selection: Sele
 
 
 async def _array(user: str, rows: Sequence[Row]) -> bytes:
-    """Make the JSON of a page, and let others in meanwhile: a thousand events take a while."""
+    """Make the JSON of a page, with pauses in which other requests run: a thousand events take a while."""
     slices = TimeSlices(user)
     records = []
     for row in rows:
@@ -168,7 +168,7 @@ class _Export(StreamingResponse):
     """A stream that counts towards its user's exports until it ends."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream. Raises `Overloaded` before its head."""
+        """Send the stream. Raise `Overloaded`, before anything is sent, if the user has too many exports."""
         user = scope["path_params"]["user_id"]
         _check_exports(user)
         _exports[user] += 1
@@ -190,8 +190,8 @@ def _check_exports(user: str) -> None:
 
 
 async def _begun(batches: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
-    """The same batches, the first of them fetched already: where that fails, the answer can still be an error."""
-    begun = [await anext(batches)]  # in a list, so that it can be let go
+    """Fetch the first batch, and return an iterator of all. If that fails, the response can still be an error."""
+    begun = [await anext(batches)]  # in a list, so that its memory can be freed
 
     async def all_of_them() -> AsyncIterator[Sequence[Row]]:
         yield begun.pop()
@@ -214,7 +214,7 @@ async def _stream(
             if len(piece) >= _CHUNK:
                 yield bytes(piece)
                 piece.clear()
-        del rows  # before the next batch is fetched
+        del rows  # frees the batch before the next one is fetched
     if piece:
         yield bytes(piece)
 
@@ -224,8 +224,11 @@ def _ndjson_line(row: Row) -> bytes:
 
 
 def _csv_line(cells: Sequence[str]) -> bytes:
-    """RFC 4180: every cell in quotes, and a quote doubled. LibreOffice asks which of comma, semicolon and tab separate,
-    with all of them ticked: unquoted, `a;=1+1` would be two cells, and one of them a formula."""
+    """Return a line of CSV by RFC 4180, with every cell in quotes, and quotes doubled.
+
+    LibreOffice's import dialog has comma, semicolon and tab ticked as separators: unquoted, `a;=1+1` would be two
+    cells, and one of them a formula.
+    """
     text = io.StringIO()
     csv.writer(text, quoting=csv.QUOTE_ALL).writerow(cells)
     return text.getvalue().encode()

@@ -1,4 +1,4 @@
-"""The page at /docs: Swagger UI from a package, with nothing from elsewhere (docs/adr/0018)."""
+"""The page at /docs: Swagger UI from a package, with nothing from other sites (docs/adr/0018)."""
 
 from html import escape
 
@@ -48,11 +48,11 @@ _POLICY = "; ".join(
     )
 )
 _KEPT = "public, max-age=86400"
-"""A day, and after it by ETag: the files change with a release at most."""
+"""Cache for a day, then revalidate by ETag: the files change with a release at most."""
 
 
 def install(app: FastAPI) -> None:
-    """Serve the page and what it loads. Its files are read when they are asked for, and not kept in memory."""
+    """Serve the page and its files. They are read at each request, and not kept in memory."""
     files = StaticFiles(packages=[(_PACKAGE, _FOLDER)])
 
     async def page(request: Request) -> Response:

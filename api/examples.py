@@ -1,4 +1,4 @@
-"""The examples in the OpenAPI document, errors included: what the service takes, and what it answers."""
+"""The examples in the OpenAPI document: requests and responses, errors included."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from api.field_errors import summary as summarized
 from api.problems import Problem
 
 Named = dict[str, dict[str, Any]]
-"""Examples as OpenAPI has them: `{name: {"summary": …, "value": …}}`."""
+"""Examples in OpenAPI's form: `{name: {"summary": …, "value": …}}`."""
 
 TASK_ID = "019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11"
 REQUEST_ID = "01a1faaeb46b7282813f2d77eb9b3c64"
@@ -57,7 +57,7 @@ BODIES: dict[str, Named] = {
         "last": {"summary": "As it last was, as without a body", "value": {}},
     },
 }
-"""By operation."""
+"""Request bodies, by operation."""
 
 _WHO = {
     "actor": "demo",
@@ -138,12 +138,12 @@ ANSWERS: dict[str, dict[str, Named]] = {
     "readyz": {"200": _one("All is well", _HEALTH), "503": _one("No database", _UNHEALTHY)},
     "livez": {"200": _one("The process runs", {"status": "alive"})},
 }
-"""By operation and status."""
+"""Responses, by operation and status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A way for an operation to fail. `on` names operations, or traits of them: see `api.openapi`."""
+    """A way for an operation to fail. `on` names operations, or traits of them (see `api.openapi`)."""
 
     problem: type[Problem]
     on: tuple[str, ...]
@@ -153,7 +153,7 @@ class Fault:
     errors: tuple[dict[str, str], ...] = ()
 
     def value(self) -> dict[str, Any]:
-        """The answer's body."""
+        """Return the response's body."""
         problem = self.problem
         detail = self.detail or problem.sentence
         return problems.problem_body(

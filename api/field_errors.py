@@ -1,4 +1,4 @@
-"""Pydantic's errors as sentences for the person at the screen (docs/guides/errors.md)."""
+"""Pydantic's errors as sentences that an app shows to its user (docs/guides/errors.md)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,24 +23,24 @@ _SENTENCES = {
     "model_type": "{name} must be a JSON object.",
     "model_attributes_type": "{name} must be a JSON object.",
 }
-"""By Pydantic's error type; the placeholders are the field's name and the error's context."""
+"""Sentences by Pydantic's error type. The placeholders are the field's name and the error's context."""
 
 _BODY = "body"
-"""What is at fault where no single field is."""
+"""Name for `field` if no single field is at fault."""
 
 
 def body_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
-    """List a body's errors as `{field, message, type}`; a message begins with the field's name in words."""
+    """List a body's errors as `{field, message, type}`. A message begins with the field's name in words."""
     return [_error(error, error["loc"], lambda name: name.replace("_", " ").capitalize()) for error in errors]
 
 
 def parameter_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
-    """List the errors of path and query as `{field, message, type}`; a message begins with the name as it is sent."""
+    """List the errors of path and query as `{field, message, type}`. A message begins with the name as it is sent."""
     return [_error(error, error["loc"][1:], str) for error in errors]
 
 
 def summary(errors: Sequence[Mapping[str, str]]) -> str:
-    """Join all field errors, since clients show `detail` as it is."""
+    """Join the messages of all field errors, since clients show `detail` as it is."""
     return " ".join(error["message"] for error in errors)
 
 
