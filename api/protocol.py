@@ -28,20 +28,21 @@ from api.transport import BufferedTransport
 from config import metrics
 
 _LARGEST_HEAD = 64 * 1024
-"""Bytes of request line and headers."""
+"""Largest number of bytes of a request line and its headers together."""
 _LARGEST = 4 * 1024 * 1024
-"""Bytes of a whole request. api.request_body answers for bodies long before; this is for what nobody reads."""
+"""Largest number of bytes of a whole request. `api.request_body` has a smaller limit; this one is for unread bodies."""
 _SLOWEST = 10
-"""Seconds from the connection, or where it is kept alive from a request's first byte, to the request's last."""
+"""Seconds for a whole request to arrive, from the connection's start, or from its first byte if kept alive."""
 _SLOWEST_READER = 30
-"""Seconds in which a client must take some of an answer that waits for it."""
+"""Seconds in which a client must read some of a response that waits for it."""
 _MOST_WAITING = 16
-"""Requests of one connection behind the one that is being answered."""
+"""Largest number of requests of one connection that wait behind the one being answered."""
 _SINGLE = frozenset({b"authorization", b"content-type", b"host", b"origin"})
-"""Fields that have one value (RFC 9110, section 5.3). Two parties could each believe another one of two."""
+"""Fields that have one value (RFC 9110, section 5.3). If there were two, two parties could each believe another one."""
 _LINGER = 2
-"""Seconds of silence after which a refused client is hung up on; at most five times as many in all. What it still
-sends is thrown away: were it left unread, the kernel would reset the connection, and it might never see the answer."""
+"""Seconds of silence before the connection of a refused client is closed; at most five times as many in all. Its
+further input is read and discarded: if it were left unread, the kernel would reset the connection, and the client might
+never see the response."""
 
 _ORIGIN = re.compile(rb"\r\norigin:([^\r\n]*)\r\n", re.IGNORECASE)
 _VISIBLE = re.compile(rb"[!-~]+")
@@ -54,34 +55,34 @@ class _Refused(Exception):
 
 
 class BoundedRequests(HttpToolsProtocol):
-    """Refuses what uvicorn would read for as long as it comes, and what isn't HTTP, with a problem document.
+    """uvicorn's protocol with limits: requests that are too large, too slow or not HTTP get a problem document.
 
-    A request whose body was announced is never answered as if it had none, and no byte of a body is ever parsed as a
-    request. The parser skips a body in one case, where another protocol is asked for: `_ignore_upgrade`. That it was
-    read is checked for every request all the same, in `on_message_complete`.
+    Invariants: a request with an announced body is never answered as if it had none, and no byte of a body is ever
+    parsed as a request. The parser skips a body in one case, a request for another protocol; `_ignore_upgrade` handles
+    it. `on_message_complete` checks for every request that its body was read.
     """
 
     _head: bytearray | None = None
-    """What has come of a head that isn't complete. Most heads arrive in one piece, and are never copied here."""
+    """Bytes so far of a head that isn't complete. Most heads arrive in one piece, and are never copied here."""
     _received = 0
-    """Bytes of the present request, and of those before it that came in one piece with its beginning."""
+    """Bytes of the present request, and of earlier requests in the piece in which it began."""
     _piece = 0
     _began = False
-    """Whether the present request began in the present piece."""
+    """True if the present request began in the present piece."""
     _arriving = True
     _body = 0
     """Bytes of the present request's body so far."""
     _chunked = False
-    """Whether a chunk of it was read, if only the last, empty one."""
+    """True if a chunk of the body was read, even if only the last, empty one."""
     _previous: RequestResponseCycle
-    """Of the request before the present one."""
+    """Cycle of the request before the present one."""
     _running: RequestResponseCycle | None = None
-    """Of the request that is being answered; those behind it in the pipeline wait."""
+    """Cycle of the request that is being answered; later requests in the pipeline wait."""
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _refused = False
     _heard = 0
-    """How often a refused client was heard while it was lingered for."""
+    """Number of pieces that a refused client has sent since it was refused."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         self._patient = BufferedTransport(transport, self._close, self.loop)
@@ -106,16 +107,16 @@ class BoundedRequests(HttpToolsProtocol):
         self._has_read()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
-        if self._running and not self._running.response_complete:  # uvicorn tells only the last request of a pipeline
+        if self._running and not self._running.response_complete:  # uvicorn tells only a pipeline's last request
             self._running.disconnected = True
             self._running.message_event.set()
-        for cycle, _ in self.pipeline:  # they never start, so that they never let go of their callback
+        for cycle, _ in self.pipeline:  # they never start, and would keep their callback for ever
             cycle.on_response = _nothing
         self.pipeline.clear()
         self._patient.detach()
 
     def eof_received(self) -> None:
-        self._patient.flush()  # the transport closes itself now, unless it knows of something to send
+        self._patient.flush()  # the transport closes itself now, unless it has something to send
         super().eof_received()
 
     def data_received(self, data: bytes) -> None:
@@ -130,7 +131,7 @@ class BoundedRequests(HttpToolsProtocol):
         if self._refused:
             return
         if self._deadline is None and (self._arriving or not self._answering()):
-            self._watch()  # also after blank lines, or the end of a body that was answered early: uvicorn doesn't
+            self._watch()  # also after blank lines, or a body that ended after its answer: uvicorn doesn't
         if not self._arriving:
             return
         if self._head is not None:
@@ -141,7 +142,7 @@ class BoundedRequests(HttpToolsProtocol):
         elif self._received > _LARGEST:
             self._linger()
         elif self._declared() > _LARGEST:
-            self.cycle.keep_alive = False  # said in the answer, so that no request is sent behind this one
+            self.cycle.keep_alive = False  # the answer says so, and the client sends no other request
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -162,8 +163,8 @@ class BoundedRequests(HttpToolsProtocol):
     def _ignore_upgrade(self) -> None:
         """Serve the request as if it hadn't asked for another protocol (RFC 9110, section 7.8).
 
-        The parser takes what follows the head for that protocol, and would go on behind it as if there were no body.
-        A new one reads the head again, without `Upgrade`.
+        The parser takes the bytes after the head for that protocol, and would go on as if the request had no body. A
+        new parser reads the head again, without `Upgrade`.
         """
         line = f"HTTP/{self.parser.get_http_version()}".encode()
         lines = [b"%b %b %b" % (self.parser.get_method(), self.url, line)]
@@ -187,7 +188,7 @@ class BoundedRequests(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 self._refuse(BadRequest(hint="CONNECT isn't served: this is no proxy."))
                 raise _Refused
-            return  # and read it again
+            return  # `_ignore_upgrade` has it read again
         names = [name for name, _ in self.headers]
         if len(set(names)) < len(names) and (twice := _SINGLE.intersection(_repeated(names))):
             name = min(twice).decode().title()
@@ -196,7 +197,7 @@ class BoundedRequests(HttpToolsProtocol):
         if len(self.pipeline) >= _MOST_WAITING:
             self._refuse(BadRequest(hint="Too many requests at once on one connection."))
             raise _Refused
-        if self._received > _LARGEST_HEAD:  # rarely, and then with some of the body
+        if self._received > _LARGEST_HEAD:  # rare, and the count includes some of the body
             lines = [b"GET  HTTP/1.1" + self.url, *(b"%b: %b" % header for header in self.headers)]
             if sum(len(line) + 2 for line in lines) > _LARGEST_HEAD:
                 self._refuse(_too_large(max(lines, key=len)))
@@ -206,7 +207,7 @@ class BoundedRequests(HttpToolsProtocol):
         self._previous = previous
         self.scope["state"]["abort"] = self.transport.abort  # ends the connection of a client that reads too slowly
         self._head = None
-        self.headers = []  # for trailers, which are no headers (RFC 9110, section 6.5.1); the request has its own list
+        self.headers = []  # for trailers, which are no headers (RFC 9110, section 6.5.1); the request keeps its list
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
@@ -226,11 +227,11 @@ class BoundedRequests(HttpToolsProtocol):
             self._refuse_message("its body can't be read")
             raise _Refused
         self._arrived()
-        self.scope["state"]["arrived"] = True  # all of the request: nobody has to wait for more, nor to limit the wait
+        self.scope["state"]["arrived"] = True  # the whole request: reading it needs no time limit
         super().on_message_complete()
 
     def _is_read(self) -> bool:
-        """Whether all of the body has been read that was announced, which the parser sees to."""
+        """Say whether the whole announced body has been read, as the parser should ensure."""
         for name, value in self.scope["headers"]:
             if name == b"content-length":
                 return self._body == int(value)
@@ -267,17 +268,20 @@ class BoundedRequests(HttpToolsProtocol):
         elif self._head:
             self._refuse(RequestTimeout(hint=f"The request must arrive within {_SLOWEST} seconds."))
         else:
-            self._patient.close_now()  # nothing was asked, or it has been answered
+            self._patient.close_now()  # there is no request, or it has been answered
 
     def _answering(self) -> bool:
         return bool(self.cycle) and not self.cycle.response_complete  # None before the first request, whatever its type
 
     def _declared(self) -> int:
-        """Bytes of the body, as Content-Length has it, which the parser has checked."""
+        """Return the body's length in bytes by its Content-Length, which the parser has checked; 0 without one."""
         return int(next((value for name, value in self.scope["headers"] if name == b"content-length"), 0))
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer at once. Where answers are due to requests before it, the last of them becomes the last of all."""
+        """Send `problem` at once and linger.
+
+        If responses to earlier requests are due, the last of them ends the connection, and `problem` isn't sent.
+        """
         self._linger()
         metrics.REQUESTS.labels("other", "none", problem.status).observe(0)
         if self._answering():
@@ -300,7 +304,7 @@ class BoundedRequests(HttpToolsProtocol):
             self.transport.write_eof()
 
     def _cors(self) -> dict[str, str]:
-        """So that a page's script can read why, if its origin is in as much of the head as has come."""
+        """Return headers that let a page's script read the reason, if the part of the head that came has its origin."""
         origins = self.app_state.get("origins")
         return {} if origins is None else cors_headers(origins, self._origin())
 
@@ -314,9 +318,9 @@ class BoundedRequests(HttpToolsProtocol):
         return origin.decode() if _VISIBLE.fullmatch(origin) else None
 
     def _refuse_message(self, reason: str) -> None:
-        """Answer what isn't HTTP. Where its head was, the request has begun: it isn't carried out."""
+        """Refuse a message that isn't HTTP. If its head was, the request has begun: end it before it is carried out."""
         if self._arriving and self._head is None:
-            if self.cycle.response_started:  # without the body
+            if self.cycle.response_started:  # before the body was read
                 self.cycle.keep_alive = False
                 if self.cycle.response_complete:
                     self._close()
@@ -331,9 +335,9 @@ class BoundedRequests(HttpToolsProtocol):
         self._refuse(BadRequest(hint=f"The request isn't HTTP as RFC 9112 has it: {reason}."))
 
     def _close(self) -> None:
-        """What uvicorn means by closing: the answer is complete, but the client may still be sending."""
+        """Close as uvicorn intends to: the answer is complete, but the client may still be sending."""
         if self._refused:
-            return  # it will be, soon
+            return  # `_hang_up` closes it soon
         if self._arriving and self._head is None and not self.transport.is_closing():
             self._linger()
             if self.transport.can_write_eof():
@@ -342,7 +346,7 @@ class BoundedRequests(HttpToolsProtocol):
             self._patient.close_now()
 
     def _linger(self) -> None:
-        """Let the client finish talking, unheard, and close."""
+        """Discard the client's further input, and close once it is silent or the time is up (`_LINGER`)."""
         self._arrived()
         self._refused = True
         self.flow.resume_reading()
@@ -367,7 +371,7 @@ def _nothing() -> None:
 
 
 def _too_large(line: bytes) -> Problem:
-    """Whose fault it is shows in the line at fault: the one that has no end yet, else the longest."""
+    """Make the problem for `line`, the head's line without an end yet, else its longest: 401 for a token, else 431."""
     if line.partition(b":")[0].lower() == b"authorization":
         return invalid_token("The token is too long.")
     return RequestHeaderFieldsTooLarge(hint=f"Request line and headers must have at most {_LARGEST_HEAD:,} bytes.")

@@ -1,8 +1,8 @@
-"""Routes that find out once, when they are made, what a request must go through (docs/adr/0017).
+"""Routes that resolve their endpoint's dependencies once, when they are made (docs/adr/0017).
 
-FastAPI walks an endpoint's dependencies anew for each request, which took more than all that they do. Here the walk
-leaves a list of steps. What an endpoint and its dependencies may ask for is what this service's do: other async
-dependencies, the request, path parameters, and one model of the query.
+FastAPI walks the dependencies anew for each request, and the walk took longer than the dependencies themselves. Here
+the walk makes a list of steps. An endpoint and its dependencies may ask only for other async dependencies, the request,
+path parameters, and one model of the query: this service's need no more.
 """
 
 import inspect
@@ -23,27 +23,27 @@ from starlette.types import Message, Receive, Scope, Send
 from api.user_turns import give_turn_back
 
 _REMEMBERED, _SHORT = 256, 256
-"""Query strings of a route that needn't be read again, and the longest of them in bytes."""
+"""Largest number of a route's query strings that are cached, and the longest of them in bytes."""
 
 
 @dataclass(slots=True)
 class _Step:
-    """A call, and where its arguments come from. `slots` are the results of steps before it."""
+    """A call and the sources of its arguments. `slots` maps arguments to results of earlier steps, by index."""
 
     call: Callable[..., Awaitable[Any]]
     slots: list[tuple[str, int]] = field(default_factory=list)
     request: str | None = None
     texts: list[tuple[str, str]] = field(default_factory=list)
-    """Path parameters that are taken as they are: the argument's name, and the parameter's."""
+    """Path parameters that are passed on unchanged: the argument's name, and the parameter's."""
     fields: Sequence[Any] = ()
-    """All others, which FastAPI reads."""
+    """All other path parameters, which FastAPI reads."""
     query: "Callable[[bytes], tuple[dict[str, Any], list[Any]]] | None" = None
 
 
 class Route(APIRoute):
-    """As FastAPI's, documented by FastAPI, and faster. Endpoints answer with a `Response`.
+    """FastAPI's route, documented by FastAPI, but faster. Endpoints must return a `Response`.
 
-    Raises `TypeError` where an endpoint asks for what isn't known here.
+    Making one raises `TypeError` if the endpoint has a kind of parameter that this module doesn't support.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -55,7 +55,7 @@ class Route(APIRoute):
             if scope["query_string"] and scope["method"] == "GET":
                 scope["query_string"] = _without_empty_values(scope["query_string"])
             try:
-                if get_telemetry_data() is not None:  # FastAPI has spans for what is left out here
+                if get_telemetry_data() is not None:  # FastAPI makes spans for steps that are left out here
                     await as_fastapi_does(scope, receive, _giving_turn_back(scope, send))
                     return
                 response = await _walked(steps, Request(scope, receive, send))
@@ -67,7 +67,7 @@ class Route(APIRoute):
 
 
 def _giving_turn_back(scope: Scope, send: Send) -> Send:
-    """End the request's turn when its answer begins: FastAPI makes and sends it in one."""
+    """Wrap `send` to end the request's turn when its response begins: FastAPI makes and sends it in one."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -78,12 +78,12 @@ def _giving_turn_back(scope: Scope, send: Send) -> Send:
 
 
 def _without_empty_values(query: bytes) -> bytes:
-    """Leave out parameters without a value: they are as if they weren't given, as in a form that wasn't filled in."""
+    """Leave out parameters without a value: like the empty fields of a form, they count as not given."""
     return b"&".join(each for each in query.split(b"&") if each.partition(b"=")[2])
 
 
 async def _walked(steps: Sequence[_Step], request: Request) -> Response:
-    """What the last step gives."""
+    """Run the steps in order, and return the response of the last. Raises `RequestValidationError`."""
     results: list[Any] = []
     for step in steps:
         arguments = {name: results[slot] for name, slot in step.slots}
@@ -107,9 +107,9 @@ async def _walked(steps: Sequence[_Step], request: Request) -> Response:
 
 
 def _steps(dependant: Dependant, steps: list[_Step], known: dict[Callable[..., Any], int]) -> list[_Step]:
-    """Those of what this one depends on, each once, then its own."""
+    """Append the steps of all dependencies, each once, then the dependant's own. `known` has the index of each call."""
     call = dependant.call
-    assert call is not None  # noqa: S101 - only FastAPI's own empty ones have none
+    assert call is not None  # noqa: S101 - only FastAPI's own empty dependants have none
     step = _Step(call)
     for each in dependant.dependencies:
         if each.call not in known:
@@ -143,7 +143,7 @@ def _is_known(dependant: Dependant) -> bool:
 
 
 def _query(fields: Sequence[Any]) -> Callable[[bytes], tuple[dict[str, Any], list[Any]]]:
-    """What a query string says. Nobody changes what it gives: it may be given again."""
+    """Make a cached reader of query strings. It may return one result several times: callers must not change it."""
 
     def read(query: bytes) -> tuple[dict[str, Any], list[Any]]:
         return request_params_to_args(fields, QueryParams(query))

@@ -1,4 +1,4 @@
-"""A transport that joins small writes and leaves closing to the protocol."""
+"""A transport that joins small writes, and leaves closing to the protocol."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,10 +9,10 @@ _WORTH_JOINING = 16 * 1024
 
 
 class BufferedTransport:
-    """A transport that calls `close` to decide when to close, and joins small writes.
+    """A wrapper of a transport that joins small writes, and leaves it to `close` when to close.
 
-    The writes of one turn of the loop, usually the head and the body of an answer, leave in one piece: a system call
-    takes longer than joining them.
+    The writes of one turn of the loop, usually the head and the body of a response, go out in one system call: a
+    second one takes longer than joining them.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A bound on the bytes of answers that clients haven't taken yet."""
+"""A limit on the bytes of responses that clients haven't read yet."""
 
 import asyncio
 from collections import Counter
@@ -11,39 +11,40 @@ from starlette.types import Receive, Scope, Send
 from api.problems import Overloaded
 
 _MOST = 96 * 1024 * 1024
-"""Bytes of this process's long answers. One more answer may begin if there are fewer."""
+"""Largest number of bytes of this process's long responses together. A single one may be larger, if it is alone."""
 _MOST_OF_USER = 32 * 1024 * 1024
-"""The same, for one user."""
+"""Largest number of bytes of one user's long responses together, with that exception too."""
 _LONG = 16 * 1024
-"""Bytes; shorter answers are written in one piece and not counted."""
+"""Bytes; responses up to this size are written in one piece and not counted."""
 _SLICE = 64 * 1024
-"""Bytes that are written at once: the most that a connection's buffer holds beyond its high-water mark."""
+"""Bytes that are written at once: a connection's buffer exceeds its high-water mark by no more."""
 _GRACE, _SLOWEST = 30, 32 * 1024
-"""Seconds, and bytes per second beyond them, in which a client must take an answer."""
+"""Seconds in which a client must read a response, and lowest rate in bytes per second beyond them."""
 _PROTECTED = 1
-"""Seconds in which a new answer isn't ended to make room for another one."""
+"""Seconds in which a new response isn't ended to make room for another one."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _Answer:
-    """One long answer that is being sent."""
+    """One long response that is being sent."""
 
     def __init__(self, user: str, size: int, abort: Callable[[], None], now: float) -> None:
         self.user, self.size, self.abort, self.began = user, size, abort, now
         self.taken = 0
 
     def rate(self, now: float) -> float:
-        """Bytes per second that the client has taken so far."""
+        """Return the bytes per second that the client has read so far."""
         return self.taken / max(now - self.began, 0.001)
 
 
 class UnsentAnswers:
-    """The long answers of a process that are being sent, and their bytes in all and by user.
+    """A process's long responses that are being sent, and their bytes in all and by user.
 
-    An answer counts with its whole body until all of it has been handed to the transport: the body is one object, and
-    is freed as one. Past a user's share, the user's next long answer is refused. Past the process's, the answer whose
-    client reads slowest is ended, so that clients that don't read can't keep others from reading.
+    Invariants: `bytes` and `_of_users` are the sums over `_answers`. A response counts with its whole body until all of
+    it has been handed to the transport: the body is one object, and is freed as one. Past a user's limit, the user's
+    next long response is refused. Past the process's, the response that is read slowest is ended: clients that don't
+    read can't keep others from reading.
     """
 
     def __init__(self, most: int = _MOST, most_of_user: int = _MOST_OF_USER) -> None:
@@ -53,12 +54,12 @@ class UnsentAnswers:
         self.bytes = 0
 
     def check(self, user: str) -> None:
-        """Raise `Overloaded` if the user's share is used up already, before another answer is made in vain."""
+        """Raise `Overloaded` if the user's limit is reached already, before another response is made in vain."""
         if self._of_users and self._of_users[user] >= self._most_of_user:
             raise _unread()
 
     def begin(self, user: str, size: int, abort: Callable[[], None], now: float) -> _Answer:
-        """Count an answer of `size` bytes to `user`. Raises `Overloaded` if the user has too many already."""
+        """Count a response of `size` bytes. Raises `Overloaded` if the user, or the process, has too many already."""
         if self._of_users[user] + size > self._most_of_user and self._of_users[user]:
             raise _unread()
         while self.bytes + size > self._most and self._end_slowest(now):
@@ -72,7 +73,7 @@ class UnsentAnswers:
         return answer
 
     def end(self, answer: _Answer) -> None:
-        """Stop counting an answer. A second call does nothing."""
+        """Stop counting a response. A second call does nothing."""
         if answer not in self._answers:
             return
         self._answers.remove(answer)
@@ -82,7 +83,7 @@ class UnsentAnswers:
             del self._of_users[answer.user]
 
     def _end_slowest(self, now: float) -> bool:
-        """End the answer whose client reads slowest, if one isn't new."""
+        """End the response that is read slowest, and return True; return False if all are new (`_PROTECTED`)."""
         candidates = [each for each in self._answers if now - each.began >= _PROTECTED]
         slowest = min(candidates, key=lambda each: each.rate(now), default=None)
         if slowest is None:
@@ -99,25 +100,25 @@ def _unread() -> Overloaded:
 
 
 _unsent = UnsentAnswers()
-"""Those of this process."""
+"""The unsent long responses of this process."""
 
 
 def check(user: str) -> None:
-    """Raise `Overloaded` if the user has too many long answers under way to be given another one."""
+    """Raise `Overloaded` if the user has too many long responses under way to get another one."""
     _unsent.check(user)
 
 
 def response(body: bytes, headers: Mapping[str, str], media_type: str) -> Response:
-    """Make the answer for a user's `body`, which may be of many megabytes."""
+    """Make the response (200) with a user's `body`, which may have many megabytes."""
     kind = Response if len(body) <= _LONG else _LongResponse
     return kind(body, 200, headers, media_type)
 
 
 class _LongResponse(Response):
-    """An answer that is sent in slices, each after the client has taken most of those before."""
+    """A response that is sent in slices, each after the client has read most of the earlier ones."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
-        """Send the answer. Raises `Overloaded` before its head."""
+        """Send the response. Raises `Overloaded` before its head is sent."""
         clock = asyncio.get_running_loop().time
         abort = scope["state"].get("abort", _nothing)
         answer = _unsent.begin(scope["path_params"]["user_id"], len(self.body), abort, clock())
@@ -128,10 +129,10 @@ class _LongResponse(Response):
                 await send({"type": "http.response.body", "body": piece, "more_body": start + _SLICE < len(self.body)})
                 answer.taken += len(piece)
                 if clock() - answer.began > _GRACE + answer.taken / _SLOWEST:
-                    abort()  # nothing of the rest is sent, then
+                    abort()  # and the rest isn't sent
         finally:
             _unsent.end(answer)
 
 
 def _nothing() -> None:
-    """Do nothing: without a connection, as in tests, there is none to end."""
+    """Do nothing: in tests, for example, there is no connection to end."""

@@ -1,4 +1,4 @@
-"""Turns for the requests of one user: a user who asks for much at once waits, and nobody else waits for them."""
+"""Turns for the requests of one user: a user with many requests at once waits, and other users don't."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -12,20 +12,21 @@ from api.problems import Overloaded
 from config import metrics
 
 READS, WRITES = 2, 4
-"""Requests of one user that are carried out at the same time. All users share one event loop, and a few cores of the
-database: what one user has under way, everybody else waits for. Writes of a user go into one statement (docs/adr/0016),
-so that more of them cost less."""
+"""Largest numbers of reads and writes of one user that run at the same time. All users share one event loop and a few
+cores of the database: each request under way delays everybody else's. More writes are allowed because they cost less: a
+user's writes go into one statement (docs/adr/0016)."""
 MOST_WAITING = 200
-"""Reads of one user, and writes, that wait until one of those ends. Each holds no more than itself."""
+"""Largest number of reads of one user that wait for a turn, and of writes. One that waits holds no other resource."""
 
 _TURN = "daybook.turn"
-"""In a request's scope: its turn."""
+"""Key of a request's turn in its scope."""
 
 
 async def take_turn(request: Request, user_id: str) -> None:
-    """Wait until the request may be carried out; `api.routes` ends its turn before the answer is sent.
+    """Wait for the request's turn, which `api.routes` ends before the response is sent.
 
-    A read whose client hangs up leaves the queue. Raises `ClientDisconnect` then, and `Overloaded` as `begin` does.
+    Raises `Overloaded` as `begin` does. If the client of a waiting read hangs up, the read leaves the queue and raises
+    `ClientDisconnect`.
     """
     turns: UserTurns = request.state.turns
     reads = request.method in ("GET", "HEAD")
@@ -33,21 +34,21 @@ async def take_turn(request: Request, user_id: str) -> None:
     async def taken() -> None:
         request.scope[_TURN] = await turns.begin(user_id, reads=reads)
 
-    # A write goes on, as it would without a queue.
+    # A write stays in the queue if its client hangs up, as it would go on without a queue.
     await (while_connected(request, taken()) if reads and turns.all_taken(user_id, reads=reads) else taken())
 
 
 def give_turn_back(scope: Scope) -> None:
-    """End the request's turn, unless it has none, or none any more.
+    """End the request's turn, if it has one. A second call does nothing.
 
-    A long read does so before it waits for a turn of its own kind (`db.long_reads`), so that quick reads go on.
+    A long read ends its turn before it waits for one among long reads (`db.long_reads`), so that quick reads go on.
     """
     if (turn := scope.pop(_TURN, None)) is not None:
         scope["state"]["turns"].end(turn)
 
 
 class Turn(NamedTuple):
-    """A request's share of what its user has under way."""
+    """One of the reads, or writes, that a user may have under way at a time."""
 
     user_id: str
     reads: bool
@@ -57,13 +58,15 @@ class Turn(NamedTuple):
 class _Taken:
     free: asyncio.Semaphore
     asking: int = field(default=0)
-    """Requests that are under way, or wait."""
+    """Number of requests that are under way or waiting."""
 
 
 class UserTurns:
-    """At most `READS` reads and `WRITES` writes of each user are under way; others wait, in the order they came.
+    """Queues of the requests of each user, one for reads and one for writes.
 
-    Sending the answer isn't part of a turn: a client that reads slowly holds none.
+    Invariants: at most `READS` reads and `WRITES` writes of a user are under way. Others wait, and get their turn in
+    the order of arrival. Sending the response isn't part of a turn, so that a client that reads slowly holds none. A
+    user has an entry only while requests are under way or waiting.
     """
 
     def __init__(self, *, timeout: float) -> None:
@@ -71,14 +74,14 @@ class UserTurns:
         self._taken: dict[Turn, _Taken] = {}
 
     def all_taken(self, user_id: str, *, reads: bool) -> bool:
-        """Say whether the user's next read, or write, has to wait."""
+        """Say whether the user's next read, or write, would have to wait."""
         taken = self._taken.get(Turn(user_id, reads))
         return taken is not None and taken.free.locked()
 
     async def begin(self, user_id: str, *, reads: bool) -> Turn:
-        """Take a turn, to be given back by `end`.
+        """Wait for a turn and return it; the caller must give it to `end`.
 
-        Raises `Overloaded` if there is none in time, and at once if too many of the user's requests wait already.
+        Raises `Overloaded` if no turn is free in time, and at once if `MOST_WAITING` of its kind wait already.
         """
         turn, number = Turn(user_id, reads), READS if reads else WRITES
         taken = self._taken.get(turn)
@@ -102,7 +105,7 @@ class UserTurns:
         return turn
 
     def end(self, turn: Turn) -> None:
-        """Give a turn back."""
+        """Give a turn back, for the next request that waits."""
         self._taken[turn].free.release()
         self._leave(turn)
 
