@@ -1,4 +1,4 @@
-"""Around every request, in pure ASGI: its id, its one log line, slashes, HEAD, and the last line of defence."""
+"""Pure ASGI middleware around every request: its id, its log line, slashes, HEAD, proxies, and unexpected errors."""
 
 import asyncio
 import logging
@@ -21,21 +21,21 @@ from config.settings import PATH_PREFIX
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _PROBES = frozenset({"/livez", "/readyz", "/health"})
-"""Asked every few seconds, all day: worth a line only when they fail."""
+"""Routes that probes request every few seconds: logged at INFO only if they fail."""
 
 _log = structlog.get_logger(__name__)
 _logger = logging.getLogger(__name__)
-"""The one below it, which can say at little cost that nobody listens."""
+"""The standard library's logger below `_log`, which tells cheaply if a level is disabled."""
 
 
 @lru_cache(1024)
 def _series(method: str, route: str, status: int) -> Histogram:
-    """The metric for these labels: looking it up takes longer than counting."""
+    """Return the metric for these labels, cached: looking it up takes longer than counting."""
     return metrics.REQUESTS.labels(method, route, status)
 
 
 class RequestContext:
-    """Gives the request an id, and logs it when it is over: method, route's template, status, ms, user, id."""
+    """Middleware that gives the request an id, and logs its end: method, route's template, status, ms, user, id."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -83,7 +83,7 @@ _SECURITY = [(name.lower().encode(), value.encode()) for name, value in SECURITY
 
 
 class SecurityHeaders:
-    """Has browsers take answers for what they say they are, and nobody keep them, unless an answer says otherwise."""
+    """Middleware that adds `nosniff` and `no-store` to responses without the header: no type guessing, no caching."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -103,8 +103,10 @@ _SLASHES = re.compile("//+")
 
 
 class Slashes:
-    """Serves a path with doubled slashes like one with single ones, and one that ends in a slash like the one without;
-    and without a redirect, which would lose a body."""
+    """Middleware that makes doubled slashes in a path single, and drops a slash at its end.
+
+    It doesn't redirect: a redirect would lose a body.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -117,14 +119,14 @@ class Slashes:
 
 
 class _HeadSent(Exception):
-    """Ends an endpoint whose answer's head has been sent, and whose body nobody wants."""
+    """Raised to end an endpoint that has sent its response's head, since a HEAD request needs no body."""
 
 
 class Head:
-    """Answers HEAD wherever GET is answered, with the same status and headers (RFC 9110, section 9.3.2).
+    """Middleware that answers HEAD on every GET route, with GET's status and headers (RFC 9110, section 9.3.2).
 
-    The endpoint takes it for GET, and ends as soon as the head of its answer has been sent: an export, before it reads
-    more than it needed to begin.
+    The endpoint sees a GET, and ends as soon as the head of its response has been sent: an export reads no more than it
+    needed to begin.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -135,7 +137,8 @@ class Head:
         return (self._head if asks_for_head else self.app)(scope, receive, send)
 
     async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # As of 2.4, `send` may raise: a stream then runs in no task of its own, and lets go at once of what it holds.
+        # From ASGI 2.4 on `send` may raise: a streaming response then has no task of its own, and frees its resources
+        # at once.
         as_get = {**scope, "method": "GET", "asgi": {**scope.get("asgi", {}), "spec_version": "2.4"}}
 
         async def send_head(message: Message) -> None:
@@ -152,22 +155,22 @@ class Head:
 
 
 class TrustedProxies(_TrustedHosts):
-    """The addresses that FORWARDED_ALLOW_IPS names, networks among them, as uvicorn reads them."""
+    """The addresses and networks in FORWARDED_ALLOW_IPS, as uvicorn reads them."""
 
 
 class BehindProxies(ProxyHeadersMiddleware):
-    """Believes named proxies about the client's address, as uvicorn does, and about the path prefix that they serve the
-    app under and have stripped (`X-Forwarded-Prefix`). Without their word the prefix is the one that is set.
+    """Middleware that trusts named proxies on the client's address, as uvicorn does, and on the path prefix.
 
-    Afterwards `path` begins with the prefix, `root_path`, as ASGI has it, whether it was stripped on the way or not:
-    routes are found without it, and what is answered leads back to where the client asked.
+    The prefix is the part of the path that the proxies have stripped (`X-Forwarded-Prefix`), or the configured one if
+    they name none. Invariant: afterwards `path` begins with the prefix, `root_path`, as ASGI requires, even if it was
+    stripped on the way. Routes are found without it, and links in responses lead back through the proxies.
     """
 
     def __init__(self, app: ASGIApp, *, trusted_hosts: str, root_path: str) -> None:
         super().__init__(app, trusted_hosts)  # type: ignore[arg-type] # uvicorn's own names for the same types
         self._root_path = root_path
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override] # the same
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override] # as above
         stripped = "".join(each.strip().rstrip("/") for each in self._forwarded(scope))
         if stripped and not PATH_PREFIX.fullmatch(stripped):
             problem = BadRequest(
@@ -182,14 +185,14 @@ class BehindProxies(ProxyHeadersMiddleware):
         return await super().__call__(scope, receive, send)  # type: ignore[arg-type]
 
     def _forwarded(self, scope: Scope) -> list[str]:
-        """The prefixes that trusted proxies have stripped, the outermost proxy's first."""
+        """Return the prefixes that trusted proxies have stripped, the outermost proxy's first."""
         values = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"x-forwarded-prefix"]
         client = scope.get("client")
         return ",".join(values).split(",") if values and client and client[0] in self.trusted_hosts else []
 
 
 class CatchAll:
-    """Answers 500 for what nothing else has caught: the client learns nothing of the inside, the log everything."""
+    """Middleware that answers 500 to uncaught errors: the log has the details, the client only the request's id."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -208,10 +211,10 @@ class CatchAll:
             await self.app(scope, receive, watch)
         except ClientDisconnect:
             _log.info("client went away")
-        except asyncio.CancelledError:  # the server's patience with what is under way has ended
+        except asyncio.CancelledError:  # the server's time limit for requests under way is over
             _log.warning("request cut off: the service is stopping")
             if started:
-                return None  # with no end to the answer, so that its reader can tell
+                return None  # the response stays without its end, so that the client notices
             if scope["method"] in ("GET", "HEAD"):
                 stopping = Unavailable(hint="The service is stopping; try again.", headers={"Retry-After": "1"})
             else:

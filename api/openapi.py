@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, with what it can't know of our bodies, errors, headers and links."""
+"""The OpenAPI document: FastAPI's, plus the bodies, errors, headers and links that FastAPI can't know."""
 
 from typing import Any
 
@@ -88,7 +88,7 @@ _SENT_WITH = {
     ("conditional", "412"): ("ETag",),
     ("write", "2"): ("Idempotency-Replayed",),
 }
-"""By trait, and how the status begins."""
+"""Response headers by trait and beginning of the status."""
 _FOLLOWED_BY = {
     "createTask": ("getTask", "putTask", "patchTask", "completeTask", "deleteTask", "restoreTask", "getHistory")
 }
@@ -131,7 +131,7 @@ _TAKEN_BY = {
     "cached": ("If-None-Match",),
     "conditional write": ("If-None-Match-To-Write",),
 }
-"""Headers that requests may have, by trait."""
+"""Request headers by trait."""
 _CHANGES = ("putTask", "patchTask", "completeTask", "deleteTask", "restoreTask")
 _READS, _WRITES = ("listTasks", "getTask"), ("createTask", *_CHANGES)
 _KINDS = {
@@ -142,11 +142,11 @@ _KINDS = {
     "tagged": ("listTasks", "getTask", "createTask", "putTask", "patchTask", "completeTask", "restoreTask"),
     "paged": ("listTasks", "listEvents", "getHistory"),
 }
-"""Traits that can't be seen from path or method."""
+"""Operations by trait, for traits that path and method don't show."""
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The whole document, made anew; `install` keeps it."""
+    """Make the whole document, anew at each call; `install` caches it."""
     made = get_openapi(
         title=app.title,
         version=app.version,
@@ -173,18 +173,18 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _schemas(found: dict[str, Any]) -> dict[str, Any]:
-    """Those that FastAPI found, less its own errors, with those that it can't see: bodies, errors, lines of exports."""
+    """Return the schemas that FastAPI found, without its own errors, plus bodies, our errors and lines of exports."""
     schemas = {name: schema for name, schema in found.items() if name not in ("HTTPValidationError", "ValidationError")}
     for type_ in (ProblemDetails, ExportedEvent, *(body for body, _required in _BODIES.values())):
         schema = TypeAdapter(type_).json_schema(ref_template=_REF)
         for field in schema["properties"].values():
-            field.pop("default", None)  # generators of clients would have such a field always sent
+            field.pop("default", None)  # with a default, generated clients would always send the field
         schemas |= {**schema.pop("$defs", {}), type_.__name__: schema}
     return schemas
 
 
 def _traits(path: str, method: str, operation: dict[str, Any]) -> frozenset[str]:
-    """What `FAULTS` and the tables above call an operation: by its name, and by what it has to do with."""
+    """Return the operation's id and traits, by which `FAULTS` and the tables above refer to it."""
     return frozenset(
         {
             "any",
@@ -203,12 +203,12 @@ def _complete_question(operation: dict[str, Any], traits: frozenset[str]) -> Non
     parameters = operation.setdefault("parameters", [])
     for parameter in parameters:
         schema = parameter["schema"]
-        schema.pop("description", None)  # said by the parameter already
-        if "anyOf" in schema:  # or null, says pydantic; but a parameter is left out, and never null
+        schema.pop("description", None)  # the parameter has it already
+        if "anyOf" in schema:  # pydantic allows null, but a parameter is left out, and never null
             schema |= schema.pop("anyOf")[0]
         if parameter["name"] == "user_id":
             schema |= USER_ID
-            parameter["example"] = schema["examples"][0]  # which Swagger UI fills in
+            parameter["example"] = schema["examples"][0]  # Swagger UI fills it in
     parameters += [
         {"$ref": f"#/components/parameters/{header}"}
         for trait, headers in _TAKEN_BY.items()
@@ -222,7 +222,7 @@ def _complete_question(operation: dict[str, Any], traits: frozenset[str]) -> Non
 
 def _complete_answers(operation: dict[str, Any], traits: frozenset[str]) -> None:
     name, answers = operation["operationId"], operation["responses"]
-    answers.pop("422", None)  # FastAPI's, in a shape that isn't ours
+    answers.pop("422", None)  # FastAPI's, which isn't of our shape
     for each, fault in FAULTS.items():
         if not traits.isdisjoint(fault.on):
             empty = {"description": fault.problem.__doc__, "content": _content(MEDIA_TYPE, ProblemDetails, {})}
@@ -261,7 +261,7 @@ def _reference(type_: type) -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Let /openapi.json and /docs show it."""
+    """Let /openapi.json and /docs show `document`, made once at its first request."""
     made: dict[str, Any] = {}
 
     def openapi() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from queries.tasks import Key, Order, Sort
 
 
 class Selection(NamedTuple):
-    """Which tasks, in which order: what a cursor is bound to."""
+    """A filter and an order of tasks. A cursor is bound to one."""
 
     completed: bool | None
     words: tuple[str, ...]
@@ -27,18 +27,18 @@ class Selection(NamedTuple):
 
 
 class Span(NamedTuple):
-    """How many tasks to skip, and how many to give at the most."""
+    """Number of tasks to skip, and largest number to return."""
 
     offset: int
     limit: int
 
 
 _LONGEST_PAGE, _PAGE = 1000, 50
-"""Tasks: without any parameter, and where pages are asked for by number."""
+"""Tasks on a page unless a size is given: by default, and if pages are requested by number."""
 
 
 def selection(parameters: ListParameters) -> Selection:
-    """Tell what the parameters ask for. Raises `BadRequest` where they contradict each other."""
+    """Return the filter and order that the parameters ask for. Raises `BadRequest` if they contradict each other."""
     by_status = {"all": None, "pending": False, "completed": True}[parameters.status]
     completed = parameters.completed
     if by_status is not None and completed is not None and by_status != completed:
@@ -48,13 +48,13 @@ def selection(parameters: ListParameters) -> Selection:
     column, _, direction = by.partition(":")
     sort: Sort = column  # type: ignore[assignment] # api.parameters made it one
     usual = "asc" if sort == "title" else "desc"
-    order: Order = _either(parameters, "order", "sort_order") or direction or usual  # type: ignore[assignment] # as well
+    order: Order = _either(parameters, "order", "sort_order") or direction or usual  # type: ignore[assignment] # ditto
     words = distinct_words(text or "")
     return Selection(by_status if completed is None else completed, words, sort, order, parameters.as_of)
 
 
 def page_span(parameters: ListParameters) -> Span:
-    """Tell which part of the list is asked for: by cursor, by offset or by page. Raises `BadRequest`."""
+    """Return the part of the list that is asked for: by cursor, offset or page. Raises `BadRequest` on a conflict."""
     page, offset = parameters.page, _either(parameters, "offset", "skip")
     size = _either(parameters, "page_size", "per_page")
     if sum(each is not None for each in (page, offset, parameters.cursor)) > 1:
@@ -68,7 +68,7 @@ def page_span(parameters: ListParameters) -> Span:
 
 
 def _either(parameters: ListParameters, name: str, other: str) -> Any:
-    """Give what stands under a name, or under another one for the same. Raises `BadRequest` where they differ."""
+    """Return the value of a parameter that has two names. Raises `BadRequest` if both are given and differ."""
     one, two = getattr(parameters, name), getattr(parameters, other)
     if one is not None and two is not None and one != two:
         raise BadRequest(hint=f"{name} and {other} contradict each other; give one of the two.")
@@ -76,14 +76,14 @@ def _either(parameters: ListParameters, name: str, other: str) -> Any:
 
 
 def cursor(chosen: Selection, end: Key) -> str:
-    """Where a page ended, opaque to the client and bound to its selection."""
+    """Encode the end of a page as a cursor, opaque to the client and bound to the selection."""
     value, task_id = end
     key = rfc3339(value) if isinstance(value, datetime) else value
     return base64.urlsafe_b64encode(orjson.dumps([_question(chosen), key, task_id.hex])).rstrip(b"=").decode()
 
 
 def start(chosen: Selection, text: str) -> Key:
-    """The inverse of `cursor`. Raises `BadRequest` for one that isn't ours, or is of another selection."""
+    """Decode a cursor to the end of its page. Raises `BadRequest` if it isn't ours, or is of another selection."""
     unreadable = BadRequest(hint="cursor can't be read; take it from the Link header as it is.")
     try:
         bound_to, key, task_id = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
@@ -98,7 +98,7 @@ def start(chosen: Selection, text: str) -> Key:
         return key, end
     try:
         moment = datetime.fromisoformat(key)
-        ours = rfc3339(moment) == key  # and so none that Postgres can't take, or would read in a zone of its own
+        ours = rfc3339(moment) == key  # so Postgres can take it, and won't read it in another zone
     except (ValueError, OverflowError):
         raise unreadable from None
     if not ours:
@@ -107,18 +107,18 @@ def start(chosen: Selection, text: str) -> Key:
 
 
 def _question(chosen: Selection) -> list[object]:
-    """A selection as it stands in a cursor."""
+    """Return a selection in the form that a cursor holds."""
     question: list[object] = [chosen.completed, list(chosen.words), chosen.sort, chosen.order]
     return question if chosen.as_of is None else [*question, rfc3339(chosen.as_of)]
 
 
 def here(request: Request) -> str:
-    """This request's path as a reference for headers: from the root, with what isn't ASCII or safe as %XX."""
+    """Return this request's path as a reference for headers: from the root, with %XX for unsafe and non-ASCII bytes."""
     return quote(request.scope["path"], safe="/:@!$&'()*+,;=~")
 
 
 def next_list(request: Request, chosen: Selection, end: Key, limit: int) -> str:
-    """Make the `Link` header from a page of tasks to the next one, by cursor however this one was asked for."""
+    """Make the `Link` header to the next page of tasks, by cursor even if this page was found by offset or number."""
     by_number = [name for name in ("page", "page_size", "per_page") if name in request.query_params]
     instead_of = ("offset", "skip", *(by_number and (*by_number, "limit")))
     size = [("limit", limit)] if by_number else []
@@ -126,7 +126,10 @@ def next_list(request: Request, chosen: Selection, end: Key, limit: int) -> str:
 
 
 def next_link(request: Request, *places: tuple[str, str | int], instead_of: Collection[str] = ()) -> str:
-    """Make the `Link` header to the next page: this request's path and parameters, with `places`, where it goes on."""
+    """Make the `Link` header to the next page: this request's path and parameters, with `places` set to its start.
+
+    Parameters in `instead_of` are left out.
+    """
     replaced = {name for name, _ in places}.union(instead_of)
     kept = [each for each in request.query_params.multi_items() if each[0] not in replaced]
     return f'<{here(request)}?{urlencode([*kept, *places])}>; rel="next"'

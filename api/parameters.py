@@ -19,13 +19,13 @@ _OTHERS_WORDS = frozenset({
     "incomplete", "overdue", "pending", "reorder", "recent", "search", "stats", "statistics", "summary", "tags",
     "today", "trash", "upcoming",
 })  # fmt: skip
-"""What other task services have in place of an id, as routes that aren't here."""
+"""Words that other task services have in place of an id, as routes that don't exist here."""
 
 
 def _known_elsewhere(value: str) -> str:
-    """Answer 404 to the ids and routes of other task services: there are none such here, however they are asked for.
+    """Return the text of an id, unless it is an id or a route of other task services.
 
-    Raises `NotFound`, which passes through Pydantic as it is.
+    Raises `NotFound` for those, for every method: they don't exist here. It passes through Pydantic as it is.
     """
     if value.isdecimal() and value.isascii():
         raise NotFound(hint=f"There is no task {value[:_LONGEST_SHOWN]}: ids are UUIDs here.")
@@ -35,7 +35,7 @@ def _known_elsewhere(value: str) -> str:
 
 
 _LONGEST_SHOWN = 40
-"""Characters."""
+"""Largest number of characters of a refused id that a hint shows."""
 
 TaskId = Annotated[UUID, BeforeValidator(_known_elsewhere), Path(description="the task's id", examples=[TASK_ID])]
 
@@ -62,7 +62,7 @@ _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[ +-
 
 
 def _moment(value: Any) -> Any:
-    """Any offset; what is finer than a microsecond is cut off. A plus that came as a space is one."""
+    """Read an RFC 3339 time of any offset as UTC, cut off after microseconds; a space counts as the offset's plus."""
     try:
         date, time, fraction, zone = _RFC3339.fullmatch(value).groups()  # type: ignore[union-attr] # no match: caught below
         moment = datetime.fromisoformat(f"{date}T{time}{(fraction or '')[:7]}{zone.upper().replace(' ', '+')}")
@@ -87,7 +87,7 @@ _SORT = re.compile(r"(-?)([a-z_]+?)(?:[_:](asc|desc))?")
 
 
 def _sort(value: str) -> str:
-    """Make a column, or where a direction is named a column and its direction: `title`, `title:desc`."""
+    """Return the column, and its direction if one is named: `title`, `title:desc`. Raises `ValueError`."""
     if match := _SORT.fullmatch(value.lower()):
         minus, name, direction = match.groups()
         column = _OTHERS_NAMES.get(name, name)
@@ -106,11 +106,11 @@ Text = Annotated[
     Field(json_schema_extra={"pattern": text.WITHOUT_NUL}),
 ]
 MOST_WORDS = 12
-"""Of a search: each is looked for in all texts."""
+"""Largest number of words of a search: each is looked for in all texts."""
 
 
 def distinct_words(text: str) -> tuple[str, ...]:
-    """Split a search into its words, the longest first, without those that are part of another one."""
+    """Split a search into its words, the longest first, without words that are part of another one."""
     words: list[str] = []
     for word in sorted(dict.fromkeys(text.split()), key=len, reverse=True):
         if not any(word in longer for longer in words):
@@ -127,7 +127,7 @@ def _not_too_many_words(value: str) -> str:
 Search = Annotated[Text, AfterValidator(_not_too_many_words)]
 _MOST_SKIPPED = 2**31 - 1
 _LAST_PAGE = _MOST_SKIPPED // 1000
-"""Pages of any size up to it skip no more than that."""
+"""Largest page number: with any page size it skips at most `_MOST_SKIPPED` tasks."""
 
 
 class ListParameters(BaseModel):

@@ -26,7 +26,7 @@ def _sent(headers: Headers, name: str) -> str | None:
 
 
 def _tags(headers: Headers, name: str) -> Tags:
-    """Read the entity tags of one header. Raises `BadRequest`."""
+    """Read the entity tags of one header; None without it. Raises `BadRequest`."""
     text = _sent(headers, name)
     if text is None or text == "*":
         return text  # type: ignore[return-value] # mypy doesn't narrow a text to a Literal
@@ -49,15 +49,16 @@ async def _precondition(request: Request) -> Precondition:
 
 
 def has_condition(request: Request) -> bool:
-    """Say whether the client asks for an answer only if it is another than it has (`If-None-Match`)."""
+    """Say whether the client wants a response only if its copy is out of date (`If-None-Match`)."""
     return "if-none-match" in request.headers
 
 
 def matches(request: Request, current: EntityTag) -> bool:
-    """Say whether a read's client has this state already (`If-None-Match`): then 304 is all it needs.
+    """Say whether a read's client has this state already (`If-None-Match`), so that 304 is enough.
 
-    Raises `PreconditionFailed` where `If-Match` names others, which goes first (RFC 9110, section 13.2.2), and
-    `BadRequest` where it can't be read. An `If-None-Match` that can't be read matches nothing: the client gets it all.
+    Raises `PreconditionFailed` if `If-Match` names other versions; it goes first (RFC 9110, section 13.2.2). Raises
+    `BadRequest` if `If-Match` can't be read. An `If-None-Match` that can't be read matches nothing: the client gets the
+    whole response.
     """
     headers = request.headers
     if "if-match" in headers and not Precondition(_tags(headers, "If-Match")).holds(current, exists=True):
@@ -70,7 +71,7 @@ def matches(request: Request, current: EntityTag) -> bool:
 
 
 def idempotency_key(headers: Headers) -> str | None:
-    """The client's name for this write. Raises `BadRequest`."""
+    """Read the client's `Idempotency-Key` for this write; None without one. Raises `BadRequest`."""
     values: Sequence[str] = headers.getlist("idempotency-key")
     if not values:
         return None
@@ -86,15 +87,15 @@ def idempotency_key(headers: Headers) -> str | None:
 
 
 _COUNTED = ("completed", "version")
-"""Query parameters that say what a write is to do; others, such as those that keep caches away, may differ."""
+"""Query parameters that change a write's effect. Others, such as cache busters, may differ in a replay."""
 
 
 def fingerprint(request: Request, body: bytes) -> bytes:
-    """Make what a key stands for: SHA-256 (32 bytes) of the request's method, route, task, parameters and body.
+    """Make the fingerprint that a key is bound to: SHA-256 (32 bytes) of method, route, task, parameters and body.
 
-    Two spellings of one request have the same one: the letters of an id, the order of parameters, the slashes and the
-    prefix of the path, and the order, spaces and escapes of JSON don't matter, nor whether 1 is written as 1.0. An
-    empty object is as no body.
+    It doesn't depend on the spelling of a request: the letters of an id, the order of parameters, the slashes and the
+    prefix of the path, and the order, spaces and escapes of JSON don't matter, and 1 and 1.0 are equal. An empty object
+    counts as no body.
     """
     task_id = _canonical_id(request.path_params.get("task_id", ""))
     counted = [(name, request.query_params[name].lower()) for name in _COUNTED if name in request.query_params]
@@ -105,7 +106,7 @@ def fingerprint(request: Request, body: bytes) -> bytes:
 def _canonical_id(text: str) -> str:
     try:
         return str(UUID(text))
-    except ValueError:  # whoever reads it refuses it
+    except ValueError:  # the route refuses it
         return text
 
 
@@ -118,7 +119,7 @@ def _canonical_body(body: bytes) -> bytes:
 
 
 def _number(text: str) -> int | float:
-    """1.0 and 1e0 are spellings of 1."""
+    """Read a JSON number; a whole one becomes an int, as 1.0 and 1e0 are spellings of 1."""
     value = float(text)
     return int(value) if value.is_integer() else value
 
