@@ -1,4 +1,4 @@
-"""Every error answer, as problem details (RFC 9457; docs/http-api.md, "Errors").
+"""Error responses, all as problem details (RFC 9457; docs/http-api.md, "Errors").
 
 Problem
 ├── BadRequest                   400  the request can't be read
@@ -43,17 +43,17 @@ _log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-"""Those of all routes together. HEAD goes where GET goes: `api.middleware.Head`."""
+"""Methods of all routes together. GET routes serve HEAD too: `api.middleware.Head`."""
 
 _UNQUOTABLE = re.compile(r"[^ !#-\[\]-~]")
-"""What an error_description must not hold (RFC 6750, section 3)."""
+"""Characters that an error_description must not contain (RFC 6750, section 3)."""
 
 
 class Problem(Exception):
-    """An error answer.
+    """An error response.
 
-    `detail` is a sentence for the person at the screen; each class has one of its own. `hint` tells a developer what
-    was wrong with the request and what to send instead. `errors` lists the fields at fault.
+    `detail` is a sentence for the person at the screen; each class has a default. `hint` tells a developer the fault in
+    the request, and a way to correct it. `errors` lists the fields at fault.
     """
 
     status: ClassVar[int]
@@ -91,7 +91,7 @@ class Unauthorized(Problem):
 
 
 def invalid_token(reason: str) -> Unauthorized:
-    """The 401 for a token that was sent and doesn't hold, with its challenge (RFC 6750, section 3)."""
+    """Make the 401 for a token that was sent but isn't valid, with its challenge (RFC 6750, section 3)."""
     description = _UNQUOTABLE.sub("?", reason)
     challenge = f'Bearer error="invalid_token", error_description="{description}"'
     return Unauthorized(hint=reason, headers={"WWW-Authenticate": challenge})
@@ -182,11 +182,11 @@ class Overloaded(Problem):
 
 
 _NO_ROUTE, _NO_METHOD = "Not found.", "This can't be done here."
-"""Sentences for the framework's own errors."""
+"""Sentences for the framework's own 404 and 405."""
 
 
 def answer(problem: Problem, *, request_id: str) -> Response:
-    """Render a problem as the response that is sent."""
+    """Render a problem as an HTTP response."""
     body = problem_body(
         problem.status,
         problem.type,
@@ -213,7 +213,7 @@ def problem_body(
     request_id: str,
     errors: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
-    """Make the members of a problem document, the one shape of all error answers, in the order of sending.
+    """Make the members of a problem document, the shape of all error responses, in the order of sending.
 
     `type` is a reference to the service's own root (docs/guides/errors.md).
     """
@@ -234,7 +234,7 @@ def problem_body(
 
 
 def install(app: FastAPI) -> None:
-    """Turn every exception that a request can raise into such an answer, the framework's own included."""
+    """Register handlers that turn all exceptions of a request, the framework's own too, into problem documents."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(TaskNotFound, _task_not_found)
     app.add_exception_handler(VersionMismatch, _version_mismatch)
@@ -272,7 +272,7 @@ async def _key_reused(request: Request, error: Exception) -> Response:
 
 
 async def _bad_parameters(request: Request, error: Exception) -> Response:
-    """Path and query only: bodies are read by api.request_body."""
+    """Answer 400 for errors in path and query; `api.request_body` reads bodies."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - by registration
     errors = parameter_errors(error.errors())
     return await _problem(request, BadRequest(hint=summary(errors), errors=errors))
@@ -295,7 +295,7 @@ async def _framework(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> list[str]:
-    """All methods of this path. Starlette names those of the first route that matches, and each of ours has one."""
+    """Return all methods of this path. Starlette names only the first matching route's, and each route has one."""
     return [
         method
         for method in METHODS
@@ -305,10 +305,10 @@ def _allowed(request: Request) -> list[str]:
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    """Nothing was changed: that is what `commands.handler` promises."""
+    """Answer 503, and that nothing was changed: `commands.handler` guarantees it."""
     if isinstance(error, asyncpg.PostgresError):
         metrics.DATABASE_ERRORS.labels(error.sqlstate).inc()
-    if not isinstance(error, DatabaseUnavailable):  # that was told once
+    if not isinstance(error, DatabaseUnavailable):  # the log has that one already
         _log.warning("database unavailable", error=repr(error))
     read_only = isinstance(error, ReadOnly | asyncpg.ReadOnlySQLTransactionError)
     why = "The database takes no writes just now." if read_only else "The database can't be reached."
@@ -321,7 +321,7 @@ async def _overloaded(request: Request, _error: Exception) -> Response:
 
 _NOTHING = "Nothing was changed: send the same request again."
 MAYBE_CHANGED = "Your change may or may not have been saved. Please look before you repeat it."
-"""The sentence for a write of which nobody can tell what became of it."""
+"""Sentence for a write that may or may not have been committed."""
 
 
 async def _outcome_unknown(request: Request, error: Exception) -> Response:
@@ -329,11 +329,11 @@ async def _outcome_unknown(request: Request, error: Exception) -> Response:
     unknown = "The database stopped answering: the change may have been made."
     if "idempotency-key" in request.headers:
         problem = Unavailable(hint=f"{unknown} Repeat it with the same Idempotency-Key.", headers=_soon())
-    else:  # not to be repeated by the client itself, as Retry-After would have it
+    else:  # no Retry-After: the client must not repeat it by itself
         problem = Unavailable(MAYBE_CHANGED, hint=f"{unknown} Look, then repeat it.")
     return await _problem(request, problem)
 
 
 def _soon() -> dict[str, str]:
-    """Seconds, not the same for all who are refused at once."""
+    """Return a Retry-After of 1 to 3 seconds, at random so that refused clients don't all return at once."""
     return {"Retry-After": str(random.randint(1, 3))}  # noqa: S311 - no secret

@@ -1,4 +1,4 @@
-"""Reading request bodies, after it is known who asks."""
+"""Reading of request bodies, after authentication."""
 
 import asyncio
 import codecs
@@ -13,26 +13,26 @@ from api.field_errors import body_errors, summary
 from api.problems import BadRequest, ContentTooLarge, Invalid, Problem, RequestTimeout, UnsupportedMediaType
 
 LARGEST = 64 * 1024
-"""Bytes; docs/http-api.md, "Tasks"."""
+"""Largest number of bytes of a body (docs/http-api.md, "Tasks")."""
 
 _SLOWEST = 10
 """Seconds for the whole body to arrive."""
 
 _DIGITS = 9
-"""No longer number is worth reading."""
+"""Largest number of digits of a Content-Length that is parsed: a longer one is too large anyway."""
 
 _LONGEST_SHOWN = 100
-"""Characters of what came in place of a media type."""
+"""Largest number of characters of a refused media type that a hint shows."""
 
 _Body = TypeVar("_Body")
 
 
 async def _read(request: Request) -> bytes:
-    """The body as it came. Raises `ContentTooLarge` or `RequestTimeout`."""
+    """Read the whole body, unparsed. Raises `ContentTooLarge` or `RequestTimeout`."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > _DIGITS or int(length) > LARGEST):
         raise _too_large()
-    if getattr(request.state, "arrived", False):  # api.protocol says so
+    if getattr(request.state, "arrived", False):  # set by api.protocol
         return await _chunks(request)
     try:
         async with asyncio.timeout(_SLOWEST):
@@ -57,11 +57,11 @@ def _too_large() -> ContentTooLarge:
 
 
 RawBody = Annotated[bytes, Depends(_read)]
-"""Read once, whoever asks for it."""
+"""Body of the request; read once, however many dependencies ask for it."""
 
 
 def json_body(type_: type[_Body]) -> Callable[[Request, bytes], Awaitable[_Body]]:
-    """Make a dependency that gives the body as `type_`. Raises `BadRequest`, `UnsupportedMediaType` or `Invalid`."""
+    """Make a dependency that reads the body as `type_`. It raises `BadRequest`, `UnsupportedMediaType` or `Invalid`."""
     reader = _Reader(type_)
 
     async def body(request: Request, raw: RawBody) -> _Body:
@@ -73,7 +73,7 @@ def json_body(type_: type[_Body]) -> Callable[[Request, bytes], Awaitable[_Body]
 
 
 def optional_json_body(type_: type[_Body]) -> Callable[[Request, bytes], Awaitable[_Body | None]]:
-    """Make the same dependency for a route that also takes a request without a body."""
+    """Make a dependency like `json_body`'s that also accepts a request without a body, as None."""
     reader = _Reader(type_)
 
     async def body(request: Request, raw: RawBody) -> _Body | None:
@@ -83,7 +83,7 @@ def optional_json_body(type_: type[_Body]) -> Callable[[Request, bytes], Awaitab
 
 
 class _Reader(Generic[_Body]):
-    """Reads JSON as one type, a TypedDict or a model, whose annotations are the fields that are known."""
+    """Reader of JSON as one type, a TypedDict or a model. The type's annotations are the known fields."""
 
     def __init__(self, type_: type[_Body]) -> None:
         self._model = TypeAdapter(type_)
@@ -109,9 +109,9 @@ class _Reader(Generic[_Body]):
         return Invalid(summary(errors), hint=hint, errors=errors)
 
     def _names_none(self, body: bytes) -> bool:
-        """Say whether the body names fields, but none that is known. An empty object names none, and asks for nothing.
+        """Say whether the body names fields, but no known one. For an empty object, which asks for nothing, it's False.
 
-        Only for a body that has been read: here nothing is refused any more.
+        The body must have been read already: errors in it aren't handled here.
         """
         names = json.loads(body)
         return bool(names) and not set(self._known) & set(names)
@@ -126,7 +126,7 @@ class _Reader(Generic[_Body]):
 
 
 def _refuse_other_media_types(request: Request) -> None:
-    """Raise `UnsupportedMediaType` if the headers name another media type than JSON; without any, the body is JSON."""
+    """Raise `UnsupportedMediaType` for a compressed body or a media type other than JSON; none counts as JSON."""
     media_type = (request.headers.get("content-type") or "application/json").partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
@@ -142,8 +142,11 @@ def without_mark(body: bytes) -> bytes:
 
 
 def _validate(model: TypeAdapter[_Body], raw: bytes) -> _Body:
-    """Pydantic's parser stops at a lone surrogate (half a character, which no text can hold) before it can name the
-    field. The standard library's reads on, so that it can."""
+    """Validate JSON. Raises `ValidationError`, which names the field at fault even for a lone surrogate.
+
+    Pydantic's parser stops at one (half a character, which no text can hold) before it knows the field, so that the
+    standard library's parser, which reads on, is used then.
+    """
     try:
         return model.validate_json(raw)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Answers with tasks, and their headers (docs/http-api.md, "Safe writes")."""
+"""Responses with tasks, and their headers (docs/http-api.md, "Safe writes")."""
 
 from collections.abc import Mapping
 
@@ -15,11 +15,11 @@ JSON = "application/json"
 REPLAYED = {"Idempotency-Replayed": "true"}
 
 _REVALIDATE = {"Cache-Control": "private, no-cache"}
-"""Kept by the user's own browser only, and never shown without asking whether it is still true."""
+"""Header that lets only the user's own browser cache the response, and has it revalidate before each use."""
 
 
 def of_write(outcome: Outcome, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """The task as a write left it; empty where it was deleted."""
+    """Make the response to a write: the task as the write left it, or 204 if it was deleted."""
     task, replayed = outcome.task, REPLAYED if outcome.replayed else {}
     if task is None:
         return Response(status_code=204, headers=replayed)
@@ -28,12 +28,15 @@ def of_write(outcome: Outcome, *, status: int = 200, headers: Mapping[str, str] 
 
 
 def of_read(request: Request, body: bytes, tag: EntityTag, headers: Mapping[str, str] | None = None) -> Response:
-    """A body with its entity tag, or 304 where the client has it already."""
+    """Make the response to a read: the body with its entity tag, or 304 if the client has it already.
+
+    Raises as `preconditions.matches` does.
+    """
     if matches(request, tag):
         return not_modified(tag)
     return unsent.response(body, {"ETag": etag(tag), **_REVALIDATE, **(headers or {})}, JSON)
 
 
 def not_modified(tag: EntityTag) -> Response:
-    """304: what the client has is still true."""
+    """Make a 304: the client's copy is up to date."""
     return Response(status_code=304, headers={"ETag": etag(tag), **_REVALIDATE})

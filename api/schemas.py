@@ -1,4 +1,4 @@
-"""The shapes of requests and answers (docs/http-api.md, "Tasks"; docs/http-api.md, "History")."""
+"""Models of requests and responses (docs/http-api.md, "Tasks"; docs/http-api.md, "History")."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, NotRequired
@@ -13,7 +13,7 @@ LARGEST_VERSION = 2**31 - 1
 
 _TIMESTAMP = r"^[0-9-]{10}T[0-9:]{8}\.[0-9]{6}Z$"
 USER_ID: dict[str, Any] = {"minLength": 1, "maxLength": 255, "pattern": r"^(?!\.{1,2}$)[^/\x00]+$"}
-"""`config.settings.USER_ID`, for the document."""
+"""JSON Schema of a user id: `config.settings.USER_ID` for the OpenAPI document."""
 
 
 Title = Annotated[
@@ -76,7 +76,7 @@ class Task(BaseModel):
 
 
 def _whole(value: Any) -> Any:
-    """1.0 is a whole number in JSON."""
+    """Return a whole float as an int: 1.0 is a whole number in JSON."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

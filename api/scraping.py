@@ -1,4 +1,4 @@
-"""`/metrics` on the API's own port, where that was asked for: the numbers of all users are in it."""
+"""`/metrics` on the API's own port. It is opt-in, since it shows the numbers of all users."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from config.metrics import everything
 
 
 def scraping(folder: Path) -> APIRouter:
-    """The route, in whichever of Prometheus' formats is asked for."""
+    """Make a router with `/metrics`, which answers in the Prometheus format that the request accepts."""
     router, registry = APIRouter(), everything(folder)
 
     @router.get("/metrics", include_in_schema=False)

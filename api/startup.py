@@ -1,4 +1,4 @@
-"""What the service looks at before it serves: the books, as far as can be seen at once, and what would stop it."""
+"""Checks before the service starts: a spot check of log and projection, the server's settings, reasons not to start."""
 
 import asyncio
 import sys
@@ -20,7 +20,10 @@ _TIMEOUT_SECONDS = 2.0
 
 
 async def check_books(pool: Pool) -> None:
-    """Warn of what isn't right with some users' logs and tasks. Costs the same however many there are; never fails."""
+    """Log warnings for mismatches in a spot check of some users, and for a log that isn't append-only.
+
+    The cost doesn't grow with the number of users. Never fails.
+    """
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             found, open_tables = await spot_check(pool), await unguarded(pool)
@@ -41,7 +44,7 @@ async def check_books(pool: Pool) -> None:
 
 
 async def check_server(pool: Pool) -> None:
-    """Warn of what makes the log less safe than it could be. Never fails."""
+    """Log a warning for each setting or right that makes the log less safe than it could be. Never fails."""
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             found = await standing(pool)
@@ -61,11 +64,11 @@ Lifespan = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
 
 def told(lifespan: Lifespan) -> Lifespan:
-    """Starlette's `lifespan`, but of a start that fails it hands the server a sentence where it has a traceback."""
+    """Wrap `lifespan`: if a start fails with `CannotRun`, the server gets a sentence instead of a traceback."""
 
     async def telling(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_sentence(message: Message) -> None:
-            reason = sys.exc_info()[1]  # it sends while it handles it
+            reason = sys.exc_info()[1]  # Starlette sends the message while it handles the exception
             if message["type"] == "lifespan.startup.failed" and isinstance(reason, CannotRun):
                 message["message"] = f"can't start: {reason}"
             await send(message)

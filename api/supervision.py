@@ -1,4 +1,4 @@
-"""A worker ends with the process that started it."""
+"""The end of a worker together with the process that started it."""
 
 import asyncio
 import multiprocessing
@@ -8,20 +8,23 @@ from contextlib import contextmanager
 
 
 class Orphaned(Exception):
-    """The supervisor was gone before the worker could start."""
+    """Error of a worker that finds its supervisor gone before it could start."""
 
 
 @contextmanager
 def ended_with_its_supervisor() -> Iterator[None]:
-    """As one of several workers: stop, as by SIGTERM, when the supervisor is gone. Killed, it can't say so, and nobody
-    else would stop a worker that keeps the port."""
+    """Stop this process, as by SIGTERM, when its supervisor ends; do nothing if it isn't one of several workers.
+
+    A supervisor that was killed can't stop its workers, and nobody else would stop a worker that keeps the port.
+    Raises `Orphaned` if the supervisor has ended already.
+    """
     supervisor = multiprocessing.parent_process()
     if supervisor is None:
         yield
         return
     if not supervisor.is_alive():
         raise Orphaned("the process that started this worker has ended")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; the supervisor says when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the supervisor decides when to stop
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

@@ -136,7 +136,7 @@ async def get_task(
 
 
 async def _execute(request: Request, database: Pool, command: Command, metadata: Metadata) -> Outcome:
-    """Carry the command out when it is its user's turn. The body is there by now: a slow upload holds no turn."""
+    """Handle the command at its user's turn. The body has been read by then: a slow upload holds no turn."""
     await take_turn(request, command.user_id)
     return await handle(database, command, actor=command.user_id, metadata=metadata)
 
@@ -170,9 +170,10 @@ for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
 
 
 def _stated(request: Request, name: str, in_body: _Value | None, in_query: _Value | None) -> _Value | None:
-    """Give what body or query says of a field that may be left out. Raises `BadRequest`.
+    """Return the field's value from body or query; None if the request gives none. Raises `BadRequest` if they differ.
 
-    A query that says something else is refused like such a body: `?done=true` must not turn a completed task over.
+    A query without the field is refused, as is a body with only other fields: `?done=true` must not turn a completed
+    task over.
     """
     if in_body is not None and in_query is not None and in_body != in_query:
         raise BadRequest(hint=f"{name} is one thing in the body and another in the query; give one of the two.")

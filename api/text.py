@@ -1,10 +1,10 @@
-"""What text may be stored and shown, and the same as patterns for the OpenAPI document."""
+"""Rules for text that may be stored and shown, as functions and as patterns for the OpenAPI document."""
 
 import re
 from typing import Any
 
-# As patterns for clients, in the common part of the regex dialects that read them: no classes by name, nothing past
-# the Basic Multilingual Plane.
+# Clients get these patterns, so they use only the common part of regex dialects: no named classes, nothing past the
+# Basic Multilingual Plane.
 _NO_CONTROL = r"[^\x00-\x08\x0b-\x1f\x7f-\x9f]|\r\n"
 _INVISIBLE = (
     r"\x00-\x20\x7f-\xa0"  # controls and white space
@@ -16,7 +16,7 @@ braille pattern without a dot."""
 _INVISIBLE_BEYOND = (
     r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-"""The same past the Basic Multilingual Plane."""
+"""Invisible characters, as in `_INVISIBLE`, past the Basic Multilingual Plane."""
 
 WITHOUT_NUL = r"^[^\x00]*$"
 WITHOUT_CONTROLS = rf"^(?:{_NO_CONTROL})*$"
@@ -27,21 +27,21 @@ _visible = re.compile(f"[^{_INVISIBLE}{_INVISIBLE_BEYOND}]").search
 
 
 def without_nul(text: str) -> str:
-    """Refuse what Postgres can't store (Pydantic has refused lone surrogates by then). Raises `ValueError`."""
+    """Raise `ValueError` for a NUL, which Postgres can't store. Pydantic has refused lone surrogates by then."""
     if "\0" in text:
         raise ValueError("must not contain the NUL character")
     return text
 
 
 def without_controls(value: Any) -> Any:
-    """Refuse control characters other than tabs and line ends; pass on what is no text. Raises `ValueError`."""
+    """Raise `ValueError` for control characters other than tabs and line ends; pass on a value that is no text."""
     if isinstance(value, str) and (found := _control(value)):
         raise ValueError(f"must not contain control characters (U+{ord(found[0]):04X})")
     return value
 
 
 def visible(text: str) -> str:
-    """Refuse text in which nothing can be seen. Raises `ValueError`."""
+    """Raise `ValueError` for text without a visible character."""
     if not _visible(text):
         raise ValueError("must hold something visible")
     return text

@@ -1,4 +1,4 @@
-"""Verify bearer tokens, and read the user from them (docs/http-api.md, "Authentication")."""
+"""Verification of bearer tokens, which name the user (docs/http-api.md, "Authentication")."""
 
 import hashlib
 import time
@@ -15,27 +15,27 @@ from config.settings import USER_ID
 _OF_SECRET = frozenset({"HS256", "HS384", "HS512"})
 
 _LEEWAY = 10
-"""Seconds by which clocks may differ."""
+"""Seconds by which the issuer's clock and ours may differ."""
 
 _HORIZON = 100 * 365 * 86_400
-"""Seconds ahead; what claims to lie beyond isn't in seconds."""
+"""Seconds from now; a claim of a later time can't be in seconds."""
 
 _FROM_NOW_ON = 946_684_800
-"""The year 2000 in Unix time; what claims to expire before is a number of seconds from now on."""
+"""The year 2000 in Unix time; an earlier expiry must be meant as a number of seconds from now."""
 
 _LONGEST = 16 * 1024
-"""Characters; many proxies pass on half of that at most."""
+"""Largest number of characters of a token; many proxies pass on at most half of that."""
 
 _REMEMBERED = 10_000
-"""Tokens, of each its digest, user and expiry: a few megabytes."""
+"""Largest number of cached tokens. The cache has the digest, user and expiry of each: a few megabytes in all."""
 
 
 class BadToken(Exception):
-    """A token that doesn't hold. The message is for its bearer, and never shows the token."""
+    """Error for a token that isn't valid. The message is for its bearer, and never shows the token."""
 
 
 class Expected(NamedTuple):
-    """Whom a token must come from (`iss`) and be meant for (`aud`); None: anybody."""
+    """The issuer (`iss`) and audience (`aud`) that a token must have; None allows any."""
 
     issuer: str | None = None
     audience: str | None = None
@@ -45,7 +45,7 @@ ANYBODY = Expected()
 
 
 class _Verified(NamedTuple):
-    """Whom a token speaks for, until when (Unix time, leeway included), and the issuer's key that proved it."""
+    """A verified token's user, end (Unix time in seconds, leeway included), and the issuer's key, if it has one."""
 
     user: str
     until: float
@@ -54,9 +54,10 @@ class _Verified(NamedTuple):
 
 
 class Verifier:
-    """Verifies tokens of two kinds, either of which may be missing: those signed with a shared `secret`, and those
-    signed by an issuer that publishes its `keys`. The token's algorithm says of which kind it is; each is checked with
-    the keys of its own kind only, and against its own expectations.
+    """Verifier of tokens of two kinds: signed with a shared `secret`, or by an issuer that publishes its `keys`.
+
+    Either kind may be missing. Invariant: the token's algorithm decides its kind, and a token is checked only with the
+    keys and expectations of its own kind.
     """
 
     def __init__(
@@ -76,9 +77,9 @@ class Verifier:
         self._remembered: OrderedDict[bytes, _Verified] = OrderedDict()
 
     async def user(self, token: str) -> str:
-        """The user whom the token speaks for. Raises `BadToken`, or `api.jwks.KeysUnavailable`.
+        """Verify the token and return its user. Raises `BadToken`, or `api.jwks.KeysUnavailable`.
 
-        A token that held is remembered, and not verified again until it expires or its key is no longer published.
+        A valid token is cached, and not verified again until it expires or its key is no longer published.
         """
         if len(token) > _LONGEST:
             raise BadToken(f"The token is too long; {_LONGEST:,} characters are the most.")
@@ -89,7 +90,7 @@ class Verifier:
             if len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)
         else:
-            self._remembered[digest] = verified  # others may have pushed it out while this one waited
+            self._remembered[digest] = verified  # other tokens may have evicted it during the wait
             self._remembered.move_to_end(digest)
         return verified.user
 
@@ -138,7 +139,7 @@ class Verifier:
                 audience=expected.audience,
                 options={
                     "require": ["exp"],
-                    "verify_exp": False,  # exp and nbf below: here a text would do, and any number of milliseconds
+                    "verify_exp": False,  # exp and nbf are checked below: PyJWT takes a text, and milliseconds
                     "verify_nbf": False,
                     "verify_aud": expected.audience is not None,
                     "verify_iat": False,
@@ -166,7 +167,7 @@ _OF_ANOTHER_KEY = "The token can't be verified: its signature isn't that of the 
 
 
 def _until(claims: Mapping[str, Any], now: float) -> float:
-    """Until when the token holds, leeway included. Raises `BadToken` where it doesn't hold now."""
+    """Return the token's end in Unix seconds, leeway included. Raises `BadToken` if the token isn't valid now."""
     expiry = _seconds(claims, "exp", now)
     if expiry < _FROM_NOW_ON:
         raise BadToken(
@@ -180,7 +181,7 @@ def _until(claims: Mapping[str, Any], now: float) -> float:
 
 
 def _seconds(claims: Mapping[str, Any], name: str, now: float) -> float:
-    """A NumericDate (RFC 7519, section 2), not beyond the horizon. Raises `BadToken`."""
+    """Read a NumericDate (RFC 7519, section 2) in seconds. Raises `BadToken`, also beyond the horizon (`_HORIZON`)."""
     value = claims[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN
         raise BadToken(f"The token's {name} must be a number: the seconds since 1970.")
@@ -192,7 +193,7 @@ def _seconds(claims: Mapping[str, Any], name: str, now: float) -> float:
 
 
 def _user(claims: Mapping[str, Any], path: str) -> str:
-    """The claim at `path`: as a name of its own, else step by step at the dots. Whole numbers count as text."""
+    """Read the claim named `path`, else the one at that dotted path. Whole numbers count as text. Raises `BadToken`."""
     value: Any = claims.get(path)
     if value is None:
         value = claims
