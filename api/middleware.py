@@ -83,7 +83,7 @@ _SECURITY = [(name.lower().encode(), value.encode()) for name, value in SECURITY
 
 
 class SecurityHeaders:
-    """Middleware that adds `nosniff` and `no-store` to responses without the header: no type guessing, no caching."""
+    """Middleware that forbids guessing of types, and caching unless a response sets its own `Cache-Control`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -192,7 +192,7 @@ class BehindProxies(ProxyHeadersMiddleware):
 
 
 class CatchAll:
-    """Middleware that answers 500 to uncaught errors: the log has the details, the client only the request's id."""
+    """Middleware that answers 500 to uncaught errors: the log gets the details, the client only the request's id."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

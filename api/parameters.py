@@ -35,7 +35,7 @@ def _known_elsewhere(value: str) -> str:
 
 
 _LONGEST_SHOWN = 40
-"""Largest number of characters of a refused id that a hint shows."""
+"""Characters of a refused id that a hint shows."""
 
 TaskId = Annotated[UUID, BeforeValidator(_known_elsewhere), Path(description="the task's id", examples=[TASK_ID])]
 

@@ -28,17 +28,17 @@ from api.transport import BufferedTransport
 from config import metrics
 
 _LARGEST_HEAD = 64 * 1024
-"""Largest number of bytes of a request line and its headers together."""
+"""Largest number of bytes of request line and headers."""
 _LARGEST = 4 * 1024 * 1024
 """Largest number of bytes of a whole request. `api.request_body` has a smaller limit; this one is for unread bodies."""
 _SLOWEST = 10
-"""Seconds for a whole request to arrive, from the connection's start, or from its first byte if kept alive."""
+"""Seconds from the connection's start, or on a kept-alive one from a request's first byte, to the request's last."""
 _SLOWEST_READER = 30
 """Seconds in which a client must read some of a response that waits for it."""
 _MOST_WAITING = 16
-"""Largest number of requests of one connection that wait behind the one being answered."""
+"""Largest number of requests that wait on one connection behind the one being answered."""
 _SINGLE = frozenset({b"authorization", b"content-type", b"host", b"origin"})
-"""Fields that have one value (RFC 9110, section 5.3). If there were two, two parties could each believe another one."""
+"""Fields with a single value (RFC 9110, section 5.3). Of two values, two parties could each believe another."""
 _LINGER = 2
 """Seconds of silence before the connection of a refused client is closed; at most five times as many in all. Its
 further input is read and discarded: if it were left unread, the kernel would reset the connection, and the client might
@@ -58,8 +58,8 @@ class BoundedRequests(HttpToolsProtocol):
     """uvicorn's protocol with limits: requests that are too large, too slow or not HTTP get a problem document.
 
     Invariants: a request with an announced body is never answered as if it had none, and no byte of a body is ever
-    parsed as a request. The parser skips a body in one case, a request for another protocol; `_ignore_upgrade` handles
-    it. `on_message_complete` checks for every request that its body was read.
+    parsed as a request. The parser skips a body only if another protocol is asked for, see `_ignore_upgrade`. Even so
+    `on_message_complete` checks for every request that its body was read.
     """
 
     _head: bytearray | None = None
@@ -107,7 +107,7 @@ class BoundedRequests(HttpToolsProtocol):
         self._has_read()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
-        if self._running and not self._running.response_complete:  # uvicorn tells only a pipeline's last request
+        if self._running and not self._running.response_complete:  # uvicorn notifies only a pipeline's last request
             self._running.disconnected = True
             self._running.message_event.set()
         for cycle, _ in self.pipeline:  # they never start, and would keep their callback for ever

@@ -19,10 +19,10 @@ _SLOWEST = 10
 """Seconds for the whole body to arrive."""
 
 _DIGITS = 9
-"""Largest number of digits of a Content-Length that is parsed: a longer one is too large anyway."""
+"""Longest Content-Length in digits that is worth parsing."""
 
 _LONGEST_SHOWN = 100
-"""Largest number of characters of a refused media type that a hint shows."""
+"""Characters of a refused media type that a hint shows."""
 
 _Body = TypeVar("_Body")
 
@@ -57,7 +57,7 @@ def _too_large() -> ContentTooLarge:
 
 
 RawBody = Annotated[bytes, Depends(_read)]
-"""Body of the request; read once, however many dependencies ask for it."""
+"""The request's body, read once for all dependencies."""
 
 
 def json_body(type_: type[_Body]) -> Callable[[Request, bytes], Awaitable[_Body]]:
@@ -144,8 +144,8 @@ def without_mark(body: bytes) -> bytes:
 def _validate(model: TypeAdapter[_Body], raw: bytes) -> _Body:
     """Validate JSON. Raises `ValidationError`, which names the field at fault even for a lone surrogate.
 
-    Pydantic's parser stops at one (half a character, which no text can hold) before it knows the field, so that the
-    standard library's parser, which reads on, is used then.
+    Pydantic's parser stops at one (half a character, which no text can hold) before it can name the field; the standard
+    library's reads on.
     """
     try:
         return model.validate_json(raw)

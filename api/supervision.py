@@ -15,8 +15,7 @@ class Orphaned(Exception):
 def ended_with_its_supervisor() -> Iterator[None]:
     """Stop this process, as by SIGTERM, when its supervisor ends; do nothing if it isn't one of several workers.
 
-    A supervisor that was killed can't stop its workers, and nobody else would stop a worker that keeps the port.
-    Raises `Orphaned` if the supervisor has ended already.
+    A killed supervisor can't stop its workers, which would keep the port. Raises `Orphaned` if it has ended already.
     """
     supervisor = multiprocessing.parent_process()
     if supervisor is None:

@@ -172,8 +172,7 @@ for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
 def _stated(request: Request, name: str, in_body: _Value | None, in_query: _Value | None) -> _Value | None:
     """Return the field's value from body or query; None if the request gives none. Raises `BadRequest` if they differ.
 
-    A query without the field is refused, as is a body with only other fields: `?done=true` must not turn a completed
-    task over.
+    A query with only unknown parameters is refused, like such a body: `?done=true` must not reopen a completed task.
     """
     if in_body is not None and in_query is not None and in_body != in_query:
         raise BadRequest(hint=f"{name} is one thing in the body and another in the query; give one of the two.")

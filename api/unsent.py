@@ -13,11 +13,11 @@ from api.problems import Overloaded
 _MOST = 96 * 1024 * 1024
 """Largest number of bytes of this process's long responses together. A single one may be larger, if it is alone."""
 _MOST_OF_USER = 32 * 1024 * 1024
-"""Largest number of bytes of one user's long responses together, with that exception too."""
+"""Largest number of bytes of one user's long responses together, with the same exception."""
 _LONG = 16 * 1024
 """Bytes; responses up to this size are written in one piece and not counted."""
 _SLICE = 64 * 1024
-"""Bytes that are written at once: a connection's buffer exceeds its high-water mark by no more."""
+"""Bytes that are written at once: the most by which a connection's buffer exceeds its high-water mark."""
 _GRACE, _SLOWEST = 30, 32 * 1024
 """Seconds in which a client must read a response, and lowest rate in bytes per second beyond them."""
 _PROTECTED = 1

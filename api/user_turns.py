@@ -13,10 +13,10 @@ from config import metrics
 
 READS, WRITES = 2, 4
 """Largest numbers of reads and writes of one user that run at the same time. All users share one event loop and a few
-cores of the database: each request under way delays everybody else's. More writes are allowed because they cost less: a
-user's writes go into one statement (docs/adr/0016)."""
+cores of the database, so that each request delays everybody else's. Writes cost less: a user's go into one statement
+(docs/adr/0016)."""
 MOST_WAITING = 200
-"""Largest number of reads of one user that wait for a turn, and of writes. One that waits holds no other resource."""
+"""Largest number of waiting reads of one user, and of writes. One that waits holds nothing but itself."""
 
 _TURN = "daybook.turn"
 """Key of a request's turn in its scope."""
@@ -62,11 +62,11 @@ class _Taken:
 
 
 class UserTurns:
-    """Queues of the requests of each user, one for reads and one for writes.
+    """Queues of each user's requests, one for reads and one for writes.
 
-    Invariants: at most `READS` reads and `WRITES` writes of a user are under way. Others wait, and get their turn in
-    the order of arrival. Sending the response isn't part of a turn, so that a client that reads slowly holds none. A
-    user has an entry only while requests are under way or waiting.
+    Invariants: at most `READS` reads and `WRITES` writes of a user are under way; others wait, in the order of arrival.
+    Sending the response isn't part of a turn: a client that reads slowly holds none. `_taken` has an entry only while
+    requests are under way or waiting.
     """
 
     def __init__(self, *, timeout: float) -> None:
@@ -105,7 +105,7 @@ class UserTurns:
         return turn
 
     def end(self, turn: Turn) -> None:
-        """Give a turn back, for the next request that waits."""
+        """Give a turn back."""
         self._taken[turn].free.release()
         self._leave(turn)
 
