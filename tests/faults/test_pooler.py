@@ -214,10 +214,11 @@ async def test_a_pooler_without_room_for_more_is_not_away(database: str, folder:
     port = free_port()
     with pooled(database, folder, clients=4) as dsn:
         async with started(folder, dsn, DATABASE_URL_DIRECT=database, METRICS_PORT=str(port)) as (serving, client):
+            users = [f"user-{number:02}" for number in range(20)]  # one alone has a few requests under way at a time
             for _ in range(3):
                 answers = await asyncio.gather(
-                    *(client.get(TASKS) for _ in range(20)),
-                    *(client.post(TASKS, json={"title": "x"}) for _ in range(20)),
+                    *(client.get(f"/api/{user}/tasks?q=x", headers=bearer(user)) for user in users),
+                    *(client.post(f"/api/{user}/tasks", json={"title": "x"}, headers=bearer(user)) for user in users),
                     *(client.get("/readyz") for _ in range(2)),
                 )
                 assert Counter(answer.status_code for answer in answers) == {200: 22, 201: 20}
