@@ -1,4 +1,4 @@
-"""What happened to an export where an event doesn't fit: told from the numbers and the hashes together."""
+"""Diagnosis of an export at the first event that doesn't fit, from the numbers and the hashes together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from events.serialization import DATA_VERSION, canonical
 class Mismatch:
     """The first event, in the log's order, that isn't as it was logged; `line` is its line in the file, from 1.
 
-    Of missing events `seq` is the first, and `line` where it should stand (`None`: after the end). `column` is given
-    where it can be known: most are hashed together. Only where there is a head can a log be found `rewritten`.
+    If events are missing, `seq` is the first one's number, and `line` its place (`None`: after the end). `column` is
+    given if it can be known: most columns are hashed together. Without a head, a log can't be found `rewritten`.
     """
 
     kind: Kind
@@ -26,7 +26,7 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What `GET /api/{user_id}/audit/head` answered: the log's last event then (0, nothing, `None`: none yet)."""
+    """The answer of `GET /api/{user_id}/audit/head`: the log's last event at that time (0, empty, `None`: no event)."""
 
     seq: int
     hash: bytes
@@ -35,7 +35,10 @@ class Head:
 
 @dataclass(slots=True)
 class Held:
-    """The events that were found to fit together. `start` is the number before the first."""
+    """The events that fit together so far.
+
+    `start` and `anchor` are the number and hash before the first event, `seq` and `hash` those of the last one.
+    """
 
     user_id: str | None = None
     events: int = 0
@@ -62,7 +65,7 @@ class Held:
 
 
 def diagnosis(event: Line | BadLine, lines: Lines, held: Held, head: Head | None) -> Mismatch:
-    """What happened where `held` doesn't take this event."""
+    """Tell the mismatch at an event that `held` doesn't take."""
     due = held.seq + 1
     if isinstance(event, BadLine):
         if event.seq in (None, due):
@@ -85,7 +88,10 @@ def diagnosis(event: Line | BadLine, lines: Lines, held: Held, head: Head | None
 
 
 def _may_disown(source: Line, event: Line, held: Held, head: Head | None) -> bool:
-    """Whether `source` and what holds behind it can give way to `event`: not where a head shows that they were."""
+    """Say if `source` and the held events after it may count as added. A head at one of them proves that they weren't.
+
+    Nor may they if `event` is another user's.
+    """
     proved = head is not None and source.seq <= head.seq <= held.seq
     return not proved and event.record["user_id"] == held.user_id
 
@@ -105,7 +111,7 @@ def unreadable(line: BadLine, *, seq: int | None, last: bool) -> Mismatch:
 
 
 def _forged(event: Line, successor: Line | None, held: Held) -> Mismatch:
-    """Of an event whose hash was made for this place."""
+    """Tell the mismatch at an event with a hash that follows on the last held one."""
     due = held.seq + 1
     if successor:
         why = f"event {successor.seq} (line {successor.line}) {_follows(held)} too"
@@ -120,7 +126,7 @@ _ANOTHERS = "it is of another user than those before"
 
 
 def _displaced(event: Line, successor: Line, lines: Lines, held: Held) -> Mismatch:
-    """Of an event that has the number that is due, where by its hash a later one should stand."""
+    """Tell the mismatch at an event that has the expected number, but the hashes put `successor` in its place."""
     place = f"event {successor.seq} (line {successor.line})"
     if any(event.follows(later.hash) for later in lines.after(event)):
         why = f"by its hash it belongs further on, and {place} here; they were moved and numbered anew"
@@ -130,7 +136,7 @@ def _displaced(event: Line, successor: Line, lines: Lines, held: Held) -> Mismat
 
 
 def _unfitting(event: Line, lines: Lines, held: Held, head: Head | None) -> Mismatch:
-    """Of an event that has the number that is due, and a hash that doesn't follow on anything here."""
+    """Tell the mismatch at an event that has the expected number, but a hash that follows on no event in the file."""
     seq, line, record, data = event.seq, event.line, event.record, event.record["data"]
     true = hash_chain.link(held.hash, event.digest)
     following = next(lines.after(event), None)
@@ -146,7 +152,7 @@ def _unfitting(event: Line, lines: Lines, held: Held, head: Head | None) -> Mism
 
 
 def _source(event: Line, lines: Lines, held: Held) -> Line | None:
-    """The event in whose place this one was logged, of those that hold."""
+    """Return the held event that stands in the place to which this event's hash belongs, if there is one."""
     hash_ = held.anchor
     for earlier in islice(lines.readable(), held.events):
         if event.follows(hash_):
@@ -156,7 +162,7 @@ def _source(event: Line, lines: Lines, held: Held) -> Line | None:
 
 
 def _misplaced(seq: int, line: int, lines: Lines, held: Held) -> Mismatch:
-    """Of an event that has another number than the one that is due."""
+    """Tell the mismatch at an event that hasn't the expected number."""
     due = held.seq + 1
     if seq <= held.start:
         return told("added", seq, line, f"the export goes on from event {held.start}")
@@ -186,7 +192,7 @@ def rewritten(event: Line, head: Head) -> Mismatch:
 
 
 def parted(head: Head) -> Mismatch:
-    """Of two heads that are of the same event, and not the same."""
+    """Tell the mismatch between two heads that name one event, but differ."""
     message = f"The log was rewritten, at event {head.seq} or before, or a head was changed: the two heads differ."
     return Mismatch(kind="rewritten", seq=head.seq, line=None, message=message)
 
@@ -211,7 +217,7 @@ _SAID: Mapping[Kind, tuple[str, str]] = {
 def told(
     kind: Kind, seq: int, line: int | None, why: str, *, column: str | None = None, upto: int | None = None
 ) -> Mismatch:
-    """A difference and its message; `upto` is the last event's number where it is about several."""
+    """Make a mismatch and its message; `upto` is the last event's number if it is about several."""
     several = upto is not None and upto > seq
     events = f"Events {seq} {'and' if upto == seq + 1 else 'to'} {upto}" if several else f"Event {seq}"
     place = "" if kind == "removed" else f" (from line {line})" if several else f" (line {line})"

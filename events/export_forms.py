@@ -1,4 +1,4 @@
-"""What a file is that is no export, as far as its beginning shows, and how to come by an export instead."""
+"""Hints for a file that is no export: its likely format, by its first bytes, and how to get an export instead."""
 
 import codecs
 from typing import BinaryIO
@@ -6,7 +6,7 @@ from typing import BinaryIO
 import orjson
 
 MARK = codecs.BOM_UTF8
-"""What some editors and shells put before UTF-8; it says nothing, and is passed over."""
+"""Byte order mark that some editors and shells put before UTF-8. Readers skip it."""
 
 AGAIN = "export with ?format=ndjson"
 _BEGINNINGS: tuple[tuple[tuple[bytes, ...], str], ...] = (
@@ -20,11 +20,11 @@ _BEGINNINGS: tuple[tuple[tuple[bytes, ...], str], ...] = (
     ((b"[", b"{\n", b"{\r\n"), f"it is JSON, such as a page of /audit; {AGAIN}"),
 )
 _LONGEST_ANSWER = 1 << 24
-"""Bytes."""
+"""Largest number of bytes read of a file that may be an answer of the service."""
 
 
 def form(file: BinaryIO) -> str:
-    """What a file seems to be that has no line with an event."""
+    """Tell the likely format of a file that has no line with an event."""
     file.seek(0)
     text = file.read(_LONGEST_ANSWER)
     answer = _answer(text.removeprefix(MARK))
@@ -32,13 +32,16 @@ def form(file: BinaryIO) -> str:
 
 
 def by_beginning(text: bytes) -> str | None:
-    """What the first bytes give away, where they aren't those of NDJSON."""
+    """Tell the format that the first bytes show, if it is a known one that isn't NDJSON."""
     begins = text.removeprefix(MARK).lstrip()
     return next((found for beginnings, found in _BEGINNINGS if begins.startswith(beginnings)), None)
 
 
 def _answer(text: bytes) -> str | None:
-    """What the service said was wrong, where the file is its answer to that (docs/http-api.md, "Errors")."""
+    """Quote the service's error if the file is an error answer (docs/http-api.md, "Errors"), or say that it is JSON.
+
+    Return `None` if the file isn't JSON.
+    """
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:

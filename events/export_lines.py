@@ -1,4 +1,4 @@
-"""The lines of an export (`events.records.full_record` as JSON), read one by one, in whichever order they stand."""
+"""Reader of an export's lines (`events.records.full_record` as JSON), one by one, oldest or newest event first."""
 
 import json
 import os
@@ -23,7 +23,7 @@ Kind: TypeAlias = Literal["changed", "removed", "added", "reordered", "unreadabl
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An event as it stands on line number `line`, with the digest that its content has."""
+    """An event as it stands on line number `line`, with the digest of its content."""
 
     line: int
     seq: int
@@ -32,13 +32,13 @@ class Line:
     record: Json
 
     def follows(self, hash_: bytes) -> bool:
-        """Whether its hash says that it was logged right after the event with that one."""
+        """Say if this event's hash shows that it was logged right after the event with hash `hash_`."""
         return hash_chain.link(hash_, self.digest) == self.hash
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """One that can't be of an export, whatever stands around it; `seq` is `None` where it has no good one."""
+    """A line that can't be of any export; `seq` is `None` if the line has no valid one."""
 
     line: int
     why: str
@@ -89,7 +89,7 @@ _COLUMNS: _Columns = {
     "data": _object,
 }
 SHOWN_WITHOUT = "user_id"
-"""The first column of an export that an event on a page of /audit hasn't."""
+"""First column of an export that an event on a page of /audit lacks."""
 _CLIENT: _Columns = {"address": _text_or_null, "agent": _text_or_null}
 
 
@@ -117,7 +117,7 @@ def _read(number: int, line: bytes) -> Line | BadLine:
 
 
 def _fault(record: Json, columns: _Columns, under: str = "") -> tuple[str, str] | None:
-    """The first column that is missing, isn't known or can't have the value that it has, and what is wrong with it."""
+    """Return the first column that is missing, unknown or has an invalid value, and its fault; `None` if none is."""
     if record.keys() != columns.keys():
         for name in columns:
             if name not in record:
@@ -128,7 +128,7 @@ def _fault(record: Json, columns: _Columns, under: str = "") -> tuple[str, str] 
     for name, fits in columns.items():
         try:
             good = fits(record[name])
-        except TypeError:  # a pattern asked about what is no text
+        except TypeError:  # a pattern was matched against a value that isn't text
             good = False
         if not good:
             return under + name, f"`{under}{name}` isn't written as Daybook writes it"
@@ -136,9 +136,12 @@ def _fault(record: Json, columns: _Columns, under: str = "") -> tuple[str, str] 
 
 
 def _twice(record: Json, line: bytes) -> tuple[str | None, str] | None:
-    """A name that stands twice in one object: the last counts here, and elsewhere the first may be what is shown."""
+    """Return a name that an object has twice, and the fault: this parser takes the last one, others may show the first.
+
+    The name is `None` if it isn't a column, or if the line is nested too deep. Return `None` if no name is repeated.
+    """
     try:
-        if orjson.dumps(record) == line.strip():  # as exports are written; other spellings can be fine too
+        if orjson.dumps(record) == line.strip():  # as exports are written; other spellings can be valid too
             return None
     except TypeError:
         return None, "it is nested too deep"
@@ -152,7 +155,7 @@ def _twice(record: Json, line: bytes) -> tuple[str | None, str] | None:
 
 
 def derives(event: Line) -> bool:
-    """Whether `changes` is what follows from `data`. Raises `UnknownEvent`."""
+    """Say if `changes` follows from `data`. Raise `UnknownEvent` if this release can't read the event."""
     record = event.record
     try:
         shown = changes(record["type"], record["data"])
@@ -162,12 +165,12 @@ def derives(event: Line) -> bool:
 
 
 _LONGEST = 1 << 24
-"""Bytes of a line, a hundred times what an event can take: what is longer isn't worth its memory."""
+"""Bytes at which a line is refused as too long for memory: a hundred times the size of the largest event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """The lines from byte `start` on. `seqs` has a number for each of them, 0 where none can be read."""
+    """The file's lines from byte `start` on. `seqs` has the event number of each line, 0 if none can be read."""
 
     file: BinaryIO
     start: int
@@ -175,7 +178,7 @@ class Lines:
     newest_first: bool
 
     def events(self) -> Iterator[Line | BadLine]:
-        """In the log's order. Blank lines are passed over."""
+        """Read the lines in the log's order, without blank ones."""
         if self.newest_first:
             numbered = zip(range(len(self.seqs), 0, -1), _backwards(self.file, self.start), strict=False)
         else:
@@ -190,12 +193,12 @@ class Lines:
         return islice(dropwhile(lambda each: each.line != event.line, self.readable()), 1, None)
 
     def where(self, seq: int) -> list[int]:
-        """The lines with this number."""
+        """Return the line numbers of the events with this `seq`."""
         return [line for line, each in enumerate(self.seqs, 1) if each == seq]
 
 
 def survey(file: BinaryIO) -> Lines | BadLine:
-    """The first pass, for what the others need to know beforehand."""
+    """Make the first pass, which finds the event numbers and the order. Return the line that is too long, if any."""
     seqs = array("q")
     file.seek(0)
     start = len(MARK) if file.read(len(MARK)) == MARK else 0
@@ -211,7 +214,7 @@ _SEQ_FIRST = re.compile(rb'\{"seq":([1-9][0-9]{0,17}),').match
 
 
 def _seq(line: bytes) -> int:
-    if found := _SEQ_FIRST(line):  # as exports are written, and five times as fast
+    if found := _SEQ_FIRST(line):  # as exports are written, and five times as fast as parsing
         return int(found[1])
     if line.isspace():
         return 0
@@ -223,9 +226,9 @@ def _seq(line: bytes) -> int:
 
 
 def _newest_first(seqs: Iterable[int]) -> bool:
-    """By most steps from line to line, of these by most to the very next number, then by the ends.
+    """Say if most steps from line to line go down; on a tie, most steps to an adjacent number, then the two ends.
 
-    So an event that is missing or out of place, wherever it is, doesn't turn an export round.
+    So no single event that is missing or out of place makes an export look reversed.
     """
     steps = near = way = 0
     for before, after in pairwise(filter(None, seqs)):
@@ -239,7 +242,7 @@ _BLOCK = 1 << 16
 
 
 def _backwards(file: BinaryIO, start: int) -> Iterator[bytes]:
-    """The lines of a file from byte `start` on, last first, without their ends."""
+    """Read a file's lines from byte `start` on, last first, without their line ends."""
     end = file.seek(0, os.SEEK_END)
     file.seek(max(start, end - 1))
     end -= file.read(1) == b"\n"

@@ -1,4 +1,4 @@
-"""Group commit: events that come while others are being appended go together in the next statement (docs/adr/0016)."""
+"""Group commit: events that arrive while an append is in flight go together in the next one (docs/adr/0016)."""
 
 import asyncio
 from collections import deque
@@ -13,7 +13,7 @@ from events import log
 from events.log import IdempotencyKeyTaken, Posting, RecordedEvent, VersionTaken
 
 _APART = 1.0
-"""Seconds for which a user whose event made others' statement fail is kept out of theirs."""
+"""Seconds for which a user gets statements of their own, after their event made a shared statement fail."""
 
 
 @dataclass(eq=False, slots=True)
@@ -25,8 +25,11 @@ class _Waiting:
 
 @dataclass(eq=False, slots=True)
 class _Chosen:
-    """What goes together, and whose it is. `failed`: a statement with it was refused before. `slow`: users whose events
-    take long, once they do."""
+    """The events of one statement, and their users.
+
+    `failed` says that an earlier statement with these events was refused. `slow` has the users that were marked as slow
+    because this statement takes long.
+    """
 
     waiting: Sequence[_Waiting]
     users: set[str]
@@ -35,33 +38,34 @@ class _Chosen:
 
 
 class GroupCommit:
-    """What this process appends to the log of one database.
+    """The queue of this process's appends to the log of one database.
 
-    Nobody waits for another user's lock, users take turns, and one user's events that come at once go in one statement,
-    or in two. Where the database is sharded, a statement has one user's events only.
+    Invariants: no event waits for another user's lock. Users take turns. A user's events that arrive together go in one
+    statement, or in two. A user has at most two statements in flight. On a sharded database, a statement has the events
+    of one user only.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._lanes = Lanes(pool.size if pool.sharded else NUMBER, self._choose, self._do, on_long=self._is_slow)
         self._queues: dict[str, deque[_Waiting]] = {}
-        """By user, in the order of their turns."""
+        """Waiting events by user, in the order of the users' turns."""
         self._writing: set[str] = set()
-        """Users whose events are on their way: those that come meanwhile go together in the next statement."""
+        """Users with a statement in flight: events that arrive meanwhile go together in the next one."""
         self._slow: set[str] = set()
-        """Users of a statement that takes long: another one may be tried beside it, but no third."""
+        """Users of a statement that takes long: a second one may run beside it, but no third."""
         self._alone: dict[str, bool] = {}
-        """Users whose next events go in a statement of their own; whether one failed that they were in."""
+        """Users whose next events go in a statement of their own; true if a shared statement with them failed."""
         self._apart: dict[str, float] = {}
-        """Users all of whose events do, and until when: soonest first."""
+        """Users who get only statements of their own, and the loop time at which that ends: soonest first."""
         self._admitted = 0
         self._timer: asyncio.TimerHandle | None = None
 
     async def append(self, posting: Posting) -> RecordedEvent:
-        """As `log.append`, with what others append at the same time.
+        """Append an event as `log.append` does, together with events that other callers append at that time.
 
-        Raises the same errors. `TooManyRequests`, `DatabaseUnavailable` and `CannotConnect` mean that nothing was sent;
-        after any other of `UNAVAILABLE`, or if the caller is cancelled, the event may be in the log.
+        Raise the errors of `log.append`. `TooManyRequests`, `DatabaseUnavailable` and `CannotConnect` mean that nothing
+        was sent. After any other of `UNAVAILABLE`, or if the caller is cancelled, the event may be in the log.
         """
         if full(self._pool, self._admitted) and not self._made_room(posting.event.user_id):
             metrics.REFUSALS.labels("overloaded").inc()
@@ -74,7 +78,7 @@ class GroupCommit:
         if self._timer is None:
             self._timer = loop.call_at(waiting.deadline, self._refuse_late)
         try:
-            # If the caller is cancelled, so is this: it is passed over if nothing was sent.
+            # Cancelling the caller cancels this future, and an event that wasn't sent yet is then skipped.
             return await waiting.outcome
         finally:
             self._admitted -= 1
@@ -92,7 +96,10 @@ class GroupCommit:
             self._lanes.go_on()
 
     def _made_room(self, user: str) -> bool:
-        """Whether somebody who has more events waiting gave up the last of them."""
+        """Refuse the last event of the user with the longest queue, and say if that made room.
+
+        No event is refused unless that queue is longer than this user's would be with one more event.
+        """
         longest = max(self._queues.values(), key=len, default=deque())
         if len(longest) <= len(self._queues.get(user, ())) + 1:
             return False
@@ -101,7 +108,7 @@ class GroupCommit:
         return True
 
     def _choose(self) -> "_Chosen | None":
-        """One event of each user whose turn it is, then another of each, as long as there is room."""
+        """Choose the next statement's events: one of each user in turn, then another of each, while there is room."""
         turns = self._turns()
         if not turns:
             return None
@@ -118,12 +125,12 @@ class GroupCommit:
         for user in turns:
             queue = self._queues.pop(user)
             if queue:
-                self._queues[user] = queue  # behind all others
+                self._queues[user] = queue  # the user's next turn comes after all others'
         self._writing.update(turns)
         return _Chosen(chosen, set(turns), failed=failed)
 
     def _turns(self) -> list[str]:
-        """The users of the next statement: each has an event that somebody still waits for."""
+        """Return the users of the next statement; each has an event with a caller that still waits."""
         now = asyncio.get_running_loop().time()
         while self._apart and (first := next(iter(self._apart.items())))[1] <= now:
             del self._apart[first[0]]
@@ -142,7 +149,7 @@ class GroupCommit:
         return turns
 
     def _take(self, user: str, taken: set[tuple[str, object]]) -> _Waiting | None:
-        """The user's next event, unless one of the same task or key is taken: only one of the two can be written."""
+        """Take the user's next event, unless one with its task or idempotency key is taken: only one can be written."""
         queue = _still_waiting(self._queues[user])
         if not queue:
             return None
@@ -162,7 +169,7 @@ class GroupCommit:
             await self._together(chosen.waiting, alone=alone)
         except UNAVAILABLE as error:
             _fail(chosen.waiting, error)
-        except Exception:  # noqa: BLE001 - whose fault it is, and what, is found out one by one
+        except Exception:  # noqa: BLE001 - appending one by one finds the event at fault, and its error
             if alone:
                 for each in chosen.waiting:
                     await self._one(each, failed=chosen.failed)
@@ -171,7 +178,7 @@ class GroupCommit:
                     self._again(each, failed=True)
 
     def _again(self, waiting: _Waiting, *, failed: bool) -> None:
-        """Nothing of it was written: it goes next, in a statement of its user's own, so that nobody waits for it."""
+        """Queue an unwritten event first, in a statement of its user's own, so that no other user waits for it."""
         user = waiting.posting.event.user_id
         self._alone[user] = failed
         self._queues.setdefault(user, deque()).appendleft(waiting)
@@ -188,11 +195,11 @@ class GroupCommit:
             entry = written.get(each.posting.event.id)
             if entry:
                 self._succeed(each, entry)
-            else:  # they have no log yet, or another process is just writing to it
+            else:  # the user has no stream yet, or another process holds its lock
                 self._again(each, failed=False)
 
     async def _one(self, waiting: _Waiting, *, failed: bool) -> None:
-        if waiting.outcome.done():  # given up, and nothing of it is in the log
+        if waiting.outcome.done():  # the caller gave up, and the event isn't in the log
             return
         posting, sent = waiting.posting, False
         try:
@@ -201,8 +208,8 @@ class GroupCommit:
                 entry = await log.append(on, posting.event, posting.task, on_row=posting.on_row)
         except UNAVAILABLE as error:
             _fail([waiting], error if sent else _not_sent(error))
-        except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
-            if failed:  # so it was this one's fault
+        except Exception as error:  # noqa: BLE001 - it is raised in the caller of `append`
+            if failed:  # so this event made the shared statement fail
                 user = posting.event.user_id
                 self._apart.pop(user, None)
                 self._apart[user] = asyncio.get_running_loop().time() + _APART
@@ -225,7 +232,7 @@ class GroupCommit:
                 _fail([other], IdempotencyKeyTaken("a moment ago"))
 
     def _refuse_late(self) -> None:
-        """Those who have waited for too long, and nothing was sent; then look again when the next one will have."""
+        """Refuse unsent events that are past their deadline, and set the timer for the next deadline."""
         loop = asyncio.get_running_loop()
         waiting = [each for queue in self._queues.values() for each in queue if not each.outcome.done()]
         late = [each for each in waiting if each.deadline <= loop.time()]
@@ -237,7 +244,7 @@ class GroupCommit:
 
 
 def _still_waiting(queue: deque[_Waiting]) -> deque[_Waiting]:
-    """The queue, without those at its head who gave up."""
+    """Drop the events at the front with callers that gave up, and return the queue."""
     while queue and queue[0].outcome.done():
         queue.popleft()
     return queue
@@ -250,5 +257,5 @@ def _fail(waiting: Sequence[_Waiting], error: BaseException) -> None:
 
 
 def _not_sent(error: Exception) -> Exception:
-    """The same as one of those that say so."""
+    """Turn an error from before the statement was sent into one of `NOT_SENT`, if it isn't one already."""
     return error if isinstance(error, NOT_SENT) else CannotConnect(str(error) or repr(error))
