@@ -1,4 +1,4 @@
-"""The books as they are stored, for verify and rebuild: of several users at once, or of one at any length."""
+"""Reads of streams, events and tasks for verify and rebuild: several users at once, or one with a log of any length."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,40 +17,40 @@ from events.serialization import parsed
 from events.work_units import BATCH
 
 MOST = BATCH + BATCH // 4
-"""Events that several users may have together; where there are more, their streams told too few."""
+"""Largest number of events read for several users together. If they have more, their streams counted too few."""
 
 FIRST_TASK, LAST_TASK = UUID(int=0), UUID(int=2**128 - 1)
 
 UNREADABLE = (ValueError, OverflowError)
-"""What the driver raises where a row holds what Python can't, such as times before our era."""
+"""Errors of the driver for a value that Python can't hold, such as a time before our era."""
 
 
 def unreadable(user_id: str, error: Exception) -> Mismatch:
-    """Of a user whose books can't even be read."""
+    """Make the mismatch for a user with a row that can't be read."""
     return Mismatch(table="events", user_id=user_id, message=f"there is a value that can't be read: {error}")
 
 
-# A table that was just emptied seems so small to the planner that it would read all of it, batch after batch, while it
-# fills up.
+# The planner takes a table that was just emptied for so small that it would read all of it for every batch, while it
+# fills up again.
 BY_INDEX = "SET LOCAL enable_seqscan = off"
 
 
 @asynccontextmanager
 async def snapshot(connection: Connection) -> AsyncIterator[None]:
-    """All that is read within is as it was at one moment; nothing is written."""
+    """Open a read-only transaction in which every statement sees the database at one moment (REPEATABLE READ)."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute(BY_INDEX)
         yield
 
 
-# Five seconds are long enough for any write to end; who holds a stream for longer is no write of the service. Where we
-# aren't heard of any more, the server ends our own locks after a minute.
+# Every write of the service ends within 5 s, so a lock held for longer isn't the service's. If this process disappears,
+# the server releases its locks after 60 s.
 PATIENCE = f"SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'; {BY_INDEX}"
 
 
 @asynccontextmanager
 async def turn(connection: Connection) -> AsyncIterator[None]:
-    """A transaction that writes, and sees what was committed while it waited for a lock."""
+    """Open a writing transaction that sees commits made while it waited for a lock (READ COMMITTED)."""
     async with connection.transaction(isolation="read_committed"):
         await connection.execute(PATIENCE)
         yield
@@ -60,7 +60,7 @@ STREAMS = "SELECT user_id, seq, hash FROM streams WHERE user_id = ANY($1)"
 
 
 async def streams(connection: Connection, users: Sequence[str]) -> dict[str, Journal]:
-    """Where these users' streams end; of who has none, nothing."""
+    """Read the number and hash of the last event in these users' streams. Users without a stream are left out."""
     rows = await connection.fetch(STREAMS, users)
     return {row["user_id"]: Journal(row["seq"], row["hash"]) for row in rows}
 
@@ -69,12 +69,12 @@ EVENTS = f"SELECT {log.COLUMNS} FROM events WHERE user_id = ANY($1) LIMIT $2"  #
 
 
 async def events(connection: Connection, users: Sequence[str]) -> Sequence[asyncpg.Record]:
-    """These users' events, each user's in order: all of them, or `MOST` where they are too many."""
+    """Read these users' events, each user's in order of `seq`: all of them, or `MOST` of them if there are more."""
     return _in_order(await connection.fetch(EVENTS, users, MOST))
 
 
 def _in_order(rows: list[asyncpg.Record]) -> list[asyncpg.Record]:
-    """Sorted here, which takes a tenth of the time that Postgres would."""
+    """Sort rows by `seq` in Python, in a tenth of the time that Postgres takes."""
     rows.sort(key=itemgetter("seq"))
     return rows
 
@@ -83,7 +83,7 @@ EVENTS_OF_ONE = f"SELECT {log.COLUMNS} FROM events WHERE user_id = $1 AND seq > 
 
 
 async def prove(connection: Connection, user_id: str) -> ChainVerifier:
-    """A user's whole log, in constant memory; the proof is still to be ended with the stream."""
+    """Verify a user's whole log, in constant memory. The caller ends the verifier with the user's stream."""
     proof = ChainVerifier(user_id)
     while rows := await connection.fetch(EVENTS_OF_ONE, user_id, proof.seq, BATCH):
         for row in rows:
@@ -91,14 +91,14 @@ async def prove(connection: Connection, user_id: str) -> ChainVerifier:
     return proof
 
 
-# In the order that `Fold.take` wants them.
+# In the order of the parameters of `Fold.take`.
 _FACTS = "user_id, seq, task_id, version, type, at, convert_to(data::text, 'UTF8') AS data"
 
 FACTS = f"SELECT {_FACTS} FROM events WHERE user_id = ANY($1) LIMIT $2"  # noqa: S608 - a constant fragment
 
 
 async def facts(connection: Connection, users: Sequence[str]) -> Sequence[asyncpg.Record]:
-    """As `events`, with no more of each than the fold needs."""
+    """Read these users' events as `events` does, but only the columns that the fold needs."""
     return _in_order(await connection.fetch(FACTS, users, MOST))
 
 
@@ -106,13 +106,13 @@ FACTS_SINCE = f"SELECT {_FACTS} FROM events WHERE user_id = $1 AND seq > $2 ORDE
 
 
 async def facts_since(connection: Connection, user_id: str, seq: int) -> Sequence[asyncpg.Record]:
-    """What was appended behind event `seq`: little, since it was a moment ago that this was the last."""
+    """Read the events appended after number `seq`, in order: few, since `seq` was the last one a moment ago."""
     return await connection.fetch(FACTS_SINCE, user_id, seq)
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """The tasks from id `first` to id `last` (both inclusive), and how many events they were folded from."""
+    """A user's tasks from id `first` to id `last` (both inclusive), and the number of events folded into them."""
 
     fold: Fold
     first: UUID
@@ -128,9 +128,9 @@ ORDER BY task_id, version LIMIT $5
 
 
 async def folded(connection: Connection, user_id: str, *, upto: int) -> AsyncIterator[Folded]:
-    """A user's tasks as the first `upto` events leave them, range by range in order of their ids.
+    """Fold a user's first `upto` events into tasks, range by range in order of the tasks' ids.
 
-    In constant memory, however long the log is.
+    Takes constant memory, however long the log is.
     """
     fold, first, events, key = Fold(), FIRST_TASK, 0, (FIRST_TASK, 0)
     while True:
@@ -148,7 +148,7 @@ async def folded(connection: Connection, user_id: str, *, upto: int) -> AsyncIte
             first, events = unfinished, 0
 
 
-# A time that Python can't hold is none.
+# A time that Python can't hold is read as null.
 TASKS = """
 SELECT user_id, id, title, description, completed,
     CASE WHEN created_at BETWEEN '0002-01-01' AND '9998-12-31' THEN created_at END AS created_at,
@@ -161,7 +161,7 @@ FROM tasks WHERE user_id = ANY($1) AND id BETWEEN $2 AND $3
 async def tasks(
     connection: Connection, users: Sequence[str], first: UUID = FIRST_TASK, last: UUID = LAST_TASK
 ) -> Sequence[asyncpg.Record]:
-    """The rows of `tasks` that these users have, from id `first` to id `last` (both inclusive)."""
+    """Read these users' rows of `tasks`, from id `first` to id `last` (both inclusive)."""
     return await connection.fetch(TASKS, users, first, last)
 
 
@@ -169,6 +169,6 @@ POSTED = "SELECT DISTINCT user_id FROM tasks WHERE user_id = ANY($1)"
 
 
 async def posted(connection: Connection, users: Sequence[str]) -> set[str]:
-    """Who of these users has any row in `tasks`."""
+    """Return the users, of the given ones, that have a row in `tasks`."""
     async with snapshot(connection):
         return {row["user_id"] for row in await connection.fetch(POSTED, users)}

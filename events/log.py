@@ -1,4 +1,4 @@
-"""The log: append an event and post it to the projection, lock a user's stream, read events back, find one."""
+"""The event log: append an event and upsert its task, lock a user's stream, read events back, find one."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -26,7 +26,7 @@ class Conflict(Exception):
 
 
 class VersionConflict(Conflict):
-    """Another writer was first, or a rebuild: the task's row isn't what the event was decided on."""
+    """The task's row isn't the one that the event was decided on: another writer or a rebuild was first."""
 
 
 class VersionTaken(VersionConflict):
@@ -38,7 +38,7 @@ class IdempotencyKeyTaken(Conflict):
 
 
 class Posting(NamedTuple):
-    """An event to append, the task after it (`None`: struck), and whether the task's row was what it was decided on."""
+    """An event to append, and the task after it (`None`: deleted). `on_row`: it was decided on the task's row."""
 
     event: Event
     task: Task | None
@@ -46,7 +46,7 @@ class Posting(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The number and hash of a user's last event; 0 and nothing if there is none."""
+    """The number and hash of a user's last event; 0 and empty if there is none."""
 
     seq: int
     hash: bytes
@@ -57,25 +57,25 @@ NOTHING = Head(0, hash_chain.GENESIS)
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """An event in its place: number `seq` of its user's log, `hash` the chain up to and with it (32 bytes)."""
+    """An event as it is in the log, with number `seq` of its user's stream and its hash in the chain (32 bytes)."""
 
     seq: int
     hash: bytes
     event: Event
 
 
-# What is acknowledged must be there after a crash, also where the server, the database or the role has it otherwise by
-# default. Stricter settings stay; and it holds for the transaction, so that a pooler may lie in between.
+# An acknowledged event must survive a crash, even if the server, the database or the role turns synchronous_commit off.
+# Stricter settings stay. The setting is the transaction's, so that it works through a pooler.
 _DURABLY = """
     CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END
 """
 
 # One statement, so one round trip and one transaction. Each step reads FROM stream, so that the row lock on the
-# user's stream is taken first, always: it is what serialises one user's writes, and what keeps them free of deadlocks.
+# user's stream is always taken first: this lock serialises one user's writes, and keeps them free of deadlocks.
 # Never ON CONFLICT DO NOTHING on events: it would answer success for an event that was not written.
-# The statement sees the tasks as they were when it began. A rebuild that held the lock meanwhile may have posted the
-# row anew, which then would not be struck: so a deletion that was decided on a row must strike one, and divides by zero
-# where it doesn't, which is how plain SQL refuses.
+# The statement sees the tasks as they were when it began. A rebuild that held the lock meanwhile may have inserted the
+# row anew, and the statement would not delete that row. So a deletion that was decided on a row must delete one; if it
+# doesn't, it divides by zero, which is the way to refuse in plain SQL.
 APPEND = f"""
 WITH stream AS (
     INSERT INTO streams AS s (user_id, seq, hash) VALUES ($1, 1, sha256($2))
@@ -103,18 +103,18 @@ FROM stream
 
 
 async def append(connection: Connection, event: Event, task: Task | None, *, on_row: bool = True) -> RecordedEvent:
-    """Write the event and post `task`, the state after it (`None`: struck), to the projection.
+    """Write the event, and upsert `task`, the state after it, in the projection (`None`: delete its row).
 
-    `on_row` says that the task's row was what the event was decided on. One round trip; atomic on its own or within the
-    caller's transaction. Raises `VersionConflict` or `IdempotencyKeyTaken`: then this try has written nothing.
+    `on_row` says that the event was decided on the task's row. Takes one round trip, and is atomic on its own or within
+    the caller's transaction. Raise `VersionConflict` or `IdempotencyKeyTaken`: then this try has written nothing.
     """
     try:
         row = await connection.fetchrow(APPEND, *_arguments(Posting(event, task, on_row)))
     except asyncpg.UniqueViolationError as error:
         raise _conflict(error) or error from error
     except (
-        asyncpg.DivisionByZeroError,  # as the statement refuses
-        asyncpg.SerializationError,  # these two: stricter isolation than ours is set as the database's default
+        asyncpg.DivisionByZeroError,  # the statement refused
+        asyncpg.SerializationError,  # this and the next: the database's default isolation is stricter than ours
         asyncpg.DeadlockDetectedError,
     ) as error:
         raise VersionConflict(str(error)) from error
@@ -123,7 +123,7 @@ async def append(connection: Connection, event: Event, task: Task | None, *, on_
 
 
 def _arguments(posting: Posting) -> tuple[Any, ...]:
-    """Those of `APPEND`; of `TOGETHER` they are the columns."""
+    """Return the arguments of `APPEND`. For many postings, each of them is an element of a column of `TOGETHER`."""
     event, task, on_row = posting
     metadata = event.metadata
     data = encode(event.payload)
@@ -152,10 +152,10 @@ def _arguments(posting: Posting) -> tuple[Any, ...]:
     )
 
 
-# The same for many events at once. Of each user's, $23 is the first number and $24 the last: they stand together.
-# A user whose stream is locked by another is left out, so that nobody waits for somebody else; and so is one who has
-# none. What is locked here is as new as it gets, whenever the statement began. Each
-# deletion that was decided on a row must strike one, as above.
+# APPEND for many events at once. Each user's events are adjacent: $23 is the position of the first, $24 of the last.
+# A user is left out if another transaction has locked their stream, so that no user waits for another, or if they have
+# no stream. FOR UPDATE reads the newest version of a stream, however long ago the statement began. Each deletion that
+# was decided on a row must delete one, as above.
 _TOGETHER = """
 WITH RECURSIVE input AS MATERIALIZED (
     SELECT * FROM unnest(
@@ -208,7 +208,7 @@ SELECT chained.n, chained.seq, chained.hash, {durably}, 1 / CASE WHEN (SELECT co
 ) THEN 1 ELSE 0 END
 FROM stream, chained WHERE chained.user_id = stream.user_id
 """
-# A first event may have to wait for another process's first one: only alone, or two processes wait for each other.
+# A first event may have to wait for another process's first one. So it goes alone, or two processes could deadlock.
 _new = """
     UNION ALL
     SELECT user_id, first, last, 0, ''::bytea FROM writers WHERE NOT EXISTS (SELECT FROM held)"""
@@ -221,11 +221,11 @@ TOGETHER = {
 async def append_together(
     connection: Connection, postings: Sequence[Posting], *, wait: bool
 ) -> Mapping[UUID, RecordedEvent]:
-    """Append many events, of which no two have the same task or the same user and key; those written, by their ids.
+    """Append many events, no two of one task or of one user and key; return the written ones by event id.
 
-    All events of a user are written, in their order, or none is: where they have no log yet, or another writer is at
-    work on it. With `wait`, which is for a single user, that is waited for. Raises what the database does, also where
-    one event alone can't be written: then none of them is.
+    A user's events are all written, in their order, or none is, because they have no stream yet or another writer holds
+    its lock. With `wait`, which is for a single user, the statement waits for the lock. Raise the database's errors,
+    even if only one event can't be written: then no event is.
     """
     by_user: dict[str, list[Posting]] = {}
     for posting in postings:
@@ -245,7 +245,7 @@ _CONFLICTS = {
     "events_task_version_key": VersionTaken,
     "events_idempotency_key": IdempotencyKeyTaken,
 }
-# A violation names the partition's constraint (events_p07_…), on a sharded database the shard's (…_102008).
+# A violation names the partition's constraint (events_p07_…), or the shard's on a sharded database (…_102008).
 _PARTITION_OR_SHARD = re.compile(r"(?<=^events)_p\d\d|_\d+$")
 
 
@@ -255,7 +255,7 @@ def _conflict(error: asyncpg.UniqueViolationError) -> Conflict | None:
     return conflict(error.detail) if conflict else None
 
 
-# The server ends the transaction, and so the lock, of whoever isn't heard of any more: the network may not tell it.
+# If the client disappears, which the network may not tell the server, the server ends its transaction and so its lock.
 LOCK_STREAM = """
 SELECT seq, set_config('idle_in_transaction_session_timeout', '10s', true)
 FROM streams WHERE user_id = $1 FOR UPDATE
@@ -263,18 +263,18 @@ FROM streams WHERE user_id = $1 FOR UPDATE
 
 
 async def lock_stream(connection: Connection, user_id: str) -> int:
-    """Hold back all other writers of this user until the transaction ends; the number of their last event (0: none)."""
+    """Lock a user's stream until the transaction ends, and return the number of the last event (0: none)."""
     seq: int | None = await connection.fetchval(LOCK_STREAM, user_id)
     return seq or 0
 
 
-# Python takes up to four bytes for each character of a text, by its widest; of UTF-8, one each.
+# As text, Python would take up to four bytes for every character, by the widest one; as UTF-8, it takes one for most.
 COLUMNS = """user_id, seq, hash, id, task_id, version, type, at, actor, convert_to(data::text, 'UTF8') AS data,
        request_id, client_address, client_agent, idempotency_key, fingerprint, salt"""
-"""What `events.serialization.from_row` and `events.records` want of a row."""
+"""Columns of `events` that `events.serialization.from_row` and `events.records` need."""
 
 BATCH = 200
-"""Events read at once: enough to make round trips cheap, and 12 MB where all are as large as they can be."""
+"""Number of events read at once: enough to make round trips cheap, and 12 MB if all are of the largest size."""
 
 
 HEAD = "SELECT seq, hash FROM streams WHERE user_id = $1"
@@ -284,7 +284,7 @@ HEADS = "SELECT user_id, seq, hash FROM streams WHERE user_id = ANY ($1)"
 
 
 async def head(database: Executor, user_id: str) -> Head:
-    """Tell the number and hash of a user's last event. From a pool, with what others ask at the same time."""
+    """Read the number and hash of a user's last event. On a pool, reads that arrive together go in one statement."""
     if isinstance(database, Pool) and not database.sharded:
         found = await database.companion(_heads).get(user_id)
     else:
@@ -297,7 +297,7 @@ HASH = "SELECT hash FROM events WHERE user_id = $1 AND seq = $2"
 
 
 async def hash_of(database: Executor, user_id: str, seq: int) -> bytes:
-    """Tell the hash of a user's event number `seq`; of number 0, what the chain begins with."""
+    """Read the hash of a user's event number `seq`; for number 0, return the hash that the chain begins with."""
     return await database.fetchval(HASH, user_id, seq) or hash_chain.GENESIS
 
 
@@ -311,10 +311,10 @@ ORDER BY seq LIMIT $5
 async def read(
     database: Executor, user_id: str, *, upto: int, at: datetime | None = None
 ) -> AsyncIterator[RecordedEvent]:
-    """A user's events in order, up to and with number `upto` and none after the moment `at`, in constant memory.
+    """Read a user's events in order, up to and with number `upto` and none after the moment `at`, in constant memory.
 
-    Batch by batch, which needs no transaction: what is in the log never changes. From a pool, the connection is only
-    held while a batch is fetched. Raises `UnknownEvent` (events.serialization).
+    They are read batch by batch, without a transaction, since the log's events never change. On a pool, a connection is
+    held only while a batch is fetched. Raise `UnknownEvent` (events.serialization).
     """
     seq = 0
     while rows := await database.fetch(READ, user_id, seq, upto, at, BATCH):
@@ -340,11 +340,11 @@ async def history(
     version: int | None = None,
     at: datetime | None = None,
 ) -> AsyncGenerator[RecordedEvent, None]:
-    """A task's events in order, behind version `after`, up to and with `version` and the moment `at`.
+    """Read a task's events in order, after version `after`, up to and with `version` and the moment `at`.
 
-    Batch by batch, as `read` does. If there is more than one, and they come from a pool, the reader holds a turn of
-    `LongReads` from then on: close the iterator (`aclosing`) to give it back early. Raises `UnknownEvent`
-    (events.serialization) or `TooManyRequests`.
+    They are read batch by batch, as by `read`. On a pool, the reader holds a turn of `LongReads` from the second batch
+    on: close the iterator (`aclosing`) to give it back early. Raise `UnknownEvent` (events.serialization) or
+    `TooManyRequests`.
     """
     seen, slices = after, TimeSlices(user_id)
     async with AsyncExitStack() as turn:
@@ -364,7 +364,7 @@ LAST = "SELECT type FROM events WHERE user_id = $1 AND task_id = $2 ORDER BY ver
 
 
 async def is_there(database: Executor, user_id: str, task_id: UUID) -> bool:
-    """Whether there is such a task by the log: its last event isn't its deletion."""
+    """Say if the task exists by the log: it has events, and the last one isn't its deletion."""
     last: str | None = await database.fetchval(LAST, user_id, task_id)
     return last not in (None, TaskDeleted.__name__)
 
@@ -373,7 +373,7 @@ FIND = f"SELECT {COLUMNS} FROM events WHERE user_id = $1 AND idempotency_key = $
 
 
 async def find(database: Executor, user_id: str, idempotency_key: str) -> RecordedEvent | None:
-    """The event that the request with this key left, if there is one. Raises `UnknownEvent` (events.serialization)."""
+    """Find the event of the request with this idempotency key. Raise `UnknownEvent` (events.serialization)."""
     row = await database.fetchrow(FIND, user_id, idempotency_key)
     return None if row is None else _entry(row)
 
@@ -386,7 +386,7 @@ PLACE = "SELECT seq, hash FROM events WHERE user_id = $1 AND task_id = $2 AND ve
 
 
 async def entered(database: Executor, event: Event) -> RecordedEvent | None:
-    """Find this very event in the log; `None` if it isn't there."""
+    """Find this event in the log by its id; return `None` if it isn't there."""
     row = await database.fetchrow(PLACE, event.user_id, event.task_id, event.version, event.id)
     return None if row is None else RecordedEvent(row["seq"], row["hash"], event)
 

@@ -1,4 +1,4 @@
-"""What isn't as it should be, in a log, in its stream, or between a log and the tasks that are posted from it."""
+"""Mismatches: faults in a log, in its stream, or between a log and its tasks in the projection."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,17 +6,18 @@ from typing import Literal, TypeAlias
 from uuid import UUID
 
 Value: TypeAlias = str | int | bool | None
-"""As JSON has it: a moment as RFC 3339, a hash in hex."""
+"""A value in JSON: a time as RFC 3339, a hash in hex."""
 
 Table: TypeAlias = Literal["events", "streams", "tasks"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mismatch:
-    """`found` stands where `expected` should; both are `None` where it isn't about one value.
+    """A fault: a value `found` instead of `expected`, both `None` if it isn't about one value.
 
-    `table` says which of the three is wrong: `tasks`, which a rebuild mends, or the log itself, which nothing does.
-    Of several events that are missing `seq` is the first. The message is a sentence's rest: it goes behind the user.
+    `table` is the one that is wrong: `tasks`, which a rebuild repairs, or the log itself, which nothing repairs. If
+    several events are missing, `seq` is the first one's. The message is the rest of a sentence that begins with the
+    user.
     """
 
     table: Table
@@ -27,12 +28,12 @@ class Mismatch:
     found: Value = None
     expected: Value = None
     more: int = 0
-    """How many others this one stands for, which aren't told."""
+    """Number of further mismatches that this one stands for."""
     message: str
 
 
 class Mismatches:
-    """Those of one user, of which the first thousand are kept; of the others, how many there were."""
+    """The mismatches of one user: the first thousand, and the number of the others."""
 
     _MOST = 1000
 

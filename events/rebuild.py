@@ -1,4 +1,4 @@
-"""Rebuild: post anew what the log says and the projection doesn't, while the service takes writes."""
+"""Rebuild of the projection: write the rows that differ from the log, while the service takes writes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
@@ -20,10 +20,10 @@ from events.work_units import BATCH, Head, split
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What was read, and what became of the rows of `tasks`.
+    """The counts of a rebuild: users and events read, and rows of `tasks` written, removed and found right.
 
-    The users whom `differences` names have a log that isn't as it was written: their rows were left as they are.
-    Of `unproved` users the log was folded without computing its hashes, since they had no rows.
+    The users in `differences` have a log that isn't as it was written: their rows were left as they are. `unproved` is
+    the number of users with a log that was folded without computing its hashes, since they had no rows.
     """
 
     users: int = 0
@@ -36,22 +36,22 @@ class Rebuilt:
 
 
 class _Numbers(NamedTuple):
-    """How many of a user's events were folded, and the number of the last."""
+    """The count of a user's folded events, and the number of the last one."""
 
     events: int
     last: int
 
 
 async def rebuild(connection: Connection, heads: Sequence[Head]) -> Rebuilt:
-    """Make these users' rows of `tasks` what their logs fold to; only what differs is written.
+    """Make these users' rows of `tasks` equal to the tasks that their logs fold to; write only rows that differ.
 
-    Batch by batch. The log is read and folded beforehand; then the batch's streams are locked, what was appended
-    meanwhile is folded too, and the rows are compared and written: that is how long a write of these users may have to
-    wait. Each batch is a transaction, so that what is cut short leaves every finished batch right.
+    This is done batch by batch. The log is read and folded without a lock. Then the batch's streams are locked, events
+    appended meanwhile are folded too, and rows are compared and written. A write of these users may wait for as long as
+    the lock is held. Each batch is a transaction, so an interrupted rebuild leaves every finished batch right.
 
-    Where a user has rows, the log is proved first: no row changes on the word of a log that was tampered with. Where
-    there are none, nothing can be lost, and they come back sooner: the log must be numbered without a gap and must
-    fold, but its hashes aren't computed. Raises what the connection raises.
+    If a user has rows, the hash chain is verified first: no row changes because of a log that was tampered with. If
+    they have none, no row can be lost, and rows come back sooner: the log must be numbered without a gap and must fold,
+    but its hashes aren't computed. Raise the connection's errors.
     """
     posted = await books.posted(connection, [head.user_id for head in heads])
     found = (await verify(connection, [head for head in heads if head.user_id in posted], log_only=True)).differences
@@ -101,8 +101,10 @@ async def _batch(connection: Connection, users: list[str], *, proved: Set[str]) 
 
 
 async def _one(connection: Connection, user_id: str, *, proved: bool) -> Rebuilt:
-    """The same for a user whose log needn't fit into the memory: range by range of their tasks, once it is known to be
-    whole and to fold to its end."""
+    """Rebuild a user with a log of any length, in constant memory: one range of tasks at a time.
+
+    Before any row is written, the log is verified, unless it is `proved`, and folded to its end.
+    """
     found = [] if proved else (await verify(connection, [Head(user_id, books.MOST)], log_only=True)).differences
     upto, _ = await log.head(connection, user_id)
     if not found:
@@ -122,11 +124,11 @@ async def _one(connection: Connection, user_id: str, *, proved: bool) -> Rebuilt
 
 
 _UNPOSTABLE = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, ValueError, TypeError)
-"""What posting raises where the log folds to what no row can hold: the last two are asyncpg's, of arguments."""
+"""Errors on writing a task that no row can hold; asyncpg raises the last two for arguments."""
 
 
 def _unpostable(user_id: str, error: Exception) -> Mismatch:
-    why = getattr(error, "message", None) or type(error).__name__  # without the row, which is nobody's business
+    why = getattr(error, "message", None) or type(error).__name__  # without the row, which is private
     told = f"its log folds to what tasks can't hold: {why}"
     return Mismatch(table="events", user_id=user_id, field="data", message=told)
 
@@ -137,9 +139,10 @@ LOCK_FREE = f"{_LOCK} SKIP LOCKED"
 
 
 async def _lock(connection: Connection, users: Sequence[str]) -> tuple[dict[str, int], Set[str]]:
-    """The number of each one's last event, of those with a stream; and who is busy just now, where there are several.
+    """Lock the users' streams; return the number of each one's last event, and the users whose lock is taken.
 
-    One alone is waited for. Where several are locked, none may have to wait for another's sake.
+    Users without a stream are in neither. For a single user, wait for the lock. Several users' streams are locked
+    without waiting, so that none stays locked while another is waited for.
     """
     if len(users) == 1:
         return {row["user_id"]: row["seq"] for row in await connection.fetch(LOCK, users)}, frozenset()
@@ -156,9 +159,9 @@ async def _post(
     first: UUID = books.FIRST_TASK,
     last: UUID = books.LAST_TASK,
 ) -> tuple[Rebuilt, Set[str]]:
-    """Fold what came meanwhile, hold the rows against it, write what differs: while the users' streams are locked.
+    """Lock the users' streams, fold events appended meanwhile, compare the rows, and write those that differ.
 
-    Also returns whose streams were locked by others, and who are left for later.
+    Also return the users left for later, because another transaction had locked their streams.
     """
     async with books.turn(connection):
         ends, busy = await _lock(connection, list(numbers))
@@ -219,7 +222,7 @@ async def _correct(connection: Connection, tasks: Sequence[Task]) -> None:
         await connection.execute(CORRECT, *zip(*tasks, strict=True))
 
 
-# Who has no stream can't be locked out: their first event may come, and its task, since the rows were read.
+# A user without a stream can't be locked: their first event, and its task, may arrive after the rows were read.
 REMOVE = """
 DELETE FROM tasks USING unnest($1::text[], $2::uuid[]) AS extra (user_id, id)
 WHERE tasks.user_id = extra.user_id AND tasks.id = extra.id AND (

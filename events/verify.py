@@ -1,4 +1,4 @@
-"""Verify: is each user's log as it was written, and are their tasks what it folds to?"""
+"""Verify that each user's log is as it was written, and that their tasks are those that it folds to."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ from events.work_units import BATCH, Head, split
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was looked at, and all that isn't as it should be."""
+    """The counts of users, events and tasks that were checked, and the mismatches."""
 
     users: int = 0
     events: int = 0
@@ -26,10 +26,10 @@ class Verified:
 
 
 async def verify(connection: Connection, heads: Sequence[Head], *, log_only: bool = False) -> Verified:
-    """Hold these users' logs against themselves, their streams against the logs, and their tasks against the fold.
+    """Check these users' hash chains, their streams against their logs, and their tasks against the fold.
 
-    Batch by batch, each in a snapshot of its own (REPEATABLE READ, read-only), in constant memory; changes nothing and
-    holds nobody up. Raises what the connection raises.
+    Each batch is read in a snapshot of its own (REPEATABLE READ, read-only), in constant memory. No row is changed, and
+    no writer is held up. Raise the connection's errors.
     """
     parts = []
     for batch in split(heads, BATCH):
@@ -76,7 +76,7 @@ async def _batch(connection: Connection, users: list[str], *, log_only: bool) ->
 
 
 async def _one(connection: Connection, user_id: str, stream: Journal | None, *, log_only: bool) -> Verified:
-    """The same for a user whose log needn't fit into the memory: the log in its order, then the tasks in theirs."""
+    """Verify a user with a log of any length, in constant memory: first the log in its order, then the tasks by id."""
     proof = await books.prove(connection, user_id)
     found, tasks = proof.end(stream), 0
     damaged = bool(found.told())
@@ -90,7 +90,7 @@ async def _one(connection: Connection, user_id: str, stream: Journal | None, *, 
 
 
 def _doubtful(difference: Mismatch) -> Mismatch:
-    """Of a user whose log isn't as it was written: who knows which of the two is right?"""
+    """Add to a mismatch in `tasks` that the log is damaged, so that the row may be the one that is right."""
     if difference.table != "tasks":
         return difference
     return replace(difference, message=f"{difference.message}; but the log is damaged, and the row may be right")
