@@ -1,1 +1,1 @@
-"""What happened: event types, the fold, the codec, the chain and the log."""
+"""Events: their types, fold, codec, hash chain and log."""

@@ -1,4 +1,4 @@
-"""Is a user's log as it was written: without a gap, each event chained to the one before, the stream at its end?"""
+"""Chain verifier: a log must have no gap, each event must follow on the one before, the stream must be at the end."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ from events.mismatch import Mismatch, Mismatches, Table, Value
 from events.serialization import Json, header_of, meta_of
 
 _WINDOW = 10_000
-"""Events among which is looked for the one that a misplaced event follows …"""
+"""Number of recent events that are searched for the one that a misplaced event follows."""
 _SEARCHES = 50
-"""… and how often: where more is wrong, where each belongs is no help."""
+"""Largest number of such searches per user: if more events are wrong, the place of each is no help."""
 
 
 class Journal(NamedTuple):
-    """Where the stream says that a user's log ends."""
+    """The number and hash of the last event of a user's log, by their row of `streams`."""
 
     seq: int
     hash: bytes
@@ -24,7 +24,7 @@ class Journal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Misfit:
-    """An event whose hash doesn't follow from what stands before it and from its own content (`None`: no content)."""
+    """An event with a hash that doesn't follow from the one before it and its own `digest` (`None`: not computable)."""
 
     seq: int
     hash: bytes
@@ -33,10 +33,10 @@ class _Misfit:
 
 
 class ChainVerifier:
-    """One user's log, held event by event against its own numbers and hashes, in constant memory.
+    """A check of one user's log, event by event, against its own numbers and hashes, in constant memory.
 
-    `seq` and `hash` are of the last event that was taken. Each event is held against the one that is stored before it,
-    so that one changed event doesn't put all that follow in doubt.
+    Invariants: `seq` and `hash` are those of the last event taken. Each event is checked against the event stored
+    before it, so that one changed event doesn't put all later ones in doubt.
     """
 
     def __init__(self, user_id: str) -> None:
@@ -50,14 +50,14 @@ class ChainVerifier:
         self._searches = 0
 
     def take(self, row: Iterable[Any], data: Json) -> None:
-        """The next event in order of `seq`: its row (`events.log.COLUMNS`), and its data as they are stored."""
+        """Check the next event in order of `seq`: its row (`events.log.COLUMNS`), and its data as stored."""
         user, seq, hash_, id_, task, version, type_, at, actor, _, request, address, agent, key, fingerprint, salt = row
         try:
             header = header_of(user, id_, task, version, type_, at, actor)
             digest = hash_chain.digest(header, data, meta_of(request, address, agent, key, fingerprint), salt)
-        except (TypeError, ValueError, AttributeError):  # nothing that Daybook writes, such as times before our era
+        except (TypeError, ValueError, AttributeError):  # never written by Daybook, such as times before our era
             digest = None
-        if seq != self.seq + 1:  # and what this one followed on can't be known
+        if seq != self.seq + 1:  # the hash before this event is missing too, so its own can't be checked
             self._missing(self.seq + 1, seq - 1, f"event {seq} comes next")
         elif digest is None or (expected := hash_chain.link(self.hash, digest)) != hash_:
             self._misfits.append(_Misfit(seq, hash_, b"" if digest is None else expected, digest))
@@ -68,7 +68,7 @@ class ChainVerifier:
             self._explain()
 
     def end(self, stream: Journal | None) -> Mismatches:
-        """All that isn't right, once all events were taken."""
+        """Compare the stream with the last event, once all events were taken, and return all mismatches."""
         self._explain()
         if stream is None:
             if self.seq:
@@ -88,7 +88,7 @@ class ChainVerifier:
         self._tell("events", first, "seq", None, first, f"{which} missing: {why}")
 
     def _explain(self) -> None:
-        """Does a misfit follow on another event than the one before it? Then it was moved, or that one put between."""
+        """Report the misfits. One that follows on an earlier event was moved, or an event was put before it."""
         for misfit in self._misfits:
             follows = self._follows(misfit)
             why = "its content or its hash was changed"

@@ -1,4 +1,4 @@
-"""An export of one user's log, checked without a database: do its events fit together, or which is the first not to?"""
+"""Check of an export of one user's log, without a database: its events fit together, or the first misfit is named."""
 
 from dataclasses import dataclass, replace
 from typing import BinaryIO
@@ -13,9 +13,9 @@ from events.serialization import UnknownEvent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The events that fit together, up to the difference or the end. `hash` is the last one's, in hex.
+    """The events that fit together, up to the mismatch or the end. `hash` is the last one's, in hex.
 
-    `head` is the number of the event that the head named, `None` where there was none to hold them against.
+    `head` is the number of the head's event, `None` if no head was given to compare the events with.
     """
 
     user_id: str | None
@@ -28,7 +28,7 @@ class Report:
 
 
 class NothingToSay(Exception):
-    """The export can't be called clean, and no difference was found either."""
+    """The export can't be called clean, and no mismatch was found either."""
 
 
 class NotAnExport(NothingToSay):
@@ -59,10 +59,11 @@ class BadHead(Exception):
 def check(file: BinaryIO, head: Head | None = None, *, after: Head | None = None) -> Report:
     """Verify an export, one `events.records.full_record` per line as JSON, oldest or newest event first.
 
-    The file is read twice and more, so it must be seekable; in constant memory, but for 8 bytes per line. That the
-    events fit together shows that none was touched on its own. That nobody took the last ones away, or made all of them
-    anew, only a head can show that was kept since. `after` is the head that the export goes on from, where it isn't the
-    whole log. Raises `NothingToSay`, or `UnknownEvent` where the chain is whole and this release can't read an event.
+    The file is read at least twice, so it must be seekable. The check takes constant memory, but for 8 bytes per line.
+    If the events fit together, no event was changed on its own. Only a head that was kept from before can show that the
+    last events weren't removed, and that the log wasn't rewritten as a whole. `after` is the head that the export goes
+    on from, if it isn't the whole log. Raise `NothingToSay`, or `UnknownEvent` if the chain is whole and this release
+    can't read an event.
     """
     report = _check(file, head, after)
     return replace(report, head=head.seq) if head else report
@@ -109,7 +110,7 @@ def _check(file: BinaryIO, head: Head | None, after: Head | None) -> Report:
 
 
 _BEGINNING = 1024
-"""Bytes."""
+"""Number of bytes from which the format of a file is guessed."""
 
 
 def _all_bad(lines: Lines) -> bool:
@@ -133,7 +134,7 @@ def _report(held: Held, difference: Mismatch | None) -> Report:
 
 
 def read_head(text: bytes) -> Head:
-    """A head from its JSON. Raises `BadHead`."""
+    """Read a head from its JSON. Raise `BadHead`."""
     try:
         value = orjson.loads(text.removeprefix(MARK))
         seq, hash_, at = value["seq"], value["hash"], value["at"]

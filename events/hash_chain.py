@@ -9,15 +9,16 @@ GENESIS = b""
 
 
 def digest(header: Json, data: Json, meta: Json, salt: bytes) -> bytes:
-    """SHA-256 over the canonical header and the salted digest of `{data, meta}` (32 bytes each).
+    """Compute SHA-256 over the canonical header and the salted digest of `{data, meta}` (32 bytes each).
 
-    Two steps, so that the personal part can one day give way to its own digest while the chain still verifies;
-    salted, so that a short title can't be guessed from it. `data` is what is stored, in whatever form it was written.
+    There are two steps, so that the personal part can one day be replaced by its digest while the chain still verifies.
+    The salt keeps a short title from being guessed by its digest. `data` is hashed as stored, in the form in which it
+    was written.
     """
     personal = sha256(salt + canonical({"data": data, "meta": meta})).digest()
     return sha256(canonical(header) + personal).digest()
 
 
 def link(previous: bytes, digest: bytes) -> bytes:
-    """The hash of the event with this digest: SHA-256(previous hash ‖ digest). The append does the same in SQL."""
+    """Compute the hash of the event with this digest: SHA-256(previous hash ‖ digest). The append does so in SQL."""
     return sha256(previous + digest).digest()

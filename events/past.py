@@ -1,4 +1,4 @@
-"""The past: a task, or all of them, as they were at a version or a moment."""
+"""Reads of the past: one task at a version or a moment, or all of a user's tasks at a moment."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
@@ -22,10 +22,10 @@ async def task_at(
     version: int | None = None,
     at: datetime | None = None,
 ) -> Snapshot | None:
-    """The task as its event number `version` left it, or as it was at the moment `at` (inclusive).
+    """Return the task as its event number `version` left it, or as it was at the moment `at` (inclusive).
 
-    `None` where it wasn't there then: not yet, deleted, or without so many versions. Reads the task's events up to
-    then, in constant memory. Raises `UnknownEvent` (events.serialization), `ImpossibleEvent` (events.task), or
+    Return `None` if it didn't exist then: not yet, deleted, or without so many versions. The task's events up to then
+    are read in constant memory. Raise `UnknownEvent` (events.serialization), `ImpossibleEvent` (events.task), or
     `TooManyRequests` as `log.history` does.
     """
     task, hash_ = None, b""
@@ -35,8 +35,8 @@ async def task_at(
     return None if task is None or version not in (None, task.version) else Snapshot(task, hash_)
 
 
-# An event after the moment, or after the last one that counts, is a row without data: so a statement reads as many
-# events as it gives rows, and takes as long for any moment.
+# An event after the moment, or after number `upto`, is returned as a row without data. So a statement reads no more
+# events than it returns rows, and takes equally long for any moment.
 _FACTS_AT = """
 SELECT task_id, version, type, at,
     CASE WHEN seq <= $2 AND at <= $3 THEN convert_to(data::text, 'UTF8') END AS data
@@ -51,11 +51,11 @@ FACTS_AT_OF_SOME = _FACTS_AT.format(and_task="AND task_id = ANY ($7)")
 async def tasks_at(
     database: Executor, user_id: str, at: datetime, *, upto: int, ids: Sequence[UUID] | None = None
 ) -> AsyncIterator[Sequence[Task]]:
-    """A user's tasks as they were at the moment `at` (inclusive), by the user's first `upto` events.
+    """Fold a user's first `upto` events into the tasks as they were at the moment `at` (inclusive).
 
-    All of them, or those with these ids; in order of their ids, batch by batch, in constant memory. From a pool, a
-    connection is only held while a batch is fetched. A task's events are ordered by their time; a user's needn't be,
-    where clocks differ. Raises as `task_at` does.
+    Yield all tasks, or those with the given ids, in order of their ids, batch by batch, in constant memory. On a pool,
+    a connection is held only while a batch is fetched. A task's events are ordered by their time; a user's needn't be,
+    if clocks differ. Raise the errors of `task_at`.
     """
     statement, some = (FACTS_AT, ()) if ids is None else (FACTS_AT_OF_SOME, (ids,))
     task: Task | None = None

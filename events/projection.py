@@ -1,4 +1,4 @@
-"""What the projection should be: the log folded, and held against the rows that are posted."""
+"""The projection as it should be: the log folded, and compared with the rows of `tasks`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,27 +11,30 @@ from events.serialization import Json, UnknownEvent, decode, rfc3339
 from events.task import ImpossibleEvent, Step, Task, evolve
 
 Key: TypeAlias = tuple[str, UUID]
-"""User and task."""
+"""User id and task id."""
 
 
 class Posted(Protocol):
-    """A row of `tasks`: by column name, and as a tuple in the order of `Task`."""
+    """A row of `tasks`, indexed by column name, and iterated in the order of `Task`'s fields."""
 
     def __getitem__(self, column: str, /) -> Any: ...
     def __iter__(self) -> Iterator[Any]: ...
 
 
 class Fold:
-    """Tasks as their events leave them. `broken` has those whose events can't be folded, and why."""
+    """Tasks folded from their events. `broken` has the tasks with events that can't be folded, and the reason.
+
+    Invariant: no task is in both `tasks` and `broken`, since the events after a task's first bad one are skipped.
+    """
 
     def __init__(self) -> None:
         self.tasks: dict[Key, Task] = {}
         self.struck: dict[Key, int] = {}
-        """The version of the deletion, of each task that was deleted and not restored."""
+        """Version of the last deletion, by task. A restoration leaves it in place."""
         self.broken: dict[Key, Mismatch] = {}
 
     def take(self, user_id: str, seq: int, task_id: UUID, version: int, type_: str, at: datetime, data: Json) -> None:
-        """One more event; those of a task must come in order of their versions."""
+        """Fold one more event. A task's events must come in order of their versions."""
         key = (user_id, task_id)
         task = self.tasks.get(key)
         if task is None and key in self.broken:
@@ -39,7 +42,7 @@ class Fold:
         try:
             if task is None and version != self.struck.get(key, 0) + 1:
                 raise ImpossibleEvent(f"it is version {version} of task {task_id}, and the one before is missing")
-            if at.tzinfo is None:  # as asyncpg has it
+            if at.tzinfo is None:  # asyncpg's value for an infinite time
                 raise ImpossibleEvent("its time is an infinity")
             after = evolve(task, Step(user_id, task_id, version, at, decode(type_, data)))
         except (
@@ -48,7 +51,7 @@ class Fold:
             TypeError,
             ValueError,
             AttributeError,
-        ) as error:  # the rest: of odd types
+        ) as error:  # the last three: data of the wrong types
             self.tasks.pop(key, None)
             self.broken[key] = Mismatch(
                 table="events",
@@ -66,7 +69,7 @@ class Fold:
             self.struck[key] = version
 
     def all_but(self, last: Key) -> "Fold":
-        """Take out all that is finished where `last` may go on with the next event."""
+        """Take out and return all tasks but `last`, which may have more events to come."""
         finished = Fold()
         for name in ("tasks", "struck", "broken"):
             kept, out = getattr(self, name), getattr(finished, name)
@@ -79,7 +82,10 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Rows of `tasks` held against what they should be."""
+    """The rows of `tasks` compared with the folded tasks.
+
+    `right` is the number of equal rows. A task is `missing` if it has no row, and a row is `extra` if it has no task.
+    """
 
     right: int
     missing: list[Task]
@@ -88,7 +94,7 @@ class Comparison:
 
 
 def compare(tasks: Mapping[Key, Task], rows: Iterable[Posted], *, broken: Iterable[Key] = ()) -> Comparison:
-    """Hold rows, their columns in `Task`'s order, against the tasks as folded; of the broken ones nothing is said."""
+    """Compare rows, with their columns in `Task`'s order, with the folded tasks. Skip rows of the broken ones."""
     due = dict(tasks)
     unknown = frozenset(broken)
     right, wrong, extra = 0, list[tuple[Task, Posted]](), list[Posted]()
@@ -106,7 +112,7 @@ def compare(tasks: Mapping[Key, Task], rows: Iterable[Posted], *, broken: Iterab
 
 
 def told(found: Comparison) -> Iterable[Mismatch]:
-    """Every field that differs, each task that has no row, and each row that has no task."""
+    """Yield a mismatch for each field that differs, each task without a row, and each row without a task."""
     for task in found.missing:
         yield Mismatch(
             table="tasks",
@@ -141,7 +147,7 @@ def told(found: Comparison) -> Iterable[Mismatch]:
 
 
 def _value(value: Any) -> Value:
-    """As much of it as it takes to be recognised."""
+    """Turn a column's value into JSON's types; cut long text, so that it can still be recognised."""
     if isinstance(value, datetime):
         return rfc3339(value)
     if value is None or isinstance(value, bool | int):
@@ -151,4 +157,4 @@ def _value(value: Any) -> Value:
 
 
 _ENOUGH = 200
-"""Characters of a value that are told."""
+"""Largest number of characters of a value in a mismatch."""

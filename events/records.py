@@ -12,13 +12,13 @@ FIELDS = ("title", "description", "completed")
 
 
 def changes(type_: str, data: Json) -> Json:
-    """Each field that an event changed, before and after. Raises `UnknownEvent` (events.serialization)."""
+    """Return each field that an event changed, before and after. Raise `UnknownEvent` (events.serialization)."""
     found = upcast(type_, data)["changes"]
     return {name: {"from": found[name]["from"], "to": found[name]["to"]} for name in FIELDS if name in found}
 
 
 def record(row: Row) -> Json:
-    """What an audit page shows of a row of `events`. Raises `UnknownEvent` (events.serialization)."""
+    """Make a row of `events` into the record on an audit page. Raise `UnknownEvent` (events.serialization)."""
     return {
         "seq": row["seq"],
         "id": str(row["id"]),
@@ -35,7 +35,10 @@ def record(row: Row) -> Json:
 
 
 def full_record(row: Row) -> Json:
-    """The same, with all that it takes to compute the hash again: `data` is what was hashed, as it is stored."""
+    """Make a row of `events` into a record with all that its hash is computed from; `data` is as stored and hashed.
+
+    Raise `UnknownEvent` (events.serialization).
+    """
     return {
         **record(row),
         "user_id": row["user_id"],
@@ -54,7 +57,7 @@ CSV_COLUMNS = (
 
 
 def csv_cells(row: Row) -> Sequence[str]:
-    """A full record as one cell per `CSV_COLUMNS`: null is empty, `data` is JSON, and no cell is a formula."""
+    """Make a row of `events` into one cell per `CSV_COLUMNS`: null is empty, `data` is JSON, no cell is a formula."""
     full = full_record(row)
     client, changed = full.pop("client"), full.pop("changes")
     full |= {f"client_{name}": value for name, value in client.items()}
@@ -64,13 +67,16 @@ def csv_cells(row: Row) -> Sequence[str]:
 
 
 _RUN = re.compile(r"['\t\r\n]|[\s\0-\x1f\x7f]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
-"""What must not begin a cell: how formulas begin, in full width too, which some spreadsheets take for the same; also
-behind control characters, which LibreOffice drops where it saves."""
+"""Beginnings that a cell must not have: those of a formula, also in full width, which some spreadsheets accept, and
+also after control characters, which LibreOffice drops on saving."""
 
 
 def _cell(value: Any) -> str:
-    """Text that a spreadsheet takes for text. An apostrophe goes before what it might run, and before an apostrophe,
-    so that taking one away from the start gives the value back, always."""
+    """Make a value into a cell that a spreadsheet reads as text.
+
+    An apostrophe is put before a text that could run as a formula, and before one that begins with an apostrophe. So
+    dropping an apostrophe at the start always restores the value.
+    """
     if value is None:
         return ""
     text = str(value).lower() if isinstance(value, bool) else str(value)
