@@ -1,1 +1,1 @@
-"""The write side: what may be asked for, what is decided, and the one function that carries it out."""
+"""The write side: commands, the decider, and the command handler that carries them out."""

@@ -1,4 +1,4 @@
-"""Events as canonical bytes, as JSON and as rows, and back."""
+"""Serialization of events: to canonical bytes, JSON and rows, and back."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -20,13 +20,13 @@ from events.task import (
 )
 
 DATA_VERSION = 2
-"""The form of `data` that is written today. It stands in every event as `v`. Older ones are read for ever."""
+"""Version of `data`'s form that is written today, stored in every event as `v`. Older forms are read for ever."""
 
 Json = dict[str, Any]
 
 
 class Row(Protocol):
-    """A row of `events` by column name, with `data` as JSON in UTF-8."""
+    """A row of `events`, indexed by column name, with `data` as JSON in UTF-8."""
 
     def __getitem__(self, column: str, /) -> Any: ...
 
@@ -39,20 +39,20 @@ _CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z
 
 
 def canonical(value: Json) -> bytes:
-    """JSON with sorted keys, no spaces, UTF-8: RFC 8785 for what Daybook writes (text, whole numbers, bool, null)."""
+    """Write JSON with sorted keys, no spaces, in UTF-8: RFC 8785 for Daybook's values (text, integers, bool, null)."""
     return orjson.dumps(value, option=_CANONICAL)
 
 
 def rfc3339(moment: datetime) -> str:
-    """UTC, always six decimals and `Z`, so that moments sort as text (docs/http-api.md, "Tasks")."""
+    """Format a time in UTC, with six decimals and `Z`, so that times sort as text (docs/http-api.md, "Tasks")."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    text = orjson.dumps(moment, option=orjson.OPT_UTC_Z)[1:-1].decode()  # a third of what isoformat takes
+    text = orjson.dumps(moment, option=orjson.OPT_UTC_Z)[1:-1].decode()  # in a third of isoformat's time
     return text if moment.microsecond else f"{text[:-1]}.000000Z"
 
 
 def encode(payload: TaskEvent) -> Json:
-    """A fact as the `data` of its event: the value before and after, null where there was no task, of each field."""
+    """Make an event's `data`: each field's value before and after; null on a side with no task."""
     match payload:
         case TaskCreated():
             return _data({}, _fields(payload))
@@ -81,7 +81,7 @@ def _data(before: Fields, after: Fields) -> Json:
 
 
 def parsed(data: bytes) -> Json:
-    """Stored data; nothing at all, which no event has, where they can't be read: numbers or nesting without measure."""
+    """Parse stored data. Return `{}`, which no event has, if they have too large numbers or too deep nesting."""
     try:
         found: Json = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -90,7 +90,7 @@ def parsed(data: bytes) -> Json:
 
 
 def decode(type_: str, data: Json) -> TaskEvent:
-    """The inverse of `encode`, for every form that was ever written. Raises `UnknownEvent`."""
+    """Make a task event from its `data`, in any form that was ever written. Raise `UnknownEvent`."""
     try:
         current = type(data["v"]) is int and data["v"] == DATA_VERSION and type_ in _FACTS
         now = data if current else upcast(type_, data)
@@ -100,11 +100,11 @@ def decode(type_: str, data: Json) -> TaskEvent:
 
 
 def upcast(type_: str, data: Json) -> Json:
-    """Data as they would be written today, step by step from the form that they have. Raises `UnknownEvent`.
+    """Convert data from their form, step by step, to the form that is written today. Raise `UnknownEvent`.
 
-    The log keeps what it was given, and that is what was hashed: only readers see the new form.
+    The log keeps data as they were written and hashed: only readers see the new form.
     """
-    form = data.get("v") if isinstance(data, dict) else None  # type: ignore[redundant-expr] # damaged, it may be all
+    form = data.get("v") if isinstance(data, dict) else None  # type: ignore[redundant-expr] # damaged: any type
     if type(form) is not int or type_ not in _FACTS or (form != DATA_VERSION and form not in _UPCASTS):
         name = type_ if type_.isidentifier() else repr(type_)
         raise UnknownEvent(f"{name} in form {form!r} is not known to this release")
@@ -114,7 +114,7 @@ def upcast(type_: str, data: Json) -> Json:
 
 
 def _from_1(type_: str, data: Json) -> Json:
-    """Form 1 kept a created or deleted task as `task`, without saying from what or to what."""
+    """Convert data of form 1, which kept a created or deleted task as `task`, without values before and after."""
     if "changes" in data:
         return {**data, "v": 2}
     deleted = type_ == "TaskDeleted"
@@ -164,27 +164,28 @@ _FACTS: Mapping[str, Callable[[Json], TaskEvent]] = {
 
 
 def header(event: Event) -> Json:
-    """What stays readable of an event for ever, also where its personal data has been erased."""
+    """Return the part of an event that stays readable for ever, even if its personal data has been erased."""
     type_ = type(event.payload).__name__
     return header_of(event.user_id, event.id, event.task_id, event.version, type_, event.at, event.actor)
 
 
 def header_of(user_id: str, id_: UUID, task_id: UUID, version: int, type_: str, at: datetime, actor: str) -> Json:
-    """The same by columns: also of an event whose data can't be read."""
+    """Make an event's header from its columns, even if its data can't be read."""
     return {
         "user_id": user_id,
         "id": str(id_),
         "task_id": str(task_id),
         "version": version,
         "type": type_,
-        # As `canonical` writes a moment, unless its fraction is zero: several times as fast, and there are many to do.
+        # `canonical` itself writes a UTC time as `rfc3339` does, unless its fraction is zero. This is several times as
+        # fast, and a check of the log writes many.
         "at": at if at.microsecond and at.tzinfo is UTC else rfc3339(at),
         "actor": actor,
     }
 
 
 def meta(metadata: Metadata) -> Json:
-    """All that is known of the request. What isn't known is left out, so that a field added later changes no digest."""
+    """Make an event's metadata for its digest. Unknown fields are left out: a field added later changes no digest."""
     return meta_of(
         metadata.request_id,
         metadata.client_address,
@@ -197,7 +198,7 @@ def meta(metadata: Metadata) -> Json:
 def meta_of(
     request_id: str | None, address: str | None, agent: str | None, key: str | None, fingerprint: bytes | None
 ) -> Json:
-    """The same by columns."""
+    """Make an event's metadata for its digest from its columns."""
     known: Json = {}
     if request_id is not None:
         known["request_id"] = request_id
@@ -213,7 +214,7 @@ def meta_of(
 
 
 def from_row(row: Row) -> Event:
-    """An event from its row in the log. Raises `UnknownEvent` as `decode` does."""
+    """Make an event from its row in the log. Raise `UnknownEvent` as `decode` does."""
     return Event(
         id=row["id"],
         user_id=row["user_id"],

@@ -1,4 +1,4 @@
-"""A task as its last event left it, with that event's hash: what commands are decided on."""
+"""Snapshots for deciding commands: a task as its last event left it, with that event's hash."""
 
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
@@ -9,7 +9,7 @@ from db.pool import Executor, Pool
 from events.serialization import Row
 from events.task import Snapshot, Task
 
-# A row that doesn't fit its last event counts as none, so that what is wrong in the projection never gets into the log.
+# A row that doesn't fit its last event counts as none, so that a fault of the projection never gets into the log.
 LOAD = """
 SELECT tasks.user_id, tasks.id, title, description, completed, created_at, updated_at, tasks.version, hash
 FROM tasks, events
@@ -18,8 +18,8 @@ WHERE tasks.user_id = $1 AND tasks.id = $2
 """
 
 
-# One row for each that is there. OFFSET 0 keeps it one look-up for each: in small tables a join looks cheaper, of all
-# partitions, but the plan stays when they have grown.
+# Returns one row for each task that exists. OFFSET 0 forces one look-up per task: in small tables, a join over all
+# partitions looks cheaper, but the plan stays when the tables have grown.
 LOAD_TOGETHER = """
 SELECT found.* FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), LATERAL (
     SELECT tasks.user_id, tasks.id, title, description, completed, created_at, updated_at, tasks.version, hash
@@ -33,9 +33,10 @@ SELECT found.* FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), LATE
 
 
 async def load(database: Executor, user_id: str, task_id: UUID) -> Snapshot | None:
-    """Read the task as posted: never stale, since it is written with its last event.
+    """Read the task's row, which is never stale, since it is written with the task's last event.
 
-    `None` if there is no row, or one that no event left so. From a pool, with what others load at the same time.
+    Return `None` if there is no row, or one that no event left so. On a pool, reads that arrive together go in one
+    statement.
     """
     if isinstance(database, Pool) and not database.sharded:
         return await database.companion(_loads).get((user_id, task_id))

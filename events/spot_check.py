@@ -1,4 +1,4 @@
-"""A look at some users that costs the same however much there is: does the log's end fit its stream and its task?"""
+"""Spot check of some users' last events, streams and tasks, at a cost that doesn't grow with the database."""
 
 import random
 import string
@@ -31,10 +31,10 @@ WHERE NOT EXISTS (SELECT FROM streams WHERE streams.user_id = next.user_id)
 
 
 async def spot_check(database: Executor) -> list[Mismatch]:
-    """What isn't right with the last events of up to 20 users, from a place in the order of users that is drawn by lot.
+    """Check the last events of up to 20 users, from a random place in the order of users, and return the mismatches.
 
-    Two or three round trips and some hundred index probes. Finds an emptied table, a backup of one table restored alone
-    and the like; a single changed row only by chance: that is for `events.verify`.
+    This takes two or three round trips and some hundred index probes. It finds an emptied table, a backup of one table
+    restored alone and the like. It finds a single changed row only by chance: use `events.verify` for that.
     """
     start = "".join(random.choices(string.ascii_letters + string.digits, k=2))  # noqa: S311 - nothing secret
     rows = await database.fetch(SPOT_CHECK, start, _USERS)
@@ -54,7 +54,7 @@ SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'append_only' AND 
 
 
 async def unguarded(database: Executor) -> list[str]:
-    """The tables of the log whose append-only trigger was switched off, and not on again as ALWAYS."""
+    """Return the tables of the log with an append-only trigger that isn't enabled as ALWAYS."""
     return [row[0] for row in await database.fetch(UNGUARDED)]
 
 

@@ -1,4 +1,4 @@
-"""A task, the facts that can happen to it, and the one rule that folds them."""
+"""A task, the events that can happen to it, and the one function that folds them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +7,7 @@ from uuid import UUID
 
 
 class Fields(TypedDict, total=False):
-    """The parts of a task that a user may set."""
+    """The fields of a task that a user may set."""
 
     title: str
     description: str | None
@@ -18,9 +18,10 @@ _FIELDS = Fields.__annotations__.keys()
 
 
 class Task(NamedTuple):
-    """A task as it stands after `version` events. Times are UTC, cut to microseconds.
+    """A task after `version` events. Times are UTC, cut to microseconds.
 
-    A tuple in the order of the columns of `tasks`: a rebuild makes, compares and posts one per event or nearly so.
+    It is a tuple in the order of the columns of `tasks`, since a rebuild makes, compares and writes nearly one per
+    event.
     """
 
     user_id: str
@@ -49,7 +50,7 @@ class TaskCreated:
 
 @dataclass(frozen=True, slots=True)
 class TaskUpdated:
-    """Only the fields that changed, with the same keys in `before` and `after`."""
+    """A change of some fields: only those that changed, with equal keys in `before` and `after`."""
 
     before: Fields
     after: Fields
@@ -57,14 +58,14 @@ class TaskUpdated:
 
 @dataclass(frozen=True, slots=True)
 class TaskToggled:
-    """`completed` became this; before, it was the opposite."""
+    """A change of `completed` to this value, from its opposite."""
 
     completed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TaskDeleted:
-    """Keeps the task as it last was, so that it can be shown and brought back."""
+    """A deletion. It keeps the task as it last was, so that it can be shown and restored."""
 
     title: str
     description: str | None
@@ -73,9 +74,9 @@ class TaskDeleted:
 
 @dataclass(frozen=True, slots=True)
 class TaskRestored:
-    """Made again what it was at `version`: `after` has the fields that changed, or all where it had been deleted.
+    """A restoration to `version`: `after` has the fields that changed, or all if the task had been deleted.
 
-    `created_at` is the task's own, so that the fold needs nothing from before a deletion.
+    `created_at` is the task's own, so that the fold needs no event from before a deletion.
     """
 
     version: int
@@ -89,7 +90,7 @@ TaskEvent: TypeAlias = TaskCreated | TaskUpdated | TaskToggled | TaskDeleted | T
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """Where a command came from: all that is known of the request, none of it needed to fold."""
+    """The known facts about the request that a command came with. The fold needs none of them."""
 
     request_id: str | None = None
     client_address: str | None = None
@@ -100,9 +101,9 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One payload, with who, when and which. Its place in the user's log (`seq`, `hash`) is given by the append.
+    """A payload with its task, time, actor and metadata. The append gives it `seq` and `hash`, its place in the log.
 
-    `version` counts the task's own events from 1. `salt` is 16 random bytes of this event's own.
+    `version` counts the task's own events from 1. `salt` is 16 random bytes, different for each event.
     """
 
     id: UUID
@@ -117,7 +118,7 @@ class Event:
 
 
 class Happening(Protocol):
-    """All that the fold wants of an event."""
+    """The attributes of an event that the fold needs."""
 
     @property
     def user_id(self) -> str: ...
@@ -132,7 +133,7 @@ class Happening(Protocol):
 
 
 class Step(NamedTuple):
-    """The same and no more, as a rebuild reads it."""
+    """An event with only the attributes that the fold needs, as a rebuild reads it."""
 
     user_id: str
     task_id: UUID
@@ -149,7 +150,7 @@ def evolve(task: Task | None, event: Happening) -> Task | None:
     """Fold one event into a task; `None` is a task that doesn't exist (not yet, or no more).
 
     Live writes, rebuild, verify and time travel all use this function and no other.
-    Raises `ImpossibleEvent` where the event doesn't fit.
+    Raise `ImpossibleEvent` if the event doesn't fit.
     """
     payload = event.payload
     if isinstance(payload, TaskCreated):
@@ -188,7 +189,7 @@ def _changed(task: Task, event: Happening, after: Fields) -> Task:
 
 
 def _task(event: Happening, made: Fields, *, created_at: datetime) -> Task:
-    """The task that an event makes where there was none. Wants all the fields."""
+    """Make a task from an event that creates or restores it; `made` must have all the fields."""
     return Task(
         id=event.task_id,
         user_id=event.user_id,
@@ -202,7 +203,7 @@ def _task(event: Happening, made: Fields, *, created_at: datetime) -> Task:
 
 
 def fields(task: Task) -> Fields:
-    """A task's fields as they are."""
+    """Return the fields of a task that a user may set."""
     return Fields(title=task.title, description=task.description, completed=task.completed)
 
 

@@ -1,4 +1,4 @@
-"""Whom to verify or rebuild: users in key order, in portions of about as many events."""
+"""Work units of verify and rebuild: users in key order, in groups with about equally many events."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import NamedTuple
@@ -6,21 +6,21 @@ from typing import NamedTuple
 from db.pool import Connection
 
 BATCH = 2000
-"""Events that are read at once, and whose tasks are posted in one transaction: some milliseconds, and a few MB; 120 MB
-where all are as large as they can be."""
+"""Number of events read at once, with tasks written in one transaction: some milliseconds and a few MB, or 120 MB if
+all are of the largest size."""
 _PORTION = 10 * BATCH
 _PAGE = 500
 
 
 class Head(NamedTuple):
-    """A user, and how many events their stream counted when it was looked up: by this, work is shared out."""
+    """A user, and the number of events that their stream counted when it was read. Work is divided by this number."""
 
     user_id: str
     seq: int
 
 
 class WorkUnit(NamedTuple):
-    """Users for one process to go through. A walk that goes on behind `after` comes to them again."""
+    """The users that one process goes through. To come to them again, go on after user id `after`."""
 
     after: str
     heads: list[Head]
@@ -30,7 +30,7 @@ PAGE = "SELECT user_id, seq FROM streams WHERE user_id > $1 ORDER BY user_id LIM
 
 
 async def everyone(connection: Connection, *, after: str = "") -> AsyncIterator[WorkUnit]:
-    """All users behind `after` in key order (the database's), with those who have no stream, but tasks or events."""
+    """Yield all users after `after` in the database's key order, and orphaned ones: with tasks or events, no stream."""
     while True:
         page = [Head(*row) for row in await connection.fetch(PAGE, after, _PAGE)]
         upto = page[-1].user_id if len(page) == _PAGE else None
@@ -55,7 +55,10 @@ STRAYS_AT_THE_END = _STRAYS.format(upto="")
 
 
 async def _strays(connection: Connection, after: str, upto: str | None) -> AsyncIterator[list[Head]]:
-    """A sound database has none. Two statements, since a plan that fits both would read all the rest each time."""
+    """Yield the orphaned users after `after`, up to `upto` if given. A sound database has none.
+
+    There are two statements, since a plan that fits both cases would read all the remaining users each time.
+    """
     while True:
         if upto is None:
             rows = await connection.fetch(STRAYS_AT_THE_END, after, _PAGE)
@@ -72,9 +75,9 @@ SAMPLE = "SELECT user_id, seq FROM streams ORDER BY random() LIMIT $1"
 
 
 async def some(connection: Connection, number: int) -> AsyncIterator[WorkUnit]:
-    """So many users by lot, or all where there are fewer, and who has no stream behind one of them in key order.
+    """Yield `number` random users, or all if there are fewer, and the orphaned users on a page after one of them.
 
-    Reads all streams; of the rest, as much as some hundred users have.
+    Reads all streams. From the other tables, it reads the rows of some hundred users.
     """
     heads = [Head(*row) for row in await connection.fetch(SAMPLE, number)]
     for piece in split(heads, _PORTION):
@@ -89,7 +92,7 @@ ONE = "SELECT seq FROM streams WHERE user_id = $1"
 
 
 async def one(connection: Connection, user_id: str) -> AsyncIterator[WorkUnit]:
-    """This user alone, whether there is anything of them or not."""
+    """Yield this user alone, even if they have no stream."""
     yield WorkUnit("", [Head(user_id, await connection.fetchval(ONE, user_id) or 0)])
 
 
@@ -97,12 +100,12 @@ TOTAL = "SELECT coalesce(sum(seq), 0) FROM streams WHERE user_id > $1"
 
 
 async def total(connection: Connection, *, after: str = "") -> int:
-    """The events of all users behind `after`, as their streams count them."""
+    """Count the events of all users after `after`, by their streams."""
     return int(await connection.fetchval(TOTAL, after))
 
 
 def split(heads: Iterable[Head], events: int) -> Iterator[list[Head]]:
-    """Pieces of one user, or of several who have no more than so many events together."""
+    """Divide users into groups: of several with at most `events` events together, or of a single user."""
     piece: list[Head] = []
     left = events
     for head in heads:
@@ -117,4 +120,4 @@ def split(heads: Iterable[Head], events: int) -> Iterator[list[Head]]:
 
 
 _LEAST = 10
-"""What a user weighs at least, in events: who has few is some work, too."""
+"""Smallest number of events that a user counts for, since a user with few events is some work too."""

@@ -1,1 +1,1 @@
-"""The read side: SQL in, JSON out. The present comes from the projection, the past and the trail from the log."""
+"""The read side: SQL in, JSON out. The present is read from the projection, the past and the audit from the log."""
