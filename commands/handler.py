@@ -1,4 +1,4 @@
-"""The only orchestrator of writes: load, decide, append, which is one transaction and notices who was first."""
+"""Command handler: load, decide, append. Every write goes through it; one transaction appends and detects conflicts."""
 
 import asyncio
 import secrets
@@ -34,35 +34,35 @@ from events.snapshots import load
 from events.task import Event, Metadata, Task, TaskCreated, TaskDeleted, evolve
 
 _SETTLING = 0.9
-"""Seconds to find out what became of an event whose commit wasn't heard of."""
+"""Seconds in which an in-doubt commit must be resolved."""
 
 What: TypeAlias = Literal["done", "unchanged", "replayed"]
 
 
 class IdempotencyKeyReused(Exception):
-    """The user's idempotency key stands for another request."""
+    """The user has already used this idempotency key for another request."""
 
 
 class InDoubt(Exception):
-    """The connection was lost after the event was sent, and it couldn't be found out whether it was committed."""
+    """The connection was lost after the event was sent, and it is still unknown if the event was committed."""
 
 
 class _Undecided(Exception):
-    """This try was refused, but not because another event is in this one's place: an earlier try may still succeed."""
+    """A refusal of this try, with no other event in this one's place, so that an earlier try may still commit."""
 
 
 _UNSETTLED: tuple[type[Exception], ...] = (*UNAVAILABLE, _Undecided)
 
 
 class _NotPosted(Exception):
-    """The projection has no row of the task: there is no such task, or the projection is just being rebuilt."""
+    """The projection has no row of the task: the task doesn't exist, or the projection is being rebuilt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The task as the command left it (`None`: deleted), and the hash of the event that left it so.
 
-    `replayed`: the command was carried out before, and isn't again.
+    `replayed` says that the command was carried out before, and wasn't carried out again.
     """
 
     task: Task | None
@@ -75,14 +75,14 @@ class Outcome:
 
 
 async def handle(pool: Pool, command: Command, *, actor: str, metadata: Metadata) -> Outcome:
-    """Carry the command out.
+    """Carry the command out, once.
 
-    When this returns, the event and the projection are committed. When it raises, neither is written, save for
-    `InDoubt`: then both may be, or neither. Another writer who was first costs one more try, made while holding
-    the stream's lock, so that it can't lose a second time. Where the projection has no row of the task, or another one
-    than the log, the log decides. Where a connection is dropped, another is tried for a moment; nothing is done twice.
-    A command whose idempotency key is in the log already gets the outcome that it had then.
-    Raises `IdempotencyKeyReused`, a refusal of `commands.task`, or one of `db.errors.UNAVAILABLE`.
+    When this returns, the event and the projection are committed. When it raises, neither is written; after `InDoubt`,
+    both may be, or neither. If another writer was first, the command is tried again under the stream's lock, so that it
+    can't lose a second time. If the projection has no row of the task, or not the log's, the log decides. If a
+    connection is dropped, the command is retried on another for a moment; nothing is done twice. If the idempotency key
+    is in the log already, the command's first outcome is returned. Raise `IdempotencyKeyReused`, a refusal of
+    `commands.task`, or one of `db.errors.UNAVAILABLE`.
     """
 
     async def carried_out() -> Outcome:
@@ -92,7 +92,7 @@ async def handle(pool: Pool, command: Command, *, actor: str, metadata: Metadata
     try:
         outcome = await retry(carried_out, on=_worth_another_try)
         what = outcome.what
-    except log.VersionConflict as error:  # nothing was written, again and again
+    except log.VersionConflict as error:  # every try was refused, and wrote nothing
         raise TooManyRequests(f"others write to task {command.task_id} all the time") from error
     except (IdempotencyKeyReused, TaskNotFound, VersionMismatch, NotRestorable):
         what = "refused"
@@ -109,7 +109,7 @@ def _worth_another_try(error: Exception) -> bool:
 async def _execute(pool: Pool, command: Command, actor: str, metadata: Metadata) -> Outcome:
     try:
         result = await _carry_out(pool, command, actor, metadata)
-    except log.IdempotencyKeyTaken:  # and so by an event that is committed
+    except log.IdempotencyKeyTaken:  # the event that has it is committed
         before = await log.find(pool, command.user_id, metadata.idempotency_key or "")
         assert before is not None  # noqa: S101 - the log forgets nothing
         result = _the_same(before, metadata)
@@ -117,7 +117,7 @@ async def _execute(pool: Pool, command: Command, actor: str, metadata: Metadata)
 
 
 async def _carry_out(pool: Pool, command: Command, actor: str, metadata: Metadata) -> Outcome | RecordedEvent:
-    """Try on the row; then on the row that is there when the stream's lock is held; then on the log, holding it."""
+    """Try on the task's row, then on the row under the stream's lock, then on the log under the lock."""
     if _is_conditional_creation(command):
         return await _attempt(pool, command, None, actor, metadata, locked=True)
     past = await _rehydrate(pool, command, TaskState()) if isinstance(command, RestoreTask) else None
@@ -130,19 +130,22 @@ async def _carry_out(pool: Pool, command: Command, actor: str, metadata: Metadat
     except (_NotPosted, log.VersionConflict):
         there = await log.is_there(pool, command.user_id, command.task_id)
         before = await _find(pool, command, metadata)
-        if before is not None:  # the same request, a moment ago
+        if before is not None:  # this request left its event a moment ago
             return _the_same(before, metadata)
         past = (
             await _rehydrate(pool, command, TaskState()) if there or isinstance(command, RestoreTask) else TaskState()
         )
-        decide(command, past)  # what is refused needs no lock
+        decide(command, past)  # a refusal needs no lock
         return await _attempt(pool, command, past, actor, metadata, locked=True)
 
 
 async def _attempt(
     pool: Pool, command: Command, past: TaskState | None, actor: str, metadata: Metadata, *, locked: bool = False
 ) -> Outcome | RecordedEvent:
-    """Decide and append. Raises `_NotPosted`, a `log.Conflict`, `InDoubt`; else nothing is written."""
+    """Decide and append; return the outcome, or the recorded event that the request left before.
+
+    Raise `_NotPosted`, a `log.Conflict`, a refusal or one of `UNAVAILABLE`, with nothing written, or else `InDoubt`.
+    """
     sent: Posting | None = None
     try:
         if locked:
@@ -167,15 +170,15 @@ async def _attempt(
 
 
 def _is_conditional_creation(command: Command) -> bool:
-    """Say whether it has a precondition, which is on the list: the number and hash of the user's last event."""
+    """Say if the command creates a task under a precondition on the list: the number and hash of the last event."""
     return isinstance(command, CreateTask) and command.precondition != UNCONDITIONAL
 
 
 async def _append(on: Connection, command: Command, posting: Posting) -> RecordedEvent:
-    """Append the event; a creation whose precondition doesn't hold of the list is refused by a `VersionMismatch`.
+    """Append the event; refuse a creation with `VersionMismatch` if its precondition doesn't hold for the list.
 
-    The list is looked at after the append, in its transaction, which the refusal rolls back: by then no other writer
-    can be first, nor was the request carried out before. Raises what `log.append` does.
+    The list is checked after the append, in its transaction, which the refusal rolls back. By then no other writer can
+    be first, and the request wasn't carried out before. Raise the errors of `log.append` too.
     """
     entry = await log.append(on, posting.event, posting.task, on_row=posting.on_row)
     if _is_conditional_creation(command):
@@ -187,11 +190,11 @@ async def _append(on: Connection, command: Command, posting: Posting) -> Recorde
 
 
 async def _resolve_in_doubt(pool: Pool, command: Command, sent: Posting) -> RecordedEvent:
-    """See to it that the event, whose commit wasn't heard of, is in the log, once; give its entry.
+    """Resolve an in-doubt commit: get the event into the log once, and return it as recorded.
 
-    The very same event is sent again: the task's version is a unique key, so that only one of the two can be committed,
-    also where the first one is still on its way. Raises `log.VersionTaken` or `log.IdempotencyKeyTaken` where another
-    event took its place, `VersionMismatch` where the list of a conditional creation has changed, or `InDoubt`.
+    The identical event is sent again. The task's version is a unique key, so only one of the two can be committed, even
+    if the first one is still in flight. Raise `log.VersionTaken` or `log.IdempotencyKeyTaken` if another event took its
+    place, `VersionMismatch` if the list of a conditional creation has changed, or `InDoubt`.
     """
 
     async def once_more() -> RecordedEvent:
@@ -215,13 +218,13 @@ async def _resolve_in_doubt(pool: Pool, command: Command, sent: Posting) -> Reco
 async def _decide(
     on: Executor, command: Command, past: TaskState | None, actor: str, metadata: Metadata
 ) -> Posting | Outcome | RecordedEvent:
-    """Decide on what the log tells, from where `past` ends, or on the task's row where there is none.
+    """Decide on the state `past`, brought up to date from the log, or on the task's row if `past` is `None`.
 
-    With the append, two round trips, with a key three; one where a task is created, since its id is new and nothing is
-    there to load.
+    With the append, this takes two round trips, and three with a key. A creation takes one: its id is new, so there is
+    nothing to load.
 
-    A key is looked up after loading: what was loaded is then either from before the event with that key, or the event
-    is found, and returned. For a creation, which can't be refused, the append finds it.
+    The key is looked up after loading. So the loaded state is from before the event with that key, or else the event is
+    found, and returned. For a creation, which can't be refused, the append finds the event.
     """
     found = await _load(on, command, past)
     if not isinstance(command, CreateTask):
@@ -258,7 +261,10 @@ async def _load(on: Executor, command: Command, past: TaskState | None) -> TaskS
 
 
 async def _rehydrate(database: Executor, command: Command, so_far: TaskState) -> TaskState:
-    """What the task's events tell, from where `so_far` ends: however many they are, no lock is held for long."""
+    """Rehydrate the task's state from its events after `so_far`, so that under a lock only new events are read.
+
+    For a restoration, `then` becomes the task as it was at the version asked for.
+    """
     version = command.version if isinstance(command, RestoreTask) else None
     found = so_far
     async with aclosing(log.history(database, command.user_id, command.task_id, after=so_far.version)) as entries:
@@ -272,13 +278,13 @@ async def _rehydrate(database: Executor, command: Command, so_far: TaskState) ->
 
 
 async def _find(database: Executor, command: Command, metadata: Metadata) -> RecordedEvent | None:
-    """The event that this request left already, or another one with its key."""
+    """Find the event with the request's idempotency key: this request's own from an earlier try, or another's."""
     key = metadata.idempotency_key
     return None if key is None else await log.find(database, command.user_id, key)
 
 
 def _the_same(before: RecordedEvent, metadata: Metadata) -> RecordedEvent:
-    """The event, if it was the same request that left it. Raises `IdempotencyKeyReused`."""
+    """Return the event if this request left it. Raise `IdempotencyKeyReused` if another request did."""
     if before.event.metadata.fingerprint != metadata.fingerprint:
         raise IdempotencyKeyReused(
             "This Idempotency-Key stands for another request; repeat that one as it was, or make a new key."
@@ -287,7 +293,7 @@ def _the_same(before: RecordedEvent, metadata: Metadata) -> RecordedEvent:
 
 
 async def _again(pool: Pool, before: RecordedEvent) -> Outcome:
-    """What came of the command that left this event. No connection is held for as long as its task's history is."""
+    """Replay the outcome of the command that left this event. Between batches of its history, no connection is held."""
     event = before.event
     match event.payload:
         case TaskCreated():

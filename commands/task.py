@@ -1,4 +1,4 @@
-"""What a user may ask of a task, and what comes of it: pure, so that every rule can be tested without a database.
+"""Commands on a task and the decider, which is pure, so that every rule can be tested without a database.
 
 The refusals
 ├── TaskNotFound      there is no such task among this user's
@@ -28,9 +28,9 @@ from events.task import (
 
 
 class EntityTag(NamedTuple):
-    """Identify a state by its last event: its number (a task's `version`, a list's `seq`), and its hash.
+    """A name for a state by its last event: the number (a task's `version`, a list's `seq`) and hash.
 
-    A database that is restored from a backup gives the same numbers again, but never the same hashes (docs/adr/0020).
+    A database that is restored from a backup repeats numbers, but never hashes (docs/adr/0020).
     A client names the first bytes of the hash, or none of them if it goes by the number alone.
     """
 
@@ -38,7 +38,7 @@ class EntityTag(NamedTuple):
     hash: bytes = b""
 
     def names(self, current: "EntityTag") -> bool:
-        """Say whether this tag, which a client sent, is one of the current state."""
+        """Say if this tag, which a client sent, names the current state."""
         return self.number == current.number and current.hash.startswith(self.hash)
 
 
@@ -48,23 +48,23 @@ Tags: TypeAlias = Set[EntityTag] | Literal["*"] | None
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """What must hold before a command is carried out, so that no change unseen is overwritten.
+    """A condition on the state before a command, so that no change is overwritten that the client hasn't seen.
 
-    `match` is If-Match and `none_match` is If-None-Match (RFC 9110, sections 13.1.1 and 13.1.2). Their tags are of the
-    task; for a creation, whose target is the list, they are of the list.
+    `match` is If-Match and `none_match` is If-None-Match (RFC 9110, sections 13.1.1 and 13.1.2). Their tags are the
+    task's; for a creation, which targets the list, they are the list's.
     """
 
     match: Tags = None
     none_match: Tags = None
 
     def holds(self, current: EntityTag, *, exists: bool) -> bool:
-        """Say whether it holds of the current state; a task that was deleted is in the state of its deletion."""
+        """Say if the condition holds for the current state. A deleted task is in the state of its deletion."""
         if self.match is not None and not _matches(self.match, current, exists=exists):
             return False
         return self.none_match is None or not _matches(self.none_match, current, exists=exists)
 
     def is_of_another_log(self, current: EntityTag) -> bool:
-        """Say whether `match` has the current number, but only with other hashes: as before a restore from a backup."""
+        """Say if `match` has the current number, but only with other hashes, as before a restore from a backup."""
         if self.match is None or self.match == "*":
             return False
         same = [tag for tag in self.match if tag.number == current.number]
@@ -90,7 +90,7 @@ class CreateTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateTask:
-    """Set the fields that are given; what is left out keeps its value."""
+    """A command to set the given fields. Other fields keep their values."""
 
     user_id: str
     task_id: UUID
@@ -100,7 +100,7 @@ class UpdateTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToggleTask:
-    """Turn `completed` over, or set it where a value is given (which makes a repeat harmless)."""
+    """A command to invert `completed`, or to set it if a value is given (which makes a repeat harmless)."""
 
     user_id: str
     task_id: UUID
@@ -117,7 +117,7 @@ class DeleteTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreTask:
-    """Make a task again what it was at a version; without one, what it last was, which brings a deleted one back."""
+    """A command to restore a task to a version, or without one to its last state, which brings a deleted task back."""
 
     user_id: str
     task_id: UUID
@@ -151,8 +151,10 @@ class NotRestorable(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskState:
-    """What a command is decided on. `version`, `hash` and `at` are of the task's last event (0, empty, `None`: it never
-    was)."""
+    """The state that a command is decided on.
+
+    `version`, `hash` and `at` are those of the task's last event (0, empty, `None`: the task never existed).
+    """
 
     task: Task | None = None
     version: int = 0
@@ -163,7 +165,7 @@ class TaskState:
 
 
 def state_of(snapshot: Snapshot | None) -> TaskState:
-    """All that is known by the task alone."""
+    """Make the state from a task's snapshot alone (`None`: the task doesn't exist)."""
     if snapshot is None:
         return TaskState()
     task, hash_ = snapshot
@@ -171,7 +173,7 @@ def state_of(snapshot: Snapshot | None) -> TaskState:
 
 
 def decide(command: Command, known: TaskState) -> TaskEvent | None:
-    """What happens when `command` meets what is known; `None`: nothing changes. Raises the refusals above."""
+    """Decide on the event that `command` causes in the state `known`; `None` if nothing changes. Raise the refusals."""
     task = known.task
     if isinstance(command, CreateTask):
         if task is not None:
@@ -213,7 +215,7 @@ def _restored(command: RestoreTask, known: TaskState) -> TaskRestored | None:
 
 
 def _difference(task: Task, wanted: Fields) -> tuple[Fields, Fields]:
-    """The values that `wanted` would change, as they are and as they would be."""
+    """Return the values that `wanted` would change, as they are and as they would be."""
     before, after = Fields(), Fields()
     if "title" in wanted and wanted["title"] != task.title:
         before["title"], after["title"] = task.title, wanted["title"]
@@ -225,5 +227,5 @@ def _difference(task: Task, wanted: Fields) -> tuple[Fields, Fields]:
 
 
 def moment(now: datetime, last: datetime | None) -> datetime:
-    """When the event happens: now, but always after the task's last one, however the clocks were set."""
+    """Return the time of a new event: `now`, but always after the task's `last` one, however the clocks are set."""
     return now if last is None else max(now, last + timedelta(microseconds=1))
