@@ -1,4 +1,4 @@
-"""Lists of the past: folded from the log, in memory that the length of a page bounds, not the tasks' texts."""
+"""Lists of tasks as of a past moment: folded from the log, in memory bounded by the page's length, not by texts."""
 
 import heapq
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +15,7 @@ from events.task import Task
 from queries.tasks import Key, Order, Page, Sort, as_json, end_of
 
 _FOLDED_AT_ONCE = 50
-"""Tasks of the page that one statement reads, in the page's order."""
+"""Number of tasks of the page that are folded at once, in the page's order."""
 
 
 async def list_tasks(
@@ -31,10 +31,10 @@ async def list_tasks(
     offset: int = 0,
     after: Key | None = None,
 ) -> Page:
-    """A user's tasks as they were at the moment `at`; the rest as `queries.tasks.list_tasks`.
+    """List a user's tasks as they were at the moment `at`, with the parameters of `queries.tasks.list_tasks`.
 
     The log is folded twice: all of it for the ids of the page, then the events of the page's tasks. A log of more than
-    one batch takes a turn of `LongReads`. Raises `TooManyRequests`, and as `events.past.tasks_at` does.
+    one batch takes a turn of `LongReads`. Raise `TooManyRequests`, or the errors of `events.past.tasks_at`.
     """
     head = await log.head(pool, user_id)
     upto = head.seq
@@ -61,7 +61,7 @@ async def list_tasks(
 
 
 async def _bodies(pool: Pool, user_id: str, at: datetime, upto: int, page: Sequence[UUID]) -> AsyncIterator[bytes]:
-    """The JSON of the page's tasks, in the page's order."""
+    """Yield the JSON of the page's tasks, in the page's order."""
     slices = TimeSlices(user_id)
     for start in range(0, len(page), _FOLDED_AT_ONCE):
         ids = page[start : start + _FOLDED_AT_ONCE]
@@ -75,18 +75,18 @@ async def _bodies(pool: Pool, user_id: str, at: datetime, upto: int, page: Seque
 
 
 class _Found(Protocol):
-    """Those tasks that fit, of which no more is kept than it takes to tell which are on the page."""
+    """A collection of matching tasks that keeps no more of them than is needed to tell the page's tasks."""
 
     def add(self, task: Task) -> None: ...
     async def narrow(self) -> None:
-        """Drop what can't be on the page any more, if there is much of it."""
+        """Drop the tasks that can't be on the page any more, if there are many."""
 
     async def page(self) -> Sequence[UUID]:
-        """The ids of the page's tasks in order."""
+        """Return the ids of the page's tasks, in order."""
 
 
 class _Times:
-    """By creation or last change: the place of each is a number, and a heap holds the first ones."""
+    """A collection in order of creation or last change: each task's place is a number, and a heap holds the first."""
 
     def __init__(self, sort: Sort, order: Order, offset: int, size: int, after: Key | None) -> None:
         self._sort = sort
@@ -94,10 +94,10 @@ class _Times:
         self._offset, self._most = offset, offset + size
         self._after = None if after is None else self._place(*after)
         self._heap: list[int] = []
-        """The smallest place, which is the last in the list's order, is the first."""
+        """Places of the first tasks, smallest place first: that is the last one in the list's order."""
 
     def _place(self, moment: datetime | str, id_: UUID) -> int:
-        """A number that is the larger, the earlier a task with this time and id is in the list."""
+        """Return the place of a task with this time and id: a number that is larger the earlier it is in the list."""
         assert isinstance(moment, datetime)  # noqa: S101 - as the column is
         return self._sign * ((moment - _FIRST_MOMENT) // _MICROSECOND << 128 | id_.int)
 
@@ -111,7 +111,7 @@ class _Times:
             heapq.heapreplace(self._heap, place)
 
     async def narrow(self) -> None:
-        """There is never more than it takes."""
+        """Drop nothing, since `add` already keeps only the first tasks."""
 
     async def page(self) -> Sequence[UUID]:
         backwards = []
@@ -139,10 +139,10 @@ BY_TITLE: dict[Order, str] = {
 
 
 class _Titles:
-    """By title, whose order is the database's own: it is asked now and then which of those found are the first."""
+    """A collection in order of title, which only the database knows: now and then it sorts, and the first are kept."""
 
     ASKED_AT_ONCE = 2000
-    """Titles, beside those that may be on the page: 2 MB at the most."""
+    """Number of titles kept before a sort, besides those that may be on the page: 2 MB at the most."""
 
     def __init__(self, pool: Pool, order: Order, offset: int, size: int, after: Key | None) -> None:
         self._pool, self._statement = pool, BY_TITLE[order]
@@ -173,8 +173,8 @@ def _contains(task: Task, words: Sequence[str]) -> bool:
 
 
 def lower(text: str) -> str:
-    """A text in small letters as Postgres' `lower` and `ILIKE` have them in a database with the locale C.UTF-8.
+    """Convert a text to lower case as Postgres' `lower` and `ILIKE` do in a database with the locale C.UTF-8.
 
-    Each character by itself: Python's own rule makes two of one of them, and looks at what is around another.
+    Each character is converted on its own. Python's own rule makes two characters of İ, and looks at those around Σ.
     """
     return text.replace("İ", "i").replace("Σ", "\N{GREEK SMALL LETTER SIGMA}").lower()

@@ -1,4 +1,4 @@
-"""Reading the log: a page of it, the whole of it, and its head."""
+"""Reads of the log: a page of it, a whole selection, and its head."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +14,13 @@ Order: TypeAlias = Literal["asc", "desc"]
 
 LAST_SEQ = 2**63 - 1
 BATCH = 50
-"""Events of an export that are in memory at once, 3 MB where all are as large as they can be: many may be read at once,
-and slowly."""
+"""Number of events of an export in memory at once, 3 MB if all are of the largest size: many exports may be read at
+once, and slowly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which of a user's events, in which order of `seq`. All bounds are exclusive but `since`."""
+    """A selection of a user's events, in an order of `seq`. All bounds are exclusive but `since`."""
 
     task_id: UUID | None = None
     types: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class Selection:
     before: int = LAST_SEQ
     order: Order = "desc"
     versions: tuple[int, int] = (0, 2**31 - 1)
-    """Where the selection is of one task: behind the first, up to the last, which an index can find."""
+    """Bounds on `version` for a selection of one task: after the first, up to the second. An index can find them."""
 
 
 _AUDIT = f"""
@@ -54,7 +54,7 @@ AUDIT_OF_TASK: dict[Order, str] = {
 
 
 async def page(pool: Pool, user_id: str, selection: Selection, *, limit: int) -> Sequence[Row]:
-    """The first `limit` events of the selection, as rows for `events.records`."""
+    """Read the first `limit` events of the selection, as rows for `events.records`."""
     arguments = (
         user_id,
         selection.after,
@@ -70,7 +70,7 @@ async def page(pool: Pool, user_id: str, selection: Selection, *, limit: int) ->
 
 
 def behind(selection: Selection, row: Row) -> Selection:
-    """What is left of the selection after this row."""
+    """Return the rest of the selection after this row."""
     above, upto = selection.versions
     if selection.order == "asc":
         return replace(selection, after=row["seq"], versions=(row["version"] if selection.task_id else above, upto))
@@ -80,9 +80,9 @@ def behind(selection: Selection, row: Row) -> Selection:
 async def everything(
     pool: Pool, user_id: str, selection: Selection, *, limit: int | None = None
 ) -> AsyncIterator[Sequence[Row]]:
-    """The whole selection, or its first `limit` events, as it is now, in one or more batches of rows.
+    """Read the selection as it is now, or its first `limit` events, in one or more batches of rows.
 
-    No connection is held in between, however slowly the batches are taken, and none is needed: the log only grows.
+    Between batches no connection is held, however slowly they are taken, and none is needed: the log only grows.
     """
     left = limit
     last, _ = await log.head(pool, user_id)
@@ -110,6 +110,6 @@ FROM events WHERE user_id = $1 ORDER BY seq DESC LIMIT 1
 
 
 async def head(pool: Pool, user_id: str) -> bytes:
-    """The number, hash and time of a user's last event as JSON; 0, nothing and null where there is none."""
+    """Read the number, hash and time of a user's last event as JSON; 0, empty and null if there is none."""
     body: str = await pool.fetchval(HEAD, user_id) or '{"seq":0,"hash":"","at":null}'
     return body.encode()

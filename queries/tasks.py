@@ -1,4 +1,4 @@
-"""Reading tasks: Postgres has their JSON, and its bytes go out as they are."""
+"""Reads of tasks: Postgres holds their JSON, and its bytes are sent unchanged."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -21,7 +21,7 @@ from events.task import Task
 Sort: TypeAlias = Literal["created_at", "updated_at", "title"]
 Order: TypeAlias = Literal["asc", "desc"]
 Key: TypeAlias = tuple[datetime | str, UUID]
-"""Where a page ended: the sort column's value (text for `title`) and the task's id."""
+"""The last task of a page: its value in the sort column (text for `title`) and its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ FROM tasks WHERE user_id = $1 AND id = $2
 """
 
 
-# One row for each that is there. OFFSET 0 keeps it one look-up for each: in small tables a join looks cheaper, of all
-# partitions, but the plan stays when they have grown.
+# Returns one row for each task that exists. OFFSET 0 forces one look-up per task: in small tables, a join over all
+# partitions looks cheaper, but the plan stays when the tables have grown.
 GET_TOGETHER = """
 SELECT found.* FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), LATERAL (
     SELECT user_id, id, version, convert_to(json, 'UTF8') AS body, (
@@ -58,7 +58,7 @@ SELECT found.* FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), LATE
 
 
 async def get(pool: Pool, user_id: str, task_id: UUID) -> Found | None:
-    """Read one task; `None` if this user has none with this id."""
+    """Read one task; return `None` if this user has none with this id."""
     if not pool.sharded:
         return await pool.companion(_gets).get((user_id, task_id))
     row = await pool.fetchrow(GET, user_id, task_id)
@@ -66,7 +66,7 @@ async def get(pool: Pool, user_id: str, task_id: UUID) -> Found | None:
 
 
 def _found(row: Row) -> Found:
-    """Give a row that no event left so, which only a rebuild can mend, the hash of its own content."""
+    """Make the result from a row. A row that no event left so gets its content's hash; only a rebuild can repair it."""
     version, body, hash_ = row["version"], row["body"], row["hash"]
     return Found(version, hash_ or sha256(body).digest(), body)
 
@@ -83,10 +83,10 @@ async def _get_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mappi
     return {(row["user_id"], row["id"]): _found(row) for row in rows}
 
 
-# $4 is the page's size: one row more is read, to know whether there is a next page. $6 and $7 are where the last page
-# ended; as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
-# The number and hash of the user's last event must be of the same moment as the tasks. LIKE on lower case is ILIKE,
-# which would make each text lower case anew for every word.
+# $4 is the page's size: one row more is read, to know if there is a next page. $6 and $7 are the end of the last page;
+# as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
+# The number and hash of the user's last event must be read in one statement with the tasks. LIKE on lower case replaces
+# ILIKE, which would make each text lower case anew for every word.
 _LIST = """
 SELECT {head} AS head, ARRAY(
     SELECT {found}
@@ -129,7 +129,7 @@ LIST: dict[tuple[Sort, Order], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A JSON array of tasks, where it ended if there are more, and the user's last event then."""
+    """A JSON array of tasks, its end if there are more tasks, and the user's head at that moment."""
 
     body: bytes
     end: Key | None
@@ -137,11 +137,11 @@ class Page:
 
 
 _FAR = 1000
-"""Tasks that a page may skip quickly."""
+"""Largest offset that isn't counted as a slow read, in tasks."""
 
 
 def looks_at_all(words: Sequence[str], sort: Sort, offset: int) -> bool:
-    """Say whether such a list looks at all of a user's tasks, since no index leads to its page."""
+    """Say if such a list must look at all of a user's tasks, since no index leads to its page."""
     return bool(words) or sort != "created_at" or offset > _FAR
 
 
@@ -157,9 +157,9 @@ async def list_tasks(
     offset: int = 0,
     after: Key | None = None,
 ) -> Page:
-    """A user's tasks in the order asked for, ids breaking ties. Each of `words` occurs in title or description.
+    """List a user's tasks in the order asked for, ids breaking ties. Each of `words` occurs in title or description.
 
-    A list that `looks_at_all` takes a turn of `Scans`. Raises `TooManyRequests`.
+    A list for which `looks_at_all` is true takes a turn of `Scans`. Raise `TooManyRequests`.
     """
     key, task_id = after or (None, None)
     arguments = (user_id, completed, [_pattern(w) for w in words] or None, limit, offset, key, task_id)
@@ -175,13 +175,13 @@ async def list_tasks(
 
 
 def end_of(task: bytes, sort: Sort) -> Key:
-    """Where a page ends that ends with this task, given as JSON."""
+    """Return the key of a page's last task, given as JSON."""
     last = orjson.loads(task)
     return (last["title"] if sort == "title" else datetime.fromisoformat(last[sort])), UUID(last["id"])
 
 
 def as_json(task: Task) -> bytes:
-    """A task from the log as Postgres makes one of a row (but for spaces)."""
+    """Write a task from the log as the JSON that Postgres makes from a row (but for spaces)."""
     return orjson.dumps(
         {
             "id": str(task.id),
