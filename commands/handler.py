@@ -77,12 +77,12 @@ class Outcome:
 async def handle(pool: Pool, command: Command, *, actor: str, metadata: Metadata) -> Outcome:
     """Carry the command out, once.
 
-    When this returns, the event and the projection are committed. When it raises, neither is written; after `InDoubt`,
-    both may be, or neither. If another writer was first, the command is tried again under the stream's lock, so that it
-    can't lose a second time. If the projection has no row of the task, or not the log's, the log decides. If a
-    connection is dropped, the command is retried on another for a moment; nothing is done twice. If the idempotency key
-    is in the log already, the command's first outcome is returned. Raise `IdempotencyKeyReused`, a refusal of
-    `commands.task`, or one of `db.errors.UNAVAILABLE`.
+    When this returns, the event and the projection are committed. When it raises, neither is written, but after
+    `InDoubt` both may be. If another writer was first, the command is tried once more under the stream's lock, so that
+    it can't lose a second time. If the projection has no row of the task, or one that differs from the log, the log
+    decides. If a connection is dropped, the command is retried on another for a moment; nothing is done twice. If the
+    idempotency key is in the log already, the command's first outcome is returned. Raise `IdempotencyKeyReused`, a
+    refusal of `commands.task`, or one of `db.errors.UNAVAILABLE`.
     """
 
     async def carried_out() -> Outcome:
@@ -261,10 +261,7 @@ async def _load(on: Executor, command: Command, past: TaskState | None) -> TaskS
 
 
 async def _rehydrate(database: Executor, command: Command, so_far: TaskState) -> TaskState:
-    """Rehydrate the task's state from its events after `so_far`, so that under a lock only new events are read.
-
-    For a restoration, `then` becomes the task as it was at the version asked for.
-    """
+    """Rehydrate the task's state from its events after `so_far`, so that under a lock only new events are read."""
     version = command.version if isinstance(command, RestoreTask) else None
     found = so_far
     async with aclosing(log.history(database, command.user_id, command.task_id, after=so_far.version)) as entries:

@@ -17,7 +17,7 @@ from events.serialization import parsed
 from events.work_units import BATCH
 
 MOST = BATCH + BATCH // 4
-"""Largest number of events read for several users together. If they have more, their streams counted too few."""
+"""Largest number of events read for several users together. If there are more, the streams counted too few of them."""
 
 FIRST_TASK, LAST_TASK = UUID(int=0), UUID(int=2**128 - 1)
 
@@ -30,8 +30,8 @@ def unreadable(user_id: str, error: Exception) -> Mismatch:
     return Mismatch(table="events", user_id=user_id, message=f"there is a value that can't be read: {error}")
 
 
-# The planner takes a table that was just emptied for so small that it would read all of it for every batch, while it
-# fills up again.
+# To the planner, a table that was just emptied looks so small that it would read all of it for every batch, while the
+# table fills up again.
 BY_INDEX = "SET LOCAL enable_seqscan = off"
 
 

@@ -88,7 +88,7 @@ class ChainVerifier:
         self._tell("events", first, "seq", None, first, f"{which} missing: {why}")
 
     def _explain(self) -> None:
-        """Report the misfits. One that follows on an earlier event was moved, or an event was put before it."""
+        """Report the misfits. One that follows on another event than the one before was moved, or that one inserted."""
         for misfit in self._misfits:
             follows = self._follows(misfit)
             why = "its content or its hash was changed"

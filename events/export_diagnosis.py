@@ -88,10 +88,7 @@ def diagnosis(event: Line | BadLine, lines: Lines, held: Held, head: Head | None
 
 
 def _may_disown(source: Line, event: Line, held: Held, head: Head | None) -> bool:
-    """Say if `source` and the held events after it may count as added. A head at one of them proves that they weren't.
-
-    Nor may they if `event` is another user's.
-    """
+    """Say if `source` and the held events after it may count as added: no head proves them, `event` is their user's."""
     proved = head is not None and source.seq <= head.seq <= held.seq
     return not proved and event.record["user_id"] == held.user_id
 
@@ -136,7 +133,7 @@ def _displaced(event: Line, successor: Line, lines: Lines, held: Held) -> Mismat
 
 
 def _unfitting(event: Line, lines: Lines, held: Held, head: Head | None) -> Mismatch:
-    """Tell the mismatch at an event that has the expected number, but a hash that follows on no event in the file."""
+    """Tell the mismatch at an event that has the expected number, but a hash that follows on no held event."""
     seq, line, record, data = event.seq, event.line, event.record, event.record["data"]
     true = hash_chain.link(held.hash, event.digest)
     following = next(lines.after(event), None)
@@ -152,7 +149,7 @@ def _unfitting(event: Line, lines: Lines, held: Held, head: Head | None) -> Mism
 
 
 def _source(event: Line, lines: Lines, held: Held) -> Line | None:
-    """Return the held event that stands in the place to which this event's hash belongs, if there is one."""
+    """Return the held event that stands in this event's place by its hash, if there is one."""
     hash_ = held.anchor
     for earlier in islice(lines.readable(), held.events):
         if event.follows(hash_):

@@ -161,7 +161,7 @@ def derives(event: Line) -> bool:
         shown = changes(record["type"], record["data"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnknownEvent(f"the data of this {record['type']} are damaged: {error!r}") from error
-    return canonical(shown) == canonical(record["changes"])  # as bytes: 1 isn't true
+    return canonical(shown) == canonical(record["changes"])  # bytes, since 1 == True
 
 
 _LONGEST = 1 << 24

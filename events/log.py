@@ -22,7 +22,7 @@ from events.task import Event, Task, TaskDeleted
 
 
 class Conflict(Exception):
-    """The log already holds what this append wanted to write."""
+    """An append that conflicts with an event in the log, or with a rebuild."""
 
 
 class VersionConflict(Conflict):
@@ -123,7 +123,7 @@ async def append(connection: Connection, event: Event, task: Task | None, *, on_
 
 
 def _arguments(posting: Posting) -> tuple[Any, ...]:
-    """Return the arguments of `APPEND`. For many postings, each of them is an element of a column of `TOGETHER`."""
+    """Return the arguments of `APPEND`, in order. Those of several postings are the rows of `TOGETHER`'s input."""
     event, task, on_row = posting
     metadata = event.metadata
     data = encode(event.payload)

@@ -42,7 +42,7 @@ class Fold:
         try:
             if task is None and version != self.struck.get(key, 0) + 1:
                 raise ImpossibleEvent(f"it is version {version} of task {task_id}, and the one before is missing")
-            if at.tzinfo is None:  # asyncpg's value for an infinite time
+            if at.tzinfo is None:  # asyncpg's infinity has no time zone
                 raise ImpossibleEvent("its time is an infinity")
             after = evolve(task, Step(user_id, task_id, version, at, decode(type_, data)))
         except (

@@ -50,7 +50,7 @@ class TaskCreated:
 
 @dataclass(frozen=True, slots=True)
 class TaskUpdated:
-    """A change of some fields: only those that changed, with equal keys in `before` and `after`."""
+    """An update: only the fields that changed, with equal keys in `before` and `after`."""
 
     before: Fields
     after: Fields

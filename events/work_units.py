@@ -30,7 +30,7 @@ PAGE = "SELECT user_id, seq FROM streams WHERE user_id > $1 ORDER BY user_id LIM
 
 
 async def everyone(connection: Connection, *, after: str = "") -> AsyncIterator[WorkUnit]:
-    """Yield all users after `after` in the database's key order, and orphaned ones: with tasks or events, no stream."""
+    """Yield all users after `after` in the database's key order, and those orphaned: tasks or events, but no stream."""
     while True:
         page = [Head(*row) for row in await connection.fetch(PAGE, after, _PAGE)]
         upto = page[-1].user_id if len(page) == _PAGE else None
