@@ -37,7 +37,7 @@ BY_INDEX = "SET LOCAL enable_seqscan = off"
 
 @asynccontextmanager
 async def snapshot(connection: Connection) -> AsyncIterator[None]:
-    """Open a read-only transaction in which every statement sees the database at one moment (REPEATABLE READ)."""
+    """Open a read-only transaction that sees the database at one moment (REPEATABLE READ)."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute(BY_INDEX)
         yield
@@ -69,7 +69,7 @@ EVENTS = f"SELECT {log.COLUMNS} FROM events WHERE user_id = ANY($1) LIMIT $2"  #
 
 
 async def events(connection: Connection, users: Sequence[str]) -> Sequence[asyncpg.Record]:
-    """Read these users' events, each user's in order of `seq`: all of them, or `MOST` of them if there are more."""
+    """Read these users' events, each user's in order of `seq`; if there are too many, `MOST` of them."""
     return _in_order(await connection.fetch(EVENTS, users, MOST))
 
 
@@ -106,7 +106,7 @@ FACTS_SINCE = f"SELECT {_FACTS} FROM events WHERE user_id = $1 AND seq > $2 ORDE
 
 
 async def facts_since(connection: Connection, user_id: str, seq: int) -> Sequence[asyncpg.Record]:
-    """Read the events appended after number `seq`, in order: few, since `seq` was the last one a moment ago."""
+    """Read the events after number `seq`, in order: few, since `seq` was the last one a moment ago."""
     return await connection.fetch(FACTS_SINCE, user_id, seq)
 
 

@@ -123,7 +123,7 @@ _ANOTHERS = "it is of another user than those before"
 
 
 def _displaced(event: Line, successor: Line, lines: Lines, held: Held) -> Mismatch:
-    """Tell the mismatch at an event that has the expected number, but the hashes put `successor` in its place."""
+    """Tell the mismatch at an event with the expected number, in the place that `successor` has by its hash."""
     place = f"event {successor.seq} (line {successor.line})"
     if any(event.follows(later.hash) for later in lines.after(event)):
         why = f"by its hash it belongs further on, and {place} here; they were moved and numbered anew"
@@ -133,7 +133,7 @@ def _displaced(event: Line, successor: Line, lines: Lines, held: Held) -> Mismat
 
 
 def _unfitting(event: Line, lines: Lines, held: Held, head: Head | None) -> Mismatch:
-    """Tell the mismatch at an event that has the expected number, but a hash that follows on no held event."""
+    """Tell the mismatch at an event with the expected number, and a hash that follows on no held event."""
     seq, line, record, data = event.seq, event.line, event.record, event.record["data"]
     true = hash_chain.link(held.hash, event.digest)
     following = next(lines.after(event), None)
@@ -159,7 +159,7 @@ def _source(event: Line, lines: Lines, held: Held) -> Line | None:
 
 
 def _misplaced(seq: int, line: int, lines: Lines, held: Held) -> Mismatch:
-    """Tell the mismatch at an event that hasn't the expected number."""
+    """Tell the mismatch at an event without the expected number."""
     due = held.seq + 1
     if seq <= held.start:
         return told("added", seq, line, f"the export goes on from event {held.start}")

@@ -20,7 +20,7 @@ _BEGINNINGS: tuple[tuple[tuple[bytes, ...], str], ...] = (
     ((b"[", b"{\n", b"{\r\n"), f"it is JSON, such as a page of /audit; {AGAIN}"),
 )
 _LONGEST_ANSWER = 1 << 24
-"""Largest number of bytes read of a file that may be an answer of the service."""
+"""Largest number of bytes read of an answer."""
 
 
 def form(file: BinaryIO) -> str:
@@ -38,10 +38,7 @@ def by_beginning(text: bytes) -> str | None:
 
 
 def _answer(text: bytes) -> str | None:
-    """Quote the service's error if the file is an error answer (docs/http-api.md, "Errors"), or say that it is JSON.
-
-    Return `None` if the file isn't JSON.
-    """
+    """Quote the service's error if the file is one (docs/http-api.md, "Errors"), or say that the file is other JSON."""
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:

@@ -138,7 +138,7 @@ def _fault(record: Json, columns: _Columns, under: str = "") -> tuple[str, str] 
 def _twice(record: Json, line: bytes) -> tuple[str | None, str] | None:
     """Return a name that an object has twice, and the fault: this parser takes the last one, others may show the first.
 
-    The name is `None` if it isn't a column, or if the line is nested too deep. Return `None` if no name is repeated.
+    The name is `None` if it is no column. A line that is nested too deep is a fault too.
     """
     try:
         if orjson.dumps(record) == line.strip():  # as exports are written; other spellings can be valid too
@@ -155,7 +155,7 @@ def _twice(record: Json, line: bytes) -> tuple[str | None, str] | None:
 
 
 def derives(event: Line) -> bool:
-    """Say if `changes` follows from `data`. Raise `UnknownEvent` if this release can't read the event."""
+    """Say if `changes` follows from `data`. Raise `UnknownEvent`."""
     record = event.record
     try:
         shown = changes(record["type"], record["data"])
@@ -198,7 +198,7 @@ class Lines:
 
 
 def survey(file: BinaryIO) -> Lines | BadLine:
-    """Make the first pass, which finds the event numbers and the order. Return the line that is too long, if any."""
+    """Make the first pass, which finds the event numbers and the order. Return a line that is too long instead."""
     seqs = array("q")
     file.seek(0)
     start = len(MARK) if file.read(len(MARK)) == MARK else 0

@@ -27,8 +27,7 @@ class _Waiting:
 class _Chosen:
     """The events of one statement, and their users.
 
-    `failed` says that an earlier statement with these events was refused. `slow` has the users that were marked as slow
-    because this statement takes long.
+    `failed`: an earlier statement with them was refused. `slow`: users marked as slow while this statement takes long.
     """
 
     waiting: Sequence[_Waiting]
@@ -41,8 +40,7 @@ class GroupCommit:
     """The queue of this process's appends to the log of one database.
 
     Invariants: no event waits for another user's lock. Users take turns. A user's events that arrive together go in one
-    statement, or in two. A user has at most two statements in flight. On a sharded database, a statement has the events
-    of one user only.
+    statement, or in two. A user has at most two statements in flight, and on a sharded database none with other users.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -96,10 +94,7 @@ class GroupCommit:
             self._lanes.go_on()
 
     def _made_room(self, user: str) -> bool:
-        """Refuse the last event of the user with the longest queue, and say if that made room.
-
-        No event is refused unless that queue is longer than this user's would be with one more event.
-        """
+        """Refuse the last event of the longest queue, if this user's stays shorter; say if that made room."""
         longest = max(self._queues.values(), key=len, default=deque())
         if len(longest) <= len(self._queues.get(user, ())) + 1:
             return False

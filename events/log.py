@@ -284,7 +284,7 @@ HEADS = "SELECT user_id, seq, hash FROM streams WHERE user_id = ANY ($1)"
 
 
 async def head(database: Executor, user_id: str) -> Head:
-    """Read the number and hash of a user's last event. On a pool, reads that arrive together go in one statement."""
+    """Read the number and hash of a user's last event. On a pool, this goes through a batch loader."""
     if isinstance(database, Pool) and not database.sharded:
         found = await database.companion(_heads).get(user_id)
     else:

@@ -82,10 +82,7 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The rows of `tasks` compared with the folded tasks.
-
-    `right` is the number of equal rows. A task is `missing` if it has no row, and a row is `extra` if it has no task.
-    """
+    """The rows of `tasks` compared with the folded tasks: `right` ones, tasks without a row, rows without a task."""
 
     right: int
     missing: list[Task]

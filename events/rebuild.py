@@ -45,9 +45,9 @@ class _Numbers(NamedTuple):
 async def rebuild(connection: Connection, heads: Sequence[Head]) -> Rebuilt:
     """Make these users' rows of `tasks` equal to the tasks that their logs fold to; write only rows that differ.
 
-    This is done batch by batch. The log is read and folded without a lock. Then the batch's streams are locked, events
-    appended meanwhile are folded too, and rows are compared and written. A write of these users may wait for as long as
-    the lock is held. Each batch is a transaction, so an interrupted rebuild leaves every finished batch right.
+    Batch by batch, the log is read and folded without a lock. Then the batch's streams are locked, events appended
+    meanwhile are folded too, and rows are compared and written. Writes of these users may wait for that long. Each
+    batch is a transaction, so an interrupted rebuild leaves every finished batch right.
 
     If a user has rows, the hash chain is verified first: no row changes because of a log that was tampered with. If
     they have none, no row can be lost, and rows come back sooner: the log must be numbered without a gap and must fold,
@@ -141,8 +141,8 @@ LOCK_FREE = f"{_LOCK} SKIP LOCKED"
 async def _lock(connection: Connection, users: Sequence[str]) -> tuple[dict[str, int], Set[str]]:
     """Lock the users' streams; return the number of each one's last event, and the users whose lock is taken.
 
-    Users without a stream are in neither. For a single user, wait for the lock. Several users' streams are locked
-    without waiting, so that none stays locked while another is waited for.
+    Users without a stream are in neither. Wait only for a single user's lock: of several, none may wait because of
+    another.
     """
     if len(users) == 1:
         return {row["user_id"]: row["seq"] for row in await connection.fetch(LOCK, users)}, frozenset()

@@ -35,8 +35,7 @@ SELECT found.* FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), LATE
 async def load(database: Executor, user_id: str, task_id: UUID) -> Snapshot | None:
     """Read the task's row, which is never stale, since it is written with the task's last event.
 
-    Return `None` if there is no row, or one that no event left so. On a pool, reads that arrive together go in one
-    statement.
+    Return `None` if there is no row, or one that no event left so. On a pool, this goes through a batch loader.
     """
     if isinstance(database, Pool) and not database.sharded:
         return await database.companion(_loads).get((user_id, task_id))
