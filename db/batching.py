@@ -1,4 +1,4 @@
-"""Statements for many: what comes while others are under way goes together in the next one (docs/adr/0016)."""
+"""Group commit and batch loading: requests that come while statements run share the next one (docs/adr/0016)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
@@ -10,9 +10,9 @@ from db.pool import Pool
 from db.turns import FairQueue
 
 NUMBER = 2
-"""Statements at once: while Postgres does the one, what comes of the other is dealt with."""
+"""Number of statements at once: Postgres runs one while we handle the result of the other."""
 MOST = 16
-"""What goes together at most. More saves little, and then we wait for Postgres, and it for us."""
+"""Largest batch. Larger ones gave no throughput: client and server stop overlapping."""
 _LONG = 0.02
 """Seconds after which a statement isn't counted: it waits for a lock, or the database is far away."""
 
@@ -22,7 +22,11 @@ Value = TypeVar("Value")
 
 
 class Lanes(Generic[Batch]):
-    """A few tasks that see to what waits, a batch at a time. Nothing waits as long as one of them is free."""
+    """A few tasks that process the waiting work, a batch at a time.
+
+    Invariant: no work waits while fewer than `number` tasks are counted. A task isn't counted once its batch takes
+    long, and another task takes its place.
+    """
 
     def __init__(
         self,
@@ -32,13 +36,13 @@ class Lanes(Generic[Batch]):
         *,
         on_long: Callable[[Batch], None] = lambda _: None,
     ) -> None:
-        """`take` gives the next batch, if any; `do` does it, and raises nothing."""
+        """Take each batch from `take`, which returns None if there is none, and pass it to `do`, which raises nothing."""
         self._number, self._take, self._do, self._on_long = number, take, do, on_long
         self._open = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def go_on(self) -> None:
-        """There may be something to do."""
+        """Start a task, if there is room for one: there may be work."""
         if self._open < self._number:
             self._open += 1
             task = asyncio.create_task(self._lane())
@@ -66,12 +70,12 @@ class Lanes(Generic[Batch]):
 
 
 def full(pool: Pool, waiting: int) -> bool:
-    """Whether no more may wait for this pool's connections, as many as for any other reason."""
+    """Say whether the queue is full: it holds as many as the pool's connections and its own queue together."""
     return waiting >= pool.size + pool.max_waiting
 
 
 class BatchLoader(Generic[Key, Value]):
-    """Reads by key, with one statement for those that are asked for at the same time. Users take turns."""
+    """Batch loader: reads by key that are requested at the same time go in one statement. Users take turns."""
 
     def __init__(
         self,
@@ -85,7 +89,7 @@ class BatchLoader(Generic[Key, Value]):
         self._lanes = Lanes(NUMBER, self._next, self._answer)
 
     async def get(self, key: Key) -> Value | None:
-        """What there is by this key now, or a moment later. Raises what `read` does, and `TooManyRequests`."""
+        """Read the value for this key, as of now or a moment later. Raises the errors of `read`, and `TooManyRequests`."""
         user = self._user_of(key)
         if full(self._pool, len(self._waiting)):
             last = self._waiting.drop(for_user=user)
@@ -99,20 +103,20 @@ class BatchLoader(Generic[Key, Value]):
         return await answer
 
     def _next(self) -> list[tuple[Key, asyncio.Future[Value | None]]] | None:
-        """One read of each user whose turn it is, then another of each, as long as there is room."""
+        """Take one read of each user in turn, then another of each, up to `MOST`. Return None if there are none."""
         batch: list[tuple[Key, asyncio.Future[Value | None]]] = []
         while self._waiting and len(batch) < MOST:
             read = self._waiting.take(next(iter(self._waiting)))
-            if not read[1].done():  # else nobody waits for it any more
+            if not read[1].done():  # else its caller has given up
                 batch.append(read)
         return batch or None
 
     async def _answer(self, batch: Sequence[tuple[Key, asyncio.Future[Value | None]]]) -> None:
         try:
             found = await self._read(self._pool, [key for key, _ in batch])
-        except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
+        except Exception as error:  # noqa: BLE001 - it is raised again in the callers
             if len(batch) > 1 and not isinstance(error, UNAVAILABLE):
-                for each in batch:  # it may be the fault of one alone
+                for each in batch:  # one key alone may have caused it
                     await self._answer([each])
                 return
             for _, answer in batch:

@@ -1,4 +1,4 @@
-"""One connection to Postgres, made by what its address says and by nothing else."""
+"""One connection to Postgres, made from its address and from nothing else."""
 
 import ssl
 from typing import Any
@@ -12,10 +12,10 @@ from db.tls import unverified
 
 
 class UniqueNames(asyncpg.Connection):
-    """A connection whose prepared statements have names that are nobody else's.
+    """A connection with globally unique names for its prepared statements.
 
-    asyncpg numbers them in each process. If a pooler that we don't know of lies in between, another process may have
-    prepared another statement under that number, which would then be run instead of ours, without an error.
+    asyncpg numbers them in each process. If an unknown pooler lies in between, another process may have prepared
+    another statement under that number. The server would then run that one instead of ours, without an error.
     """
 
     __slots__ = ()
@@ -25,7 +25,7 @@ class UniqueNames(asyncpg.Connection):
 
 
 async def connect(**arguments: Any) -> asyncpg.Connection:
-    """Connect for a few statements: none is prepared under a name, so that any pooler may lie in between.
+    """Connect for a few statements. None is prepared under a name, so that any pooler may lie in between.
 
     `arguments` are those of `connect_arguments`. Raises `CannotConnect` for every refusal.
     """
@@ -51,13 +51,13 @@ async def _preferring_tls(arguments: dict[str, Any]) -> asyncpg.Connection:
     try:
         return await asyncpg.connect(**{**arguments, "ssl": unverified()})
     except (ConnectionRefusedError, asyncpg.InvalidPasswordError):
-        raise  # with TLS or without
+        raise  # TLS makes no difference
     except (ConnectionError, ssl.SSLError, asyncpg.InvalidAuthorizationSpecificationError):
         return await asyncpg.connect(**{**arguments, "ssl": False})
 
 
 def _left_out(error: Exception, arguments: dict[str, Any]) -> str:
-    """Say which part of the address is missing, if its default was refused."""
+    """Return a hint at the part that is missing in the address, if its default was refused; else an empty string."""
     match error:
         case asyncpg.InvalidPasswordError() if not arguments["password"]:
             return " (the address has no password: postgresql://user:password@…)"

@@ -1,4 +1,4 @@
-"""Postgres addresses as they are handed out, made fit for asyncpg."""
+"""Postgres addresses as providers hand them out, turned into arguments for asyncpg."""
 
 import os
 import pwd
@@ -17,16 +17,16 @@ from db.tls import wanted
 _log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 10.0
-"""How long connecting may take, unless `connect_timeout` says otherwise: a suspended Neon database wakes in less."""
+"""Seconds that connecting may take, unless `connect_timeout` is given. A suspended Neon database wakes in less."""
 
 PREPARED = 100
-"""How many statements a connection keeps prepared, where it keeps any; there are fewer."""
+"""Largest number of prepared statements on a connection, if it may keep any. The service has fewer."""
 
 _ROUTES = re.compile(r"(endpoint|project)=\S*")
-"""What Neon's `options` name: the database, which its proxy learns from the TLS handshake too."""
+"""Neon's `options` that name the database. Its proxy learns the name from the TLS handshake too."""
 
 _LARGEST = 65535
-"""Of a port; more than enough for a number of seconds."""
+"""Largest port number; more than enough for a number of seconds."""
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _DIGITS = re.compile(r"[0-9]{1,5}")
 _PASTED = (
@@ -43,24 +43,23 @@ _PASTED = (
     (re.compile(r".*\[\w+-PASSWORD\]", re.IGNORECASE), "the password still has to be put in, for [YOUR-PASSWORD]"),
     (re.compile(r"(host|dbname|user)\s*="), "it must be a URL: postgresql://user:password@host:5432/database"),
 )
-"""What is often pasted instead of an address, and what to do."""
+"""Texts that are often pasted instead of an address, each with the advice to give."""
 
 
 def connect_arguments(dsn: str) -> dict[str, Any]:
-    """Arguments for `asyncpg.connect` and `create_pool` from a URL as Neon, Heroku or libpq write it.
+    """Return the arguments for `asyncpg.connect` and `create_pool` from a URL as Neon, Heroku or libpq write it.
 
     Accepts `postgresql://`, `postgres://` and a driver suffix (`postgresql+asyncpg://`). The server's certificate is
-    verified, unless `sslmode` is `disable`, `allow`, `prefer` or `no-verify`, or says nothing of a private host. Which
-    other options are understood is in `db.options`: some are dropped, which is logged once, and some refused.
+    verified, unless `sslmode` is `disable`, `allow`, `prefer` or `no-verify`, or is missing for a private host.
+    `db.options` lists the other options: some are dropped, which is logged once, and some refused.
 
-    `statement_cache_size` is 0 behind a pooler (`pgbouncer=true`, an option by which other drivers are told of one, or
-    an address as poolers have them), more if it's known that there is none (`pgbouncer=false`), and left out if nothing
-    is known.
+    `statement_cache_size` is 0 behind a pooler: `pgbouncer=true`, an option that tells other drivers of one, or an
+    address typical of poolers. It is more if there is certainly none (`pgbouncer=false`), and left out if nothing is
+    known.
 
-    The address alone decides: the arguments leave nothing open that asyncpg would look up in variables (PGUSER, …) or
-    in files of the home folder. Where the address leaves out the user, it is the account that this process runs as;
-    the database, the one named like the user; the host, localhost; the port, 5432; the password, none is sent.
-    Raises `BadDsn`.
+    The address alone decides: asyncpg has nothing left to look up in variables (PGUSER, …) or in files of the home
+    folder. The default user is the account that this process runs as; the default database has the user's name; the
+    host is localhost and the port 5432; by default no password is sent. Raises `BadDsn`.
     """
     url, written = _split(dsn)
     query, dropped = understood(written)
@@ -96,7 +95,7 @@ def connect_arguments(dsn: str) -> dict[str, Any]:
 
 
 def account() -> str | None:
-    """Return the name of the account that this process runs as, as the system has it, if it has one."""
+    """Return the system's name of the account that this process runs as; None if it has none."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -104,7 +103,7 @@ def account() -> str | None:
 
 
 def _prepared(host: str, port: int, query: Options) -> int | None:
-    """How many statements a connection may keep prepared, if that can be told."""
+    """Return the number of statements that a connection may keep prepared; None if it is unknown."""
     said = pooled(query)
     if said is not None:
         return 0 if said else PREPARED
@@ -156,7 +155,7 @@ def _split(dsn: str) -> tuple[SplitResult, Options]:
 
 
 def _option(text: str) -> tuple[str, str]:
-    """As libpq reads it: a plus is a plus, where forms have it mean a space."""
+    """Split an option as libpq does: a plus stays a plus, though forms make it a space."""
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(text)
@@ -164,7 +163,7 @@ def _option(text: str) -> tuple[str, str]:
 
 
 def _host(url: SplitResult) -> str:
-    """Of a folder for sockets, with its capitals, which `url.hostname` doesn't keep."""
+    """Return the host, or the folder of sockets with its capitals, which `url.hostname` doesn't keep."""
     host = unquote(url.netloc.rpartition("@")[2].partition(":")[0])
     return host if host.startswith("/") else unquote(url.hostname or "")
 

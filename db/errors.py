@@ -6,7 +6,7 @@ ConnectionError
 │   └── ReadOnly         it took no writes a moment ago: nothing was sent
 ├── TooManyRequests      too many wait for it already: nothing was sent
 ├── NotPrepared          a pooler lost the prepared statement: nothing was done
-└── ConnectionLost       the connection ended while it was used: what was under way may or may not be committed
+└── ConnectionLost       the connection ended in use: the work under way may or may not be committed
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ import stamina
 Result = TypeVar("Result")
 
 _RETRYING = 0.7
-"""Seconds for all tries together: a request is answered within one, also where the database is down."""
+"""Seconds for all tries together: a request is answered within one second, even if the database is down."""
 
 
 class CannotConnect(ConnectionError):
@@ -45,15 +45,17 @@ class NotPrepared(ConnectionError):
 
 
 class ConnectionLost(ConnectionError):
-    """The connection ended while it was used: what was under way may or may not have been committed."""
+    """The connection ended while it was used: the work under way may or may not have been committed."""
 
 
 NOT_SENT = (CannotConnect, DatabaseUnavailable, TooManyRequests, NotPrepared)
 """Errors after which nothing of a statement, or of the transaction it was part of, can have been committed."""
 
 NOT_PREPARED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
-"""What the server answers (26000, 42P05) when a pooler, instead of the connection that prepared a statement, passes it
-another one. It comes before the statement is run."""
+"""Errors of the server (26000, 42P05) if a pooler passes it a statement that another connection prepared.
+
+They come before the statement is run.
+"""
 
 UNAVAILABLE: tuple[type[Exception], ...] = (
     OSError,  # all of the above, and TimeoutError
@@ -64,11 +66,11 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
     asyncpg.ReadOnlySQLTransactionError,  # a standby, after a failover; a full disk, at some providers
     asyncpg.InternalClientError,  # used between the server's farewell and the socket's end (MagicStack/asyncpg#1069)
 )
-"""What a statement raises when the database can't be reached or doesn't answer in time: try again later."""
+"""Errors of a statement if the database can't be reached or doesn't answer in time: try again later."""
 
 
 FAILED: tuple[type[Exception], ...] = (*UNAVAILABLE, asyncpg.PostgresError)
-"""What a statement raises, whatever went wrong on the way or in the database."""
+"""All errors of a statement: those on the way and those of the database."""
 
 
 def is_ambiguous(error: BaseException) -> bool:
@@ -77,7 +79,7 @@ def is_ambiguous(error: BaseException) -> bool:
         error,
         OSError
         | asyncpg.PostgresConnectionError
-        | asyncpg.AdminShutdownError  # it may come after the commit
+        | asyncpg.AdminShutdownError  # may come after the commit
         | asyncpg.CrashShutdownError
         | asyncpg.CannotConnectNowError
         | asyncpg.InternalClientError,
@@ -85,23 +87,23 @@ def is_ambiguous(error: BaseException) -> bool:
 
 
 def refused(error: BaseException) -> bool:
-    """Say whether a server is there and takes no connection (or no more) from us: it said so in Postgres' protocol.
+    """Say whether a server answered in Postgres's protocol that it takes no connection (or no more) from us.
 
-    Which SQLSTATE it says so with tells nothing: of too many connections it is 53300 from Postgres, 08P01 from
-    PgBouncer, XX000 from Supavisor, 58000 from pgcat.
+    The SQLSTATE tells nothing: for too many connections it is 53300 from Postgres, 08P01 from PgBouncer, XX000 from
+    Supavisor, 58000 from pgcat.
     """
     return isinstance(error, CannotConnect) and isinstance(error.__cause__, asyncpg.PostgresError)
 
 
 def is_transient(error: Exception) -> bool:
-    """Say whether a connection was dropped or refused, so that another one may do better."""
+    """Say whether a connection was dropped or refused, so that another one may succeed."""
     return is_ambiguous(error) and not isinstance(error, TimeoutError | DatabaseUnavailable | TooManyRequests)
 
 
 async def retry(work: Callable[[], Awaitable[Result]], *, on: Callable[[Exception], bool] = is_transient) -> Result:
     """Call `work`, an `async def`; call it again with backoff, for 0.7 s, while it raises an error that `on` accepts.
 
-    Only for what may be done twice. Raises what the last try raised.
+    `work` must be safe to do twice. Raises the error of the last try.
     """
     try:
         return await work()

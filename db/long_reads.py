@@ -1,4 +1,4 @@
-"""Reads that take as long as a user's log is long: they take turns."""
+"""Turns for long reads: their time grows with the length of a user's stream."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,23 +10,26 @@ from db.errors import TooManyRequests
 from db.pool import Pool
 
 AT_ONCE = 2
-"""Long reads of a process. They share one event loop: more of them would each take longer, and hold more memory."""
+"""Largest number of long reads at once in a process. They share one event loop: each of more would take longer, and
+hold more memory.
+"""
 WAITING = 30
 """Largest number of a user's long reads that wait for the one under way. Each holds no more than its request."""
 
 
 @dataclass(slots=True)
 class _User:
-    """The long read of one user that is under way, and the number of those that ask for it, itself included."""
+    """One user's turn for long reads, and the number of reads that hold it or wait for it."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     asking: int = 0
 
 
 class LongReads:
-    """At most one long read of a user, and `at_once` of all users, are under way.
+    """Turns for long reads. Invariant: at most one of a user, and `at_once` of all users, are under way.
 
-    Each user has at most one read that waits for the process, so users take turns however much one of them asks.
+    Each user has at most one read that waits for the process, so users take turns, no matter how many reads one
+    requests.
     """
 
     def __init__(self, pool: Pool, *, at_once: int = AT_ONCE) -> None:
@@ -38,7 +41,7 @@ class LongReads:
     async def turn(self, user_id: str) -> AsyncIterator[None]:
         """Hold a turn for the length of the block.
 
-        Waits for it as long as a request may wait for a connection. Raises `TooManyRequests` after that, and at once if
+        Wait for it as long as a request may wait for a connection, then raise `TooManyRequests`. Raise it at once if
         too many of the user's reads wait already.
         """
         user = self._users.setdefault(user_id, _User())
@@ -61,9 +64,9 @@ class LongReads:
 
 
 class Scans(LongReads):
-    """Turns for statements that look at all of a user's tasks: each keeps a core of the database busy meanwhile.
+    """Turns for statements that scan all of a user's tasks: each keeps a core of the database busy meanwhile.
 
-    Half of the connections may do so at once, so that the other half is free for what is quick.
+    Half of the connections may do so at once, so that the other half is free for quick statements.
     """
 
     def __init__(self, pool: Pool) -> None:
