@@ -36,7 +36,7 @@ class Lanes(Generic[Batch]):
         *,
         on_long: Callable[[Batch], None] = lambda _: None,
     ) -> None:
-        """Take each batch from `take`, which returns None if there is none, and pass it to `do`, which raises nothing."""
+        """Take batches from `take`, which returns None if there is none, and give each to `do`, which raises nothing."""
         self._number, self._take, self._do, self._on_long = number, take, do, on_long
         self._open = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,7 +89,7 @@ class BatchLoader(Generic[Key, Value]):
         self._lanes = Lanes(NUMBER, self._next, self._answer)
 
     async def get(self, key: Key) -> Value | None:
-        """Read the value for this key, as of now or a moment later. Raises the errors of `read`, and `TooManyRequests`."""
+        """Read the value for this key, as of now or a moment later. Raises `read`'s errors, and `TooManyRequests`."""
         user = self._user_of(key)
         if full(self._pool, len(self._waiting)):
             last = self._waiting.drop(for_user=user)

@@ -1,4 +1,4 @@
-"""Bringing a database's schema up to date while it is in use, and while several servers start at once."""
+"""Upgrade of a database's schema, while it is in use, and while several servers start at once."""
 
 import asyncio
 from pathlib import Path
@@ -26,15 +26,15 @@ from db.server import NotUtf8, check_encoding
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 _LOCK_SECONDS = 0.5
-"""Longest wait for a lock on a table. Every reader and writer of the table queues up behind whoever waits for it."""
+"""Longest wait for a lock on a table, in seconds. Every reader and writer of the table queues up behind the waiter."""
 _STATEMENT_SECONDS = 5
-"""Longest statement, and longest pause of ours within a transaction: the locks that it has taken are held meanwhile."""
+"""Longest statement, and longest pause of ours within a transaction, in seconds. Its locks are held meanwhile."""
 _TRYING_SECONDS = 60
-"""For all tries of one migration together."""
+"""Seconds for all tries of one migration together."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5
-"""Seconds between two tries, in which whoever has queued up is served."""
+"""First and longest pause between two tries, in seconds. The sessions that have queued up are served in it."""
 _SILENCE_SECONDS = LOCK_TIMEOUT_SECONDS + 10
-"""Longest wait for an answer. The server ends every statement sooner, so that no answer means no connection."""
+"""Longest wait for an answer, in seconds. The server ends every statement sooner, so no answer means no connection."""
 
 
 class CannotMigrate(CannotRun):
@@ -46,12 +46,12 @@ class TableInUse(CannotMigrate):
 
 
 def migrate(dsn: str) -> list[str]:
-    """Upgrade to this release's schema; the revisions applied, oldest first (none: it was up to date).
+    """Upgrade to this release's schema. Return the revisions applied, oldest first; none if it was up to date.
 
     Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic isn't made for it).
-    Each revision is applied in a transaction of its own under an advisory lock, so that servers may race, and what
-    fails leaves those before it applied. A table that is in use is waited for in short tries, for a minute.
-    Raises `NewerSchema`, `DevelopmentSchema`, `CannotMigrate`, `NotOurTurn`, `NotUtf8`, or one of `UNAVAILABLE`.
+    Each revision is applied in a transaction of its own under an advisory lock. So servers may race, and a failure
+    leaves the revisions before it applied. If a table is in use, short tries are made for a minute. Raises
+    `NewerSchema`, `DevelopmentSchema`, `CannotMigrate`, `NotOurTurn`, `NotUtf8`, or one of `UNAVAILABLE`.
     """
     return asyncio.run(_migrate(dsn))
 
@@ -136,7 +136,7 @@ def _take_turn(connection: Connection) -> None:
 
 
 def _reason(error: BaseException, revision: str, login: str) -> BaseException:
-    """Turn what the driver raised into what `migrate` raises."""
+    """Return the error for `migrate` to raise instead of the driver's."""
     match error:
         case asyncpg.LockNotAvailableError() | asyncpg.DeadlockDetectedError():
             return TableInUse(

@@ -1,4 +1,4 @@
-"""What others write behind the question mark of a database's address: done, left out or refused."""
+"""Options in the query of a database's address: those that are understood, dropped or refused."""
 
 from collections.abc import Mapping
 
@@ -37,18 +37,18 @@ _POOLED: Mapping[str, frozenset[str]] = {
     "prepare": _OFF,  # postgres.js
     "prepared_statements": _OFF,  # Rails
 }
-"""Options by which a driver is told of a pooler in transaction mode, and with which values."""
+"""Options, with their values, that tell a driver of a pooler in transaction mode."""
 _DROPPED = frozenset({
-    # of poolers and pools: ours is DATABASE_POOL_SIZE
+    # of poolers and pools: DATABASE_POOL_SIZE is used instead
     "connection_limit", "pool_timeout", "pool_size", "max_overflow", "pool_recycle", "pool_pre_ping", "max", "min",
     "pool_max_conns", "pool_min_conns", "pool_min_idle_conns", "pool_max_conn_lifetime", "pool_max_conn_idle_time",
     "pool_max_conn_lifetime_jitter", "pool_health_check_period", "conn_max_age", "conn_health_checks", "pool",
     "max_pool_size", "min_pool_size", "idle_timeout", "max_lifetime", "prepared_statement_name_func",
     "async_fallback", "prepare_threshold", "single_use_connections", "supa", "workaround",
-    # of time: ours is DATABASE_TIMEOUT
+    # of time: DATABASE_TIMEOUT is used instead
     "socket_timeout", "socketTimeout", "loginTimeout", "query_timeout", "command_timeout",
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "tcpKeepAlive",
-    # of other drivers alone, or weaker than what is done anyway
+    # of other drivers alone, or weaker than our defaults
     "channel_binding", "uselibpqcompat", "sslcompression", "sslsni", "sslkeylogfile", "load_balance_hosts",
     "krbsrvname", "gsslib", "gssdelegation", "min_protocol_version", "max_protocol_version", "reWriteBatchedInserts",
     "binary_parameters", "stringtype", "description_cache_capacity",
@@ -63,7 +63,7 @@ _DROPPED_IF: Mapping[str, tuple[frozenset[str], str]] = {
     "gssencmode": (frozenset({"disable", "prefer"}), "use TLS (sslmode) instead of GSSAPI"),
     "sslcertmode": (frozenset({"disable", "allow"}), "name a certificate with sslcert and sslkey"),
 }
-"""Options that may be dropped with these values, and what to do if they have others."""
+"""Options that may be dropped with these values, and the advice for other values."""
 _FILES = "Daybook reads no file of libpq's: write into the address what it says"
 _REFUSED: Mapping[str, str] = {
     "service": _FILES,
@@ -82,13 +82,13 @@ _REFUSED: Mapping[str, str] = {
     "idle_in_transaction_session_timeout": "set it with ALTER ROLE … SET idle_in_transaction_session_timeout = …",
 }
 QUOTES = ("'", '"', "`", "\u2018", "\u2019", "\u201c", "\u201d")
-"""Also those that text programs make of them."""
+"""Quotation marks, including those that text programs make of them."""
 
 
 def understood(query: Options) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the options that mean something to us, under one name each, and the names of those to leave out.
+    """Return the options that we understand, under one name each, and the names of the dropped ones.
 
-    Raises `BadDsn` for those that mean what we can't do.
+    Raises `BadDsn` for options that are unknown or can't be honoured.
     """
     kept: dict[str, str] = {}
     dropped: list[str] = []
@@ -113,7 +113,7 @@ def understood(query: Options) -> tuple[dict[str, str], tuple[str, ...]]:
 
 
 def pooled(query: Options) -> bool | None:
-    """Whether there is a pooler in transaction mode, if what `understood` returned says so. Raises `BadDsn`."""
+    """Say whether there is a pooler in transaction mode; None if the `understood` options don't. Raises `BadDsn`."""
     if "pgbouncer" in query:
         if query["pgbouncer"] not in ("true", "false"):
             raise BadDsn("pgbouncer is true or false")

@@ -1,4 +1,4 @@
-"""Connections to Postgres: so many and no more, a bounded queue for them, and none tried while the database is down."""
+"""Pool of connections to Postgres: a limited number, a bounded queue for them, and no tries while the database is down."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -34,20 +34,21 @@ Companion = TypeVar("Companion")
 Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
 
 _CANCELLING = 1.0
-"""Seconds for a statement that was given up to be cancelled; after that its connection is."""
+"""Seconds for the cancellation of a statement that was given up; after that its connection is ended."""
 _LOOKING_FOR_ROOM = 1.0
-"""Seconds until a connection that was refused is tried again, while others work."""
+"""Seconds until a refused connection is tried again, while others work."""
 _looks_for_room: ContextVar[bool] = ContextVar("_looks_for_room", default=False)
-"""Whether this task wants a connection for nobody but to see whether one can be had again."""
+"""True in a task that wants a connection only to see if the server has room for one again."""
 _USELESS: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
-"""What leaves a connection of no more use."""
+"""Errors after which a connection is of no more use."""
 
 
 class Pool:
-    """Connections for everything that a process asks of one database; `open_pool` makes one.
+    """A pool of connections for all of a process's work on one database; `open_pool` makes one.
 
-    As long as the database is down, and where the queue for connections is full, requests are refused at once. Users
-    take turns (`of`), and a pool that is nobody's goes before them: it is for work that is done for many together.
+    Invariants: no more than `size` connections are in use, but for a probe's own. While the database is down, or if the
+    queue for connections is full, requests are refused at once. Users take turns (`of`). A pool without a user goes
+    before them: it is for work done for many users together.
     """
 
     def __init__(
@@ -74,11 +75,11 @@ class Pool:
 
     @property
     def down(self) -> bool:
-        """Whether the database can't be served from, as far as is known."""
+        """Say whether the database is known to be unreachable, or to take no writes."""
         return self._watch.down is not None
 
     def of(self, user: User) -> "Pool":
-        """Return the same pool for what one user asks: they take turns with others."""
+        """Return this pool for the requests of one user, which take turns with others'."""
         theirs = Pool.__new__(Pool)  # at each request: copy() takes five times as long
         theirs.__dict__.update(self.__dict__)
         theirs._user = user
@@ -86,10 +87,11 @@ class Pool:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
-        """A connection for several statements. Raises one of `UNAVAILABLE`, `ConnectionLost` where it ends meanwhile.
+        """Yield a connection for several statements, and return it to the pool afterwards.
 
-        Where the block raises, a transaction that it left open is rolled back. `NotPrepared` says that the statement
-        at which it was raised did not run: what isn't committed yet may be done again, on another connection.
+        If the block raises, a transaction that it left open is rolled back. Raises one of `UNAVAILABLE`, and
+        `ConnectionLost` if the connection ends meanwhile. `NotPrepared` says that the statement that raised it did not
+        run: uncommitted work may be done again, on another connection.
         """
         if self._watch.down:
             raise self._unavailable()
@@ -100,7 +102,7 @@ class Pool:
         except BaseException as error:
             self._watch.report(error)
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-                acquired.terminate()  # another one may lead to a server that takes writes
+                acquired.terminate()  # a new connection may lead to a server that takes writes
             self._clear_up_later(acquired, given_up=isinstance(error, TimeoutError | asyncio.CancelledError))
             if isinstance(error, NOT_PREPARED):
                 await self._stop_preparing(error)
@@ -110,16 +112,16 @@ class Pool:
             raise
         try:
             await self._connections.release(acquired)
-        except _USELESS as error:  # what was asked for is done
+        except _USELESS as error:  # the work itself is done
             _log.debug("connection given up", error=repr(error))
         finally:
             self._done()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection in a transaction (READ COMMITTED), committed at the end of the block. Raises as `acquire` does.
+        """Yield a connection in a transaction (READ COMMITTED), and commit at the end. Raises as `acquire` does.
 
-        Whether it is committed can't be told where COMMIT `is_ambiguous`.
+        If the error of COMMIT `is_ambiguous`, the transaction may or may not be committed.
         """
         async with self.acquire() as acquired:
             await acquired.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -128,7 +130,7 @@ class Pool:
             assert done == "COMMIT", done  # noqa: S101 - else a statement failed, and that was swallowed
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
-        """The rows of a statement that only reads: it is asked again where the connection was dropped."""
+        """Return the rows of a statement that only reads. Run it again if the connection was dropped."""
 
         async def once() -> list[asyncpg.Record]:
             async with self.acquire() as acquired:
@@ -137,7 +139,7 @@ class Pool:
         return await retry(once)
 
     async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
-        """The first row, as `fetch`."""
+        """Return the first row, or None, of a statement that only reads. Run it again as `fetch` does."""
 
         async def once() -> asyncpg.Record | None:
             async with self.acquire() as acquired:
@@ -146,14 +148,14 @@ class Pool:
         return await retry(once)
 
     async def fetchval(self, query: str, *args: Any) -> Any:
-        """The first row's first value, as `fetch`."""
+        """Return the first value of the first row, or None. Run the statement again as `fetch` does."""
         row = await self.fetchrow(query, *args)
         return None if row is None else row[0]
 
     async def probe(self, statement: str) -> None:
-        """Run a statement as `fetch` does, waiting for nobody: where all connections are in use, on one of its own.
+        """Run a statement as `fetch` does, but wait for no one: if all connections are in use, on one of its own.
 
-        `TooManyRequests` means that all are in use, and that the server has no further one.
+        Raises `TooManyRequests` if all are in use and the server has no room for a further one.
         """
 
         async def once() -> None:
@@ -184,18 +186,18 @@ class Pool:
             connection.terminate()
 
     def companion(self, kind: "Callable[[Pool], Companion]") -> "Companion":
-        """What `kind` makes of this pool: one, for all who use the pool."""
+        """Return the object that `kind` makes of this pool. There is one, shared by all users of the pool."""
         found: Companion | None = self._companions.get(kind)
         if found is None:
             found = self._companions[kind] = kind(self.of(None))
         return found
 
     async def close(self) -> None:
-        """Wait a moment for what is under way, then let go of it."""
+        """Wait up to a second for work under way, then end it and close the connections."""
         self._watch.end()
         for each in self._looking:
             each.cancel()
-        with suppress(*FAILED):  # what doesn't end in time is cut off
+        with suppress(*FAILED):  # the rest is cut off
             async with asyncio.timeout(_CANCELLING):
                 await asyncio.gather(*self._tasks)
                 await self._connections.close()
@@ -208,7 +210,7 @@ class Pool:
         return DatabaseUnavailable("the database can't be reached")
 
     async def _acquired(self) -> PoolConnectionProxy:
-        """A connection, in turn. Where no further one can be had, those that there are have to do."""
+        """Return a connection, in turn. If the server refuses a further one, wait for one of the existing."""
         while True:
             if not self._turns.taken(self._user):
                 await self._turns.wait(self._user)
@@ -220,13 +222,15 @@ class Pool:
                     continue
                 self._turns.give(self._user)
                 self._watch.report(error)
-                if isinstance(error, asyncpg.InterfaceError):  # it is closed, as the service stops
+                if isinstance(error, asyncpg.InterfaceError):  # the pool is closed: the service stops
                     raise CannotConnect(str(error)) from error
                 raise
 
     def _look_for_room_later(self, error: BaseException) -> None:
-        """Keep the place that no connection can be had for until one can be: else it would be tried at each turn, and
-        before those that work."""
+        """Withhold the turn of a refused connection until the server has room for it again.
+
+        Otherwise each turn would try that connection, and before those that work.
+        """
         self._turns.lose(self._user)
         task = asyncio.create_task(self._look_for_room())
         self._looking.add(task)
@@ -236,7 +240,7 @@ class Pool:
     async def _look_for_room(self) -> None:
         _looks_for_room.set(True)
         try:
-            while self._connections.get_size():  # else whoever wants one is to find out
+            while self._connections.get_size():  # else the next request is to find out
                 try:
                     found = await self._connections.acquire()
                 except CannotConnect:
@@ -249,7 +253,7 @@ class Pool:
             self._turns.regain()
 
     async def _ask_idle(self, statement: str) -> str | None:
-        """Ask one of the connections that there are; `None` if all are in use."""
+        """Run a statement on one of the existing connections. Return its status tag, or `None` if all are in use."""
         if not self._turns.free or not self._connections.get_idle_size():
             return None
         acquired = await self.of(None)._acquired()
@@ -265,27 +269,27 @@ class Pool:
                 self._turns.give(None)
 
     async def _stop_preparing(self, error: Exception) -> None:
-        """From now on, make connections that prepare no statement: there is a pooler which nobody told us of."""
-        if not self._arguments["statement_cache_size"]:  # another request has found out already
+        """Make connections that prepare no statement from now on: a pooler was found that the address doesn't tell of."""
+        if not self._arguments["statement_cache_size"]:  # another request has done it already
             return
         self._arguments["statement_cache_size"] = 0
         self._connections.set_connect_args(**self._arguments)
-        reason = str(error).partition("\n")[0]  # what follows is the driver's advice, which isn't ours
+        reason = str(error).partition("\n")[0]  # the rest is the driver's advice, not ours
         _log.warning("pooler found: say ?pgbouncer=true in DATABASE_URL; no statement is prepared now", error=reason)
-        await self._connections.expire_connections()  # each is replaced when it is wanted next
+        await self._connections.expire_connections()  # each is replaced at its next use
 
     def _clear_up_later(self, acquired: PoolConnectionProxy, *, given_up: bool) -> None:
-        """What went wrong may take a moment to clear up; nobody need wait for that."""
+        """Clear up after an error in a task of its own: it may take a moment, and no request need wait for it."""
         task = asyncio.create_task(self._clear_up(acquired, given_up=given_up))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _clear_up(self, acquired: PoolConnectionProxy, *, given_up: bool) -> None:
-        """Wait until a statement that was given up is cancelled, and end its transaction; else end the connection."""
+        """Wait until an abandoned statement is cancelled, and end its transaction; if that fails, end the connection."""
         try:
             async with asyncio.timeout(_CANCELLING):
                 if given_up and not _gone(acquired) and not acquired.is_in_transaction():
-                    await acquired.execute("SELECT")  # once it is cancelled; it may have been a BEGIN
+                    await acquired.execute("SELECT")  # it runs after the cancellation; the other may have been a BEGIN
                 if not _gone(acquired) and acquired.is_in_transaction():
                     await acquired.execute("ROLLBACK")
                 await self._connections.release(acquired)
@@ -309,22 +313,27 @@ def _gone(acquired: PoolConnectionProxy) -> bool:
 
 
 Executor: TypeAlias = "Pool | asyncpg.Connection | PoolConnectionProxy"
-"""What runs single statements that read: a connection, or a pool, which takes one for each."""
+"""A runner of single statements that read: a connection, or a pool, which takes one for each."""
 
 
 async def _keep(_connection: Connection) -> None:
-    """No session state is ever set, so nothing need be reset: asyncpg's own costs a round trip at every release."""
+    """Reset nothing, since no session state is ever set: asyncpg's own reset costs a round trip at every release."""
 
 
 async def _plan_once(connection: Connection) -> None:
-    """Plan a statement when it is prepared, and never again: on partitioned tables, a plan for just these values costs
-    more than it saves, and Postgres would make one each time. Nor is there anything to compile in such statements."""
+    """Plan a statement once, when it is prepared, and compile nothing (JIT).
+
+    On partitioned tables, a plan for the given values costs more than it saves, and Postgres would make one each time.
+    Such statements have nothing to compile.
+    """
     await connection.execute(f"SELECT {_PLANNING}")
 
 
 async def _plan_once_if_direct(connection: Connection) -> None:
-    """As `_plan_once`, unless the server's process isn't the one that we were told of: then something is in between
-    that may pass the server's session, with its settings, to others."""
+    """Do as `_plan_once`, unless the server's process isn't the one announced at connecting.
+
+    In that case something in between may pass the server's session, with its settings, to others.
+    """
     await connection.execute(f"SELECT {_PLANNING} WHERE pg_backend_pid() = {connection.get_server_pid()}")
 
 
@@ -337,20 +346,20 @@ async def open_pool(
     *,
     size: int = 10,
     max_waiting: int = 200,
-    timeout: float = 10,  # noqa: ASYNC109 - of each request
+    timeout: float = 10,  # noqa: ASYNC109 - for each request
     sharded: bool = False,
 ) -> AsyncIterator[Pool]:
-    """A pool of up to `size` connections, made when they are first wanted, closed on the way out. Raises `BadDsn`.
+    """Open a pool of up to `size` connections, made at first use and closed with the block. Raises `BadDsn`.
 
-    Up to `max_waiting` requests wait for one, each for `timeout` seconds at the most, which is also the most that a
-    statement may take. `sharded` says that users lie on several servers, so that no statement should be about two.
+    Up to `max_waiting` requests wait for one, each for at most `timeout` seconds, which is also the limit of a
+    statement. `sharded` says that users lie on several servers, so that no statement should touch two of them.
     """
     told = connect_arguments(dsn)
     plan = _plan_once if told.get("statement_cache_size") == PREPARED else _plan_once_if_direct
     arguments = {"statement_cache_size": PREPARED, "command_timeout": timeout, **told}
 
     async def set_up(connection: Connection) -> None:
-        if arguments["statement_cache_size"]:  # else a pooler is there: its sessions are others', too
+        if arguments["statement_cache_size"]:  # else a pooler is there, and shares its sessions with others
             await plan(connection)
 
     async def connect_in_time(*dsn: Any, **options: Any) -> asyncpg.Connection:
@@ -366,7 +375,7 @@ async def open_pool(
         max_size=size,
         init=set_up,
         reset=_keep,
-        max_inactive_connection_lifetime=60,  # seconds; Neon closes what idles for 300
+        max_inactive_connection_lifetime=60,  # seconds; Neon closes connections that idle for 300
     ) as connections:
         watch = Watch(connections, arguments, timeout=timeout)
         pool = Pool(connections, arguments, watch, max_waiting=max_waiting, timeout=timeout, sharded=sharded)

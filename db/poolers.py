@@ -1,9 +1,11 @@
-"""Poolers in transaction mode, as far as an address tells that one is there."""
+"""Poolers in transaction mode, recognised by the database's address."""
 
 import re
 
 _NAMES = re.compile(r"(?:^|[./-])(pgbouncer|pgcat|pgdog|odyssey|supavisor|pooler|pooled)(?=\d*(?:[.-]|$))")
-"""In host names: of containers and Kubernetes operators, of Neon (ep-…-pooler), Prisma (pooled.db.prisma.io), Fly."""
+"""Poolers' names in host names: those of containers and Kubernetes operators, of Neon (ep-…-pooler), Prisma
+(pooled.db.prisma.io), Fly.
+"""
 _RDS_PROXY = re.compile(r"\.proxy-[a-z0-9]+\.[a-z0-9-]+\.rds\.amazonaws\.com$")
 _PORTS = {
     6432: "",  # PgBouncer's own, and that of pgcat, PgDog and Odyssey; Azure, Google Cloud, PlanetScale
@@ -11,11 +13,11 @@ _PORTS = {
     25061: "",  # DigitalOcean's
     5431: ".postgresbridge.com",  # Crunchy Bridge's; elsewhere it may be a second Postgres
 }
-"""Ports of poolers, and how the host's name ends there."""
+"""Ports of poolers, each with the end that the host's name must have."""
 
 
 def recognised(host: str, port: int) -> str | None:
-    """Return what tells that there is a pooler in transaction mode, if anything does: it's a guess."""
+    """Return the sign of a pooler in transaction mode, as a phrase; None if there is no sign. It is a guess."""
     host = host.lower()
     if port in _PORTS and host.endswith(_PORTS[port]):
         return f"port {port}"
@@ -27,5 +29,5 @@ def recognised(host: str, port: int) -> str | None:
 
 
 def known_direct(host: str) -> bool:
-    """Whether there is no pooler behind such a host, though a proxy may be: Neon's, but for those with -pooler."""
+    """Say whether the host has no pooler behind it, though a proxy may be: Neon's hosts, except those with -pooler."""
     return host.lower().endswith(".neon.tech")

@@ -1,4 +1,4 @@
-"""Reaching the database where a program needs it to go on: if that fails, the reason names what to look at."""
+"""Errors of programs that can't go on without the database: the message names the thing to look at."""
 
 import errno
 import ssl
@@ -20,15 +20,17 @@ class CannotReachDatabase(CannotRun):
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 _UNREACHABLE: tuple[type[Exception], ...] = (*UNAVAILABLE, UnicodeError)
-"""The last one: its host's name can't be one."""
+"""Errors of a database that can't be reached. `UnicodeError`: its host's name can't be one."""
 
 _DATABASE = "The database (DATABASE_URL, or for migrations DATABASE_URL_DIRECT)"
 
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Run a block in which the database's answers can fail. Raises `CannotReachDatabase` or `BadSettings`; `CannotRun`
-    if a file or a limit of this machine is what failed."""
+    """Run a block that depends on the database, and turn its errors into messages for the user.
+
+    Raises `CannotReachDatabase` or `BadSettings`; `CannotRun` if a file or a limit of this machine failed instead.
+    """
     try:
         yield
     except BadDsn as error:
@@ -43,8 +45,8 @@ def reaching() -> Iterator[None]:
 
 
 def _sentence(error: Exception) -> str:
-    """Say what kind of failure this is, and what to do about it."""
-    if not isinstance(error, asyncpg.PostgresError):  # of the way there, or of connecting
+    """Return a sentence on the kind of failure and its remedy."""
+    if not isinstance(error, asyncpg.PostgresError):  # a failure of the network, or of connecting
         return f"{_DATABASE} can't be reached: {str(error) or 'no answer came in time'}"
     said = error.args[0]  # without DETAIL and HINT, which are lines of their own
     match error:

@@ -16,9 +16,9 @@ from db.errors import UNAVAILABLE
 
 _RIGHTS = Path(__file__).with_name("roles.sql")
 _ITERATIONS = 4096
-"""As Postgres' own scram_iterations."""
+"""Number of hash iterations, as in Postgres's own scram_iterations."""
 
-# Any number of ours; transaction-level, since session locks break behind a pooler in transaction mode.
+# An arbitrary number. The lock is transaction-level: session locks break behind a pooler in transaction mode.
 ADVISORY_LOCK_KEY = 0x6461_7962_6F6F_6B  # "daybook"
 LOCK_TIMEOUT_SECONDS = 60
 
@@ -32,10 +32,10 @@ class CannotGrant(CannotRun):
 
 
 async def grant_service_role(owner: str, service: str) -> bool:
-    """Give the login of the DSN `service` the service's rights, as the owner of the tables; whether it had to be made.
+    """Give the login of the DSN `service` its rights, as the owner of the tables. Say whether it had to be made.
 
-    A login that is there keeps its password. Nothing happens where both are the same login. Raises `CannotGrant`,
-    `NotOurTurn`, or one of `UNAVAILABLE`.
+    An existing login keeps its password. If both are one login, nothing happens. Raises `CannotGrant`, `NotOurTurn`, or
+    one of `UNAVAILABLE`.
     """
     own, its = connect_arguments(owner), connect_arguments(service)
     name = its["user"]
@@ -44,7 +44,7 @@ async def grant_service_role(owner: str, service: str) -> bool:
     try:
         return await _grant(own, name, its["password"])
     except (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError):
-        # Roles are the server's, and the turn is the database's: for another one of them it was just made.
+        # Roles belong to the server, the lock to the database: a run for another database just made the role.
         return await _grant(own, name, its["password"])
     except UNAVAILABLE:
         raise
@@ -85,7 +85,7 @@ async def _take_turn(connection: asyncpg.Connection) -> None:
 
 
 def _verifier(name: str, password: str) -> str:
-    """What Postgres keeps of a password (RFC 5803), so that the password itself is in no statement, and in no log."""
+    """Return Postgres's stored form of a password (RFC 5803): the password itself is in no statement, and in no log."""
     if not password.isascii():
         raise CannotGrant(f"the password of {name} isn't ASCII: make the role by hand")
     salt = secrets.token_bytes(16)

@@ -1,4 +1,4 @@
-"""Which schema a database has. Knows no Alembic: a service that finds the right one doesn't load it."""
+"""Check of a database's schema, without Alembic: a service that finds the right schema doesn't load it."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from db.dsn import connect_arguments
 from db.server import check_encoding
 
 _REVISIONS = sorted(path.name.partition("_")[0] for path in Path(__file__).parent.glob("migrations/versions/*_*.py"))
-"""Oldest first: each migration's file is named after its revision."""
+"""This release's revisions, oldest first: each migration's file is named after its revision."""
 
 HEAD = _REVISIONS[-1]
 """The revision that this release expects."""
 
 FROM_DEVELOPMENT = "to_regclass('journals') IS NOT NULL"
-"""Whether the database is one of those before the first release, which had this table and revisions 0001 and 0002."""
+"""SQL: true for a database from before the first release, which had this table and revisions 0001 and 0002."""
 
 _REVISION = f"SELECT version_num, {FROM_DEVELOPMENT} AS too_early FROM alembic_version"  # noqa: S608 - a constant fragment
 
@@ -34,9 +34,9 @@ class NotMigrated(CannotRun):
 
 
 async def check(dsn: str) -> None:
-    """See that the database answers, with this release's schema.
+    """Check that the database answers, and has this release's schema.
 
-    Raises `NewerSchema`, `DevelopmentSchema`, `NotMigrated`, `NotUtf8`, or what connecting raises.
+    Raises `NewerSchema`, `DevelopmentSchema`, `NotMigrated`, `NotUtf8`, or the errors of connecting.
     """
     connection = await connect(**connect_arguments(dsn))
     try:

@@ -1,4 +1,4 @@
-"""What a Postgres must be like to keep tasks, and what it had better be like."""
+"""Requirements on a Postgres that keeps tasks, and recommended settings."""
 
 from typing import Any, NamedTuple
 
@@ -23,13 +23,13 @@ def check_encoding(connection: asyncpg.Connection) -> None:
 
 
 class Standing(NamedTuple):
-    """How safe the log is from crashes, and from the service's own login."""
+    """The safety of the log from crashes, and from the service's own login."""
 
     off: list[str]
-    """Settings that are off, so that a crash of the machine loses or damages what was acknowledged."""
+    """Settings that are off, so that a crash of the machine loses or damages acknowledged writes."""
     superuser: bool
     owner: bool
-    """Whether the login may do what the owner of the log's tables may."""
+    """True if the login has the rights of the owner of the log's tables."""
 
 
 # Neon and Aurora keep the log elsewhere than in files, and so have these settings off.
@@ -50,6 +50,6 @@ SELECT
 
 
 async def standing(database: Executor) -> Standing:
-    """How the server is set up, and what our login may do there."""
+    """Return the server's risky settings, and the rights of our login."""
     row: Any = await database.fetchrow(STANDING)
     return Standing(*row)

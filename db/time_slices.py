@@ -1,4 +1,4 @@
-"""Work that keeps the event loop busy, in slices: one at a time, and each only when nothing else is ready to run."""
+"""Time slices for work that keeps the event loop busy: one at a time, and each only when nothing else is ready to run."""
 
 import asyncio
 import time
@@ -7,24 +7,24 @@ from weakref import WeakKeyDictionary
 from db.turns import FairQueue
 
 _SLICE = 0.001
-"""Seconds of work before others are let in: what a request waits for, each time that it needs the loop."""
+"""Seconds of work before other tasks run: a request's wait, each time that it needs the loop."""
 _IDLE = 0.0002
-"""Seconds that a turn of the loop takes at most if nothing was ready."""
+"""Longest turn of the loop, in seconds, if nothing was ready."""
 _LONGEST_WAIT = 0.02
-"""Seconds after which the next slice begins, however busy the loop is."""
+"""Seconds after which the next slice begins, no matter how busy the loop is."""
 
 
 class TimeSlices:
-    """Divides one piece of a user's work into slices. Make one where the work begins."""
+    """Slices of one piece of a user's work. Make one at the beginning of the work."""
 
     def __init__(self, user_id: str) -> None:
         self._user_id = user_id
         self._since = time.perf_counter()
 
     async def pause(self) -> None:
-        """Let others in if the slice is over. Call it between any two small steps.
+        """Let other tasks run if the slice is over. Call it between any two small steps.
 
-        If several pieces of work go on at the same time, users take turns, slice by slice.
+        If several pieces of work are under way, users take turns, slice by slice.
         """
         if time.perf_counter() - self._since > _SLICE:
             await _schedulers.setdefault(asyncio.get_running_loop(), _Scheduler()).next_slice(self._user_id)
@@ -32,7 +32,7 @@ class TimeSlices:
 
 
 class _Scheduler:
-    """Says when the next slice of work on one event loop may begin."""
+    """The scheduler of one event loop: it says when the next slice of work may begin."""
 
     def __init__(self) -> None:
         self._waiting = FairQueue[asyncio.Future[None]]()

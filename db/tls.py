@@ -1,4 +1,4 @@
-"""TLS to the database, as its address wants it."""
+"""TLS to the database, as its address specifies it."""
 
 import ssl
 from pathlib import Path
@@ -16,9 +16,9 @@ _FILES = ("sslrootcert", "sslcert", "sslkey")
 _VERIFYING = ("require", "verify-ca", "verify-full")
 _MODES = ("disable", "allow", "prefer", "no-verify", *_VERIFYING)
 _YES_OR_NO = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
-"""What `ssl` may be, besides a mode: node-postgres and JDBC."""
+"""Values of `ssl` besides modes: those of node-postgres and JDBC."""
 _VERSIONS = {
-    "TLSv1": ssl.TLSVersion.TLSv1_2,  # no older ones are spoken
+    "TLSv1": ssl.TLSVersion.TLSv1_2,  # older versions are never used
     "TLSv1.1": ssl.TLSVersion.TLSv1_2,
     "TLSv1.2": ssl.TLSVersion.TLSv1_2,
     "TLSv1.3": ssl.TLSVersion.TLSv1_3,
@@ -26,7 +26,7 @@ _VERSIONS = {
 
 
 def wanted(host: str, query: Options) -> "ssl.SSLContext | Literal['prefer', False]":
-    """Return what asyncpg takes as `ssl`. Warns if whoever is in between could listen. Raises `BadDsn`."""
+    """Return the `ssl` argument for asyncpg. Warns if a machine in between could listen. Raises `BadDsn`."""
     if host.startswith("/"):
         return False
     mode = _mode(host, query)
@@ -50,14 +50,14 @@ def wanted(host: str, query: Options) -> "ssl.SSLContext | Literal['prefer', Fal
 
 
 def _refuse_what_needs_tls(mode: str, query: Options) -> None:
-    """Raise `BadDsn` for what would be left out if the server had no TLS, which `mode` puts up with."""
+    """Raise `BadDsn` for options that would be ignored if the server had no TLS, which `mode` permits."""
     for name in ("sslcert", "sslkey", "ssl_min_protocol_version", "sslnegotiation"):
         if name in query and query[name] != "postgres":
             raise BadDsn(f"{name} goes with sslmode=require, verify-ca, verify-full or no-verify, not with {mode}")
 
 
 def unverified() -> ssl.SSLContext:
-    """Return a context that takes any certificate."""
+    """Return a context that accepts any certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     _speak_postgres(context)
@@ -98,7 +98,7 @@ def _verifying(mode: str, query: Options) -> ssl.SSLContext:
 
 
 def _load_certificate(context: ssl.SSLContext, query: Options) -> None:
-    """Our own, if one is named."""
+    """Load our own certificate, if the address names one. Raises `BadDsn`."""
     for name in ("sslcert", "sslkey"):
         if name in query:
             _check_readable(name, query[name])
@@ -118,5 +118,5 @@ def _check_readable(name: str, path: str) -> None:
 
 
 def _speak_postgres(context: ssl.SSLContext) -> None:
-    """Name the protocol (ALPN), which servers ask for with sslnegotiation=direct."""
+    """Name the protocol (ALPN): servers require it with sslnegotiation=direct."""
     context.set_alpn_protocols(["postgresql"])

@@ -1,4 +1,4 @@
-"""Turns by user: a user who asks for much at once waits, and nobody else waits for them."""
+"""Turns by user: a user with many requests at once waits, and doesn't hold up the others."""
 
 import asyncio
 from collections import deque
@@ -12,11 +12,11 @@ from db.errors import TooManyRequests
 Item = TypeVar("Item")
 
 User: TypeAlias = "str | None"
-"""`None` stands for work that is done for many users together."""
+"""A user's id; `None` stands for work that is done for many users together."""
 
 
 class FairQueue(Generic[Item]):
-    """What waits, by user; the users are in the order of their turns."""
+    """A queue of items for each user; the users are in the order of their turns."""
 
     def __init__(self) -> None:
         self._of: dict[User, deque[Item]] = {}
@@ -30,16 +30,16 @@ class FairQueue(Generic[Item]):
         return iter(self._of)
 
     def items(self) -> Iterator[Item]:
-        """Iterate over all that waits, in no order that means something."""
+        """Iterate over all waiting items, in no particular order."""
         return chain.from_iterable(self._of.values())
 
     def put(self, user: User, item: Item) -> None:
-        """Let the item wait behind the user's others."""
+        """Put the item at the end of the user's queue."""
         self._of.setdefault(user, deque()).append(item)
         self._size += 1
 
     def take(self, user: User) -> Item:
-        """Take what the user has waited with longest, and put the user behind all others."""
+        """Take the user's oldest item, and put the user behind all others."""
         queue = self._of.pop(user)
         item = queue.popleft()
         self._size -= 1
@@ -48,7 +48,7 @@ class FairQueue(Generic[Item]):
         return item
 
     def discard(self, user: User, item: Item) -> None:
-        """Forget the item, if it still waits."""
+        """Remove the item, if it still waits."""
         queue = self._of.get(user)
         if queue and item in queue:
             queue.remove(item)
@@ -57,7 +57,9 @@ class FairQueue(Generic[Item]):
                 del self._of[user]
 
     def drop(self, *, for_user: User) -> Item | None:
-        """Take the last item of the user who waits with most, if that is more than `for_user` would wait with."""
+        """Take the last item of the user with most, if they are more than `for_user` would have with another; else
+        None.
+        """
         user = max(self._of, key=lambda each: len(self._of[each]), default=None)
         queue = self._of.get(user, deque())
         if len(queue) <= len(self._of.get(for_user, ())) + 1:
@@ -67,12 +69,12 @@ class FairQueue(Generic[Item]):
 
 
 class Turns:
-    """So many connections, for users in turn.
+    """A fixed number of connections, for users in turn.
 
-    No user has more than half of them at once: a statement that runs can't be put off, so what others will need is
-    kept free. Of the users who wait, the one with the fewest connections is next, and work for many users goes before
-    all. A queue that is full refuses first whoever waits with most.
-    Invariant: as long as a connection is free, nobody waits who may have it.
+    Invariants: as long as a connection is free, no user waits who may have it. No user has more than half of the
+    connections at once: a statement that runs can't be put off, so the others' share is kept free. Of the waiting
+    users, the one with the fewest connections is next, and work for many users goes before all. A full queue first
+    refuses the user with most requests in it.
     """
 
     def __init__(self, number: int, *, max_waiting: int, timeout: float) -> None:
@@ -83,18 +85,18 @@ class Turns:
 
     @property
     def free(self) -> bool:
-        """Whether there is a turn for somebody who has none."""
+        """Say whether there is a turn for a user without one."""
         return self._free > 0
 
     def taken(self, user: User) -> bool:
-        """Take a turn, if there is one at once; each is to be given back."""
+        """Take a turn if one is free at once, and say whether it was. Give each one back with `give`."""
         if not self._free or (user is not None and user in self._held and not self._may(user)):
             return False
         self._take(user)
         return True
 
     async def wait(self, user: User) -> None:
-        """Take a turn as soon as there is one. Raises `TooManyRequests`, or what `refuse_all` was given."""
+        """Take a turn as soon as there is one. Raises `TooManyRequests`, or the error given to `refuse_all`."""
         if len(self._waiting) >= self._max_waiting:
             last = self._waiting.drop(for_user=user)
             if last is None:
@@ -118,25 +120,25 @@ class Turns:
             metrics.POOL_WAITING.dec()
 
     def give(self, user: User) -> None:
-        """Give a turn back."""
+        """Give a turn back, for the next user."""
         self._leave(user)
         self._free += 1
         if self._waiting:
             self._next()
 
     def lose(self, user: User) -> None:
-        """Give a turn back whose connection can't be had: there is one fewer, until `regain`."""
+        """Give back a turn without a connection to be had: there is one fewer, until `regain`."""
         self._leave(user)
         self._number -= 1
 
     def regain(self) -> None:
-        """Have one turn more again."""
+        """Restore a turn after `lose`."""
         self._number += 1
         self._free += 1
         self._next()
 
     def refuse_all(self, error: Callable[[], Exception]) -> None:
-        """Refuse everybody who waits, each with an `error` of their own."""
+        """Refuse all who wait, each with a new `error`."""
         for turn in self._waiting.items():
             _refuse(turn, error)
 

@@ -46,9 +46,9 @@ CREATE TABLE events (
 ) PARTITION BY HASH (user_id)
 """
 
-# The JSON of a task (docs/http-api.md, "Tasks"). IMMUTABLE is true, though Postgres can't know it: a moment in UTC in a
-# format of its own depends on no setting. In plpgsql, whose plan is kept: Postgres would plan the expression anew for
-# every partition that a statement writes to, which takes 0.1 ms.
+# The JSON of a task (docs/http-api.md, "Tasks"). IMMUTABLE is true, though Postgres can't know it: a time in UTC in a
+# given format depends on no setting. The language is plpgsql because its plan is kept: Postgres would plan an SQL
+# expression anew for every partition that a statement writes to, which takes 0.1 ms.
 TASK_JSON = """
 CREATE FUNCTION daybook_task_json(
     user_id text, id uuid, title text, description text, completed boolean,
@@ -87,16 +87,16 @@ CREATE TABLE tasks (
 ) PARTITION BY HASH (user_id)
 """
 
-# Each ANALYZE of a partition has all connections plan their statements anew: 2 to 3 ms for each statement, with 16
-# partitions. No plan depends on figures as fresh as the default of a tenth has them, and users are spread evenly: each
-# partition has a share of its own, from 0.3 to 1.05, or all would be due in the same minute.
+# Each ANALYZE of a partition makes all connections plan their statements anew: 2 to 3 ms for each statement, with 16
+# partitions. No plan needs statistics as fresh as with the default scale factor of 0.1. Users are spread evenly, so
+# all partitions would be due in one minute: each has a scale factor of its own, from 0.3 to 1.05.
 # fillfactor: room for a task's next version beside it, so that no index has to be touched (HOT).
 STORAGE = {
     "events": "WITH (autovacuum_analyze_scale_factor = {share:.2f})",
     "tasks": "WITH (fillfactor = 80, autovacuum_analyze_scale_factor = {share:.2f})",
 }
 
-# A violation names the partition's constraint, so each gets a name of its own before the parent's takes it in.
+# A violation names the partition's constraint: each gets a readable name before the parent's constraint adopts it.
 KEYS = {
     "events": {
         "pkey": "PRIMARY KEY (user_id, seq)",
