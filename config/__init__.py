@@ -1,1 +1,1 @@
-"""What the environment says: settings, and how to log."""
+"""Settings from the environment, and logging."""

@@ -1,4 +1,4 @@
-"""Which authorities are trusted: the variables that OpenSSL reads by itself, silently where they name nothing."""
+"""Check of OpenSSL's variables for trusted authorities: it silently ignores those that name nothing."""
 
 import os
 import ssl
@@ -8,7 +8,7 @@ from config.errors import BadSettings
 
 
 def check_authorities() -> None:
-    """Raises `BadSettings` where a variable names what can't be used."""
+    """Raise `BadSettings` if a variable names an unusable file or folder."""
     if log := os.environ.get("SSLKEYLOGFILE"):
         try:
             with Path(log).open("ab"):

@@ -1,4 +1,4 @@
-"""Is `.env` a file of lines NAME=value? What can't be read must stop a start: what it sets would silently be unset."""
+"""Check of `.env`, lines NAME=value: an unreadable one must stop a start, else its setting would silently be unset."""
 
 import codecs
 import io
@@ -12,7 +12,7 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def check(path: Path) -> None:
-    """Raises `BadSettings` unless there is no such file, or each of its lines can be read. A pipe isn't looked into."""
+    """Raise `BadSettings` if the file exists and one of its lines can't be read. A pipe isn't looked into."""
     if path.is_symlink() and not _exists(path):
         raise BadSettings(f"{path}: is a link to what isn't there; mend or remove it.")
     if path.is_dir():
@@ -26,7 +26,7 @@ def check(path: Path) -> None:
 def _exists(path: Path) -> bool:
     try:
         path.stat()
-    except OSError:  # nothing there, or links that lead in a circle
+    except OSError:  # nothing is there, or links lead in a circle
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""What stops a program from outside of it."""
+"""Errors that come from outside of a program and stop it."""
 
 
 class CannotRun(Exception):

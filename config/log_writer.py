@@ -1,4 +1,4 @@
-"""A log handler whose lines are written by a thread: a reader that stops reading stops nothing else."""
+"""A log handler that writes in a thread: a reader that stops reading stops nothing else."""
 
 import logging
 import os
@@ -8,14 +8,15 @@ from collections import deque
 from contextlib import suppress
 
 _MOST_WAITING = 4 * 1024 * 1024
-"""Characters of lines that wait to be written; lines past them are dropped."""
+"""Largest number of characters that wait to be written; lines past it are dropped."""
 _FLUSH_SECONDS = 1
 
 
 class WriterThreadHandler(logging.Handler):
-    """Write lines to a file descriptor, in order, from a thread of its own.
+    """A handler that writes lines to a file descriptor from a thread of its own.
 
-    Lines wait up to a bound. Those past it are dropped and counted; a line says how many, where they would have been.
+    Invariants: lines keep their order, and only so many characters wait. Lines past the bound are dropped and counted;
+    a line in their place gives the number.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -35,7 +36,7 @@ class WriterThreadHandler(logging.Handler):
             self.handleError(record)
             return
         with self._changed:
-            if self._dropped or self._size + len(line) > _MOST_WAITING:  # none behind one that was dropped: in order
+            if self._dropped or self._size + len(line) > _MOST_WAITING:  # none after a dropped one: in order
                 self._dropped += 1
                 self._changed.notify_all()
                 return
@@ -45,7 +46,7 @@ class WriterThreadHandler(logging.Handler):
                 self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until all lines are written, for a second at most: nobody may read them any more."""
+        """Wait until all lines are written, for a second at most: there may be no reader any more."""
         with self._changed:
             self._changed.wait_for(lambda: not (self._waiting or self._writing), _FLUSH_SECONDS)
 
@@ -59,7 +60,7 @@ class WriterThreadHandler(logging.Handler):
         while True:
             with self._changed:
                 self._writing = False
-                self._changed.notify_all()  # of who flushes
+                self._changed.notify_all()  # wakes `flush`
                 self._changed.wait_for(lambda: self._waiting or self._dropped or self._closed)
                 if not (self._waiting or self._dropped):
                     return
@@ -76,14 +77,14 @@ class WriterThreadHandler(logging.Handler):
             while data:
                 try:
                     data = data[os.write(self._descriptor, data) :]
-                except BlockingIOError:  # another process that has it open made it so
+                except BlockingIOError:  # another process that has it open made it non-blocking
                     select.select((), (self._descriptor,), ())
 
 
 def flush() -> None:
     """Wait until all lines are written, for a second at most."""
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, WriterThreadHandler):  # no other one's stream is ours to flush
+        if isinstance(handler, WriterThreadHandler):  # other handlers' streams aren't ours to flush
             handler.flush()
 
 

@@ -1,4 +1,4 @@
-"""Logging: structlog for us, and the standard library's loggers through the same renderer."""
+"""Logging: structlog for our lines, and the standard library's loggers through one renderer with it."""
 
 import io
 import logging
@@ -19,7 +19,7 @@ _SAID = (
     "Application startup failed",
     "Child process [",
 )
-"""What uvicorn says, and a line of ours says better."""
+"""Beginnings of uvicorn's messages that lines of ours replace."""
 
 
 def _said_better(record: logging.LogRecord) -> bool:
@@ -28,12 +28,12 @@ def _said_better(record: logging.LogRecord) -> bool:
 
 @cache
 def once(logger: Any, level: Literal["info", "warning"], event: str, **fields: Hashable) -> None:
-    """Log a line once in the life of this process, however often it is found."""
+    """Log a line once in the life of this process, however many times it is called."""
     getattr(logger, level)(event, **fields)
 
 
 def configure(level: str, form: Literal["console", "json"]) -> None:
-    """Lines to standard error, from us and from libraries alike: readable ones, or one JSON object each."""
+    """Send log lines of ours and of libraries to standard error: readable ones, or one JSON object each."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -71,7 +71,7 @@ def configure(level: str, form: Literal["console", "json"]) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger("uvicorn.error").addFilter(_said_better)
-    # Their lines say what ours say better, or say what nobody needs.
+    # Our lines say it better, or nobody needs it.
     for noisy in ("uvicorn.access", "alembic", "asyncio", "uvicorn.error", "httpx2", "httpcore2"):
         logging.getLogger(noisy).setLevel(max(logging.getLevelNamesMapping()[level], logging.WARNING))
 
@@ -79,12 +79,12 @@ def configure(level: str, form: Literal["console", "json"]) -> None:
 def _handler() -> logging.Handler:
     try:
         return WriterThreadHandler(sys.stderr.fileno())
-    except io.UnsupportedOperation:  # a stream in memory, which nobody has to read
+    except io.UnsupportedOperation:  # a stream in memory, which needs no reader
         return logging.StreamHandler(sys.stderr)
 
 
 def _escape_values(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Escape what would do something on a terminal: anybody may have written it. (JSON escapes by itself.)"""
+    """Escape characters that act on a terminal: anybody may have written the values. (JSON escapes by itself.)"""
     for name, value in event.items():
         if name != "exc_info":
             text = value if isinstance(value, str) else repr(value)

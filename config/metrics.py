@@ -1,4 +1,4 @@
-"""What is counted and measured, for Prometheus (docs/guides/operate.md says what to make of it)."""
+"""Metrics for Prometheus (docs/guides/operate.md explains them)."""
 
 import json
 import os
@@ -39,19 +39,20 @@ REFUSALS = Counter("daybook_database_refusals_total", "Requests refused without 
 DATABASE_ERRORS = Counter(
     "daybook_database_errors_total", "Requests answered 503 for an error of the database's.", ("sqlstate",)
 )
-DATABASE_ERRORS.labels("53100")  # a full disk: told as 0 from the start, so that an alert sees the first one
+DATABASE_ERRORS.labels("53100")  # a full disk: 0 from the start, so that an alert sees the first one
 
 VERIFIED = "verify.json"
-"""In the data directory: what `daybook verify` found last, of everybody (`all`) and of a `sample`."""
+"""File in the data directory with the last results of `daybook verify`, for all users (`all`) and for a `sample`."""
 
 
 _COMBINED = {DATABASE_UP._name: min, DATABASE_READ_ONLY._name: max}
-"""How the gauges of several workers become one, if not by their sum."""
+"""Functions that combine several workers' gauges; the other metrics are summed."""
 
 
 def everything(folder: Path) -> CollectorRegistry:
-    """Return what there is to tell: of this process, or of all workers if there are several; and what `daybook verify`
-    found last, as it left it in `folder`."""
+    """Return a registry of all metrics: of this process or of all workers, and the last results of `daybook verify` in
+    `folder`.
+    """
     registry = CollectorRegistry(auto_describe=False)
     workers = os.environ.get(WORKERS_FOLDER)
     registry.register(WorkersMetrics(Path(workers), combined=_COMBINED) if workers else REGISTRY)
@@ -60,7 +61,7 @@ def everything(folder: Path) -> CollectorRegistry:
 
 
 class _Verified(Collector):
-    """Nothing, where nobody has run it here."""
+    """Collector of the last results of `daybook verify`; empty if it was never run here."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -68,7 +69,7 @@ class _Verified(Collector):
     def collect(self) -> Iterable[Metric]:
         try:
             found = json.loads(self._file.read_text())
-        except (OSError, ValueError):  # none is left, or it is no more readable: then there is nothing to tell
+        except (OSError, ValueError):  # missing or unreadable: there is nothing to report
             return
         for name, documentation in _OF_VERIFY.items():
             family = GaugeMetricFamily(f"daybook_verify_{name}", documentation, labels=["scope"])
@@ -86,7 +87,7 @@ _OF_VERIFY = {
 
 
 def note_verified(folder: Path, scope: str, *, complete: bool, users: int, differences: int) -> None:
-    """Leave what was found for `everything`. Raises `OSError`."""
+    """Store a result of `daybook verify` for `everything`. Raises `OSError`."""
     file = folder / VERIFIED
     try:
         found = json.loads(file.read_text())

@@ -1,4 +1,4 @@
-"""The origins whose pages may call (RFC 6454): web sites, apps with a scheme of their own, and patterns of names."""
+"""Allowed origins of pages (RFC 6454): web sites, apps with a scheme of their own, and patterns of names."""
 
 import re
 from collections.abc import Iterable
@@ -8,13 +8,15 @@ from pydantic import HttpUrl, TypeAdapter
 EVERY = "*"
 
 _APP = re.compile(r"([a-z][a-z0-9+.-]*)://([A-Za-z0-9._-]+(?::([0-9]{1,5}))?)/?", re.ASCII)
-"""`capacitor://localhost`, `chrome-extension://…`: compared as they are, but for the scheme, which is lower case."""
+"""Origins of apps, such as `capacitor://localhost`, `chrome-extension://…`. They are compared verbatim, except for the
+scheme, which is lower case.
+"""
 _PATTERN = re.compile(r"(https?)://([a-z0-9-]*)\*([a-z0-9-]*)\.([a-z0-9.-]+)((?::[0-9]{1,5})?)/?", re.ASCII)
 _NO_PAGES = frozenset({"about", "blob", "data", "javascript", "ws", "wss"})
 """Schemes that no page's origin has."""
 _LARGEST_PORT = 65535
 _LABEL = "[a-z0-9_-]+"
-"""What a `*` stands for: some of one label, which has no dot."""
+"""Pattern for a `*`: a part of one label, without a dot."""
 
 _HOW = (
     "must be origins such as https://app.example.com or capacitor://localhost, separated by commas; "
@@ -23,7 +25,9 @@ _HOW = (
 
 
 def parse(text: str) -> str:
-    """An origin as browsers send it, or a pattern of origins. Raises `ValueError`, which says what to write."""
+    """Return an origin as browsers send it, or a pattern of origins. Raises `ValueError`, with advice on the right
+    form.
+    """
     if text == EVERY:
         return text
     if text.lower() == "null":
@@ -49,7 +53,7 @@ def parse(text: str) -> str:
 
 
 def of(url: HttpUrl) -> str:
-    """As browsers send it: scheme and host, and the port where it isn't the scheme's own."""
+    """Return the URL's origin as browsers send it: scheme and host, and the port unless it is the scheme's own."""
     return f"{url.scheme}://{url.host}{_port(url.scheme, url.port)}"
 
 
@@ -71,10 +75,10 @@ def _pattern(text: str) -> str:
 
 
 class Origins:
-    """Which origins may call."""
+    """The set of origins that may call."""
 
     def __init__(self, allowed: Iterable[str]) -> None:
-        """`allowed`: as `parse` gives them."""
+        """Take origins and patterns in the form that `parse` returns."""
         allowed = frozenset(allowed)
         self._every = EVERY in allowed
         self._whole = frozenset(each for each in allowed if "*" not in each)

@@ -1,4 +1,4 @@
-"""The way to other servers, as the environment has it: through which proxy, trusting which authorities."""
+"""HTTP clients for other servers, with the environment's proxies and trusted authorities."""
 
 import os
 import ssl
@@ -11,11 +11,11 @@ from config.errors import BadSettings
 
 
 def client(url: str) -> httpx2.AsyncClient:
-    """A client for one URL that is seldom asked. Raises `BadSettings`, naming the variable that can't be used."""
-    # The next request is far off, and Node hangs up on an idle connection after seconds.
+    """Return a client for one URL that is seldom requested. Raises `BadSettings`, naming the unusable variable."""
+    # The next request is far off, and Node closes an idle connection after seconds.
     limits = httpx2.Limits(max_keepalive_connections=0)
     if not url.startswith("https:"):
-        # An inner address, which http is for, isn't to be had from the proxy to the world outside.
+        # http is for internal addresses, which the proxy to the internet doesn't reach.
         return httpx2.AsyncClient(limits=limits, trust_env=False)
     check_authorities()
     authorities = httpx2.create_ssl_context()
@@ -31,7 +31,7 @@ def _check_proxies(authorities: ssl.SSLContext) -> None:
         try:
             url = httpx2.URL(proxy if "://" in proxy else f"http://{proxy}")
             httpx2.AsyncHTTPTransport(proxy=url, verify=authorities)
-        except ImportError as error:  # of what would speak SOCKS
+        except ImportError as error:  # the package for SOCKS is missing
             raise BadSettings(
                 f"{name}: a SOCKS proxy can't be used; set HTTPS_PROXY=http://… and unset {name}, or unset it alone"
             ) from error
@@ -46,5 +46,5 @@ _LARGEST_PORT = 65535
 
 
 def _variable(name: str) -> str:
-    """As it is written in the environment; the lower case one counts where there are two."""
+    """Return the variable's name as the environment has it; the lower-case one counts if there are two."""
     return name if name in os.environ else name.upper()

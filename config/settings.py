@@ -34,20 +34,20 @@ from config.hosts import private
 _log = structlog.get_logger(__name__)
 
 USER_ID = re.compile(r"(?!\.\.?\Z)[^/\0\ud800-\udfff]{1,255}")
-"""What may name a user: opaque, but it must fit a path segment and a text column (docs/http-api.md, "Tasks")."""
+"""Pattern of user ids: opaque, but fit for a path segment and a text column (docs/http-api.md, "Tasks")."""
 
 PATH_PREFIX = re.compile(r"(?=.{1,255}\Z)(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+")
-"""Where a service can be served: segments of characters that mean the same in every URL (RFC 3986, section 2.3)."""
+"""Pattern of a service's path: segments of characters with one meaning in every URL (RFC 3986, section 2.3)."""
 
 SHORTEST_SECRET = 32
-"""Bytes. A shorter HS256 key can be guessed (RFC 7518, section 3.2)."""
+"""Smallest length of a secret, in bytes. A shorter HS256 key can be guessed (RFC 7518, section 3.2)."""
 
 
 _KEY_FILE = "jwt_secret"
-"""In the data directory, the key that is made in development."""
+"""File in the data directory for the key that is made in development."""
 
 _NEXT_JS = ("http://localhost:3000", "http://127.0.0.1:3000")
-"""Where a Next.js frontend runs in development."""
+"""Origins of a Next.js frontend in development."""
 
 
 def _plain(url: HttpUrl) -> HttpUrl:
@@ -57,7 +57,7 @@ def _plain(url: HttpUrl) -> HttpUrl:
 
 
 def _origins(text: object) -> object:
-    """`https://a.example, capacitor://localhost, https://preview-*.example.com`, or `*`."""
+    """Parse origins such as `https://a.example, capacitor://localhost, https://preview-*.example.com`, or `*`."""
     if not isinstance(text, str):
         return text
     return tuple(origins.parse(each.strip()) for each in text.split(",") if each.strip())
@@ -75,9 +75,10 @@ PlainUrl = Annotated[HttpUrl, WrapValidator(_url)]
 
 
 class Settings(BaseSettings):
-    """Each field is the environment variable of its name, or a file of that name among the container's secrets.
+    """The service's settings: each field is the environment variable of its name, or a file among the container's
+    secrets.
 
-    An empty variable counts as unset; one that is set goes before the file.
+    An empty variable counts as unset; one that is set goes before the file. The file has the variable's name.
     """
 
     model_config = SettingsConfigDict(
@@ -143,7 +144,7 @@ class Settings(BaseSettings):
     @field_validator("forwarded_allow_ips")
     @classmethod
     def _addresses(cls, value: str | None) -> str | None:
-        """In the form that uvicorn can match: `10.0.0.7/8` as `10.0.0.0/8`, and `*` alone."""
+        """Return the form that uvicorn can match: `10.0.0.7/8` as `10.0.0.0/8`, and `*` alone."""
         if not value:
             return None
         each = [part.strip() for part in value.split(",") if part.strip()]
@@ -181,27 +182,29 @@ class Settings(BaseSettings):
 
     @property
     def service_url(self) -> str | None:
-        """Where the service finds its data, if that was said; a secret."""
+        """Return the address of the service's database, a secret; None if it is unset."""
         return self.database_url.get_secret_value() if self.database_url else None
 
     @property
     def migration_url(self) -> str | None:
-        """Where to migrate: `DATABASE_URL_DIRECT`, since a pooler may lie behind the other one; a secret."""
+        """Return the database address for migrations: `DATABASE_URL_DIRECT`, since a pooler may lie behind the other
+        one; a secret.
+        """
         return self.database_url_direct.get_secret_value() if self.database_url_direct else self.service_url
 
     @property
     def log_form(self) -> Literal["console", "json"]:
-        """As set, else JSON in production and readable lines in development."""
+        """Return the log format: as set, else JSON in production and readable lines in development."""
         return self.log_format or ("json" if self.environment == "production" else "console")
 
     @property
     def better_auth_origin(self) -> str | None:
-        """What Better Auth calls itself in its tokens, and where its pages come from."""
+        """Return the origin of Better Auth: its name in its tokens, and the origin of its pages."""
         return origins.of(self.better_auth_url) if self.better_auth_url else None
 
     @property
     def cors(self) -> tuple[str, ...]:
-        """The origins whose pages may call; where none are set, Better Auth's and, in development, Next.js's own."""
+        """Return the allowed origins of pages; if none are set, Better Auth's and, in development, Next.js's own."""
         if self.cors_origins is not None:
             return self.cors_origins
         frontend = (self.better_auth_origin,) if self.better_auth_origin else ()
@@ -209,7 +212,7 @@ class Settings(BaseSettings):
 
     @property
     def jwks_url(self) -> HttpUrl | None:
-        """Where the issuer publishes its keys, if there is one."""
+        """Return the URL of the issuer's keys; None if there is no issuer."""
         if self.jwt_jwks_url or not self.better_auth_url:
             return self.jwt_jwks_url
         base = str(self.better_auth_url).rstrip("/")
@@ -219,19 +222,19 @@ class Settings(BaseSettings):
 
     @property
     def jwks_issuer(self) -> str | None:
-        """Whom the issuer's tokens must come from; Better Auth's own origin, unless said otherwise."""
+        """Return the required issuer of the issuer's tokens: as set, else Better Auth's own origin."""
         return self.jwt_issuer or self.better_auth_origin
 
     @property
     def jwks_audience(self) -> str | None:
-        """Whom the issuer's tokens must be meant for; Better Auth's own origin, unless said otherwise."""
+        """Return the required audience of the issuer's tokens: as set, else Better Auth's own origin."""
         return self.jwt_audience or self.better_auth_origin
 
     @cached_property
     def signing_secret(self) -> str | None:
-        """The key of HS256 tokens, a secret; None where only an issuer signs.
+        """Return the key of HS256 tokens, a secret; None if only an issuer signs.
 
-        In development, where no key of either kind is set, one is made and kept in the data directory.
+        In development, if no key of either kind is set, make one and keep it in the data directory.
         """
         if self.jwt_secret:
             return self.jwt_secret.get_secret_value()
@@ -239,13 +242,13 @@ class Settings(BaseSettings):
 
     @property
     def makes_secret(self) -> bool:
-        """Whether `signing_secret` would make a key now."""
+        """Say whether `signing_secret` would make a key now."""
         made = not (self.jwt_secret or self.jwks_url)
         return made and not os.path.lexists(self.daybook_data_dir / _KEY_FILE)
 
     @property
     def made_data_dir(self) -> Path:
-        """The data directory, made where there is none. Raises `BadSettings`."""
+        """Return the data directory, and make it if there is none. Raises `BadSettings`."""
         try:
             self.daybook_data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         except FileExistsError:
@@ -257,11 +260,11 @@ class Settings(BaseSettings):
 
 _ENV_FILE = Path(".env")
 _SECRETS = Path("/run/secrets")
-"""Where Docker Compose and Swarm put the secrets of a container, each as a file."""
+"""Folder in which Docker Compose and Swarm put a container's secrets, each as a file."""
 
 
 def load() -> Settings:
-    """Read the environment. Raises `BadSettings`; never shows a value, since it may be a secret."""
+    """Read the environment. Raises `BadSettings`, which never shows a value, since it may be a secret."""
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -278,14 +281,14 @@ def load() -> Settings:
             name = {"JWT_SECRET": "JWT_SECRET (or BETTER_AUTH_SECRET)"}.get(name, name)
             lines.append((name and f"{name}: ") + problem["msg"].removeprefix("Value error, "))
         raise BadSettings("\n".join(lines)) from None
-    except SettingsError as error:  # it names the file; its cause says why, and never what is in it
+    except SettingsError as error:  # it names the file; its cause gives the reason, never the content
         raise BadSettings(f"{_SECRETS}: {error} ({error.__cause__})") from error
-    except (OSError, UnicodeDecodeError) as error:  # of a pipe, which can't be looked into beforehand
+    except (OSError, UnicodeDecodeError) as error:  # of a pipe, which can't be checked beforehand
         raise BadSettings(f"{_ENV_FILE}: can't be read: {error}") from error
 
 
 def variables() -> Iterator[str]:
-    """The names of the environment variables that are settings."""
+    """Yield the names of the environment variables that are settings."""
     for name, field in Settings.model_fields.items():
         alias = field.validation_alias
         yield from map(str, alias.choices) if isinstance(alias, AliasChoices) else [name.upper()]
@@ -293,7 +296,7 @@ def variables() -> Iterator[str]:
 
 
 def _spoilt(environment: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with variables that can't have been meant as they arrived here."""
+    """Yield a message for each variable that can't have been meant as it arrived."""
     known = set(variables())
     for name, value in environment.items():
         if name.upper() not in known:
@@ -310,12 +313,12 @@ NO_TEXT = (
 
 
 def is_text(value: str) -> bool:
-    """Whether Python could decode what arrived as an argument or in the environment."""
+    """Say whether Python could decode an argument or a variable of the environment."""
     return not any("\ud800" <= each <= "\udfff" for each in value)
 
 
 def _kept_secret(path: Path) -> str:
-    """The file's text; where there is none, a new secret, the same one for all who ask at once."""
+    """Return the file's text; if there is none, make a new secret, one for all processes that ask at once."""
     try:
         kept = path.read_text("utf-8")
     except FileNotFoundError:
@@ -335,7 +338,7 @@ def _new_secret(path: Path) -> str:
         draft.touch(mode=0o600)
         try:
             draft.write_text(secrets.token_urlsafe(48))
-            os.link(draft, path)  # unlike rename, it fails where another one was first
+            os.link(draft, path)  # unlike rename, it fails if another process was first
         except FileExistsError:
             pass
         else:

@@ -1,7 +1,7 @@
-"""Metrics of several workers: each writes its own to a file every second, and they are added up when asked for.
+"""Metrics of several workers: each writes its own to a file every second, and a scrape adds them up.
 
-The library's own way, files that are mapped into memory, ends a worker by SIGBUS where the disk is full. Here a disk
-that is full costs metrics, and nothing else.
+The library's own way, memory-mapped files, ends a worker by SIGBUS if the disk is full. Here a full disk costs metrics,
+and nothing else.
 """
 
 import os
@@ -19,12 +19,12 @@ from prometheus_client import REGISTRY, Metric
 from prometheus_client.registry import Collector
 
 WORKERS_FOLDER = "DAYBOOK_METRICS_FOLDER"
-"""The variable by which `daybook serve` tells its workers where to write. They make the folder if it isn't there."""
+"""Variable by which `daybook serve` tells its workers the folder to write to. They make it if it isn't there."""
 
 _SECONDS = 1
-"""Between two snapshots."""
+"""Seconds between two snapshots."""
 _STALE_SECONDS = 10
-"""Age from which a snapshot's gauges aren't told: its worker lives, but can't write."""
+"""Age in seconds at which a snapshot's gauges are left out: its worker lives, but can't write."""
 _OF_ONE_PROCESS = ("process_", "python_")
 
 _log = structlog.get_logger(__name__)
@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 @contextmanager
 def snapshots_written() -> Iterator[None]:
-    """As one of several workers, write snapshots while the block runs, and one at its end; else do nothing."""
+    """Write snapshots while the block runs, and one at its end, if this is one of several workers; else do nothing."""
     folder = os.environ.get(WORKERS_FOLDER)
     if folder is None:
         yield
@@ -80,9 +80,9 @@ def _sum(one: float, another: float) -> float:
 
 
 class WorkersMetrics(Collector):
-    """The sum over all workers, save for the metrics in `combined`: their values are combined by the function there.
+    """Collector of the sums over all workers; metrics in `combined` use the function there instead of the sum.
 
-    A worker's counters stay when it has ended; its gauges don't.
+    A worker's counters stay after its end; its gauges don't.
     """
 
     def __init__(self, folder: Path, *, combined: Mapping[str, Callable[[float, float], float]]) -> None:
@@ -102,7 +102,7 @@ class WorkersMetrics(Collector):
                 found[key] = value if before is None else combine(before, value)
         for name, metric in metrics.items():
             for (sample, labels_of_it), value in values[name].items():
-                if not sample.endswith("_created"):  # of each worker's own
+                if not sample.endswith("_created"):  # each worker has its own
                     metric.add_sample(sample, dict(labels_of_it), value)
             yield metric
 
@@ -119,6 +119,6 @@ def _lives(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's by now
+    except PermissionError:  # another account's by now
         pass
     return True

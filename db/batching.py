@@ -36,7 +36,7 @@ class Lanes(Generic[Batch]):
         *,
         on_long: Callable[[Batch], None] = lambda _: None,
     ) -> None:
-        """Take batches from `take`, which returns None if there is none, and give each to `do`, which raises nothing."""
+        """Take batches from `take`, which returns None if there is none, and pass each to `do`, which never raises."""
         self._number, self._take, self._do, self._on_long = number, take, do, on_long
         self._open = 0
         self._tasks: set[asyncio.Task[None]] = set()

@@ -1,4 +1,4 @@
-"""Pool of connections to Postgres: a limited number, a bounded queue for them, and no tries while the database is down."""
+"""The connection pool: a limited number, a bounded queue for them, and no tries while the database is down."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -269,7 +269,7 @@ class Pool:
                 self._turns.give(None)
 
     async def _stop_preparing(self, error: Exception) -> None:
-        """Make connections that prepare no statement from now on: a pooler was found that the address doesn't tell of."""
+        """Make connections that prepare no statement from now on: there is a pooler unknown to the address."""
         if not self._arguments["statement_cache_size"]:  # another request has done it already
             return
         self._arguments["statement_cache_size"] = 0
@@ -285,7 +285,7 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
     async def _clear_up(self, acquired: PoolConnectionProxy, *, given_up: bool) -> None:
-        """Wait until an abandoned statement is cancelled, and end its transaction; if that fails, end the connection."""
+        """Wait until an abandoned statement is cancelled, and end its transaction; failing that, end the connection."""
         try:
             async with asyncio.timeout(_CANCELLING):
                 if given_up and not _gone(acquired) and not acquired.is_in_transaction():

@@ -1,4 +1,4 @@
-"""Time slices for work that keeps the event loop busy: one at a time, and each only when nothing else is ready to run."""
+"""Time slices for work that keeps the event loop busy: one at a time, each only when nothing else is ready."""
 
 import asyncio
 import time
