@@ -1,1 +1,1 @@
-"""The terminal: serve, migrate, token."""
+"""The commands for the terminal: serve, migrate, token, rebuild, verify."""

@@ -1,4 +1,4 @@
-"""Where `daybook` begins and ends: with status 0, 1 or 2, and where it can't run, with a sentence that says why."""
+"""Entry point of `daybook`: it ends with status 0, 1 or 2, and if it can't run, with a sentence on the reason."""
 
 import sys
 from contextlib import suppress
@@ -9,7 +9,7 @@ from config.errors import CannotRun
 
 
 def run() -> None:
-    """The console script."""
+    """Run the console script."""
     open_all()
     ended = status()
     close_all()
@@ -17,14 +17,14 @@ def run() -> None:
 
 
 def status() -> int:
-    """Do what the arguments say; the status to end with."""
+    """Run the command in the arguments. Return the exit status."""
     try:
         from cli.main import app
 
         app()
     except DifferenceFound:
         return DIFFERENCE
-    except SystemExit as ended:  # Typer's way out, also of what is done; for itself it has more numbers, 1 among them
+    except SystemExit as ended:  # Typer exits so after success, too, and has more statuses of its own, 1 among them
         return 0 if ended.code in (0, None) else COULD_NOT_RUN
     except KeyboardInterrupt:  # without a traceback, whenever it is pressed
         return COULD_NOT_RUN
@@ -34,7 +34,7 @@ def status() -> int:
             note(f"daybook: {error}")
     except CannotRun as error:
         note(f"daybook: {error}")
-    except Exception:  # noqa: BLE001 - nobody foresaw it; Python's own status would be 1: a difference was found
+    except Exception:  # noqa: BLE001 - unforeseen; Python's own status would be 1: a difference was found
         import traceback
 
         with suppress(OSError):

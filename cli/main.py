@@ -210,7 +210,7 @@ def _walk(job: Job, choice: Choice, workers: int | None, *, as_json: bool) -> No
 
     settings = _ready()
     folder = settings.daybook_data_dir.resolve()
-    if not settings.service_url and not os.path.exists(folder / "postgres"):  # noqa: PTH110 - also where we may not look
+    if not settings.service_url and not os.path.exists(folder / "postgres"):  # noqa: PTH110 - also if we may not look there
         raise CannotRun(f"There is no database: DATABASE_URL isn't set, and none is found under {folder}.")
     results = Results(job, as_json=as_json)
     cut_short: str | None = None
@@ -235,7 +235,7 @@ def _walk(job: Job, choice: Choice, workers: int | None, *, as_json: bool) -> No
 
 
 def _keep(settings: Settings, scope: str, results: "Results", *, complete: bool) -> None:
-    """For the service's metrics; not to be kept is no reason to fail."""
+    """Store the result for the service's metrics. A failure is only noted: it is no reason to fail."""
     try:
         note_verified(
             settings.made_data_dir, scope, complete=complete, users=results.users, differences=results.differences

@@ -1,4 +1,4 @@
-"""What a walk finds, for people and for machines, and how far it has come."""
+"""Results and progress of a walk (verify or rebuild), for people and for machines."""
 
 import sys
 import time
@@ -13,11 +13,11 @@ from cli.streams import note, say
 from cli.walk import Job, Result
 
 _PLAIN_SECONDS = 10
-"""Between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress without a terminal."""
 
 
 class Results:
-    """A `cli.walk.Report`: differences to stdout as they come, progress to stderr; in the end, what it all was."""
+    """A `cli.walk.Report`: mismatches to stdout as they come, progress to stderr, and totals at the end."""
 
     def __init__(self, job: Job, *, as_json: bool) -> None:
         self.job = job
@@ -51,7 +51,7 @@ class Results:
         note("Finishing what is under way; once more stops it at once.")
 
     def end(self, *, cut_short: str | None = None) -> None:
-        """`cut_short` says why the walk didn't come to its end."""
+        """Print the totals. `cut_short` is the reason if the walk didn't come to its end."""
         self._progress.end()
         seconds = time.perf_counter() - self._began
         if self._json:
@@ -71,7 +71,7 @@ class Results:
 
     @property
     def nothing(self) -> bool:
-        """Whether there was nothing at all to look at."""
+        """Say whether there was nothing at all to check."""
         return not any(number for what, number in self._totals.items() if what != "users") and not self.differences
 
     def _sum(self, *, whole: bool) -> str:
@@ -118,12 +118,12 @@ def _value(value: object) -> str:
 
 
 def _shown(text: str) -> str:
-    """Text that anybody may have written: on a terminal it must not do anything."""
+    """Return the text in a form without effect on a terminal: anybody may have written it."""
     return text if text.isprintable() else repr(text)
 
 
 class _Bar:
-    """A bar, the rate, the time that is left."""
+    """A progress bar with the rate and the time that is left."""
 
     def __init__(self, job: Job) -> None:
         self._progress = Progress(
@@ -158,7 +158,7 @@ class _Bar:
 
 
 class _Lines:
-    """The same as plain lines, now and then."""
+    """Progress in plain lines, at intervals."""
 
     def __init__(self, job: Job) -> None:
         self._job = job

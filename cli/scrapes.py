@@ -1,4 +1,4 @@
-"""The server behind METRICS_PORT: few connections at once, and none that is silent for long."""
+"""HTTP server on METRICS_PORT: few connections at once, and none that is silent for long."""
 
 import socket
 import threading
@@ -11,16 +11,16 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 _MOST_CONNECTIONS = 8
-"""When one more comes, the oldest is hung up on: slow clients can't keep Prometheus out."""
+"""Largest number of connections. One more closes the oldest: slow clients can't keep Prometheus out."""
 _SILENCE = 10
-"""Seconds in which a client must send some of its request, or take some of the answer."""
+"""Seconds in which a client must send part of its request, or take part of the answer."""
 
 
 class _Handler(WSGIRequestHandler):
     timeout = _SILENCE
 
     def log_message(self, *_: object) -> None:
-        """Keep silent: scrapes are many."""
+        """Log nothing: scrapes are many."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -39,7 +39,7 @@ class _Server(ThreadingMixIn, WSGIServer):
                 oldest = next(iter(self._open))
                 del self._open[oldest]
                 with suppress(OSError):  # it has ended by itself
-                    oldest.shutdown(socket.SHUT_RDWR)  # its thread finds the end of it, and closes it
+                    oldest.shutdown(socket.SHUT_RDWR)  # its thread finds it ended, and closes it
         super().process_request(request, client_address)
 
     def close_request(self, request: Any) -> None:
@@ -48,11 +48,11 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().close_request(request)
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing of clients that went away, which is all that is raised here."""
+        """Log nothing: the only errors here are clients that went away."""
 
 
 def start_metrics_server(host: str, port: int, registry: CollectorRegistry) -> None:
-    """Answer scrapes from threads of its own for as long as the process runs. Raises `OSError` or `UnicodeError`."""
+    """Answer scrapes in threads for as long as the process runs. Raises `OSError` or `UnicodeError`."""
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     server = _Server((str(address[0]), port), _Handler, family=family)
     server.set_app(make_wsgi_app(registry))

@@ -1,4 +1,4 @@
-"""`daybook serve`: the database, the schema, the server, in that order, and all of it down again."""
+"""`daybook serve`: start the database, the schema and the server, in that order, and stop all of them."""
 
 import asyncio
 import contextlib
@@ -46,12 +46,14 @@ from db.schema import NotMigrated, check
 DEMO_USER = "demo"
 _DEMO_TTL = timedelta(days=1)
 _SHUTDOWN_SECONDS = 8
-"""For what is under way; with what else there is to end, ten, after which Docker and others kill."""
+"""Seconds for requests under way to end. All of the shutdown takes ten, after which Docker and others kill."""
 _IDLE_SECONDS = 75
-"""Longer than proxies keep theirs, 60 as a rule: who closes a connection must not be who is just sent a request."""
+"""Seconds until an idle connection is closed. Proxies keep theirs for 60 as a rule, and must close first: a server that
+closes may just be sent a request.
+"""
 _STARTUP_SECONDS = 60
 _DESCRIPTORS = 8192
-"""File descriptors of a process; more than its connections take (`api.connections`)."""
+"""Number of file descriptors of a process; more than its connections take (`api.connections`)."""
 
 _FAILED = "The service couldn't start; the line above says why."
 _log = structlog.get_logger(__name__)
@@ -62,7 +64,7 @@ class CannotServe(CannotRun):
 
 
 def serve(settings: Settings, *, host: str, port: int, workers: int, reload: bool, migrate_first: bool) -> None:
-    """Run until SIGINT or SIGTERM, then stop what was started. Raises `CannotRun`."""
+    """Run until SIGINT or SIGTERM, then stop everything that was started. Raises `CannotRun`."""
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     _raise_descriptor_limit()
     with contextlib.ExitStack() as stack:
@@ -71,13 +73,13 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
         if settings.metrics_port == port:
             raise CannotServe(f"METRICS_PORT: {port} is the API's own; choose another, or set METRICS_PUBLIC=true.")
         _check_free(host, port)
-        # From here on these must pass through us, so that the way out below is taken, and taken once.
+        # From here on signals must pass through us, so that the cleanup below runs, and runs once.
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, _interrupt)
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # the terminal was closed
         try:
             dsn = stack.enter_context(database(settings.service_url, settings.daybook_data_dir))
-            # What can fail fails now, and with a message, rather than in the workers.
+            # Fail now, and with a message, rather than in the workers.
             with reaching():
                 if migrate_first:
                     owner = settings.migration_url or dsn
@@ -85,7 +87,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                     asyncio.run(grant_service_role(owner, dsn))
                 asyncio.run(check(dsn))
             if settings.jwks_url:
-                outgoing.client(str(settings.jwks_url))  # only to see that there can be one
+                outgoing.client(str(settings.jwks_url))  # only checks that it can be made
             _check_propagators()
             if (workers > 1 or reload) and (settings.metrics_port or settings.metrics_public):
                 os.environ[WORKERS_FOLDER] = str(stack.enter_context(_metrics_folder()))
@@ -116,14 +118,14 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 _log.info("stopped")
         except KeyboardInterrupt:
             pass
-        except SystemExit as error:  # uvicorn's own way out
+        except SystemExit as error:  # uvicorn's own exit
             raise CannotServe(_FAILED) from error
         finally:
             _no_more_signals()
 
 
 def _raise_descriptor_limit() -> None:
-    """Allow as many file descriptors as the hard limit does: the soft one is 1,024 as a rule, for select(2)'s sake."""
+    """Raise the soft limit of file descriptors up to the hard one: it is 1,024 as a rule, for select(2)'s sake."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -131,7 +133,7 @@ def _raise_descriptor_limit() -> None:
 
 
 def _run(config: dict[str, Any], *, reload_excludes: list[str] | None) -> None:
-    """Until it is told to stop. `reload_excludes`: start it anew whenever the code changes, but not for these."""
+    """Run the server until it is told to stop. `reload_excludes`: restart when the code changes, but not for these."""
     if reload_excludes is not None:
         uvicorn.run(**config, reload=True, reload_excludes=reload_excludes)
     elif config["workers"] > 1:
@@ -145,7 +147,7 @@ def _run(config: dict[str, Any], *, reload_excludes: list[str] | None) -> None:
 
 
 def _migrate(owner: str) -> None:
-    """Bring the schema up to date. Raises `CannotRun`, or what connecting raises."""
+    """Bring the schema up to date. Raises `CannotRun`, or the errors of connecting."""
     try:
         asyncio.run(check(owner))
     except NotMigrated:
@@ -155,7 +157,7 @@ def _migrate(owner: str) -> None:
 
 
 def _check_propagators() -> None:
-    """Raises `BadSettings` where OTEL_PROPAGATORS names what there isn't: FastAPI couldn't be loaded."""
+    """Raise `BadSettings` if OTEL_PROPAGATORS names an unknown propagator: FastAPI couldn't be loaded."""
     if "OTEL_PROPAGATORS" not in os.environ:
         return
     try:
@@ -165,7 +167,7 @@ def _check_propagators() -> None:
 
 
 class _Server(uvicorn.Server):
-    """Ends in order, also where Ctrl-C is pressed twice: in a hurry it would leave the embedded Postgres running."""
+    """A server that ends in order, even if Ctrl-C comes twice: a hurried end would leave embedded Postgres running."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:
@@ -173,8 +175,10 @@ class _Server(uvicorn.Server):
 
 
 class _Supervisor(Multiprocess):
-    """Refuses new connections as soon as it stops, as each worker does: else they'd wait for nobody. Its workers don't
-    hear Ctrl-C, which reaches everybody, from their first moment on: it says when to stop."""
+    """A supervisor that refuses new connections as soon as it stops, as each worker does: else they would wait in vain.
+
+    Its workers never receive Ctrl-C, which reaches the whole process group: the supervisor tells them to stop.
+    """
 
     def init_processes(self) -> None:
         with _no_ctrl_c():
@@ -196,8 +200,8 @@ class _Supervisor(Multiprocess):
 
 @contextlib.contextmanager
 def _no_ctrl_c() -> Iterator[None]:
-    """Processes that are started meanwhile never hear it; we do, afterwards."""
-    resource_tracker.ensure_running()  # started with the first process, it would let the signal through again
+    """Block SIGINT, so that processes started meanwhile never receive it. We receive it afterwards."""
+    resource_tracker.ensure_running()  # if it started with the first process, it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -207,7 +211,7 @@ def _no_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _metrics_folder() -> Iterator[Path]:
-    """Name a folder for the workers' metrics, and remove it afterwards. Workers make it, as soon as they can."""
+    """Yield the name of a folder for workers' metrics, removed afterwards. Workers make it as soon as they can."""
     try:
         temporary = tempfile.gettempdir()
     except FileNotFoundError:  # nothing can be written anywhere, at present
@@ -234,18 +238,18 @@ def _interrupt(*_: object) -> None:
 
 
 def _no_more_signals() -> None:
-    """What is left to do takes a moment; an impatient second Ctrl-C must not leave the database running."""
+    """Ignore further signals: shutdown takes a moment, and a second Ctrl-C must not leave the database running."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, lambda *_: None)  # not SIG_IGN: of one that is pending, Python would complain
+        signal.signal(each, lambda *_: None)  # not SIG_IGN: Python would complain about a pending one
 
 
 @contextlib.contextmanager
 def _only_one(folder: Path, address: str) -> Iterator[None]:
-    """Hold the folder's serve lock, and leave word of who holds it. Raises `CannotServe` where another server does."""
+    """Hold the folder's serve lock, and note the holder in it. Raises `CannotServe` if another server holds it."""
     path = folder / "serve.lock"
     try:
         path.touch(0o600)
-        path.chmod(0o600)  # who can open it could hold it, and one of before is readable
+        path.chmod(0o600)  # an account that can open it could hold it, and a file from before is readable
         lock = path.open("a+")
     except OSError as error:
         raise CannotServe(
@@ -280,7 +284,7 @@ def _already_running(file: IO[str], folder: Path) -> str:
 
 
 def _check_free(host: str, port: int) -> None:
-    """Raises `CannotServe` where the address can't be listened on: better now than after the database is up."""
+    """Raise `CannotServe` if the address can't be listened on: better now than after the database is up."""
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -301,7 +305,7 @@ def _reason(error: OSError | UnicodeError) -> str:
 
 
 def _greet(settings: Settings, address: str) -> None:
-    """Once the server answers, say where it is and how to try it."""
+    """Print the address and how to try it, once the server answers."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + _STARTUP_SECONDS
     while time.monotonic() < deadline:
@@ -321,7 +325,7 @@ def _greeting(settings: Settings, address: str) -> str:
         greeting += f"\nIt takes the tokens whose keys are at {settings.jwks_url}\n"
     if settings.signing_secret is None:
         return greeting
-    if settings.jwt_secret:  # a token of the real key is nothing to leave in a terminal
+    if settings.jwt_secret:  # a token of the real key must not stay in a terminal
         return f"{greeting}\nFor a token to try it with: {_command()} token USER\n"
     token = sign(settings, DEMO_USER, until=datetime.now(UTC) + _DEMO_TTL)
     return f"""{greeting}
@@ -337,5 +341,5 @@ curl -sw '\\n' {address}/api/{DEMO_USER}/tasks -H 'Content-Type: application/jso
 
 
 def _command() -> str:
-    """How this program was called, to be typed again from the same folder."""
+    """Return the name by which this program was called, to be typed again from the folder it was called in."""
     return sys.argv[0] if Path(sys.argv[0]).name == "daybook" else "daybook"

@@ -1,8 +1,8 @@
-"""How a command ends (README.md, "The terminal")."""
+"""Exit statuses of commands (README.md, "The terminal")."""
 
 DIFFERENCE = 1
 COULD_NOT_RUN = 2
 
 
 class DifferenceFound(Exception):
-    """What was looked at isn't as it should be; the result has said so."""
+    """A mismatch was found, and is in the result."""

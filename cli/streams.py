@@ -1,4 +1,4 @@
-"""Standard output and standard error, also where they are closed, full, or nobody reads them."""
+"""Standard output and standard error, even if they are closed, full, or nobody reads them."""
 
 import io
 import os
@@ -21,7 +21,7 @@ class NobodyReads(Unwritten):
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output; whoever writes to it, a library or us, meets `Unwritten` where it can't be."""
+    """Standard output that raises `Unwritten` if it can't be written, for libraries and for us."""
 
     def write(self, text: str) -> int:
         with _telling():
@@ -43,10 +43,10 @@ def _telling() -> Iterator[None]:
 
 
 def open_all() -> None:
-    """Make three streams of whatever the program was started with.
+    """Open all three standard streams, no matter which of them the program was started with.
 
-    Where one is closed, its number would go to the next file or socket, and what was meant for a terminal into that.
-    It gets one that can't be read or written, but standard error one that takes everything: nothing depends on it.
+    If one is closed, its number would go to the next file or socket, and so would text meant for a terminal. It is
+    replaced by one that can't be read or written. Standard error's takes everything: nothing depends on it.
     """
     for number, mode in ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY)):
         try:
@@ -60,21 +60,23 @@ def open_all() -> None:
     sys.stdout = _Output(
         open(STDOUT, "wb", closefd=False),  # noqa: SIM115 - as well
         encoding=encoding,
-        errors="backslashreplace",  # what the terminal can't show is spelled out
+        errors="backslashreplace",  # characters that the terminal can't show are spelled out
         line_buffering=os.isatty(STDOUT),
     )
 
 
 def say(text: str, end: str = "\n") -> None:
-    """To standard output, at once where the line is complete. Raises `Unwritten`."""
+    """Write to standard output, at once if the line is complete. Raises `Unwritten`."""
     sys.stdout.write(text + end)
     if end:
         sys.stdout.flush()
 
 
 def say_unbuffered(text: str) -> None:
-    """Write to standard output from a thread that nothing waits for. Its reader may have stopped reading, and a stream
-    that a thread is stuck in could never be closed."""
+    """Write to standard output from a thread that nothing waits for.
+
+    Its reader may have stopped reading, and a stream that a thread is stuck in could never be closed.
+    """
     data = memoryview(f"{text}\n".encode(sys.stdout.encoding, "backslashreplace"))
     with suppress(OSError):  # nobody depends on it
         while data:
@@ -82,19 +84,19 @@ def say_unbuffered(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """To standard error, which nothing depends on, after all that was logged."""
+    """Write to standard error, which nothing depends on, after all that was logged."""
     log_writer.flush()
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the terminal
 
 
 def give_up() -> None:
-    """Throw away what standard output still holds, and all that comes."""
+    """Discard standard output: the text that it still holds, and all later text."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
 
 
 def close_all() -> None:
-    """Write what is left. Where that can't be done, Python would end with a status of its own."""
+    """Write the text that is left. If that fails, discard it: Python would end with a status of its own."""
     for stream, number in ((sys.stdout, STDOUT), (sys.stderr, STDERR)):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""Tokens for trying things out; in real life Better Auth or the like issues them."""
+"""Tokens for trying things out; in production Better Auth or the like issues them."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,9 +10,9 @@ from config.settings import Settings
 
 
 def sign(settings: Settings, user: str, *, until: datetime) -> str:
-    """An HS256 token for `user` with all that the service, with the same settings, will ask for.
+    """Return an HS256 token for `user` with all claims that a service with these settings requires.
 
-    Raises `BadSettings` where an issuer's keys are set and no secret is: only the issuer can sign then.
+    Raises `BadSettings` if an issuer's keys are set and no secret is: only the issuer can sign then.
     """
     if settings.signing_secret is None:
         raise BadSettings(

@@ -1,4 +1,4 @@
-"""`daybook verify`: an export, and perhaps a head that was kept, become a report."""
+"""`daybook verify --export`: check an export, optionally against a head that was kept, and report on it."""
 
 import sys
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class CannotVerify(CannotRun):
 
 
 def verify(export: str, *, head: str | None, after: str | None) -> Report:
-    """The report on the file `export` (`-`: what stands at stdin). Raises `CannotVerify`."""
+    """Return the report on the file `export` (`-`: stdin). Raises `CannotVerify`."""
     kept, begun = (None if path is None else _head(path) for path in (head, after))
     name = "stdin" if export == STDIN else export
     try:
@@ -40,7 +40,7 @@ def verify(export: str, *, head: str | None, after: str | None) -> Report:
 
 
 _LARGEST_HEAD = 64 * 1024
-"""Bytes."""
+"""Largest size of a head's file, in bytes."""
 
 
 def _head(path: str) -> Head:
@@ -55,7 +55,7 @@ def _head(path: str) -> Head:
 
 @contextmanager
 def _opened(path: str) -> Iterator[BinaryIO]:
-    """The file to read more than once: a pipe goes into a temporary file first."""
+    """Open the file to be read more than once: a pipe is copied to a temporary file first."""
     if path == STDIN and sys.stdin is None:
         raise CannotVerify("stdin is closed")
     with nullcontext(sys.stdin.buffer) if path == STDIN else Path(path).open("rb") as file:
@@ -68,12 +68,12 @@ def _opened(path: str) -> Iterator[BinaryIO]:
 
 
 def for_machines(report: Report) -> str:
-    """One JSON object; of a report with a difference, the other figures are those of the events before it."""
+    """Return the report as a JSON object. After a mismatch, the other figures are those of the events before it."""
     return orjson.dumps({"clean": report.difference is None, **asdict(report)}).decode()
 
 
 def for_people(report: Report) -> str:
-    """One to three lines."""
+    """Return the report as one to three lines."""
     found = report.difference
     if not report.events:
         return found.message if found else _none(report.head or 0)
@@ -91,7 +91,7 @@ def _none(head: int) -> str:
 
 
 def _against(report: Report) -> str:
-    """What the head adds to it, or the lack of one takes from it."""
+    """Say how much more the head proves, or how much stays open without one."""
     head, first = report.head, report.first or 0
     if head is None and first > 1:
         return (
@@ -109,5 +109,5 @@ _NONE_THEN = "When the head was kept, there were no events."
 
 
 def _shown(text: str) -> str:
-    """Text of a file that anybody may have written: on a terminal it must not do anything."""
+    """Return a file's text in a form without effect on a terminal: anybody may have written it."""
     return text if text.isprintable() else repr(text)

@@ -1,4 +1,4 @@
-"""Verify and rebuild on several processes: portions of users go out, results come back."""
+"""Verify and rebuild on several processes: work units of users go out, results come back."""
 
 import asyncio
 import signal
@@ -22,14 +22,14 @@ from events.work_units import Head, WorkUnit
 
 Job: TypeAlias = Literal["verify", "rebuild"]
 Result: TypeAlias = dict[str, Any]
-"""A `Verified` or a `Rebuilt` as JSON has it."""
+"""A `Verified` or a `Rebuilt` as JSON."""
 
 _LONGEST_ANSWER = 2**28
-"""Bytes. A portion in which nothing is right has much to tell."""
+"""Longest answer of a worker, in bytes. A work unit in which nothing is right has much to report."""
 
 
 class CutShort(Exception):
-    """The walk ended early. What was finished is right; `after` is the user behind whom to go on, "" the beginning."""
+    """The early end of a walk. Finished work is right; `after` is the user to go on after, "" for the beginning."""
 
     def __init__(self, why: str, after: str) -> None:
         super().__init__(why)
@@ -37,7 +37,7 @@ class CutShort(Exception):
 
 
 class Report(Protocol):
-    """Where results go, as they come. Raises `Unwritten`."""
+    """A receiver of results, as they come. Its methods raise `Unwritten`."""
 
     def begin(self, events: int | None) -> None: ...
     def add(self, result: Result) -> None: ...
@@ -46,7 +46,7 @@ class Report(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Whose books: one user's, those of so many by lot, or everyone's, perhaps only behind a user in key order."""
+    """The users to go through: one, a random sample, or all, perhaps only those after a user in key order."""
 
     user: str | None = None
     sample: int | None = None
@@ -60,7 +60,7 @@ class Choice:
         return work_units.everyone(connection, after=self.after)
 
     async def events(self, connection: Connection) -> int | None:
-        """How many there are to go through, where that is known beforehand."""
+        """Return the number of events to go through; None if it isn't known beforehand."""
         if self.user is not None or self.sample is not None:
             return None
         return await work_units.total(connection, after=self.after)
@@ -71,14 +71,16 @@ class _Failed(Exception):
 
 
 _FAILURES: tuple[type[Exception], ...] = (_Failed, *FAILED, asyncpg.InterfaceError, ValueError)
-"""The last two: the connection ended between two statements; an answer is longer than any should be."""
+"""Errors that end a walk. `InterfaceError`: the connection ended between two statements; `ValueError`: an answer is
+longer than any should be.
+"""
 
 
 async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report: Report) -> None:
-    """Do the job on all who were chosen.
+    """Do the job on all chosen users.
 
-    SIGINT or SIGTERM lets the portions under way be finished, a second one doesn't. Raises `CutShort` then, and where
-    the database fails meanwhile; `Unwritten`; else what connecting and the first statement raise.
+    After SIGINT or SIGTERM the work units under way are finished; a second signal stops at once. Raises `CutShort`
+    then, and if the database fails meanwhile; `Unwritten`; else the errors of connecting and of the first statement.
     """
     connection = await connect(**connect_arguments(dsn))
     try:
@@ -111,7 +113,7 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> str:
 
 
 class _Queue:
-    """Portions, handed out in order."""
+    """The work units, handed out in order."""
 
     def __init__(self, portions: AsyncIterator[WorkUnit], report: Report) -> None:
         self.stopped = False
@@ -141,11 +143,11 @@ class _Queue:
 
     @property
     def unfinished(self) -> str:
-        """Behind whom to go on where portions were lost."""
+        """Return the user to go on after if work units were lost."""
         return self._under_way[min(self._under_way)].after if self._under_way else self._after
 
     async def left(self) -> str | None:
-        """Behind whom to go on where all that were handed out are finished; `None`: that was all."""
+        """Return the user to go on after if all units handed out are finished; `None` if there are no more units."""
         portion = await anext(self._portions, None)
         return None if portion is None else portion.after
 
@@ -183,7 +185,7 @@ async def _work(dsn: str, job: Job, queue: _Queue) -> None:
 
 @asynccontextmanager
 async def _worker(dsn: str, job: Job) -> AsyncIterator[Process]:
-    """A process that ends with its input: by us, or by the kernel where we are killed."""
+    """Start a process that ends with its input: we close that, or the kernel does if we are killed."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "cli.worker"),
         stdin=PIPE,
@@ -210,7 +212,7 @@ async def _ask(process: Process, heads: Sequence[Head]) -> Result:
         process.stdin.write(orjson.dumps([list(head) for head in heads]) + b"\n")
         await process.stdin.drain()
     except ConnectionError:
-        pass  # it has ended; its last line, or the lack of one, says why
+        pass  # it has ended; its last line, or the lack of one, tells the reason
     line = await process.stdout.readline()
     if not line:
         status = await process.wait()

@@ -1,6 +1,6 @@
-"""A process that verifies or rebuilds portions of users: a line of JSON in, a line out, until its input ends.
+"""A process that verifies or rebuilds work units: a line of JSON in, a line out, until its input ends.
 
-Its input ends too where whoever started it is killed; what it was doing then is finished, and it goes.
+Its input also ends if its parent is killed; it finishes the unit under way, and ends.
 """
 
 import asyncio
@@ -28,17 +28,17 @@ JOBS: Mapping[str, Job] = {"verify": verify, "rebuild": rebuild}
 
 
 _FAILURES: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
-"""The last one: the connection ended within a transaction."""
+"""Errors that are reported. `InterfaceError`: the connection ended within a transaction."""
 _SILENCE = 600
-"""Seconds without an answer to a statement, of which none takes long, after which the server is taken for dead."""
+"""Seconds without an answer to a statement after which the server is taken for dead. No statement takes long."""
 
 
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and ends us by way of our input
-    logs.configure("ERROR", "console")  # to standard error; what is to say of the address, the parent has said
+    logs.configure("ERROR", "console")  # to standard error; the parent has logged all about the address
     first = orjson.loads(sys.stdin.buffer.readline())
     job = JOBS[first["job"]]
-    # What is made for a batch is let go by reference counts; looking for cycles among it would find none.
+    # A batch's objects are freed by reference counts; a search for cycles among them would find none.
     gc.freeze()
     gc.disable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -69,7 +69,7 @@ def _why(error: Exception) -> str:
 
 
 def _answer(line: bytes) -> None:
-    with suppress(BrokenPipeError):  # whoever asked was killed; so our input ends, too
+    with suppress(BrokenPipeError):  # the parent was killed, so our input ends, too
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
 

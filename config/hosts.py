@@ -1,4 +1,4 @@
-"""Test for hosts that are near."""
+"""Test for hosts that are reached without the public internet."""
 
 import ipaddress
 import re

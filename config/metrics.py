@@ -50,8 +50,9 @@ _COMBINED = {DATABASE_UP._name: min, DATABASE_READ_ONLY._name: max}
 
 
 def everything(folder: Path) -> CollectorRegistry:
-    """Return a registry of all metrics: of this process or of all workers, and the last results of `daybook verify` in
-    `folder`.
+    """Return a registry of the metrics of this process, or of all workers if there are several.
+
+    It includes the last results of `daybook verify`, as stored in `folder`.
     """
     registry = CollectorRegistry(auto_describe=False)
     workers = os.environ.get(WORKERS_FOLDER)

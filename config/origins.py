@@ -25,9 +25,7 @@ _HOW = (
 
 
 def parse(text: str) -> str:
-    """Return an origin as browsers send it, or a pattern of origins. Raises `ValueError`, with advice on the right
-    form.
-    """
+    """Return an origin as browsers send it, or a pattern of origins. Raises `ValueError`, with advice."""
     if text == EVERY:
         return text
     if text.lower() == "null":

@@ -75,10 +75,9 @@ PlainUrl = Annotated[HttpUrl, WrapValidator(_url)]
 
 
 class Settings(BaseSettings):
-    """The service's settings: each field is the environment variable of its name, or a file among the container's
-    secrets.
+    """The service's settings, each from the environment variable of its name or a file of that name among the secrets.
 
-    An empty variable counts as unset; one that is set goes before the file. The file has the variable's name.
+    An empty variable counts as unset; one that is set goes before the file. The secrets are those of the container.
     """
 
     model_config = SettingsConfigDict(
@@ -187,9 +186,7 @@ class Settings(BaseSettings):
 
     @property
     def migration_url(self) -> str | None:
-        """Return the database address for migrations: `DATABASE_URL_DIRECT`, since a pooler may lie behind the other
-        one; a secret.
-        """
+        """Return the address for migrations, a secret: `DATABASE_URL_DIRECT` if set, as the other may be a pooler's."""
         return self.database_url_direct.get_secret_value() if self.database_url_direct else self.service_url
 
     @property
@@ -222,12 +219,12 @@ class Settings(BaseSettings):
 
     @property
     def jwks_issuer(self) -> str | None:
-        """Return the required issuer of the issuer's tokens: as set, else Better Auth's own origin."""
+        """Return the issuer that its tokens must name (`iss`): as set, else Better Auth's own origin."""
         return self.jwt_issuer or self.better_auth_origin
 
     @property
     def jwks_audience(self) -> str | None:
-        """Return the required audience of the issuer's tokens: as set, else Better Auth's own origin."""
+        """Return the audience that the issuer's tokens must name (`aud`): as set, else Better Auth's own origin."""
         return self.jwt_audience or self.better_auth_origin
 
     @cached_property

@@ -276,10 +276,10 @@ class _Server:
             os.chown(folder, self.account.uid, self.account.gid, follow_symlinks=False)
 
     def _make_reachable(self) -> None:
-        """Let the server's account read the programs, if we are root.
+        """As root, let the server's account read the programs, and pass through (not list) the folders above them and
+        the data.
 
-        It may also pass through (not list) the folders above them and above the data. Under `umask 077`, an
-        installation's files and folders are root's alone.
+        Under `umask 077`, an installation's files and folders are root's alone.
         """
         if not self.account:
             return

@@ -49,9 +49,9 @@ def migrate(dsn: str) -> list[str]:
     """Upgrade to this release's schema. Return the revisions applied, oldest first; none if it was up to date.
 
     Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic isn't made for it).
-    Each revision is applied in a transaction of its own under an advisory lock. So servers may race, and a failure
-    leaves the revisions before it applied. If a table is in use, short tries are made for a minute. Raises
-    `NewerSchema`, `DevelopmentSchema`, `CannotMigrate`, `NotOurTurn`, `NotUtf8`, or one of `UNAVAILABLE`.
+    Each revision is applied in a transaction of its own under an advisory lock: servers may race, and a failure leaves
+    the revisions before it applied. If a table is in use, short tries are made for a minute. Raises `NewerSchema`,
+    `DevelopmentSchema`, `CannotMigrate`, `NotOurTurn`, `NotUtf8`, or one of `UNAVAILABLE`.
     """
     return asyncio.run(_migrate(dsn))
 

@@ -153,7 +153,7 @@ class Pool:
         return None if row is None else row[0]
 
     async def probe(self, statement: str) -> None:
-        """Run a statement as `fetch` does, but wait for no one: if all connections are in use, on one of its own.
+        """Run a statement as `fetch` does, without queueing: if all connections are in use, on one of its own.
 
         Raises `TooManyRequests` if all are in use and the server has no room for a further one.
         """

@@ -57,9 +57,7 @@ class FairQueue(Generic[Item]):
                 del self._of[user]
 
     def drop(self, *, for_user: User) -> Item | None:
-        """Take the last item of the user with most, if they are more than `for_user` would have with another; else
-        None.
-        """
+        """Take the last item of the user with most, if `for_user` would have fewer even with another one; else None."""
         user = max(self._of, key=lambda each: len(self._of[each]), default=None)
         queue = self._of.get(user, deque())
         if len(queue) <= len(self._of.get(for_user, ())) + 1:
@@ -71,7 +69,7 @@ class FairQueue(Generic[Item]):
 class Turns:
     """A fixed number of connections, for users in turn.
 
-    Invariants: as long as a connection is free, no user waits who may have it. No user has more than half of the
+    Invariants: as long as a connection is free, no user waits that may have it. No user has more than half of the
     connections at once: a statement that runs can't be put off, so the others' share is kept free. Of the waiting
     users, the one with the fewest connections is next, and work for many users goes before all. A full queue first
     refuses the user with most requests in it.
@@ -138,7 +136,7 @@ class Turns:
         self._next()
 
     def refuse_all(self, error: Callable[[], Exception]) -> None:
-        """Refuse all who wait, each with a new `error`."""
+        """Refuse every waiting request, each with a new `error`."""
         for turn in self._waiting.items():
             _refuse(turn, error)
 
