@@ -118,7 +118,7 @@ def _value(value: object) -> str:
 
 
 def _shown(text: str) -> str:
-    """Return the text in a form without effect on a terminal: anybody may have written it."""
+    """Return the text made harmless for a terminal: anybody may have written it."""
     return text if text.isprintable() else repr(text)
 
 

@@ -48,7 +48,7 @@ _DEMO_TTL = timedelta(days=1)
 _SHUTDOWN_SECONDS = 8
 """Seconds for requests under way to end. All of the shutdown takes ten, after which Docker and others kill."""
 _IDLE_SECONDS = 75
-"""Seconds until an idle connection is closed. Proxies keep theirs for 60 as a rule, and must close first: a server that
+"""Seconds until an idle connection is closed. Proxies keep theirs for 60 as a rule, and must close first: the side that
 closes may just be sent a request.
 """
 _STARTUP_SECONDS = 60
@@ -249,7 +249,7 @@ def _only_one(folder: Path, address: str) -> Iterator[None]:
     path = folder / "serve.lock"
     try:
         path.touch(0o600)
-        path.chmod(0o600)  # an account that can open it could hold it, and a file from before is readable
+        path.chmod(0o600)  # an account that can open it could hold it; an older file is readable
         lock = path.open("a+")
     except OSError as error:
         raise CannotServe(
@@ -341,5 +341,5 @@ curl -sw '\\n' {address}/api/{DEMO_USER}/tasks -H 'Content-Type: application/jso
 
 
 def _command() -> str:
-    """Return the name by which this program was called, to be typed again from the folder it was called in."""
+    """Return the name by which this program was called, to be typed again from its working folder."""
     return sys.argv[0] if Path(sys.argv[0]).name == "daybook" else "daybook"

@@ -1,4 +1,4 @@
-"""`daybook verify --export`: check an export, optionally against a head that was kept, and report on it."""
+"""`daybook verify --export`: check an export, perhaps against a head that was kept."""
 
 import sys
 from collections.abc import Iterator
@@ -109,5 +109,5 @@ _NONE_THEN = "When the head was kept, there were no events."
 
 
 def _shown(text: str) -> str:
-    """Return a file's text in a form without effect on a terminal: anybody may have written it."""
+    """Return the text made harmless for a terminal: anybody may have written it."""
     return text if text.isprintable() else repr(text)

@@ -25,7 +25,7 @@ Result: TypeAlias = dict[str, Any]
 """A `Verified` or a `Rebuilt` as JSON."""
 
 _LONGEST_ANSWER = 2**28
-"""Longest answer of a worker, in bytes. A work unit in which nothing is right has much to report."""
+"""Longest answer of a worker, in bytes. A work unit in which nothing is right has much to tell."""
 
 
 class CutShort(Exception):
@@ -71,16 +71,14 @@ class _Failed(Exception):
 
 
 _FAILURES: tuple[type[Exception], ...] = (_Failed, *FAILED, asyncpg.InterfaceError, ValueError)
-"""Errors that end a walk. `InterfaceError`: the connection ended between two statements; `ValueError`: an answer is
-longer than any should be.
-"""
+"""Errors ending a walk. `InterfaceError`: the connection ended between statements; `ValueError`: too long an answer."""
 
 
 async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report: Report) -> None:
     """Do the job on all chosen users.
 
     After SIGINT or SIGTERM the work units under way are finished; a second signal stops at once. Raises `CutShort`
-    then, and if the database fails meanwhile; `Unwritten`; else the errors of connecting and of the first statement.
+    then, and if the database fails meanwhile; `Unwritten`; else the errors of connecting and the first statement.
     """
     connection = await connect(**connect_arguments(dsn))
     try:
@@ -147,7 +145,7 @@ class _Queue:
         return self._under_way[min(self._under_way)].after if self._under_way else self._after
 
     async def left(self) -> str | None:
-        """Return the user to go on after if all units handed out are finished; `None` if there are no more units."""
+        """Return the user to go on after if all units handed out are finished; `None` if none is left."""
         portion = await anext(self._portions, None)
         return None if portion is None else portion.after
 

@@ -76,7 +76,7 @@ class Origins:
     """The set of origins that may call."""
 
     def __init__(self, allowed: Iterable[str]) -> None:
-        """Take origins and patterns in the form that `parse` returns."""
+        """Take origins and patterns as `parse` returns them."""
         allowed = frozenset(allowed)
         self._every = EVERY in allowed
         self._whole = frozenset(each for each in allowed if "*" not in each)

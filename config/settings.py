@@ -75,9 +75,9 @@ PlainUrl = Annotated[HttpUrl, WrapValidator(_url)]
 
 
 class Settings(BaseSettings):
-    """The service's settings, each from the environment variable of its name or a file of that name among the secrets.
+    """The service's settings, each from the variable of its name or a file of that name among the container's secrets.
 
-    An empty variable counts as unset; one that is set goes before the file. The secrets are those of the container.
+    An empty variable counts as unset; one that is set goes before the file.
     """
 
     model_config = SettingsConfigDict(
@@ -181,12 +181,12 @@ class Settings(BaseSettings):
 
     @property
     def service_url(self) -> str | None:
-        """Return the address of the service's database, a secret; None if it is unset."""
+        """Return the service's database address, a secret; None if unset."""
         return self.database_url.get_secret_value() if self.database_url else None
 
     @property
     def migration_url(self) -> str | None:
-        """Return the address for migrations, a secret: `DATABASE_URL_DIRECT` if set, as the other may be a pooler's."""
+        """Return the address for migrations, a secret: `DATABASE_URL_DIRECT` if set; the other may be a pooler's."""
         return self.database_url_direct.get_secret_value() if self.database_url_direct else self.service_url
 
     @property
@@ -196,7 +196,7 @@ class Settings(BaseSettings):
 
     @property
     def better_auth_origin(self) -> str | None:
-        """Return the origin of Better Auth: its name in its tokens, and the origin of its pages."""
+        """Return Better Auth's origin: its name in its tokens, and its pages' origin."""
         return origins.of(self.better_auth_url) if self.better_auth_url else None
 
     @property
@@ -219,12 +219,12 @@ class Settings(BaseSettings):
 
     @property
     def jwks_issuer(self) -> str | None:
-        """Return the issuer that its tokens must name (`iss`): as set, else Better Auth's own origin."""
+        """Return the required `iss` of the issuer's tokens: as set, else Better Auth's own origin."""
         return self.jwt_issuer or self.better_auth_origin
 
     @property
     def jwks_audience(self) -> str | None:
-        """Return the audience that the issuer's tokens must name (`aud`): as set, else Better Auth's own origin."""
+        """Return the required `aud` of the issuer's tokens: as set, else Better Auth's own origin."""
         return self.jwt_audience or self.better_auth_origin
 
     @cached_property
@@ -245,7 +245,7 @@ class Settings(BaseSettings):
 
     @property
     def made_data_dir(self) -> Path:
-        """Return the data directory, and make it if there is none. Raises `BadSettings`."""
+        """Return the data directory; make it if there is none. Raises `BadSettings`."""
         try:
             self.daybook_data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         except FileExistsError:
@@ -293,7 +293,7 @@ def variables() -> Iterator[str]:
 
 
 def _spoilt(environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield a message for each variable that can't have been meant as it arrived."""
+    """Yield a message for each variable that can't be meant as it arrived."""
     known = set(variables())
     for name, value in environment.items():
         if name.upper() not in known:

@@ -24,8 +24,7 @@ Value = TypeVar("Value")
 class Lanes(Generic[Batch]):
     """A few tasks that process the waiting work, a batch at a time.
 
-    Invariant: no work waits while fewer than `number` tasks are counted. A task isn't counted once its batch takes
-    long, and another task takes its place.
+    Invariant: no work waits while fewer than `number` tasks are counted. One with a long batch isn't counted.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class Lanes(Generic[Batch]):
 
 
 def full(pool: Pool, waiting: int) -> bool:
-    """Say whether the queue is full: it holds as many as the pool's connections and its own queue together."""
+    """Say whether the queue is full: it holds `pool.size` and `pool.max_waiting` together."""
     return waiting >= pool.size + pool.max_waiting
 
 
@@ -103,7 +102,7 @@ class BatchLoader(Generic[Key, Value]):
         return await answer
 
     def _next(self) -> list[tuple[Key, asyncio.Future[Value | None]]] | None:
-        """Take one read of each user in turn, then another of each, up to `MOST`. Return None if there are none."""
+        """Take one read of each user in turn, then another of each, up to `MOST`; None if there are none."""
         batch: list[tuple[Key, asyncio.Future[Value | None]]] = []
         while self._waiting and len(batch) < MOST:
             read = self._waiting.take(next(iter(self._waiting)))

@@ -38,7 +38,7 @@ _CANCELLING = 1.0
 _LOOKING_FOR_ROOM = 1.0
 """Seconds until a refused connection is tried again, while others work."""
 _looks_for_room: ContextVar[bool] = ContextVar("_looks_for_room", default=False)
-"""True in a task that wants a connection only to see if the server has room for one again."""
+"""True in a task that only tests if the server has room for a connection again."""
 _USELESS: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
 """Errors after which a connection is of no more use."""
 
@@ -79,7 +79,7 @@ class Pool:
         return self._watch.down is not None
 
     def of(self, user: User) -> "Pool":
-        """Return this pool for the requests of one user, which take turns with others'."""
+        """Return this pool for one user's requests, which take turns with others'."""
         theirs = Pool.__new__(Pool)  # at each request: copy() takes five times as long
         theirs.__dict__.update(self.__dict__)
         theirs._user = user
@@ -87,11 +87,11 @@ class Pool:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
-        """Yield a connection for several statements, and return it to the pool afterwards.
+        """Yield a connection for several statements.
 
-        If the block raises, a transaction that it left open is rolled back. Raises one of `UNAVAILABLE`, and
-        `ConnectionLost` if the connection ends meanwhile. `NotPrepared` says that the statement that raised it did not
-        run: uncommitted work may be done again, on another connection.
+        Raises one of `UNAVAILABLE`, or `ConnectionLost` if it ends meanwhile. If the block raises, a transaction that
+        it left open is rolled back. After `NotPrepared`, the statement that raised it did not run: uncommitted work may
+        be done again, on another connection.
         """
         if self._watch.down:
             raise self._unavailable()
@@ -102,7 +102,7 @@ class Pool:
         except BaseException as error:
             self._watch.report(error)
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-                acquired.terminate()  # a new connection may lead to a server that takes writes
+                acquired.terminate()  # a new one may lead to a server that takes writes
             self._clear_up_later(acquired, given_up=isinstance(error, TimeoutError | asyncio.CancelledError))
             if isinstance(error, NOT_PREPARED):
                 await self._stop_preparing(error)
@@ -130,7 +130,7 @@ class Pool:
             assert done == "COMMIT", done  # noqa: S101 - else a statement failed, and that was swallowed
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
-        """Return the rows of a statement that only reads. Run it again if the connection was dropped."""
+        """Return the rows of a read-only statement. Run it again if the connection was dropped."""
 
         async def once() -> list[asyncpg.Record]:
             async with self.acquire() as acquired:
@@ -139,7 +139,7 @@ class Pool:
         return await retry(once)
 
     async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
-        """Return the first row, or None, of a statement that only reads. Run it again as `fetch` does."""
+        """Return the first row, or None; retry as `fetch` does."""
 
         async def once() -> asyncpg.Record | None:
             async with self.acquire() as acquired:
@@ -148,7 +148,7 @@ class Pool:
         return await retry(once)
 
     async def fetchval(self, query: str, *args: Any) -> Any:
-        """Return the first value of the first row, or None. Run the statement again as `fetch` does."""
+        """Return the first row's first value, or None; retry as `fetch` does."""
         row = await self.fetchrow(query, *args)
         return None if row is None else row[0]
 
@@ -186,7 +186,7 @@ class Pool:
             connection.terminate()
 
     def companion(self, kind: "Callable[[Pool], Companion]") -> "Companion":
-        """Return the object that `kind` makes of this pool. There is one, shared by all users of the pool."""
+        """Return the object that `kind` makes of this pool: one, for all users of the pool."""
         found: Companion | None = self._companions.get(kind)
         if found is None:
             found = self._companions[kind] = kind(self.of(None))
@@ -227,9 +227,9 @@ class Pool:
                 raise
 
     def _look_for_room_later(self, error: BaseException) -> None:
-        """Withhold the turn of a refused connection until the server has room for it again.
+        """Withhold the turn of a refused connection until the server has room again.
 
-        Otherwise each turn would try that connection, and before those that work.
+        Otherwise it would be tried at each turn, and before the connections that work.
         """
         self._turns.lose(self._user)
         task = asyncio.create_task(self._look_for_room())
@@ -253,7 +253,7 @@ class Pool:
             self._turns.regain()
 
     async def _ask_idle(self, statement: str) -> str | None:
-        """Run a statement on one of the existing connections. Return its status tag, or `None` if all are in use."""
+        """Run a statement on an idle connection. Return its status tag; `None` if all are in use."""
         if not self._turns.free or not self._connections.get_idle_size():
             return None
         acquired = await self.of(None)._acquired()
@@ -289,7 +289,7 @@ class Pool:
         try:
             async with asyncio.timeout(_CANCELLING):
                 if given_up and not _gone(acquired) and not acquired.is_in_transaction():
-                    await acquired.execute("SELECT")  # it runs after the cancellation; the other may have been a BEGIN
+                    await acquired.execute("SELECT")  # after the cancellation; it may have been a BEGIN
                 if not _gone(acquired) and acquired.is_in_transaction():
                     await acquired.execute("ROLLBACK")
                 await self._connections.release(acquired)
@@ -313,7 +313,7 @@ def _gone(acquired: PoolConnectionProxy) -> bool:
 
 
 Executor: TypeAlias = "Pool | asyncpg.Connection | PoolConnectionProxy"
-"""A runner of single statements that read: a connection, or a pool, which takes one for each."""
+"""A runner of single read-only statements: a connection, or a pool, which takes one for each."""
 
 
 async def _keep(_connection: Connection) -> None:
@@ -332,7 +332,7 @@ async def _plan_once(connection: Connection) -> None:
 async def _plan_once_if_direct(connection: Connection) -> None:
     """Do as `_plan_once`, unless the server's process isn't the one announced at connecting.
 
-    In that case something in between may pass the server's session, with its settings, to others.
+    Then something in between may pass the server's session, with its settings, to others.
     """
     await connection.execute(f"SELECT {_PLANNING} WHERE pg_backend_pid() = {connection.get_server_pid()}")
 
