@@ -17,11 +17,11 @@ from api.auth import CurrentUser
 from api.dependencies import Database
 from api.pagination import next_link
 from api.parameters import AuditParameters, HistoryParameters, TaskId
-from api.problems import NotFound, Overloaded
+from api.problems import NotFound
 from api.responses import JSON
 from api.routes import Route
 from api.schemas import AuditEvent, Head
-from config import metrics
+from api.user_turns import refusal
 from db.time_slices import TimeSlices
 from events.records import CSV_COLUMNS, csv_cells, full_record, record
 from events.serialization import Row
@@ -182,11 +182,9 @@ class _Export(StreamingResponse):
 
 def _check_exports(user: str) -> None:
     if _exports[user] >= _MOST_EXPORTS:
-        metrics.REFUSALS.labels("user_overloaded").inc()
-        hint = (
+        raise refusal(
             f"{_MOST_EXPORTS} exports of yours are being sent already: read one to its end, or close it, before this."
         )
-        raise Overloaded(hint=hint, headers={"Retry-After": "1"})
 
 
 async def _begun(batches: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:

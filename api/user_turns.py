@@ -88,7 +88,7 @@ class UserTurns:
         if taken is None:
             taken = self._taken[turn] = _Taken(asyncio.Semaphore(number))
         if taken.asking >= number + MOST_WAITING:
-            raise _refused(turn, f"{MOST_WAITING} of your {_kind(turn)} wait already")
+            raise _full(turn, f"{MOST_WAITING} of your {_kind(turn)} wait already")
         taken.asking += 1
         begun = False
         try:
@@ -98,7 +98,7 @@ class UserTurns:
             else:
                 begun = await taken.free.acquire()  # at once
         except TimeoutError:
-            raise _refused(turn, f"This waited {self._timeout:g} s for others of your {_kind(turn)}") from None
+            raise _full(turn, f"This waited {self._timeout:g} s for others of your {_kind(turn)}") from None
         finally:
             if not begun:
                 self._leave(turn)
@@ -120,8 +120,12 @@ def _kind(turn: Turn) -> str:
     return "reads" if turn.reads else "writes"
 
 
-def _refused(turn: Turn, why: str) -> Overloaded:
-    metrics.REFUSALS.labels("user_overloaded").inc()
+def _full(turn: Turn, why: str) -> Overloaded:
     at_once = READS if turn.reads else WRITES
-    hint = f"{why}: {at_once} of a user are carried out at a time. Send fewer at once. Nothing was changed."
+    return refusal(f"{why}: {at_once} of a user are carried out at a time. Send fewer at once. Nothing was changed.")
+
+
+def refusal(hint: str) -> Overloaded:
+    """Count a refusal of a user with too much under way, and make the problem, with a hint for the client."""
+    metrics.REFUSALS.labels("user_overloaded").inc()
     return Overloaded(hint=hint, headers={"Retry-After": "1"})

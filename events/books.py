@@ -9,8 +9,8 @@ from uuid import UUID
 import asyncpg
 
 from db.pool import Connection
-from events import log
-from events.chain_verifier import ChainVerifier, Journal
+from events import hash_chain, log
+from events.chain_verifier import ChainVerifier
 from events.mismatch import Mismatch
 from events.projection import Fold
 from events.serialization import parsed
@@ -59,10 +59,10 @@ async def turn(connection: Connection) -> AsyncIterator[None]:
 STREAMS = "SELECT user_id, seq, hash FROM streams WHERE user_id = ANY($1)"
 
 
-async def streams(connection: Connection, users: Sequence[str]) -> dict[str, Journal]:
+async def streams(connection: Connection, users: Sequence[str]) -> dict[str, hash_chain.Head]:
     """Read the number and hash of the last event in these users' streams. Users without a stream are left out."""
     rows = await connection.fetch(STREAMS, users)
-    return {row["user_id"]: Journal(row["seq"], row["hash"]) for row in rows}
+    return {row["user_id"]: hash_chain.Head(row["seq"], row["hash"]) for row in rows}
 
 
 EVENTS = f"SELECT {log.COLUMNS} FROM events WHERE user_id = ANY($1) LIMIT $2"  # noqa: S608 - a constant fragment

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from events import hash_chain
 from events.mismatch import Mismatch, Mismatches, Table, Value
@@ -13,13 +13,6 @@ _WINDOW = 10_000
 """Number of recent events that are searched for the one that a misplaced event follows."""
 _SEARCHES = 50
 """Largest number of such searches per user: if more events are wrong, the place of each is no help."""
-
-
-class Journal(NamedTuple):
-    """The number and hash of the last event of a user's log, by their row of `streams`."""
-
-    seq: int
-    hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +60,7 @@ class ChainVerifier:
         if self._misfits and self._misfits[0].seq < seq - _WINDOW // 2:
             self._explain()
 
-    def end(self, stream: Journal | None) -> Mismatches:
+    def end(self, stream: hash_chain.Head | None) -> Mismatches:
         """Compare the stream with the last event, once all events were taken, and return all mismatches."""
         self._explain()
         if stream is None:

@@ -1,11 +1,19 @@
 """The hash chain that makes a user's log tamper-evident."""
 
 from hashlib import sha256
+from typing import NamedTuple
 
 from events.serialization import Json, canonical
 
 GENESIS = b""
 """The hash before a user's first event."""
+
+
+class Head(NamedTuple):
+    """The number and hash of a user's last event; 0 and empty if there is none."""
+
+    seq: int
+    hash: bytes
 
 
 def digest(header: Json, data: Json, meta: Json, salt: bytes) -> bytes:

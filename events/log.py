@@ -45,14 +45,7 @@ class Posting(NamedTuple):
     on_row: bool
 
 
-class Head(NamedTuple):
-    """The number and hash of a user's last event; 0 and empty if there is none."""
-
-    seq: int
-    hash: bytes
-
-
-NOTHING = Head(0, hash_chain.GENESIS)
+NOTHING = hash_chain.Head(0, hash_chain.GENESIS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,13 +276,13 @@ HEAD = "SELECT seq, hash FROM streams WHERE user_id = $1"
 HEADS = "SELECT user_id, seq, hash FROM streams WHERE user_id = ANY ($1)"
 
 
-async def head(database: Executor, user_id: str) -> Head:
+async def head(database: Executor, user_id: str) -> hash_chain.Head:
     """Read the number and hash of a user's last event. On a pool, this goes through a batch loader."""
     if isinstance(database, Pool) and not database.sharded:
         found = await database.companion(_heads).get(user_id)
     else:
         row = await database.fetchrow(HEAD, user_id)
-        found = None if row is None else Head(*row)
+        found = None if row is None else hash_chain.Head(*row)
     return found or NOTHING
 
 
@@ -391,9 +384,9 @@ async def entered(database: Executor, event: Event) -> RecordedEvent | None:
     return None if row is None else RecordedEvent(row["seq"], row["hash"], event)
 
 
-def _heads(pool: Pool) -> BatchLoader[str, Head]:
+def _heads(pool: Pool) -> BatchLoader[str, hash_chain.Head]:
     return BatchLoader(pool, _heads_together, user_of=str)
 
 
-async def _heads_together(pool: Pool, users: Sequence[str]) -> Mapping[str, Head]:
-    return {row["user_id"]: Head(row["seq"], row["hash"]) for row in await pool.fetch(HEADS, users)}
+async def _heads_together(pool: Pool, users: Sequence[str]) -> Mapping[str, hash_chain.Head]:
+    return {row["user_id"]: hash_chain.Head(row["seq"], row["hash"]) for row in await pool.fetch(HEADS, users)}

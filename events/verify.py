@@ -7,8 +7,8 @@ from itertools import chain
 import asyncpg
 
 from db.pool import Connection
-from events import books
-from events.chain_verifier import ChainVerifier, Journal
+from events import books, hash_chain
+from events.chain_verifier import ChainVerifier
 from events.mismatch import Mismatch
 from events.projection import Fold, compare, told
 from events.serialization import parsed
@@ -75,7 +75,7 @@ async def _batch(connection: Connection, users: list[str], *, log_only: bool) ->
     return Verified(len(users), len(rows), len(posted), [each for user in users for each in found[user].told()])
 
 
-async def _one(connection: Connection, user_id: str, stream: Journal | None, *, log_only: bool) -> Verified:
+async def _one(connection: Connection, user_id: str, stream: hash_chain.Head | None, *, log_only: bool) -> Verified:
     """Verify a user with a log of any length, in constant memory: first the log in its order, then the tasks by id."""
     proof = await books.prove(connection, user_id)
     found, tasks = proof.end(stream), 0

@@ -14,7 +14,7 @@ import orjson
 from db.batching import BatchLoader
 from db.long_reads import Scans
 from db.pool import Pool
-from events import log
+from events import hash_chain, log
 from events.serialization import Row, rfc3339
 from events.task import Task
 
@@ -133,7 +133,7 @@ class Page:
 
     body: bytes
     end: Key | None
-    head: log.Head
+    head: hash_chain.Head
 
 
 _FAR = 1000
@@ -169,7 +169,7 @@ async def list_tasks(
         row = await pool.fetchrow(LIST[sort, order], *arguments)
     assert row is not None  # noqa: S101 - there is always one
     found: list[bytes] = row["found"]
-    head = log.Head(*row["head"]) if row["head"] else log.NOTHING
+    head = hash_chain.Head(*row["head"]) if row["head"] else log.NOTHING
     body = b"[%b]" % b",".join(found[:limit])
     return Page(body, end_of(found[limit - 1], sort) if len(found) > limit else None, head)
 
