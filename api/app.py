@@ -13,24 +13,25 @@ import structlog
 from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
-from api import audit, documentation, health, openapi, problems, tasks
+from api import documentation, openapi, problems
+from api.auth.jwks import open_jwks
+from api.auth.verifier import Expected, Verifier
 from api.cors import Cors
 from api.dependencies import State
-from api.jwks import open_jwks
 from api.middleware import BehindProxies, CatchAll, Head, RequestContext, SecurityHeaders, Slashes, TrustedProxies
-from api.scraping import scraping
-from api.startup import check_books, check_server, told
-from api.supervision import ended_with_its_supervisor
-from api.tokens import Expected, Verifier
+from api.routers import audit, health, tasks
+from api.routers.metrics import scraping
+from api.server.startup import check_books, check_server, told
+from api.server.supervision import ended_with_its_supervisor
 from api.user_turns import UserTurns
 from config import log_writer, logs
 from config.errors import CannotRun
 from config.origins import Origins
 from config.settings import Settings, load
-from config.worker_metrics import snapshots_written
 from db.embedded import database
 from db.pool import open_pool
 from db.reach import reaching
+from telemetry.worker_metrics import snapshots_written
 
 _log = structlog.get_logger(__name__)
 

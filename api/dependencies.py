@@ -4,12 +4,12 @@ from typing import Annotated, TypedDict
 
 from fastapi import Depends, Request
 
-from api.auth import CurrentUser
-from api.health import Readiness
+from api.auth.authentication import CurrentUser
+from api.auth.verifier import Verifier
 from api.middleware import TrustedProxies
 from api.preconditions import fingerprint, idempotency_key
 from api.request_body import RawBody
-from api.tokens import Verifier
+from api.routers.health import Readiness
 from api.user_turns import UserTurns
 from config.origins import Origins
 from db.pool import Pool
@@ -26,9 +26,9 @@ class State(TypedDict):
     readiness: Readiness
     turns: UserTurns
     origins: Origins
-    """Origins of the pages that may call; `api.protocol` reads them, too."""
+    """Origins of the pages that may call; `api.server.protocol` reads them, too."""
     trusted_proxies: TrustedProxies
-    """Addresses with connections of many clients: `api.protocol` doesn't limit these by address."""
+    """Addresses with connections of many clients: `api.server.protocol` doesn't limit these by address."""
 
 
 async def _pool(request: Request, user: CurrentUser) -> Pool:

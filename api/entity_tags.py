@@ -2,7 +2,7 @@
 
 import re
 
-from commands.task import EntityTag
+from commands.precondition import EntityTag
 
 _PART = 8
 """Bytes of the hash in a tag, 64 bits. Two events with one number, from before and after a restore from a backup, agree

@@ -16,8 +16,8 @@ from uuid_utils.compat import uuid7
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware, _TrustedHosts
 
 from api.problems import MAYBE_CHANGED, METHODS, BadRequest, Failure, Unavailable, answer
-from config import metrics
 from config.settings import PATH_PREFIX
+from telemetry import metrics
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _PROBES = frozenset({"/livez", "/readyz", "/health"})

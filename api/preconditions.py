@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from api.entity_tags import entity_tags, etag
 from api.problems import BadRequest, PreconditionFailed
 from api.request_body import without_mark
-from commands.task import UNCONDITIONAL, EntityTag, Precondition, Tags
+from commands.precondition import UNCONDITIONAL, EntityTag, Precondition, Tags
 
 # An RFC 8941 string, or its bare content.
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')

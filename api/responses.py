@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from fastapi import Request, Response
 
-from api import unsent
 from api.entity_tags import etag
 from api.preconditions import matches
+from api.server import unsent
 from commands.handler import Outcome
-from commands.task import EntityTag
+from commands.precondition import EntityTag
 from queries.tasks import as_json
 
 JSON = "application/json"

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from fastapi import Request
 from starlette.types import Scope
 
-from api.disconnects import while_connected
 from api.problems import Overloaded
-from config import metrics
+from api.server.disconnects import while_connected
+from telemetry import metrics
 
 READS, WRITES = 2, 4
 """Largest numbers of reads and writes of one user that run at the same time. All users share one event loop and a few
@@ -23,7 +23,7 @@ _TURN = "daybook.turn"
 
 
 async def take_turn(request: Request, user_id: str) -> None:
-    """Wait for the request's turn, which `api.routes` ends before the response is sent.
+    """Wait for the request's turn, which `api.routing` ends before the response is sent.
 
     Raises `Overloaded` as `begin` does. If the client of a waiting read hangs up, the read leaves the queue and raises
     `ClientDisconnect`.

@@ -6,10 +6,10 @@ python -m bench.ceiling serve …: as `daybook serve`, with one worker.
 
 from datetime import UTC, datetime
 
-import api.tasks
+from api.routers import tasks
 from cli.__main__ import run
+from commands.commands import Command, CreateTask
 from commands.handler import Outcome
-from commands.task import Command, CreateTask
 from db.pool import Pool
 from events.task import Metadata, Task
 
@@ -33,5 +33,5 @@ async def _nothing(pool: Pool, command: Command, *, actor: str, metadata: Metada
 
 
 if __name__ == "__main__":
-    vars(api.tasks)["handle"] = _nothing
+    vars(tasks)["handle"] = _nothing
     run()

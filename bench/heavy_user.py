@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import asyncpg
 
 from bench.load import Author, load
-from commands.task import Command, CreateTask
-from events.log import RecordedEvent
+from commands.commands import Command, CreateTask
+from events.store.log import RecordedEvent
 
 LONGEST = 5_000
 """Characters of a description."""

@@ -11,22 +11,13 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from commands.task import (
-    Command,
-    CreateTask,
-    DeleteTask,
-    RestoreTask,
-    TaskState,
-    ToggleTask,
-    UpdateTask,
-    decide,
-    moment,
-)
+from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
+from commands.decider import TaskState, decide, moment
 from db.dsn import connect_arguments
 from db.pool import Connection
 from events import hash_chain
-from events.log import RecordedEvent
 from events.serialization import encode, header, meta
+from events.store.log import RecordedEvent
 from events.task import Event, Fields, Metadata, Task, evolve
 
 BEGINNING = datetime(2025, 1, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.people import USERS
 from bench.wrk import Failed
 from db.embedded import binaries
-from events.log import APPEND
+from events.store.log import APPEND
 from queries.tasks import LIST
 
 

@@ -3,8 +3,8 @@
 import sys
 from contextlib import suppress
 
-from cli.status import COULD_NOT_RUN, DIFFERENCE, DifferenceFound
-from cli.streams import NobodyReads, Unwritten, close_all, give_up, note, open_all
+from cli.exit_codes import COULD_NOT_RUN, DIFFERENCE, DifferenceFound
+from cli.output import NobodyReads, Unwritten, close_all, give_up, note, open_all
 from config.errors import CannotRun
 
 

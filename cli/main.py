@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cli.results import Results
+    from cli.progress import Results
 
-from cli.status import DifferenceFound
-from cli.streams import note, say
+from cli.exit_codes import DifferenceFound
+from cli.output import note, say
+from cli.parallel import Choice, Job
 from cli.tokens import sign
-from cli.walk import Choice, Job
 from config import logs
 from config.errors import BadSettings, CannotRun
-from config.metrics import note_verified
 from config.settings import NO_TEXT, USER_ID, Settings, is_text, load
 from db.embedded import database
 from db.reach import reaching
+from telemetry.metrics import note_verified
 
 if not (os.environ.get("TERMINAL_WIDTH") or "0").isdecimal():  # Typer reads it, and takes it for a number
     raise BadSettings("TERMINAL_WIDTH: is no number; unset it")
@@ -205,8 +205,8 @@ def _walk(job: Job, choice: Choice, workers: int | None, *, as_json: bool) -> No
 
     import asyncpg
 
-    from cli.results import Results
-    from cli.walk import CutShort, go_through
+    from cli.parallel import CutShort, go_through
+    from cli.progress import Results
 
     settings = _ready()
     folder = settings.daybook_data_dir.resolve()

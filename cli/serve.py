@@ -30,18 +30,18 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from cli.output import say_unbuffered
 from cli.scrapes import start_metrics_server
-from cli.streams import say_unbuffered
 from cli.tokens import sign
 from config import outgoing
 from config.errors import BadSettings, CannotRun
-from config.metrics import everything
 from config.settings import Settings
-from config.worker_metrics import WORKERS_FOLDER
 from db.embedded import database
 from db.reach import reaching
 from db.roles import grant_service_role
 from db.schema import NotMigrated, check
+from telemetry.metrics import everything
+from telemetry.worker_metrics import WORKERS_FOLDER
 
 DEMO_USER = "demo"
 _DEMO_TTL = timedelta(days=1)
@@ -53,7 +53,7 @@ closes may just be sent a request.
 """
 _STARTUP_SECONDS = 60
 _DESCRIPTORS = 8192
-"""Number of file descriptors of a process; more than its connections take (`api.connections`)."""
+"""Number of file descriptors of a process; more than its connections take (`api.server.connections`)."""
 
 _FAILED = "The service couldn't start; the line above says why."
 _log = structlog.get_logger(__name__)
@@ -102,7 +102,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 "host": host,
                 "port": port,
                 "workers": workers,
-                "http": "api.protocol:BoundedRequests",
+                "http": "api.server.protocol:BoundedRequests",
                 "ws": "none",
                 "log_config": None,
                 "access_log": False,

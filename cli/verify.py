@@ -12,8 +12,8 @@ from typing import BinaryIO
 import orjson
 
 from config.errors import CannotRun
-from events.export import BadHead, NothingToSay, Report, check, read_head
-from events.export_diagnosis import Head
+from events.export.diagnosis import Head
+from events.export.verification import BadHead, NothingToSay, Report, check, read_head
 from events.serialization import UnknownEvent
 
 STDIN = "-"

@@ -19,9 +19,9 @@ from db.connection import connect
 from db.dsn import connect_arguments
 from db.errors import FAILED
 from db.pool import Connection
-from events.rebuild import Rebuilt, rebuild
-from events.verify import Verified, verify
-from events.work_units import Head
+from events.integrity.rebuild import Rebuilt, rebuild
+from events.integrity.verify import Verified, verify
+from events.integrity.work_units import Head
 
 Job = Callable[[Connection, Sequence[Head]], Awaitable[Verified | Rebuilt]]
 JOBS: Mapping[str, Job] = {"verify": verify, "rebuild": rebuild}

@@ -9,29 +9,18 @@ from typing import Literal, TypeAlias
 
 from uuid_utils.compat import uuid7
 
-from commands.task import (
-    UNCONDITIONAL,
-    Command,
-    CreateTask,
-    EntityTag,
-    NotRestorable,
-    RestoreTask,
-    TaskNotFound,
-    TaskState,
-    VersionMismatch,
-    decide,
-    moment,
-    state_of,
-)
-from config import metrics
+from commands.commands import Command, CreateTask, RestoreTask
+from commands.decider import NotRestorable, TaskNotFound, TaskState, VersionMismatch, decide, moment, state_of
+from commands.precondition import UNCONDITIONAL, EntityTag
 from db.errors import NOT_SENT, UNAVAILABLE, TooManyRequests, is_ambiguous, is_transient, retry
 from db.pool import Connection, Executor, Pool
-from events import log
-from events.group_commit import GroupCommit
-from events.log import Posting, RecordedEvent
-from events.past import task_at
-from events.snapshots import load
+from events.store import log
+from events.store.group_commit import GroupCommit
+from events.store.log import Posting, RecordedEvent
+from events.store.past import task_at
+from events.store.snapshots import load
 from events.task import Event, Metadata, Task, TaskCreated, TaskDeleted, evolve
+from telemetry import metrics
 
 _SETTLING = 0.9
 """Seconds in which an in-doubt commit must be resolved."""

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from config import metrics
 from db.errors import UNAVAILABLE, TooManyRequests
 from db.pool import Pool
 from db.turns import FairQueue
+from telemetry import metrics
 
 NUMBER = 2
 """Number of statements at once: Postgres runs one while we handle the result of the other."""

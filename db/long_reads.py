@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from config import metrics
 from db.errors import TooManyRequests
 from db.pool import Pool
+from telemetry import metrics
 
 AT_ONCE = 2
 """Largest number of long reads at once in a process. They share one event loop: each of more would take longer, and

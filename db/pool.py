@@ -10,7 +10,6 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
-from config import metrics
 from db.connection import UniqueNames, connect, connect_for_pool
 from db.dsn import PREPARED, connect_arguments
 from db.errors import (
@@ -25,8 +24,9 @@ from db.errors import (
     refused,
     retry,
 )
+from db.health import Watch
 from db.turns import Turns, User
-from db.watch import Watch
+from telemetry import metrics
 
 _log = structlog.get_logger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Generic, TypeAlias, TypeVar
 
-from config import metrics
 from db.errors import TooManyRequests
+from telemetry import metrics
 
 Item = TypeVar("Item")
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from db.long_reads import LongReads
 from db.pool import Pool
 from db.time_slices import TimeSlices
-from events import log, past
+from events.store import log, past
 from events.task import Task
 from queries.tasks import Key, Order, Page, Sort, as_json, end_of
 
@@ -34,7 +34,7 @@ async def list_tasks(
     """List a user's tasks as they were at the moment `at`, with the parameters of `queries.tasks.list_tasks`.
 
     The log is folded twice: all of it for the ids of the page, then the events of the page's tasks. A log of more than
-    one batch takes a turn of `LongReads`. Raise `TooManyRequests`, or the errors of `events.past.tasks_at`.
+    one batch takes a turn of `LongReads`. Raise `TooManyRequests`, or the errors of `events.store.past.tasks_at`.
     """
     head = await log.head(pool, user_id)
     upto = head.seq

@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 from uuid import UUID
 
 from db.pool import Pool
-from events import log
 from events.serialization import Row
+from events.store import log
 
 Order: TypeAlias = Literal["asc", "desc"]
 

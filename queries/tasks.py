@@ -14,8 +14,9 @@ import orjson
 from db.batching import BatchLoader
 from db.long_reads import Scans
 from db.pool import Pool
-from events import hash_chain, log
+from events import hash_chain
 from events.serialization import Row, rfc3339
+from events.store import log
 from events.task import Task
 
 Sort: TypeAlias = Literal["created_at", "updated_at", "title"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from db.schema import HEAD
 from tests.test_docs import ROOT
 
-PACKAGES = ("api", "cli", "commands", "config", "db", "events", "queries")
+PACKAGES = ("api", "cli", "commands", "config", "db", "events", "queries", "telemetry")
 
 REVISION = """
 from alembic import op

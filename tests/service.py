@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from api.app import create_app
-from api.protocol import BoundedRequests
+from api.server.protocol import BoundedRequests
 from config.settings import Settings
 from db.pool import Pool
 from events.task import Task

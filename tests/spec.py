@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from commands.task import Command, RestoreTask, TaskState, decide
+from commands.commands import Command, RestoreTask
+from commands.decider import TaskState, decide
 from events.task import Event, Metadata, Task, TaskEvent, evolve
 
 USER = "ann"

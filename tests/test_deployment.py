@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped] # its stubs aren't worth a dependency
 
-from config.metrics import everything, note_verified
+from telemetry.metrics import everything, note_verified
 from tests.test_docs import variables
 
 ROOT = Path(__file__).parents[1]

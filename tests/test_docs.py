@@ -10,9 +10,9 @@ from prometheus_client.metrics import MetricWrapperBase
 from api.app import create_app
 from api.problems import Problem
 from cli.main import app
-from config import metrics
 from config.settings import Settings
 from events.task import TaskEvent
+from telemetry import metrics
 from tests.service import settings
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +83,7 @@ def test_every_reference_to_a_heading_leads_somewhere(document: str, heading: st
 LINES = {
     match
     for path in ROOT.glob("[a-z]*/**/*.py")
-    if path.relative_to(ROOT).parts[0] in ("api", "cli", "commands", "config", "db", "events", "queries")
+    if path.relative_to(ROOT).parts[0] in ("api", "cli", "commands", "config", "db", "events", "queries", "telemetry")
     for match in re.findall(r"_log\.(?:info|warning|error|exception)\(\s*\"([^\"]+)\"", path.read_text())
 }
 OF_DEVELOPMENT = {

@@ -14,12 +14,12 @@ import httpx2
 import pytest
 from uuid_utils.compat import uuid7
 
-from api import audit
+from api.routers import audit
+from commands.commands import CreateTask, ToggleTask, UpdateTask
 from commands.handler import handle
-from commands.task import CreateTask, ToggleTask, UpdateTask
 from db.pool import Pool
-from events import log
 from events.records import CSV_COLUMNS
+from events.store import log
 from events.task import Metadata
 from tests import independent
 from tests.service import Service, bearer, listening, sql, value

@@ -4,8 +4,9 @@ import httpx2
 import pytest
 from starlette.responses import Response
 
-from api import openapi, protocol
+from api import openapi
 from api.middleware import SecurityHeaders
+from api.server import protocol
 from tests.service import Service, listening, serving
 from tests.sockets import connected
 

@@ -15,8 +15,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from api import protocol
-from api.protocol import BoundedRequests
+from api.server import protocol
+from api.server.protocol import BoundedRequests
 from tests.service import listening
 from tests.sockets import GET
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from api import connections, protocol
-from api.connections import Connections
+from api.server import connections, protocol
+from api.server.connections import Connections
 from tests.service import listening
 from tests.sockets import GET, App, connected
 
@@ -48,7 +48,7 @@ async def test_past_the_bound_a_newcomer_is_503(port: int, fresh: Connections, r
 def test_the_log_has_one_line_a_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     counted = Connections()
     clock = 1000.0
-    monkeypatch.setattr("api.connections.time.monotonic", lambda: clock)
+    monkeypatch.setattr("api.server.connections.time.monotonic", lambda: clock)
     told = [counted.add("192.0.2.1", trusted=False) for _ in range(10)]
     assert told == [True, True] + [False] * 8
     assert capsys.readouterr().out.count("connections refused") <= 1
@@ -65,7 +65,7 @@ def test_newcomers_past_what_can_be_told_are_not() -> None:
 
 def test_descriptors_are_kept_back_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "_MOST", 4096)
-    monkeypatch.setattr("api.connections.resource.getrlimit", lambda _: (1024, 1024))
+    monkeypatch.setattr("api.server.connections.resource.getrlimit", lambda _: (1024, 1024))
     assert connections.largest() == 1024 - 128
-    monkeypatch.setattr("api.connections.resource.getrlimit", lambda _: (-1, -1))
+    monkeypatch.setattr("api.server.connections.resource.getrlimit", lambda _: (-1, -1))
     assert connections.largest() == 4096

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from api.tokens import BadToken, Verifier
+from api.auth.verifier import BadToken, Verifier
 from tests.issuer import Clock, SigningKey, cache, issuing
 from tests.service import SECRET, token
 from tests.tokens import segment, signed

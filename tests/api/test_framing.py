@@ -13,7 +13,7 @@ import httptools
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from api import protocol
+from api.server import protocol
 from tests.service import Service, bearer, listening
 from tests.sockets import Connection, connected
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from api.jwks import Key, KeysUnavailable, UnknownKey, UnusableKey, open_jwks
-from api.tokens import BadToken, Verifier
+from api.auth.jwks import Key, KeysUnavailable, UnknownKey, UnusableKey, open_jwks
+from api.auth.verifier import BadToken, Verifier
 from tests.issuer import ALGORITHMS, FAILURES, Clock, SigningKey, cache, issuing
 
 OLD, NEW = SigningKey.new("old"), SigningKey.new("new")
@@ -88,7 +88,7 @@ async def test_a_flood_does_not_keep_a_new_key_out_for_longer_than_ten_seconds()
 
 @pytest.mark.parametrize("how", FAILURES)
 async def test_known_keys_go_on_while_the_issuer_is_away(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.jwks_answer._TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("api.auth.jwks_response._TIMEOUT_SECONDS", 0.1)
     clock = Clock()
     async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
         key = await jwks.key("old")

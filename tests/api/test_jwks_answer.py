@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
-from api.jwks import Jwks, KeysUnavailable, UnknownKey
+from api.auth.jwks import Jwks, KeysUnavailable, UnknownKey
 from tests.certificates import Authority
 from tests.issuer import Clock, Issuer, SigningKey, cache, issuing
 
@@ -173,7 +173,7 @@ async def fetching(url: str, **options: Any) -> AsyncIterator[None]:
 async def test_a_server_that_is_not_there_is_told_from_one_that_is_silent(
     issuer: Issuer, warned: Callable[[], MutableMapping[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.jwks_answer._TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("api.auth.jwks_response._TIMEOUT_SECONDS", 0.1)
     issuer.gate.clear()
     async with fetching(f"{issuer.origin}/jwks"):
         assert warned()["error"] == "no answer within 0.1 seconds"

@@ -14,7 +14,7 @@ import pytest
 
 from api.parameters import MOST_WORDS, distinct_words
 from db.pool import Pool
-from events import log
+from events.store import log
 from events.task import Event, Metadata, Task, TaskCreated, TaskEvent, evolve
 from tests.service import Service
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from db.long_reads import AT_ONCE, WAITING, LongReads
-from events import log
+from events.store import log
 from tests.long_logs import make_history, make_tasks
 from tests.service import Service, bearer, serving
 

@@ -9,8 +9,9 @@ from typing import cast
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from api import protocol, request_body
-from api.transport import BufferedTransport
+from api import request_body
+from api.server import protocol
+from api.server.transport import BufferedTransport
 from tests.service import Service, bearer, listening
 from tests.sockets import GET, App, Connection, connected
 

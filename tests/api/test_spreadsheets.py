@@ -5,8 +5,8 @@ import re
 import pytest
 from uuid_utils.compat import uuid7
 
+from commands.commands import CreateTask
 from commands.handler import handle
-from commands.task import CreateTask
 from events.task import Metadata
 from tests.service import Service
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.tokens import BadToken, Verifier
+from api.auth.verifier import BadToken, Verifier
 from tests.service import SECRET
 from tests.tokens import signed
 

@@ -9,9 +9,9 @@ from typing import Any
 import jwt
 import pytest
 
-from api import tokens
-from api.jwks import KeysUnavailable
-from api.tokens import BadToken, Verifier
+from api.auth import verifier as tokens
+from api.auth.jwks import KeysUnavailable
+from api.auth.verifier import BadToken, Verifier
 from tests.issuer import Clock, Issuer, SigningKey, cache, issuing
 from tests.service import SECRET, token
 

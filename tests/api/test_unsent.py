@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from api import unsent
 from api.problems import Overloaded
-from api.unsent import UnsentAnswers
+from api.server import unsent
+from api.server.unsent import UnsentAnswers
 from tests.service import listening
 from tests.sockets import connected
 

@@ -8,11 +8,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from api import routes
+from api import routing
 from api.user_turns import READS, WRITES, Turn
 from db.dsn import connect_arguments
 from db.long_reads import LongReads, Scans
-from events import log
+from events.store import log
 from tests.service import Service, bearer, listening
 from tests.sockets import connected
 
@@ -112,8 +112,8 @@ async def test_a_body_that_comes_slowly_holds_no_turn(service: Service) -> None:
 async def test_a_turn_ends_before_the_answer_is_sent(
     service: Service, traced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if traced:  # FastAPI then does by itself what `api.routes` does
-        monkeypatch.setattr(routes, "get_telemetry_data", object)
+    if traced:  # FastAPI then does by itself what `api.routing` does
+        monkeypatch.setattr(routing, "get_telemetry_data", object)
     taken: list[Any] = []
 
     async def send(message: Any) -> None:

@@ -19,9 +19,9 @@ import asyncpg
 import pytest
 
 from bench.load import Author, load
-from cli.walk import Choice, CutShort, go_through
+from cli.parallel import Choice, CutShort, go_through
 from db.dsn import connect_arguments
-from events import work_units
+from events.integrity import work_units
 from tests.conftest import execute
 from tests.processes import DAYBOOK, run
 

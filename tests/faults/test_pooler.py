@@ -12,11 +12,11 @@ import pytest
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
+from commands.commands import Command, CreateTask, ToggleTask
 from commands.handler import Outcome, handle
-from commands.task import Command, CreateTask, ToggleTask
 from db.errors import NotPrepared
 from db.pool import Pool, open_pool
-from events import log, snapshots
+from events.store import log, snapshots
 from events.task import Metadata
 from tests.certificates import Authority
 from tests.faults.servers import Postgres, service, verified

@@ -6,8 +6,8 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
+from commands.commands import CreateTask, DeleteTask, ToggleTask
 from commands.handler import handle
-from commands.task import CreateTask, DeleteTask, ToggleTask
 from db.pool import Pool, open_pool
 from events.task import Metadata
 from tests.service import sql

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from bench.load import Author, entries, load
 from db.pool import Pool
-from events import log
+from events.store import log
 from events.task import Task, TaskEvent, evolve
 from tests import independent
 from tests.service import COLUMNS

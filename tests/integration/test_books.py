@@ -10,17 +10,17 @@ import asyncpg
 import orjson
 import pytest
 
-import events.rebuild as rebuild_module
-import events.verify as verify_module
+import events.integrity.rebuild as rebuild_module
+import events.integrity.verify as verify_module
 from bench.load import Author, load
 from db.dsn import connect_arguments
 from db.pool import Connection, Pool
-from events import books, work_units
-from events.rebuild import Rebuilt, rebuild
-from events.spot_check import spot_check
+from events.integrity import reads, work_units
+from events.integrity.rebuild import Rebuilt, rebuild
+from events.integrity.spot_check import spot_check
+from events.integrity.verify import Verified, verify
+from events.integrity.work_units import Head
 from events.task import Task
-from events.verify import Verified, verify
-from events.work_units import Head
 from tests import independent
 from tests.conftest import FROM_TEMPLATE, new_database
 from tests.service import sql
@@ -63,9 +63,9 @@ async def connection(shared: str) -> AsyncIterator[asyncpg.Connection]:
 @pytest.fixture(autouse=True, params=[work_units.BATCH, 7], ids=["at once", "piece by piece"])
 def _batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Books that are read at once, and books that are too long for that."""
-    for module in (books, verify_module, rebuild_module):
+    for module in (reads, verify_module, rebuild_module):
         monkeypatch.setattr(module, "BATCH", request.param)
-    monkeypatch.setattr(books, "MOST", request.param + 2)
+    monkeypatch.setattr(reads, "MOST", request.param + 2)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def everything(connection: Connection, user: str) -> list[list[tuple[Any, 
 
 
 async def test_sound_books_have_no_difference(connection: asyncpg.Connection, user: str) -> None:
-    assert await check(connection, user) == Verified(1, EVENTS, len(await books.tasks(connection, [user])), [])
+    assert await check(connection, user) == Verified(1, EVENTS, len(await reads.tasks(connection, [user])), [])
     assert (await rebuild(connection, [Head(user, EVENTS)])).written == 0
 
 
@@ -131,7 +131,7 @@ async def test_a_row_that_is_not_as_the_log_says_is_named_and_mended(
     connection: asyncpg.Connection, user: str, damage: str
 ) -> None:
     sound = await everything(connection, user)
-    task = Task(*(await books.tasks(connection, [user]))[0])
+    task = Task(*(await reads.tasks(connection, [user]))[0])
     sql, told = PROJECTION[damage]
     await connection.execute(f"{sql} WHERE user_id = $1 AND id = $2", user, task.id)
     [found] = (await check(connection, user)).differences
@@ -168,7 +168,7 @@ async def test_an_emptied_projection_comes_back(connection: asyncpg.Connection, 
     sound = await everything(connection, user)
     await connection.execute("DELETE FROM tasks WHERE user_id = $1", user)
     assert len((await check(connection, user)).differences) == len(sound[2])
-    unproved = books.MOST > EVENTS  # a log that is read piece by piece is proved first
+    unproved = reads.MOST > EVENTS  # a log that is read piece by piece is proved first
     assert await rebuild(connection, [Head(user, EVENTS)]) == Rebuilt(
         1, EVENTS, written=len(sound[2]), unproved=unproved
     )
@@ -385,7 +385,7 @@ async def test_what_python_cannot_hold_is_named_and_keeps_nobody_else_from_being
     other = f"{user}-other"
     await load(connection, Author(other), EVENTS)
     sound = [await everything(connection, each) for each in (user, other)]
-    task = (await books.tasks(connection, [user]))[0]
+    task = (await reads.tasks(connection, [user]))[0]
     await connection.execute(ODD[damage], user, task["id"])
     heads = [Head(user, EVENTS), Head(other, EVENTS)]
     assert {each.user_id for each in (await verify(connection, heads)).differences} == {user}
@@ -432,7 +432,7 @@ async def test_an_emptied_projection_does_not_come_back_from_a_log_with_gaps(
     result = await rebuild(connection, [Head(user, EVENTS)])
     assert {each.table for each in result.differences} & {"events", "streams"}
     assert result.written == 0
-    assert await books.tasks(connection, [user]) == []
+    assert await reads.tasks(connection, [user]) == []
 
 
 async def test_what_no_row_can_hold_is_named_and_the_others_are_rebuilt(
@@ -442,7 +442,7 @@ async def test_what_no_row_can_hold_is_named_and_the_others_are_rebuilt(
     for other in others:
         await load(connection, Author(other), EVENTS)
     created = "SELECT max(seq) FROM events WHERE user_id = $1 AND type = 'TaskCreated' AND task_id = ANY($2)"
-    untouched = [row["id"] for row in await books.tasks(connection, [user]) if row["version"] == 1]
+    untouched = [row["id"] for row in await reads.tasks(connection, [user]) if row["version"] == 1]
     seq = await connection.fetchval(created, user, untouched)
     null = "UPDATE events SET data = jsonb_set(data, '{changes,title,to}', 'null') WHERE user_id = $1 AND seq = $2"
     await connection.execute(null, user, seq)
@@ -468,7 +468,7 @@ async def test_one_user_with_a_damaged_log_keeps_nobody_else_from_being_mended(
     assert {each.user_id for each in result.differences} == {user}
     assert result.users == 2
     assert await everything(connection, other) == sound
-    assert {row["title"] for row in await books.tasks(connection, [user])} == {"Wrong"}
+    assert {row["title"] for row in await reads.tasks(connection, [user])} == {"Wrong"}
 
 
 async def walked(connection: asyncpg.Connection, after: str = "") -> list[Head]:
@@ -480,7 +480,7 @@ async def test_everyone_is_walked_once_also_who_has_no_journal(
 ) -> None:
     monkeypatch.setattr(work_units, "_PAGE", 3)
     await spoil(connection, user, LOG["no stream"][0])
-    task = (await books.tasks(connection, [user]))[0]
+    task = (await reads.tasks(connection, [user]))[0]
     rows = [(f"zz-{user}-{number}", *list(task)[1:]) for number in range(4)]
     await connection.copy_records_to_table("tasks", records=rows, columns=Task._fields)
     everybody = "SELECT user_id FROM tasks UNION SELECT user_id FROM events UNION SELECT user_id FROM streams"

@@ -10,7 +10,7 @@ import pytest
 
 from bench.load import Author, load, settle
 from db.pool import Pool
-from events import log, past, snapshots
+from events.store import log, past, snapshots
 from queries import audit, tasks
 
 pytestmark = pytest.mark.once

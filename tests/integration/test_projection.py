@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from uuid_utils.compat import uuid7
 
+from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
+from commands.decider import TaskNotFound
 from commands.handler import handle
-from commands.task import Command, CreateTask, DeleteTask, RestoreTask, TaskNotFound, ToggleTask, UpdateTask
 from db.pool import Pool, open_pool
-from events import log, work_units
-from events.rebuild import rebuild
+from events.integrity import work_units
+from events.integrity.rebuild import rebuild
+from events.integrity.verify import verify
+from events.store import log
 from events.task import Fields, Metadata, Task, evolve
-from events.verify import verify
 from tests import independent
 from tests.conftest import FROM_TEMPLATE, new_database
 from tests.service import COLUMNS

@@ -9,11 +9,11 @@ from uuid import UUID
 import pytest
 from uuid_utils.compat import uuid7
 
+from commands.commands import CreateTask, DeleteTask, RestoreTask, ToggleTask
 from commands.handler import handle
-from commands.task import CreateTask, DeleteTask, RestoreTask, ToggleTask
 from db.pool import Pool
-from events import log
-from events.past import task_at, tasks_at
+from events.store import log
+from events.store.past import task_at, tasks_at
 from events.task import Metadata, Task
 
 MANY = 2 * log.BATCH + 7

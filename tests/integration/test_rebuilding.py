@@ -16,10 +16,11 @@ from bench.load import Author, load
 from bench.writers import Writer, empty
 from db.dsn import connect_arguments
 from db.pool import Connection, Pool
-from events import log, work_units
-from events.rebuild import Rebuilt, rebuild
+from events.integrity import work_units
+from events.integrity.rebuild import Rebuilt, rebuild
+from events.integrity.verify import verify
+from events.store import log
 from events.task import Task, evolve
-from events.verify import verify
 from tests.pooler import PGBOUNCER, pooled
 from tests.service import COLUMNS, Service
 

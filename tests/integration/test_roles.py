@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
+from commands.commands import CreateTask
 from commands.handler import handle as carry_out
-from commands.task import CreateTask
 from db import roles
 from db.dsn import connect_arguments
 from db.pool import Pool, open_pool

@@ -12,21 +12,14 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
+from commands.commands import Command, CreateTask, DeleteTask, ToggleTask, UpdateTask
+from commands.decider import VersionMismatch
 from commands.handler import InDoubt, Outcome, handle
-from commands.task import (
-    Command,
-    CreateTask,
-    DeleteTask,
-    EntityTag,
-    Precondition,
-    ToggleTask,
-    UpdateTask,
-    VersionMismatch,
-)
+from commands.precondition import EntityTag, Precondition
 from db.dsn import connect_arguments
 from db.errors import ConnectionLost, TooManyRequests
 from db.pool import Connection, Pool, open_pool
-from events import log
+from events.store import log
 from events.task import Event, Metadata, Task
 from tests.conftest import execute as run_sql
 from tests.conftest import named

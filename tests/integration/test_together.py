@@ -10,17 +10,20 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
+from commands.commands import Command, CreateTask, DeleteTask, ToggleTask
+from commands.decider import VersionMismatch
 from commands.handler import handle
-from commands.task import Command, CreateTask, DeleteTask, EntityTag, Precondition, ToggleTask, VersionMismatch
+from commands.precondition import EntityTag, Precondition
 from db.batching import MOST
 from db.dsn import connect_arguments
 from db.errors import TooManyRequests
 from db.pool import Connection, Pool, open_pool
-from events import log, work_units
-from events.group_commit import GroupCommit
-from events.log import IdempotencyKeyTaken, Posting, VersionConflict, VersionTaken
+from events.integrity import work_units
+from events.integrity.verify import verify
+from events.store import log
+from events.store.group_commit import GroupCommit
+from events.store.log import IdempotencyKeyTaken, Posting, VersionConflict, VersionTaken
 from events.task import Event, Metadata, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
-from events.verify import verify
 from tests.spec import event
 
 METADATA = Metadata(request_id="r-1", client_address="192.0.2.7", client_agent="tests")

@@ -5,8 +5,8 @@ import random
 import orjson
 from uuid_utils.compat import uuid7
 
+from commands.commands import CreateTask
 from commands.handler import handle
-from commands.task import CreateTask
 from db.pool import Pool
 from events.task import Metadata
 from queries.tasks import list_tasks

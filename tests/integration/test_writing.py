@@ -12,20 +12,12 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
+from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
+from commands.decider import TaskNotFound
 from commands.handler import IdempotencyKeyReused, handle
-from commands.task import (
-    Command,
-    CreateTask,
-    DeleteTask,
-    EntityTag,
-    Precondition,
-    RestoreTask,
-    TaskNotFound,
-    ToggleTask,
-    UpdateTask,
-)
+from commands.precondition import EntityTag, Precondition
 from db.pool import Pool, open_pool
-from events import log, snapshots
+from events.store import log, snapshots
 from events.task import Event, Metadata, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from tests import independent
 from tests.service import COLUMNS, sql

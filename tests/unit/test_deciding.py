@@ -5,20 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from commands.task import (
-    CreateTask,
-    DeleteTask,
-    EntityTag,
-    NotRestorable,
-    Precondition,
-    RestoreTask,
-    TaskExists,
-    TaskNotFound,
-    ToggleTask,
-    UpdateTask,
-    VersionMismatch,
-    moment,
-)
+from commands.commands import CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
+from commands.decider import NotRestorable, TaskExists, TaskNotFound, VersionMismatch, moment
+from commands.precondition import EntityTag, Precondition
 from events.task import TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
 from tests.spec import DAWN, TASK, USER, Ids, fold, given, hash_at
 

@@ -5,12 +5,12 @@ from uuid import UUID
 
 import pytest
 
-from cli import results
+from cli import progress
 from cli.main import _to_go_on
-from cli.results import Results
-from cli.walk import Choice, Job
-from events.mismatch import Mismatch, Mismatches
-from events.work_units import Head, split
+from cli.parallel import Choice, Job
+from cli.progress import Results
+from events.integrity.mismatch import Mismatch, Mismatches
+from events.integrity.work_units import Head, split
 
 
 def difference(number: int) -> Mismatch:
@@ -54,7 +54,7 @@ TOLD = """'ann\\n': task t has another `title` than the log (title: found "\\u00
 
 
 def test_people_get_a_line_each_and_a_sum(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "_PLAIN_SECONDS", 0)
+    monkeypatch.setattr(progress, "_PLAIN_SECONDS", 0)
     told = Results("verify", as_json=False)
     told.begin(80)
     told.add({**VERIFIED, "differences": [TITLE]})

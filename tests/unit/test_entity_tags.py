@@ -3,7 +3,7 @@
 import pytest
 
 from api.entity_tags import entity_tags, etag
-from commands.task import EntityTag
+from commands.precondition import EntityTag
 
 HASH = bytes.fromhex("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")
 PART = HASH[:8].hex()

@@ -19,8 +19,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from events import hash_chain
-from events.export import BadHead, EarlierHead, EmptyExport, NotAnExport, Report, check, read_head
-from events.export_diagnosis import Head, Mismatch
+from events.export.diagnosis import Head, Mismatch
+from events.export.verification import BadHead, EarlierHead, EmptyExport, NotAnExport, Report, check, read_head
 from events.records import full_record
 from events.serialization import UnknownEvent, header, meta
 from events.task import Event, Metadata, TaskCreated, TaskDeleted, TaskEvent, TaskRestored, TaskToggled, TaskUpdated

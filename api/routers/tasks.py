@@ -6,23 +6,25 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Depends, Query, Request, Response
 from uuid_utils.compat import uuid7
 
-from api import responses, unsent
-from api.auth import CurrentUser
+from api import responses
+from api.auth.authentication import CurrentUser
 from api.dependencies import Database, RequestMetadata
-from api.disconnects import while_connected
 from api.pagination import here, next_list, page_span, selection, start
 from api.parameters import CompletionParameters, ListParameters, PastParameters, RestorationParameters, TaskId
 from api.preconditions import IfPrecondition, has_condition, matches
 from api.problems import BadRequest, NotFound
 from api.request_body import json_body, optional_json_body
-from api.routes import Route
+from api.routing import Route
 from api.schemas import Completion, NewTask, Restoration, Task, TaskChanges
+from api.server import unsent
+from api.server.disconnects import while_connected
 from api.user_turns import give_turn_back, take_turn
+from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
 from commands.handler import Outcome, handle
-from commands.task import Command, CreateTask, DeleteTask, EntityTag, RestoreTask, ToggleTask, UpdateTask
+from commands.precondition import EntityTag
 from db.pool import Pool
-from events import log
-from events.past import task_at
+from events.store import log
+from events.store.past import task_at
 from events.task import Fields, Metadata
 from queries import as_of
 from queries import tasks as query

@@ -12,7 +12,7 @@ from config.errors import CannotRun
 from db.errors import FAILED
 from db.pool import Pool
 from db.server import standing
-from events.spot_check import spot_check, unguarded
+from events.integrity.spot_check import spot_check, unguarded
 
 _log = structlog.get_logger(__name__)
 

@@ -7,12 +7,13 @@ from itertools import chain
 import asyncpg
 
 from db.pool import Connection
-from events import books, hash_chain
-from events.chain_verifier import ChainVerifier
-from events.mismatch import Mismatch
-from events.projection import Fold, compare, told
+from events import hash_chain
+from events.integrity import reads
+from events.integrity.chain_verifier import ChainVerifier
+from events.integrity.mismatch import Mismatch
+from events.integrity.replay import Fold, compare, told
+from events.integrity.work_units import BATCH, Head, split
 from events.serialization import parsed
-from events.work_units import BATCH, Head, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,13 @@ async def verify(connection: Connection, heads: Sequence[Head], *, log_only: boo
     for batch in split(heads, BATCH):
         users = [head.user_id for head in batch]
         try:
-            async with books.snapshot(connection):
+            async with reads.snapshot(connection):
                 parts.append(await _batch(connection, users, log_only=log_only))
-        except books.UNREADABLE as error:
+        except reads.UNREADABLE as error:
             if len(users) > 1:
                 parts += [await verify(connection, [head], log_only=log_only) for head in batch]
             else:
-                parts.append(Verified(users=1, differences=[books.unreadable(users[0], error)]))
+                parts.append(Verified(users=1, differences=[reads.unreadable(users[0], error)]))
     return _sum(parts)
 
 
@@ -55,9 +56,9 @@ def _sum(parts: Sequence[Verified]) -> Verified:
 
 
 async def _batch(connection: Connection, users: list[str], *, log_only: bool) -> Verified:
-    streams = await books.streams(connection, users)
-    rows = await books.events(connection, users)
-    if len(rows) == books.MOST:
+    streams = await reads.streams(connection, users)
+    rows = await reads.events(connection, users)
+    if len(rows) == reads.MOST:
         return _sum([await _one(connection, user, streams.get(user), log_only=log_only) for user in users])
     proofs = {user: ChainVerifier(user) for user in users}
     fold = Fold()
@@ -68,7 +69,7 @@ async def _batch(connection: Connection, users: list[str], *, log_only: bool) ->
         if not log_only:
             fold.take(user, seq, task, version, type_, at, data)
     found = {user: proof.end(streams.get(user)) for user, proof in proofs.items()}
-    posted = [] if log_only else await books.tasks(connection, users)
+    posted = [] if log_only else await reads.tasks(connection, users)
     damaged = {user for user in users if found[user].told()}
     for each in _held_against(fold, posted):
         found[each.user_id].add([_doubtful(each) if each.user_id in damaged else each])
@@ -77,12 +78,12 @@ async def _batch(connection: Connection, users: list[str], *, log_only: bool) ->
 
 async def _one(connection: Connection, user_id: str, stream: hash_chain.Head | None, *, log_only: bool) -> Verified:
     """Verify a user with a log of any length, in constant memory: first the log in its order, then the tasks by id."""
-    proof = await books.prove(connection, user_id)
+    proof = await reads.prove(connection, user_id)
     found, tasks = proof.end(stream), 0
     damaged = bool(found.told())
     if not log_only:
-        async for part in books.folded(connection, user_id, upto=proof.seq):
-            posted = await books.tasks(connection, [user_id], part.first, part.last)
+        async for part in reads.folded(connection, user_id, upto=proof.seq):
+            posted = await reads.tasks(connection, [user_id], part.first, part.last)
             tasks += len(posted)
             differences = _held_against(part.fold, posted)
             found.add(map(_doubtful, differences) if damaged else differences)

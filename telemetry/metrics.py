@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from config.errors import BadSettings
-from config.worker_metrics import WORKERS_FOLDER, WorkersMetrics
+from telemetry.worker_metrics import WORKERS_FOLDER, WorkersMetrics
 
 if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
     # The library would map files of that folder into memory, and a full disk would end the process by SIGBUS.

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import InvalidKeyError
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from api.jwks_answer import NoJwks, published_keys
+from api.auth.jwks_response import NoJwks, published_keys
 from config import outgoing
 
 _log = structlog.get_logger(__name__)

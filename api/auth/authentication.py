@@ -6,9 +6,9 @@ import structlog
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.jwks import KeysUnavailable
+from api.auth.jwks import KeysUnavailable
+from api.auth.verifier import BadToken
 from api.problems import Forbidden, Unauthorized, Unavailable, invalid_token
-from api.tokens import BadToken
 from api.user_turns import take_turn
 
 _log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ async def current_user(
     structlog.contextvars.bind_contextvars(user=user)
     if user != user_id:
         raise Forbidden(hint="The token is another user's than the path's.")
-    if request.method in ("GET", "HEAD"):  # a write takes its turn once its body has arrived (`api.tasks`)
+    if request.method in ("GET", "HEAD"):  # a write takes its turn once its body has arrived (`api.routers.tasks`)
         await take_turn(request, user)
     return user
 

@@ -9,8 +9,8 @@ import orjson
 
 from db.pool import Executor
 from db.time_slices import TimeSlices
-from events import log
 from events.serialization import decode
+from events.store import log
 from events.task import Snapshot, Step, Task, evolve
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 import structlog
 
-from config import metrics
 from db.connection import connect
 from db.errors import DatabaseUnavailable, ReadOnly, is_ambiguous, refused
+from telemetry import metrics
 
 _log = structlog.get_logger(__name__)
 

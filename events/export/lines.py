@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 import orjson
 
 from events import hash_chain
-from events.export_forms import MARK
+from events.export.formats import MARK
 from events.records import changes
 from events.serialization import Json, UnknownEvent, canonical, meta
 from events.task import Metadata

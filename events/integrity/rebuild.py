@@ -9,13 +9,14 @@ from uuid import UUID
 import asyncpg
 
 from db.pool import Connection
-from events import books, log
-from events.mismatch import Mismatch
-from events.projection import Fold, Key, compare
+from events.integrity import reads
+from events.integrity.mismatch import Mismatch
+from events.integrity.replay import Fold, Key, compare
+from events.integrity.verify import verify
+from events.integrity.work_units import BATCH, Head, split
 from events.serialization import parsed
+from events.store import log
 from events.task import Task
-from events.verify import verify
-from events.work_units import BATCH, Head, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ async def rebuild(connection: Connection, heads: Sequence[Head]) -> Rebuilt:
     they have none, no row can be lost, and rows come back sooner: the log must be numbered without a gap and must fold,
     but its hashes aren't computed. Raise the connection's errors.
     """
-    posted = await books.posted(connection, [head.user_id for head in heads])
+    posted = await reads.posted(connection, [head.user_id for head in heads])
     found = (await verify(connection, [head for head in heads if head.user_id in posted], log_only=True)).differences
     refused = {each.user_id for each in found}
     parts = [Rebuilt(users=len(refused), differences=found)]
@@ -76,13 +77,13 @@ def _sum(parts: Sequence[Rebuilt]) -> Rebuilt:
 
 async def _batch(connection: Connection, users: list[str], *, proved: Set[str]) -> Rebuilt:
     try:
-        async with books.snapshot(connection):
-            rows = await books.facts(connection, users)
-    except books.UNREADABLE as error:
+        async with reads.snapshot(connection):
+            rows = await reads.facts(connection, users)
+    except reads.UNREADABLE as error:
         if len(users) > 1:
             return _sum([await _batch(connection, [user], proved=proved) for user in users])
-        return Rebuilt(users=1, differences=[books.unreadable(users[0], error)])
-    if len(rows) == books.MOST:
+        return Rebuilt(users=1, differences=[reads.unreadable(users[0], error)])
+    if len(rows) == reads.MOST:
         return _sum([await _one(connection, user, proved=user in proved) for user in users])
     fold = Fold()
     for user, seq, task, version, type_, at, data in rows:
@@ -105,15 +106,15 @@ async def _one(connection: Connection, user_id: str, *, proved: bool) -> Rebuilt
 
     Before any row is written, the log is verified, unless it is `proved`, and folded to its end.
     """
-    found = [] if proved else (await verify(connection, [Head(user_id, books.MOST)], log_only=True)).differences
+    found = [] if proved else (await verify(connection, [Head(user_id, reads.MOST)], log_only=True)).differences
     upto, _ = await log.head(connection, user_id)
     if not found:
-        async for part in books.folded(connection, user_id, upto=upto):
+        async for part in reads.folded(connection, user_id, upto=upto):
             found += part.fold.broken.values()
     parts = [Rebuilt(users=1, differences=found)]
     if not found:
         numbers = {user_id: _Numbers(upto, upto)}
-        async for part in books.folded(connection, user_id, upto=upto):
+        async for part in reads.folded(connection, user_id, upto=upto):
             try:
                 posted, _ = await _post(connection, part.fold, numbers, first=part.first, last=part.last)
             except _UNPOSTABLE as error:
@@ -148,7 +149,7 @@ async def _lock(connection: Connection, users: Sequence[str]) -> tuple[dict[str,
         return {row["user_id"]: row["seq"] for row in await connection.fetch(LOCK, users)}, frozenset()
     ends = {row["user_id"]: row["seq"] for row in await connection.fetch(LOCK_FREE, users)}
     missing = [user for user in users if user not in ends]
-    return ends, (await books.streams(connection, missing)).keys() if missing else frozenset()
+    return ends, (await reads.streams(connection, missing)).keys() if missing else frozenset()
 
 
 async def _post(
@@ -156,21 +157,21 @@ async def _post(
     fold: Fold,
     numbers: Mapping[str, _Numbers],
     *,
-    first: UUID = books.FIRST_TASK,
-    last: UUID = books.LAST_TASK,
+    first: UUID = reads.FIRST_TASK,
+    last: UUID = reads.LAST_TASK,
 ) -> tuple[Rebuilt, Set[str]]:
     """Lock the users' streams, fold events appended meanwhile, compare the rows, and write those that differ.
 
     Also return the users left for later, because another transaction had locked their streams.
     """
-    async with books.turn(connection):
+    async with reads.turn(connection):
         ends, busy = await _lock(connection, list(numbers))
         events, refused = 0, list[Mismatch]()
         for user, (count, seen) in numbers.items():
             if user in busy:
                 continue
             end = ends.get(user, 0)
-            rows = await books.facts_since(connection, user, seen) if end > seen else []
+            rows = await reads.facts_since(connection, user, seen) if end > seen else []
             for _, seq, task, version, type_, at, data in rows:
                 if first <= task <= last:
                     fold.take(user, seq, task, version, type_, at, parsed(data))
@@ -180,7 +181,7 @@ async def _post(
         refused += (each for (user, _), each in fold.broken.items() if user not in busy)
         left_alone = {each.user_id for each in refused} | busy
         wanted = {key: task for key, task in fold.tasks.items() if key[0] not in left_alone}
-        rows = await books.tasks(connection, [user for user in numbers if user not in left_alone], first, last)
+        rows = await reads.tasks(connection, [user for user in numbers if user not in left_alone], first, last)
         found = compare(wanted, rows)
         await _add(connection, found.missing)
         await _correct(connection, [task for task, _ in found.wrong])

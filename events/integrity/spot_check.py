@@ -5,7 +5,7 @@ import string
 from collections.abc import Iterator
 
 from db.pool import Executor
-from events.mismatch import Mismatch
+from events.integrity.mismatch import Mismatch
 from events.serialization import Row
 
 _USERS = 20
@@ -34,7 +34,7 @@ async def spot_check(database: Executor) -> list[Mismatch]:
     """Check the last events of up to 20 users, from a random place in the order of users, and return the mismatches.
 
     This takes two or three round trips and some hundred index probes. It finds an emptied table, a backup of one table
-    restored alone and the like. It finds a single changed row only by chance: use `events.verify` for that.
+    restored alone and the like. It finds a single changed row only by chance: use `events.integrity.verify` for that.
     """
     start = "".join(random.choices(string.ascii_letters + string.digits, k=2))  # noqa: S311 - nothing secret
     rows = await database.fetch(SPOT_CHECK, start, _USERS)

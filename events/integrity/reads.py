@@ -9,12 +9,13 @@ from uuid import UUID
 import asyncpg
 
 from db.pool import Connection
-from events import hash_chain, log
-from events.chain_verifier import ChainVerifier
-from events.mismatch import Mismatch
-from events.projection import Fold
+from events import hash_chain
+from events.integrity.chain_verifier import ChainVerifier
+from events.integrity.mismatch import Mismatch
+from events.integrity.replay import Fold
+from events.integrity.work_units import BATCH
 from events.serialization import parsed
-from events.work_units import BATCH
+from events.store import log
 
 MOST = BATCH + BATCH // 4
 """Largest number of events read for several users together. If there are more, the streams counted too few of them."""

@@ -12,13 +12,13 @@ from typing import Any, Literal, Protocol, TypeAlias
 import asyncpg
 import orjson
 
-from cli.streams import Unwritten
+from cli.output import Unwritten
 from db.connection import connect
 from db.dsn import connect_arguments
 from db.errors import FAILED
 from db.pool import Connection
-from events import work_units
-from events.work_units import Head, WorkUnit
+from events.integrity import work_units
+from events.integrity.work_units import Head, WorkUnit
 
 Job: TypeAlias = Literal["verify", "rebuild"]
 Result: TypeAlias = dict[str, Any]

@@ -12,15 +12,15 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api import unsent
-from api.auth import CurrentUser
+from api.auth.authentication import CurrentUser
 from api.dependencies import Database
 from api.pagination import next_link
 from api.parameters import AuditParameters, HistoryParameters, TaskId
 from api.problems import NotFound
 from api.responses import JSON
-from api.routes import Route
+from api.routing import Route
 from api.schemas import AuditEvent, Head
+from api.server import unsent
 from api.user_turns import refusal
 from db.time_slices import TimeSlices
 from events.records import CSV_COLUMNS, csv_cells, full_record, record
@@ -46,7 +46,7 @@ _QUALITY = re.compile(r"(?:^|;)\s*q=([01](?:\.[0-9]{0,3})?)\s*(?:;|$)", re.IGNOR
 _PAGE = 100
 """Events in a page, if the request gives no `limit`."""
 _CHUNK = 64 * 1024
-"""Bytes sent at once, about. A slow reader must take them within the bounds of `api.protocol`."""
+"""Bytes sent at once, about. A slow reader must take them within the bounds of `api.server.protocol`."""
 
 _MOST_EXPORTS = 4
 """Largest number of exports sent to one user at a time. Each holds a batch of events, of up to 12 MB."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from config.metrics import everything
+from telemetry.metrics import everything
 
 
 def scraping(folder: Path) -> APIRouter:

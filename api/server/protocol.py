@@ -12,7 +12,6 @@ from uuid_utils.compat import uuid7
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from api.connections import CONNECTIONS
 from api.cors import cors_headers
 from api.middleware import SECURITY_HEADERS
 from api.problems import (
@@ -24,8 +23,9 @@ from api.problems import (
     answer,
     invalid_token,
 )
-from api.transport import BufferedTransport
-from config import metrics
+from api.server.connections import CONNECTIONS
+from api.server.transport import BufferedTransport
+from telemetry import metrics
 
 _LARGEST_HEAD = 64 * 1024
 """Largest number of bytes of request line and headers."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from events import hash_chain
-from events.mismatch import Mismatch, Mismatches, Table, Value
+from events.integrity.mismatch import Mismatch, Mismatches, Table, Value
 from events.serialization import Json, header_of, meta_of
 
 _WINDOW = 10_000
@@ -43,7 +43,7 @@ class ChainVerifier:
         self._searches = 0
 
     def take(self, row: Iterable[Any], data: Json) -> None:
-        """Check the next event in order of `seq`: its row (`events.log.COLUMNS`), and its data as stored."""
+        """Check the next event in order of `seq`: its row (`events.store.log.COLUMNS`), and its data as stored."""
         user, seq, hash_, id_, task, version, type_, at, actor, _, request, address, agent, key, fingerprint, salt = row
         try:
             header = header_of(user, id_, task, version, type_, at, actor)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from events import hash_chain
-from events.export_lines import BadLine, Kind, Line, Lines
+from events.export.lines import BadLine, Kind, Line, Lines
 from events.serialization import DATA_VERSION, canonical
 
 

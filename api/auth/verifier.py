@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import jwt
 
-from api import damaged_tokens
-from api.jwks import ALGORITHMS, Jwks, Key, PublicKey, UnknownKey, UnusableKey, algorithm
+from api.auth import malformed_tokens
+from api.auth.jwks import ALGORITHMS, Jwks, Key, PublicKey, UnknownKey, UnusableKey, algorithm
 from config.settings import USER_ID
 
 _OF_SECRET = frozenset({"HS256", "HS384", "HS512"})
@@ -77,7 +77,7 @@ class Verifier:
         self._remembered: OrderedDict[bytes, _Verified] = OrderedDict()
 
     async def user(self, token: str) -> str:
-        """Verify the token and return its user. Raises `BadToken`, or `api.jwks.KeysUnavailable`.
+        """Verify the token and return its user. Raises `BadToken`, or `api.auth.jwks.KeysUnavailable`.
 
         A valid token is cached, and not verified again until it expires or its key is no longer published.
         """
@@ -106,7 +106,7 @@ class Verifier:
         try:
             header = jwt.get_unverified_header(token)
         except jwt.InvalidTokenError as error:
-            raise BadToken(damaged_tokens.unreadable(token)) from error
+            raise BadToken(malformed_tokens.unreadable(token)) from error
         name, kid = str(header.get("alg")), header.get("kid")  # alg could be anything
         if name in _OF_SECRET:
             if self._secret is None:
@@ -152,7 +152,7 @@ class Verifier:
         except jwt.InvalidAudienceError as error:
             raise BadToken(f"The token's audience (aud) isn't {expected.audience}.") from error
         except jwt.InvalidSignatureError as error:
-            raise BadToken(damaged_tokens.unsigned(token, alg) or _OF_ANOTHER_KEY) from error
+            raise BadToken(malformed_tokens.unsigned(token, alg) or _OF_ANOTHER_KEY) from error
         except jwt.InvalidTokenError as error:
             raise BadToken(_REASONS.get(type(error), "The token can't be verified.")) from error
         until = _until(claims, time.time())
@@ -161,7 +161,7 @@ class Verifier:
 
 _REASONS: dict[type[jwt.InvalidTokenError], str] = {
     jwt.MissingRequiredClaimError: "The token lacks a required claim (exp, and iss and aud where they are configured).",
-    jwt.DecodeError: damaged_tokens.NO_CLAIMS,
+    jwt.DecodeError: malformed_tokens.NO_CLAIMS,
 }
 _OF_ANOTHER_KEY = "The token can't be verified: its signature isn't that of the key here."
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
-from events.mismatch import Mismatch, Value
+from events.integrity.mismatch import Mismatch, Value
 from events.serialization import Json, UnknownEvent, decode, rfc3339
 from events.task import ImpossibleEvent, Step, Task, evolve
 

@@ -5,12 +5,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from config import metrics
 from db.batching import MOST, NUMBER, Lanes, full
 from db.errors import NOT_SENT, UNAVAILABLE, CannotConnect, TooManyRequests
 from db.pool import Pool
-from events import log
-from events.log import IdempotencyKeyTaken, Posting, RecordedEvent, VersionTaken
+from events.store import log
+from events.store.log import IdempotencyKeyTaken, Posting, RecordedEvent, VersionTaken
+from telemetry import metrics
 
 _APART = 1.0
 """Seconds for which a user gets statements of their own, after their event made a shared statement fail."""

@@ -9,15 +9,15 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.streams import note, say
-from cli.walk import Job, Result
+from cli.output import note, say
+from cli.parallel import Job, Result
 
 _PLAIN_SECONDS = 10
 """Seconds between two lines of progress without a terminal."""
 
 
 class Results:
-    """A `cli.walk.Report`: mismatches to stdout as they come, progress to stderr, and totals at the end."""
+    """A `cli.parallel.Report`: mismatches to stdout as they come, progress to stderr, and totals at the end."""
 
     def __init__(self, job: Job, *, as_json: bool) -> None:
         self.job = job

@@ -5,9 +5,9 @@ from typing import BinaryIO
 
 import orjson
 
-from events.export_diagnosis import Head, Held, Mismatch, cut_off, diagnosis, parted, rewritten, told, unreadable
-from events.export_forms import AGAIN, MARK, by_beginning, form
-from events.export_lines import SHOWN_WITHOUT, BadLine, Lines, derives, is_hash, is_moment, is_number, survey
+from events.export.diagnosis import Head, Held, Mismatch, cut_off, diagnosis, parted, rewritten, told, unreadable
+from events.export.formats import AGAIN, MARK, by_beginning, form
+from events.export.lines import SHOWN_WITHOUT, BadLine, Lines, derives, is_hash, is_moment, is_number, survey
 from events.serialization import UnknownEvent
 
 

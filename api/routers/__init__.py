@@ -1,0 +1,1 @@
+"""The endpoints: tasks, audit, health, metrics."""

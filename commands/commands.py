@@ -1,0 +1,58 @@
+"""Commands: what a user wants to happen to a task."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+from uuid import UUID
+
+from commands.precondition import UNCONDITIONAL, Precondition
+from events.task import Fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateTask:
+    user_id: str
+    task_id: UUID
+    title: str
+    description: str | None = None
+    completed: bool = False
+    precondition: Precondition = UNCONDITIONAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateTask:
+    """A command to set the given fields. Other fields keep their values."""
+
+    user_id: str
+    task_id: UUID
+    fields: Fields
+    precondition: Precondition = UNCONDITIONAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToggleTask:
+    """A command to invert `completed`, or to set it if a value is given (which makes a repeat harmless)."""
+
+    user_id: str
+    task_id: UUID
+    completed: bool | None = None
+    precondition: Precondition = UNCONDITIONAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteTask:
+    user_id: str
+    task_id: UUID
+    precondition: Precondition = UNCONDITIONAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreTask:
+    """A command to restore a task to a version, or without one to its last state, which brings a deleted task back."""
+
+    user_id: str
+    task_id: UUID
+    version: int | None = None
+    precondition: Precondition = UNCONDITIONAL
+
+
+Command: TypeAlias = CreateTask | UpdateTask | ToggleTask | DeleteTask | RestoreTask

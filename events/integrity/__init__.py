@@ -1,0 +1,1 @@
+"""Integrity: follow the hash chain, replay the log, verify and rebuild the projection."""
