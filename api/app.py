@@ -21,7 +21,7 @@ from api.dependencies import State
 from api.middleware import BehindProxies, CatchAll, Head, RequestContext, SecurityHeaders, Slashes, TrustedProxies
 from api.routers import audit, health, tasks
 from api.routers.metrics import scraping
-from api.server.startup import check_books, check_server, told
+from api.server.startup import check_integrity, check_server, told
 from api.server.supervision import ended_with_its_supervisor
 from api.user_turns import UserTurns
 from config import log_writer, logs
@@ -69,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             )
             with reaching():
                 pool = await stack.enter_async_context(opening)
-            await check_books(pool)
+            await check_integrity(pool)
             if settings.environment == "production":
                 await check_server(pool)
             jwks_url = str(settings.jwks_url) if settings.jwks_url else None

@@ -169,7 +169,7 @@ def main() -> int:
         for size, each in dsns.items():
             books = verified(each)
             print(f"verify: {books['events']:,} events, {books['tasks']:,} tasks, clean: {books['clean']}.", flush=True)
-            faults += [f"verify at {size:,}: {books['differences']}"] * (not books["clean"])
+            faults += [f"verify at {size:,}: {books['mismatches']}"] * (not books["clean"])
     for fault in faults:
         print(f"FAILED: {fault}", file=sys.stderr)
     return int(bool(faults))

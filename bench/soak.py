@@ -291,7 +291,7 @@ def _unlike(found: dict[str, Any], visitors: Sequence[Visitor]) -> list[str]:
     """Where the books aren't what the users were told."""
     due = {"events": sum(each.seq for each in visitors), "tasks": sum(len(each.tasks) for each in visitors)}
     counts = [f"{found[what]:,} {what} are there, not {count:,}" for what, count in due.items() if found[what] != count]
-    return counts + [f"verify: {found['differences']}"] * (not found["clean"])
+    return counts + [f"verify: {found['mismatches']}"] * (not found["clean"])
 
 
 def main() -> int:

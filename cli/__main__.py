@@ -3,7 +3,7 @@
 import sys
 from contextlib import suppress
 
-from cli.exit_codes import COULD_NOT_RUN, DIFFERENCE, DifferenceFound
+from cli.exit_codes import COULD_NOT_RUN, MISMATCH, MismatchFound
 from cli.output import NobodyReads, Unwritten, close_all, give_up, note, open_all
 from config.errors import CannotRun
 
@@ -22,8 +22,8 @@ def status() -> int:
         from cli.main import app
 
         app()
-    except DifferenceFound:
-        return DIFFERENCE
+    except MismatchFound:
+        return MISMATCH
     except SystemExit as ended:  # Typer exits so after success, too, and has more statuses of its own, 1 among them
         return 0 if ended.code in (0, None) else COULD_NOT_RUN
     except KeyboardInterrupt:  # without a traceback, whenever it is pressed
@@ -34,7 +34,7 @@ def status() -> int:
             note(f"daybook: {error}")
     except CannotRun as error:
         note(f"daybook: {error}")
-    except Exception:  # noqa: BLE001 - unforeseen; Python's own status would be 1: a difference was found
+    except Exception:  # noqa: BLE001 - unforeseen; Python's own status would be 1: a mismatch was found
         import traceback
 
         with suppress(OSError):

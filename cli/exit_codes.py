@@ -1,8 +1,8 @@
 """Exit statuses of commands (README.md, "The terminal")."""
 
-DIFFERENCE = 1
+MISMATCH = 1
 COULD_NOT_RUN = 2
 
 
-class DifferenceFound(Exception):
+class MismatchFound(Exception):
     """A mismatch was found, and is in the result."""

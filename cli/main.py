@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from cli.progress import Results
 
-from cli.exit_codes import DifferenceFound
+from cli.exit_codes import MismatchFound
 from cli.output import note, say
 from cli.parallel import Choice, Job
 from cli.tokens import sign
@@ -177,12 +177,12 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that the log is as it was written, and that `tasks` is what it folds to; name each difference.
+    """Check that the log is as it was written, and that `tasks` is what it folds to; name each mismatch.
 
     Changes nothing, holds nobody up, and needs no right but to read. With --export, check that no event of an export
     was changed, removed, added or reordered, and name the first that was.
 
-    Exit status: 0 clean; 1 a difference was found; 2 it couldn't run, or not to its end.
+    Exit status: 0 clean; 1 a mismatch was found; 2 it couldn't run, or not to its end.
     """
     if export is None:
         if head is not None or after is not None:
@@ -230,15 +230,15 @@ def _walk(job: Job, choice: Choice, workers: int | None, *, as_json: bool) -> No
         _keep(settings, "all" if choice.sample is None else "sample", results, complete=cut_short is None)
     if cut_short:
         raise CannotRun(cut_short)
-    if results.differences:
-        raise DifferenceFound
+    if results.mismatches:
+        raise MismatchFound
 
 
 def _keep(settings: Settings, scope: str, results: "Results", *, complete: bool) -> None:
     """Store the result for the service's metrics. A failure is only noted: it is no reason to fail."""
     try:
         note_verified(
-            settings.made_data_dir, scope, complete=complete, users=results.users, differences=results.differences
+            settings.made_data_dir, scope, complete=complete, users=results.users, mismatches=results.mismatches
         )
     except (OSError, BadSettings) as error:
         note(f"daybook: for the metrics, the result couldn't be kept in DAYBOOK_DATA_DIR: {error}")
@@ -260,5 +260,5 @@ def _verify_export(export: str, head: str | None, after: str | None, *, as_json:
 
     report = report_on(export, head=head, after=after)
     say(for_machines(report) if as_json else for_people(report))
-    if report.difference:
-        raise DifferenceFound
+    if report.mismatch:
+        raise MismatchFound

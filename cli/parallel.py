@@ -52,7 +52,7 @@ class Choice:
     sample: int | None = None
     after: str = ""
 
-    def portions(self, connection: Connection) -> AsyncIterator[WorkUnit]:
+    def work_units(self, connection: Connection) -> AsyncIterator[WorkUnit]:
         if self.user is not None:
             return work_units.one(connection, self.user)
         if self.sample is not None:
@@ -82,7 +82,7 @@ async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report
     """
     connection = await connect(**connect_arguments(dsn))
     try:
-        queue = _Queue(choice.portions(connection), report)
+        queue = _Queue(choice.work_units(connection), report)
         with _stopped_by_signals(queue):
             report.begin(await choice.events(connection))
             try:
@@ -113,9 +113,9 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> str:
 class _Queue:
     """The work units, handed out in order."""
 
-    def __init__(self, portions: AsyncIterator[WorkUnit], report: Report) -> None:
+    def __init__(self, work_units: AsyncIterator[WorkUnit], report: Report) -> None:
         self.stopped = False
-        self._portions = portions
+        self._work_units = work_units
         self._report = report
         self._turn = asyncio.Lock()
         self._under_way: dict[int, WorkUnit] = {}
@@ -123,13 +123,13 @@ class _Queue:
 
     async def take(self) -> tuple[int, list[Head]] | None:
         async with self._turn:
-            portion = None if self.stopped else await anext(self._portions, None)
-            if portion is None:
+            unit = None if self.stopped else await anext(self._work_units, None)
+            if unit is None:
                 return None
-            self._after = portion.after
+            self._after = unit.after
             number = max(self._under_way, default=0) + 1
-            self._under_way[number] = portion
-            return number, portion.heads
+            self._under_way[number] = unit
+            return number, unit.heads
 
     def finish(self, number: int, result: Result) -> None:
         del self._under_way[number]
@@ -146,8 +146,8 @@ class _Queue:
 
     async def left(self) -> str | None:
         """Return the user to go on after if all units handed out are finished; `None` if none is left."""
-        portion = await anext(self._portions, None)
-        return None if portion is None else portion.after
+        unit = await anext(self._work_units, None)
+        return None if unit is None else unit.after
 
 
 @contextmanager

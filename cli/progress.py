@@ -31,19 +31,19 @@ class Results:
     def begin(self, events: int | None) -> None:
         self._progress.begin(events)
         if self._json:
-            say('{"differences":[', end="")
+            say('{"mismatches":[', end="")
 
     def add(self, result: Result) -> None:
-        differences = result.pop("differences")
-        if differences:
+        mismatches = result.pop("mismatches")
+        if mismatches:
             self._progress.hide()
-        for difference in differences:
+        for mismatch in mismatches:
             if self._json:
-                say(("," if self._tables else "") + "\n" + orjson.dumps(difference).decode(), end="")
+                say(("," if self._tables else "") + "\n" + orjson.dumps(mismatch).decode(), end="")
             else:
-                say(_for_people(difference))
-            self._tables[difference["table"]] += difference["more"] or 1
-            self._users.add(difference["user_id"])
+                say(_for_people(mismatch))
+            self._tables[mismatch["table"]] += mismatch["more"] or 1
+            self._users.add(mismatch["user_id"])
         self._totals.update(result)
         self._progress.advance(result["events"])
 
@@ -56,13 +56,13 @@ class Results:
         seconds = time.perf_counter() - self._began
         if self._json:
             figures = {**self._totals, "seconds": round(seconds, 3), "cut_short": cut_short}
-            clean = not self.differences and cut_short is None
+            clean = not self.mismatches and cut_short is None
             say("]," + orjson.dumps({"clean": clean, **figures}).decode()[1:])
             return
         say(f"{self._sum(whole=cut_short is None)} {seconds:.1f} s, {self._totals['events'] / seconds:,.0f} events/s.")
 
     @property
-    def differences(self) -> int:
+    def mismatches(self) -> int:
         return self._tables.total()
 
     @property
@@ -72,45 +72,45 @@ class Results:
     @property
     def nothing(self) -> bool:
         """Say whether there was nothing at all to check."""
-        return not any(number for what, number in self._totals.items() if what != "users") and not self.differences
+        return not any(number for what, number in self._totals.items() if what != "users") and not self.mismatches
 
     def _sum(self, *, whole: bool) -> str:
         total = self._totals
         read = f"{_counted(total['users'], 'user')}, {_counted(total['events'], 'event')}"
-        mendable, log = self._tables["tasks"], self.differences - self._tables["tasks"]
+        mendable, log = self._tables["tasks"], self.mismatches - self._tables["tasks"]
         if self.job == "verify":
             read = f"{read}, {_counted(total['tasks'], 'task')}"
-            if not self.differences and not total["users"]:
+            if not self.mismatches and not total["users"]:
                 return f"{read}: there was nothing to look at." if whole else f"{read}: nothing was looked at yet."
-            if not self.differences:
-                return f"{read}: no difference{'' if whole else ' so far'}."
-            found = [f"{_counted(mendable, 'difference')} in tasks (`daybook rebuild`)"] if mendable else []
-            found += [f"{_counted(log, 'difference')} in the log ({_GUIDE})"] if log else []
+            if not self.mismatches:
+                return f"{read}: no mismatch{'' if whole else ' so far'}."
+            found = [f"{_counted(mendable, 'mismatch', 'es')} in tasks (`daybook rebuild`)"] if mendable else []
+            found += [f"{_counted(log, 'mismatch', 'es')} in the log ({_GUIDE})"] if log else []
             return f"{read}: {' and '.join(found)}."
         written, removed, right = total["written"], total["removed"], total["right"]
         lines = [f"{read}: {_counted(written, 'row')} written, {removed:,} removed, {right:,} already right."]
         if log:
             left = _counted(len(self._users), "user")
             lines.insert(0, f"{left} left alone, since their log isn't as it was written: see {_GUIDE}.")
-        if total["unproved"]:
-            unproved = _counted(total["unproved"], "user")
-            lines.insert(0, f"{unproved} had no rows, and their log wasn't proved: `daybook verify` does that.")
+        if total["unverified"]:
+            unverified = _counted(total["unverified"], "user")
+            lines.insert(0, f"{unverified} had no rows, and their log wasn't verified: `daybook verify` does that.")
         return "\n".join(lines)
 
 
 _GUIDE = "docs/guides/rebuild.md"
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+def _counted(number: int, what: str, plural: str = "s") -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else plural)
 
 
-def _for_people(difference: dict[str, Any]) -> str:
-    user, told = _shown(difference["user_id"]), _shown(difference["message"])
-    found, expected = difference["found"], difference["expected"]
+def _for_people(mismatch: dict[str, Any]) -> str:
+    user, told = _shown(mismatch["user_id"]), _shown(mismatch["message"])
+    found, expected = mismatch["found"], mismatch["expected"]
     if found is None and expected is None:
         return f"{user}: {told}"
-    return f"{user}: {told} ({difference['field']}: found {_value(found)}, expected {_value(expected)})"
+    return f"{user}: {told} ({mismatch['field']}: found {_value(found)}, expected {_value(expected)})"
 
 
 def _value(value: object) -> str:

@@ -69,12 +69,12 @@ def _opened(path: str) -> Iterator[BinaryIO]:
 
 def for_machines(report: Report) -> str:
     """Return the report as a JSON object. After a mismatch, the other figures are those of the events before it."""
-    return orjson.dumps({"clean": report.difference is None, **asdict(report)}).decode()
+    return orjson.dumps({"clean": report.mismatch is None, **asdict(report)}).decode()
 
 
 def for_people(report: Report) -> str:
     """Return the report as one to three lines."""
-    found = report.difference
+    found = report.mismatch
     if not report.events:
         return found.message if found else _none(report.head or 0)
     held = f"Event {report.first}" if report.events == 1 else f"Events {report.first} to {report.last}"

@@ -26,7 +26,7 @@ _IF_WRITABLE, _WRITABLE = "SELECT WHERE current_setting('transaction_read_only')
 """The probe, and the answer of a database that takes writes. A standby doesn't give it, no matter its settings."""
 
 
-class Watch:
+class HealthMonitor:
     """Monitor that says whether the database can be reached, and written to.
 
     Invariant: at most one probe is under way, not one for each request. Once the database is in doubt, it is probed on
@@ -38,10 +38,10 @@ class Watch:
     def __init__(self, connections: asyncpg.Pool, arguments: dict[str, Any], *, timeout: float) -> None:
         self.down: type[DatabaseUnavailable] | None = None
         """Error that requests are refused with; None if the database is up."""
-        self.when_down: Callable[[], None] = lambda: None
-        self.ask_idle: Callable[[str], Awaitable[str | None]] = _nothing_idle
+        self.on_down: Callable[[], None] = lambda: None
+        self.probe_idle: Callable[[str], Awaitable[str | None]] = _nothing_idle
         self._outdated = self._ended = False
-        self._told_of_no_room = float("-inf")
+        self._no_room_logged = float("-inf")
         self._timeout = min(timeout, _ASKING)
         self._connections = connections
         self._arguments = arguments
@@ -57,10 +57,10 @@ class Watch:
         if not self._ended and (self._looking is None or self._looking.done()):
             self._looking = asyncio.create_task(self._look())
 
-    def tell_of_no_room(self, error: BaseException) -> None:
+    def log_no_room(self, error: BaseException) -> None:
         """Log that the server has no room for another connection of ours, at most once a minute."""
-        if time.monotonic() >= self._told_of_no_room + _SAID_ANEW:
-            self._told_of_no_room = time.monotonic()
+        if time.monotonic() >= self._no_room_logged + _SAID_ANEW:
+            self._no_room_logged = time.monotonic()
             connections = self._connections.get_size()
             _log.warning("no more connections: those that there are must do", connections=connections, error=str(error))
 
@@ -72,7 +72,7 @@ class Watch:
 
     async def _look(self) -> None:
         pause, since = _FIRST_PAUSE, time.monotonic()
-        while error := await self._ask_anew():
+        while error := await self._probe():
             if not isinstance(error, ReadOnly) and await self._pool_works(error):
                 break
             self._tell(error)
@@ -93,7 +93,7 @@ class Watch:
         if self.down is why:
             return
         self.down = why
-        self.when_down()
+        self.on_down()
         metrics.DATABASE_UP.set(0)
         metrics.DATABASE_READ_ONLY.set(why is ReadOnly)
         if why is ReadOnly:
@@ -101,7 +101,7 @@ class Watch:
         else:
             _log.error("database down: requests are answered 503 until it is up", error=repr(error))
 
-    async def _ask_anew(self) -> Exception | None:
+    async def _probe(self) -> Exception | None:
         """Probe on a new connection. Return the error if that fails or the database takes no writes; else None."""
         try:
             async with asyncio.timeout(self._timeout):
@@ -122,7 +122,7 @@ class Watch:
         """Say whether the pool's connections can be served from, though no new one can be had."""
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await self.ask_idle(_IF_WRITABLE)
+                answer = await self.probe_idle(_IF_WRITABLE)
         except Exception as reason:  # noqa: BLE001 - as well
             _log.debug("no connection of the pool answers", error=repr(reason))
             return False

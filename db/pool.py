@@ -24,7 +24,7 @@ from db.errors import (
     refused,
     retry,
 )
-from db.health import Watch
+from db.health import HealthMonitor
 from db.turns import Turns, User
 from telemetry import metrics
 
@@ -55,7 +55,7 @@ class Pool:
         self,
         connections: asyncpg.Pool,
         arguments: dict[str, Any],
-        watch: Watch,
+        watch: HealthMonitor,
         *,
         max_waiting: int,
         timeout: float,
@@ -70,8 +70,8 @@ class Pool:
         self._turns = Turns(self.size, max_waiting=max_waiting, timeout=timeout)
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: set[asyncio.Task[None]] = set()
-        watch.when_down = lambda: self._turns.refuse_all(self._unavailable)
-        watch.ask_idle = self._ask_idle
+        watch.on_down = lambda: self._turns.refuse_all(self._unavailable)
+        watch.probe_idle = self._probe_idle
 
     @property
     def down(self) -> bool:
@@ -235,7 +235,7 @@ class Pool:
         task = asyncio.create_task(self._look_for_room())
         self._looking.add(task)
         task.add_done_callback(self._looking.discard)
-        self._watch.tell_of_no_room(error)
+        self._watch.log_no_room(error)
 
     async def _look_for_room(self) -> None:
         _looks_for_room.set(True)
@@ -252,7 +252,7 @@ class Pool:
         finally:
             self._turns.regain()
 
-    async def _ask_idle(self, statement: str) -> str | None:
+    async def _probe_idle(self, statement: str) -> str | None:
         """Run a statement on an idle connection. Return its status tag; `None` if all are in use."""
         if not self._turns.free or not self._connections.get_idle_size():
             return None
@@ -377,7 +377,7 @@ async def open_pool(
         reset=_keep,
         max_inactive_connection_lifetime=60,  # seconds; Neon closes connections that idle for 300
     ) as connections:
-        watch = Watch(connections, arguments, timeout=timeout)
+        watch = HealthMonitor(connections, arguments, timeout=timeout)
         pool = Pool(connections, arguments, watch, max_waiting=max_waiting, timeout=timeout, sharded=sharded)
         metrics.POOL_SIZE.inc(size)
         try:

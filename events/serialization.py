@@ -92,9 +92,9 @@ def parsed(data: bytes) -> Json:
 def decode(type_: str, data: Json) -> TaskEvent:
     """Make a task event from its `data`, in any form that was ever written. Raise `UnknownEvent`."""
     try:
-        current = type(data["v"]) is int and data["v"] == DATA_VERSION and type_ in _FACTS
+        current = type(data["v"]) is int and data["v"] == DATA_VERSION and type_ in _DECODERS
         now = data if current else upcast(type_, data)
-        return _FACTS[type_](now)
+        return _DECODERS[type_](now)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnknownEvent(f"the data of this {type_} are damaged: {error!r}") from error
 
@@ -105,7 +105,7 @@ def upcast(type_: str, data: Json) -> Json:
     The log keeps data as they were written and hashed: only readers see the new form.
     """
     form = data.get("v") if isinstance(data, dict) else None  # type: ignore[redundant-expr] # damaged: any type
-    if type(form) is not int or type_ not in _FACTS or (form != DATA_VERSION and form not in _UPCASTS):
+    if type(form) is not int or type_ not in _DECODERS or (form != DATA_VERSION and form not in _UPCASTS):
         name = type_ if type_.isidentifier() else repr(type_)
         raise UnknownEvent(f"{name} in form {form!r} is not known to this release")
     while data["v"] != DATA_VERSION:
@@ -154,7 +154,7 @@ def _restored(data: Json) -> TaskRestored:
     )
 
 
-_FACTS: Mapping[str, Callable[[Json], TaskEvent]] = {
+_DECODERS: Mapping[str, Callable[[Json], TaskEvent]] = {
     "TaskCreated": lambda data: TaskCreated(**_side(data, "to")),
     "TaskUpdated": _updated,
     "TaskToggled": lambda data: TaskToggled(data["changes"]["completed"]["to"]),

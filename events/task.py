@@ -117,7 +117,7 @@ class Event:
     salt: bytes
 
 
-class Happening(Protocol):
+class Foldable(Protocol):
     """The attributes of an event that the fold needs."""
 
     @property
@@ -132,7 +132,7 @@ class Happening(Protocol):
     def payload(self) -> TaskEvent: ...
 
 
-class Step(NamedTuple):
+class FoldedEvent(NamedTuple):
     """An event with only the attributes that the fold needs, as a rebuild reads it."""
 
     user_id: str
@@ -146,7 +146,7 @@ class ImpossibleEvent(Exception):
     """An event that can't follow from the state it is applied to: the log is damaged or was read out of order."""
 
 
-def evolve(task: Task | None, event: Happening) -> Task | None:
+def evolve(task: Task | None, event: Foldable) -> Task | None:
     """Fold one event into a task; `None` is a task that doesn't exist (not yet, or no more).
 
     Live writes, rebuild, verify and time travel all use this function and no other.
@@ -174,7 +174,7 @@ def evolve(task: Task | None, event: Happening) -> Task | None:
     assert_never(payload)
 
 
-def _changed(task: Task, event: Happening, after: Fields) -> Task:
+def _changed(task: Task, event: Foldable, after: Fields) -> Task:
     user_id, id_, title, description, completed, created_at, _, _ = task
     return Task(
         user_id,
@@ -188,7 +188,7 @@ def _changed(task: Task, event: Happening, after: Fields) -> Task:
     )
 
 
-def _task(event: Happening, made: Fields, *, created_at: datetime) -> Task:
+def _task(event: Foldable, made: Fields, *, created_at: datetime) -> Task:
     """Make a task from an event that creates or restores it; `made` must have all the fields."""
     return Task(
         id=event.task_id,
@@ -207,7 +207,7 @@ def fields(task: Task) -> Fields:
     return Fields(title=task.title, description=task.description, completed=task.completed)
 
 
-def _impossible(task: Task | None, event: Happening) -> ImpossibleEvent:
+def _impossible(task: Task | None, event: Foldable) -> ImpossibleEvent:
     found = "no task" if task is None else f"a task at version {task.version}"
     return ImpossibleEvent(
         f"{type(event.payload).__name__} as version {event.version} of task {event.task_id} can't follow {found}"

@@ -82,19 +82,19 @@ class _Verified(Collector):
 _OF_VERIFY = {
     "last_timestamp_seconds": "When `daybook verify` ran last.",
     "complete": "1 where it came to its end.",
-    "users": "Users whose books it looked at.",
-    "differences": "What isn't as it should be.",
+    "users": "Users that it checked.",
+    "mismatches": "What isn't as it should be.",
 }
 
 
-def note_verified(folder: Path, scope: str, *, complete: bool, users: int, differences: int) -> None:
+def note_verified(folder: Path, scope: str, *, complete: bool, users: int, mismatches: int) -> None:
     """Store a result of `daybook verify` for `everything`. Raises `OSError`."""
     file = folder / VERIFIED
     try:
         found = json.loads(file.read_text())
     except (FileNotFoundError, ValueError):
         found = {}
-    values = {"last_timestamp_seconds": time.time(), "complete": complete, "users": users, "differences": differences}
+    values = {"last_timestamp_seconds": time.time(), "complete": complete, "users": users, "mismatches": mismatches}
     draft = file.with_name(f"{VERIFIED}.{os.getpid()}")
     draft.write_text(json.dumps({**found, scope: values}))
     draft.replace(file)

@@ -34,7 +34,7 @@ def metrics(query: str) -> set[str]:
 @pytest.fixture
 def told(tmp_path: Path) -> set[str]:
     """The metrics that the service tells of itself."""
-    note_verified(tmp_path, "all", complete=True, users=0, differences=0)
+    note_verified(tmp_path, "all", complete=True, users=0, mismatches=0)
     families = everything(tmp_path).collect()
     names = {family.name + ("_total" if family.type == "counter" else "") for family in families}
     return {name for name in names if name.startswith("daybook_")} | {

@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 _TIMEOUT_SECONDS = 2.0
 
 
-async def check_books(pool: Pool) -> None:
+async def check_integrity(pool: Pool) -> None:
     """Log warnings for mismatches in a spot check of some users, and for a log that isn't append-only.
 
     The cost doesn't grow with the number of users. Never fails.
@@ -28,18 +28,18 @@ async def check_books(pool: Pool) -> None:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             found, open_tables = await spot_check(pool), await unguarded(pool)
     except FAILED as error:
-        _log.warning("the books weren't checked", error=repr(error))
+        _log.warning("the spot check couldn't run", error=repr(error))
         return
     if open_tables:
         _log.warning("the log can be changed: its append-only triggers aren't ENABLE ALWAYS", tables=open_tables)
     if found:
         _log.warning(
-            "the books aren't in order: `daybook verify` tells what is wrong",
+            "the spot check found a mismatch: run `daybook verify`",
             users=len({each.user_id for each in found}),
             table=found[0].table,
             user_id=found[0].user_id,
             task_id=found[0].task_id and str(found[0].task_id),
-            difference=found[0].message,
+            mismatch=found[0].message,
         )
 
 

@@ -24,7 +24,7 @@ class Report:
     last: int | None
     hash: str
     head: int | None
-    difference: Mismatch | None
+    mismatch: Mismatch | None
 
 
 class NothingToSay(Exception):
@@ -121,7 +121,7 @@ def _is_none(lines: Lines) -> bool:
     return not any(lines.seqs) and any(True for _ in lines.events())
 
 
-def _report(held: Held, difference: Mismatch | None) -> Report:
+def _report(held: Held, mismatch: Mismatch | None) -> Report:
     return Report(
         user_id=held.user_id,
         events=held.events,
@@ -129,7 +129,7 @@ def _report(held: Held, difference: Mismatch | None) -> Report:
         last=held.seq if held.events else None,
         hash=held.hash.hex() if held.events else "",
         head=None,
-        difference=difference,
+        mismatch=mismatch,
     )
 
 

@@ -37,7 +37,7 @@ class ChainVerifier:
         self.events = 0
         self.seq = 0
         self.hash = hash_chain.GENESIS
-        self._differences = Mismatches(user_id)
+        self._mismatches = Mismatches(user_id)
         self._misfits: list[_Misfit] = []
         self._recent = deque([(0, hash_chain.GENESIS)], maxlen=_WINDOW)
         self._searches = 0
@@ -74,7 +74,7 @@ class ChainVerifier:
         elif stream.hash != self.hash:
             told = f"the stream has another hash than its last event, {self.seq}"
             self._tell("streams", None, "hash", stream.hash.hex(), self.hash.hex(), told)
-        return self._differences
+        return self._mismatches
 
     def _missing(self, first: int, last: int, why: str) -> None:
         which = f"event {first} is" if first == last else f"events {first} to {last} are"
@@ -99,7 +99,7 @@ class ChainVerifier:
         return next((seq for seq, hash_ in self._recent if hash_chain.link(hash_, digest) == misfit.hash), None)
 
     def _tell(self, table: Table, seq: int | None, field: str, found: Value, expected: Value, message: str) -> None:
-        self._differences.add(
+        self._mismatches.add(
             [
                 Mismatch(
                     table=table,

@@ -53,9 +53,9 @@ class Mismatches:
             else:
                 self._kept.append(each)
 
-    def told(self) -> list[Mismatch]:
+    def listed(self) -> list[Mismatch]:
         if not self._more:
             return self._kept
-        told = f"{self._more:,} more differences"
-        last = Mismatch(table=self._kept[-1].table, user_id=self._user_id, more=self._more, message=told)
+        message = f"{self._more:,} more mismatches"
+        last = Mismatch(table=self._kept[-1].table, user_id=self._user_id, more=self._more, message=message)
         return [*self._kept, last]

@@ -46,14 +46,14 @@ async def snapshot(connection: Connection) -> AsyncIterator[None]:
 
 # Every write of the service ends within 5 s, so a lock held for longer isn't the service's. If this process disappears,
 # the server releases its locks after 60 s.
-PATIENCE = f"SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'; {BY_INDEX}"
+TIMEOUTS = f"SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'; {BY_INDEX}"
 
 
 @asynccontextmanager
 async def turn(connection: Connection) -> AsyncIterator[None]:
     """Open a writing transaction that sees commits made while it waited for a lock (READ COMMITTED)."""
     async with connection.transaction(isolation="read_committed"):
-        await connection.execute(PATIENCE)
+        await connection.execute(TIMEOUTS)
         yield
 
 
@@ -83,32 +83,32 @@ def _in_order(rows: list[asyncpg.Record]) -> list[asyncpg.Record]:
 EVENTS_OF_ONE = f"SELECT {log.COLUMNS} FROM events WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"  # noqa: S608 - a constant fragment
 
 
-async def prove(connection: Connection, user_id: str) -> ChainVerifier:
+async def verify_chain(connection: Connection, user_id: str) -> ChainVerifier:
     """Verify a user's whole log, in constant memory. The caller ends the verifier with the user's stream."""
-    proof = ChainVerifier(user_id)
-    while rows := await connection.fetch(EVENTS_OF_ONE, user_id, proof.seq, BATCH):
+    verifier = ChainVerifier(user_id)
+    while rows := await connection.fetch(EVENTS_OF_ONE, user_id, verifier.seq, BATCH):
         for row in rows:
-            proof.take(row, parsed(row["data"]))
-    return proof
+            verifier.take(row, parsed(row["data"]))
+    return verifier
 
 
 # In the order of the parameters of `Fold.take`.
-_FACTS = "user_id, seq, task_id, version, type, at, convert_to(data::text, 'UTF8') AS data"
+_COLUMNS_TO_FOLD = "user_id, seq, task_id, version, type, at, convert_to(data::text, 'UTF8') AS data"
 
-FACTS = f"SELECT {_FACTS} FROM events WHERE user_id = ANY($1) LIMIT $2"  # noqa: S608 - a constant fragment
+FOLDABLE = f"SELECT {_COLUMNS_TO_FOLD} FROM events WHERE user_id = ANY($1) LIMIT $2"  # noqa: S608 - a constant fragment
 
 
-async def facts(connection: Connection, users: Sequence[str]) -> Sequence[asyncpg.Record]:
+async def foldable(connection: Connection, users: Sequence[str]) -> Sequence[asyncpg.Record]:
     """Read these users' events as `events` does, but only the columns that the fold needs."""
-    return _in_order(await connection.fetch(FACTS, users, MOST))
+    return _in_order(await connection.fetch(FOLDABLE, users, MOST))
 
 
-FACTS_SINCE = f"SELECT {_FACTS} FROM events WHERE user_id = $1 AND seq > $2 ORDER BY seq"  # noqa: S608 - a constant fragment
+FOLDABLE_SINCE = f"SELECT {_COLUMNS_TO_FOLD} FROM events WHERE user_id = $1 AND seq > $2 ORDER BY seq"  # noqa: S608 - a constant fragment
 
 
-async def facts_since(connection: Connection, user_id: str, seq: int) -> Sequence[asyncpg.Record]:
+async def foldable_since(connection: Connection, user_id: str, seq: int) -> Sequence[asyncpg.Record]:
     """Read the events after number `seq`, in order: few, since `seq` was the last one a moment ago."""
-    return await connection.fetch(FACTS_SINCE, user_id, seq)
+    return await connection.fetch(FOLDABLE_SINCE, user_id, seq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +121,8 @@ class Folded:
     events: int
 
 
-FACTS_BY_TASK = f"""
-SELECT {_FACTS} FROM events
+FOLDABLE_BY_TASK = f"""
+SELECT {_COLUMNS_TO_FOLD} FROM events
 WHERE user_id = $1 AND seq <= $2 AND (task_id, version) > ($3, $4)
 ORDER BY task_id, version LIMIT $5
 """  # noqa: S608 - a constant fragment
@@ -135,7 +135,7 @@ async def folded(connection: Connection, user_id: str, *, upto: int) -> AsyncIte
     """
     fold, first, events, key = Fold(), FIRST_TASK, 0, (FIRST_TASK, 0)
     while True:
-        rows = await connection.fetch(FACTS_BY_TASK, user_id, upto, *key, BATCH)
+        rows = await connection.fetch(FOLDABLE_BY_TASK, user_id, upto, *key, BATCH)
         for _, seq, task, version, type_, at, data in rows:
             fold.take(user_id, seq, task, version, type_, at, parsed(data))
         events += len(rows)
@@ -166,10 +166,10 @@ async def tasks(
     return await connection.fetch(TASKS, users, first, last)
 
 
-POSTED = "SELECT DISTINCT user_id FROM tasks WHERE user_id = ANY($1)"
+USERS_WITH_TASKS = "SELECT DISTINCT user_id FROM tasks WHERE user_id = ANY($1)"
 
 
-async def posted(connection: Connection, users: Sequence[str]) -> set[str]:
+async def users_with_tasks(connection: Connection, users: Sequence[str]) -> set[str]:
     """Return the users, of the given ones, that have a row in `tasks`."""
     async with snapshot(connection):
-        return {row["user_id"] for row in await connection.fetch(POSTED, users)}
+        return {row["user_id"] for row in await connection.fetch(USERS_WITH_TASKS, users)}

@@ -23,7 +23,7 @@ from events.task import Task
 class Rebuilt:
     """The counts of a rebuild: users and events read, and rows of `tasks` written, removed and found right.
 
-    The users in `differences` have a log that isn't as it was written: their rows were left as they are. `unproved` is
+    The users in `mismatches` have a log that isn't as it was written: their rows were left as they are. `unverified` is
     the number of users with a log that was folded without computing its hashes, since they had no rows.
     """
 
@@ -32,8 +32,8 @@ class Rebuilt:
     written: int = 0
     removed: int = 0
     right: int = 0
-    unproved: int = 0
-    differences: list[Mismatch] = field(default_factory=list)
+    unverified: int = 0
+    mismatches: list[Mismatch] = field(default_factory=list)
 
 
 class _Numbers(NamedTuple):
@@ -54,12 +54,12 @@ async def rebuild(connection: Connection, heads: Sequence[Head]) -> Rebuilt:
     they have none, no row can be lost, and rows come back sooner: the log must be numbered without a gap and must fold,
     but its hashes aren't computed. Raise the connection's errors.
     """
-    posted = await reads.posted(connection, [head.user_id for head in heads])
-    found = (await verify(connection, [head for head in heads if head.user_id in posted], log_only=True)).differences
+    with_tasks = await reads.users_with_tasks(connection, [head.user_id for head in heads])
+    found = (await verify(connection, [head for head in heads if head.user_id in with_tasks], log_only=True)).mismatches
     refused = {each.user_id for each in found}
-    parts = [Rebuilt(users=len(refused), differences=found)]
+    parts = [Rebuilt(users=len(refused), mismatches=found)]
     for batch in split((head for head in heads if head.user_id not in refused), BATCH):
-        parts.append(await _batch(connection, [head.user_id for head in batch], proved=posted))
+        parts.append(await _batch(connection, [head.user_id for head in batch], verified=with_tasks))
     return _sum(parts)
 
 
@@ -70,65 +70,65 @@ def _sum(parts: Sequence[Rebuilt]) -> Rebuilt:
         written=sum(part.written for part in parts),
         removed=sum(part.removed for part in parts),
         right=sum(part.right for part in parts),
-        unproved=sum(part.unproved for part in parts),
-        differences=[each for part in parts for each in part.differences],
+        unverified=sum(part.unverified for part in parts),
+        mismatches=[each for part in parts for each in part.mismatches],
     )
 
 
-async def _batch(connection: Connection, users: list[str], *, proved: Set[str]) -> Rebuilt:
+async def _batch(connection: Connection, users: list[str], *, verified: Set[str]) -> Rebuilt:
     try:
         async with reads.snapshot(connection):
-            rows = await reads.facts(connection, users)
+            rows = await reads.foldable(connection, users)
     except reads.UNREADABLE as error:
         if len(users) > 1:
-            return _sum([await _batch(connection, [user], proved=proved) for user in users])
-        return Rebuilt(users=1, differences=[reads.unreadable(users[0], error)])
+            return _sum([await _batch(connection, [user], verified=verified) for user in users])
+        return Rebuilt(users=1, mismatches=[reads.unreadable(users[0], error)])
     if len(rows) == reads.MOST:
-        return _sum([await _one(connection, user, proved=user in proved) for user in users])
+        return _sum([await _one(connection, user, verified=user in verified) for user in users])
     fold = Fold()
     for user, seq, task, version, type_, at, data in rows:
         fold.take(user, seq, task, version, type_, at, parsed(data))
     counts, lasts = Counter(row["user_id"] for row in rows), {row["user_id"]: row["seq"] for row in rows}
     numbers = {user: _Numbers(counts[user], lasts.get(user, 0)) for user in users}
     try:
-        posted, busy = await _post(connection, fold, numbers)
-    except _UNPOSTABLE as error:
+        written, busy = await _write(connection, fold, numbers)
+    except _UNWRITABLE as error:
         if len(users) > 1:
-            return _sum([await _batch(connection, [user], proved=proved) for user in users])
-        return Rebuilt(users=1, events=len(rows), differences=[_unpostable(users[0], error)])
-    unproved = sum(user not in proved and user not in busy for user in counts)
-    rest = [await _batch(connection, [user], proved=proved) for user in busy]
-    return _sum([replace(posted, unproved=unproved), *rest])
+            return _sum([await _batch(connection, [user], verified=verified) for user in users])
+        return Rebuilt(users=1, events=len(rows), mismatches=[_unwritable(users[0], error)])
+    unverified = sum(user not in verified and user not in busy for user in counts)
+    rest = [await _batch(connection, [user], verified=verified) for user in busy]
+    return _sum([replace(written, unverified=unverified), *rest])
 
 
-async def _one(connection: Connection, user_id: str, *, proved: bool) -> Rebuilt:
+async def _one(connection: Connection, user_id: str, *, verified: bool) -> Rebuilt:
     """Rebuild a user with a log of any length, in constant memory: one range of tasks at a time.
 
-    Before any row is written, the log is verified, unless it is `proved`, and folded to its end.
+    Before any row is written, the log is verified, unless it is `verified`, and folded to its end.
     """
-    found = [] if proved else (await verify(connection, [Head(user_id, reads.MOST)], log_only=True)).differences
+    found = [] if verified else (await verify(connection, [Head(user_id, reads.MOST)], log_only=True)).mismatches
     upto, _ = await log.head(connection, user_id)
     if not found:
         async for part in reads.folded(connection, user_id, upto=upto):
             found += part.fold.broken.values()
-    parts = [Rebuilt(users=1, differences=found)]
+    parts = [Rebuilt(users=1, mismatches=found)]
     if not found:
         numbers = {user_id: _Numbers(upto, upto)}
         async for part in reads.folded(connection, user_id, upto=upto):
             try:
-                posted, _ = await _post(connection, part.fold, numbers, first=part.first, last=part.last)
-            except _UNPOSTABLE as error:
-                parts.append(Rebuilt(differences=[_unpostable(user_id, error)]))
+                written, _ = await _write(connection, part.fold, numbers, first=part.first, last=part.last)
+            except _UNWRITABLE as error:
+                parts.append(Rebuilt(mismatches=[_unwritable(user_id, error)]))
                 break
-            parts.append(replace(posted, users=0, events=part.events))
+            parts.append(replace(written, users=0, events=part.events))
     return _sum(parts)
 
 
-_UNPOSTABLE = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, ValueError, TypeError)
+_UNWRITABLE = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, ValueError, TypeError)
 """Errors on writing a task that no row can hold; asyncpg raises the last two for arguments."""
 
 
-def _unpostable(user_id: str, error: Exception) -> Mismatch:
+def _unwritable(user_id: str, error: Exception) -> Mismatch:
     why = getattr(error, "message", None) or type(error).__name__  # without the row, which is private
     told = f"its log folds to what tasks can't hold: {why}"
     return Mismatch(table="events", user_id=user_id, field="data", message=told)
@@ -152,7 +152,7 @@ async def _lock(connection: Connection, users: Sequence[str]) -> tuple[dict[str,
     return ends, (await reads.streams(connection, missing)).keys() if missing else frozenset()
 
 
-async def _post(
+async def _write(
     connection: Connection,
     fold: Fold,
     numbers: Mapping[str, _Numbers],
@@ -171,7 +171,7 @@ async def _post(
             if user in busy:
                 continue
             end = ends.get(user, 0)
-            rows = await reads.facts_since(connection, user, seen) if end > seen else []
+            rows = await reads.foldable_since(connection, user, seen) if end > seen else []
             for _, seq, task, version, type_, at, data in rows:
                 if first <= task <= last:
                     fold.take(user, seq, task, version, type_, at, parsed(data))
@@ -188,7 +188,7 @@ async def _post(
         removed = await _remove(connection, [(row["user_id"], row["id"]) for row in found.extra], list(ends))
     written = len(found.missing) + len(found.wrong)
     users = len(numbers) - len(busy)
-    return Rebuilt(users, events, written, removed, found.right, differences=refused), busy
+    return Rebuilt(users, events, written, removed, found.right, mismatches=refused), busy
 
 
 def _misnumbered(user_id: str, events: int, end: int) -> Mismatch:

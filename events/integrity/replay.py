@@ -8,13 +8,13 @@ from uuid import UUID
 
 from events.integrity.mismatch import Mismatch, Value
 from events.serialization import Json, UnknownEvent, decode, rfc3339
-from events.task import ImpossibleEvent, Step, Task, evolve
+from events.task import FoldedEvent, ImpossibleEvent, Task, evolve
 
 Key: TypeAlias = tuple[str, UUID]
 """User id and task id."""
 
 
-class Posted(Protocol):
+class TaskRow(Protocol):
     """A row of `tasks`, indexed by column name, and iterated in the order of `Task`'s fields."""
 
     def __getitem__(self, column: str, /) -> Any: ...
@@ -29,7 +29,7 @@ class Fold:
 
     def __init__(self) -> None:
         self.tasks: dict[Key, Task] = {}
-        self.struck: dict[Key, int] = {}
+        self.deleted: dict[Key, int] = {}
         """Version of the last deletion, by task. A restoration leaves it in place."""
         self.broken: dict[Key, Mismatch] = {}
 
@@ -40,11 +40,11 @@ class Fold:
         if task is None and key in self.broken:
             return
         try:
-            if task is None and version != self.struck.get(key, 0) + 1:
+            if task is None and version != self.deleted.get(key, 0) + 1:
                 raise ImpossibleEvent(f"it is version {version} of task {task_id}, and the one before is missing")
             if at.tzinfo is None:  # asyncpg's infinity has no time zone
                 raise ImpossibleEvent("its time is an infinity")
-            after = evolve(task, Step(user_id, task_id, version, at, decode(type_, data)))
+            after = evolve(task, FoldedEvent(user_id, task_id, version, at, decode(type_, data)))
         except (
             ImpossibleEvent,
             UnknownEvent,
@@ -66,12 +66,12 @@ class Fold:
             self.tasks[key] = after
         else:
             del self.tasks[key]
-            self.struck[key] = version
+            self.deleted[key] = version
 
     def all_but(self, last: Key) -> "Fold":
         """Take out and return all tasks but `last`, which may have more events to come."""
         finished = Fold()
-        for name in ("tasks", "struck", "broken"):
+        for name in ("tasks", "deleted", "broken"):
             kept, out = getattr(self, name), getattr(finished, name)
             out.update(kept)
             kept.clear()
@@ -86,15 +86,15 @@ class Comparison:
 
     right: int
     missing: list[Task]
-    wrong: list[tuple[Task, Posted]]
-    extra: list[Posted]
+    wrong: list[tuple[Task, TaskRow]]
+    extra: list[TaskRow]
 
 
-def compare(tasks: Mapping[Key, Task], rows: Iterable[Posted], *, broken: Iterable[Key] = ()) -> Comparison:
+def compare(tasks: Mapping[Key, Task], rows: Iterable[TaskRow], *, broken: Iterable[Key] = ()) -> Comparison:
     """Compare rows, with their columns in `Task`'s order, with the folded tasks. Skip rows of the broken ones."""
     due = dict(tasks)
     unknown = frozenset(broken)
-    right, wrong, extra = 0, list[tuple[Task, Posted]](), list[Posted]()
+    right, wrong, extra = 0, list[tuple[Task, TaskRow]](), list[TaskRow]()
     for row in rows:
         key = (row["user_id"], row["id"])
         task = due.pop(key, None)
@@ -108,7 +108,7 @@ def compare(tasks: Mapping[Key, Task], rows: Iterable[Posted], *, broken: Iterab
     return Comparison(right, list(due.values()), wrong, extra)
 
 
-def told(found: Comparison) -> Iterable[Mismatch]:
+def mismatches(found: Comparison) -> Iterable[Mismatch]:
     """Yield a mismatch for each field that differs, each task without a row, and each row without a task."""
     for task in found.missing:
         yield Mismatch(

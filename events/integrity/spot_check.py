@@ -16,7 +16,7 @@ WITH few AS (
 )
 SELECT few.user_id, few.seq, few.hash,
        last.hash AS last_hash, last.task_id, last.version, last.type,
-       task.version AS posted,
+       task.version AS row_version,
        EXISTS (SELECT FROM events WHERE user_id = few.user_id AND seq = few.seq + 1) AS goes_on
 FROM few
 LEFT JOIN events AS last ON last.user_id = few.user_id AND last.seq = few.seq
@@ -24,7 +24,7 @@ LEFT JOIN tasks AS task ON task.user_id = few.user_id AND task.id = last.task_id
 """
 
 
-STRAY = """
+ORPHANED = """
 SELECT user_id FROM (SELECT user_id FROM events WHERE user_id >= $1 ORDER BY user_id LIMIT 1) AS next
 WHERE NOT EXISTS (SELECT FROM streams WHERE streams.user_id = next.user_id)
 """
@@ -41,10 +41,10 @@ async def spot_check(database: Executor) -> list[Mismatch]:
     if len(rows) < _USERS:
         start = ""
         rows = await database.fetch(SPOT_CHECK, start, _USERS)
-    stray = await database.fetchval(STRAY, start)
-    found = [difference for row in rows for difference in _differences(row)]
-    if stray is not None:
-        found.append(Mismatch(table="streams", user_id=stray, field="seq", message="there is no stream, but events"))
+    orphaned = await database.fetchval(ORPHANED, start)
+    found = [mismatch for row in rows for mismatch in _mismatches(row)]
+    if orphaned is not None:
+        found.append(Mismatch(table="streams", user_id=orphaned, field="seq", message="there is no stream, but events"))
     return found
 
 
@@ -58,7 +58,7 @@ async def unguarded(database: Executor) -> list[str]:
     return [row[0] for row in await database.fetch(UNGUARDED)]
 
 
-def _differences(row: Row) -> Iterator[Mismatch]:
+def _mismatches(row: Row) -> Iterator[Mismatch]:
     user, seq = row["user_id"], row["seq"]
     if row["last_hash"] is None:
         told = f"event {seq} is missing: the stream is at event {seq}"
@@ -78,13 +78,13 @@ def _differences(row: Row) -> Iterator[Mismatch]:
             message=f"the stream has another hash than its last event, {seq}",
         )
     due = None if row["type"] == "TaskDeleted" else row["version"]
-    if row["posted"] != due:
+    if row["row_version"] != due:
         yield Mismatch(
             table="tasks",
             user_id=user,
             task_id=row["task_id"],
             field="version",
-            found=row["posted"],
+            found=row["row_version"],
             expected=due,
             message=f"task {row['task_id']} isn't in tasks as its last event left it",
         )

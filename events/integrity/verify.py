@@ -11,7 +11,7 @@ from events import hash_chain
 from events.integrity import reads
 from events.integrity.chain_verifier import ChainVerifier
 from events.integrity.mismatch import Mismatch
-from events.integrity.replay import Fold, compare, told
+from events.integrity.replay import Fold, compare, mismatches
 from events.integrity.work_units import BATCH, Head, split
 from events.serialization import parsed
 
@@ -23,7 +23,7 @@ class Verified:
     users: int = 0
     events: int = 0
     tasks: int = 0
-    differences: list[Mismatch] = field(default_factory=list)
+    mismatches: list[Mismatch] = field(default_factory=list)
 
 
 async def verify(connection: Connection, heads: Sequence[Head], *, log_only: bool = False) -> Verified:
@@ -42,7 +42,7 @@ async def verify(connection: Connection, heads: Sequence[Head], *, log_only: boo
             if len(users) > 1:
                 parts += [await verify(connection, [head], log_only=log_only) for head in batch]
             else:
-                parts.append(Verified(users=1, differences=[reads.unreadable(users[0], error)]))
+                parts.append(Verified(users=1, mismatches=[reads.unreadable(users[0], error)]))
     return _sum(parts)
 
 
@@ -51,7 +51,7 @@ def _sum(parts: Sequence[Verified]) -> Verified:
         users=sum(part.users for part in parts),
         events=sum(part.events for part in parts),
         tasks=sum(part.tasks for part in parts),
-        differences=[each for part in parts for each in part.differences],
+        mismatches=[each for part in parts for each in part.mismatches],
     )
 
 
@@ -60,42 +60,42 @@ async def _batch(connection: Connection, users: list[str], *, log_only: bool) ->
     rows = await reads.events(connection, users)
     if len(rows) == reads.MOST:
         return _sum([await _one(connection, user, streams.get(user), log_only=log_only) for user in users])
-    proofs = {user: ChainVerifier(user) for user in users}
+    verifiers = {user: ChainVerifier(user) for user in users}
     fold = Fold()
     for row in rows:
         user, seq, _, _, task, version, type_, at, _, data, *_ = row
         data = parsed(data)
-        proofs[user].take(row, data)
+        verifiers[user].take(row, data)
         if not log_only:
             fold.take(user, seq, task, version, type_, at, data)
-    found = {user: proof.end(streams.get(user)) for user, proof in proofs.items()}
-    posted = [] if log_only else await reads.tasks(connection, users)
-    damaged = {user for user in users if found[user].told()}
-    for each in _held_against(fold, posted):
-        found[each.user_id].add([_doubtful(each) if each.user_id in damaged else each])
-    return Verified(len(users), len(rows), len(posted), [each for user in users for each in found[user].told()])
+    found = {user: verifier.end(streams.get(user)) for user, verifier in verifiers.items()}
+    task_rows = [] if log_only else await reads.tasks(connection, users)
+    damaged = {user for user in users if found[user].listed()}
+    for each in _held_against(fold, task_rows):
+        found[each.user_id].add([_in_doubt(each) if each.user_id in damaged else each])
+    return Verified(len(users), len(rows), len(task_rows), [each for user in users for each in found[user].listed()])
 
 
 async def _one(connection: Connection, user_id: str, stream: hash_chain.Head | None, *, log_only: bool) -> Verified:
     """Verify a user with a log of any length, in constant memory: first the log in its order, then the tasks by id."""
-    proof = await reads.prove(connection, user_id)
-    found, tasks = proof.end(stream), 0
-    damaged = bool(found.told())
+    verifier = await reads.verify_chain(connection, user_id)
+    found, tasks = verifier.end(stream), 0
+    damaged = bool(found.listed())
     if not log_only:
-        async for part in reads.folded(connection, user_id, upto=proof.seq):
-            posted = await reads.tasks(connection, [user_id], part.first, part.last)
-            tasks += len(posted)
-            differences = _held_against(part.fold, posted)
-            found.add(map(_doubtful, differences) if damaged else differences)
-    return Verified(1, proof.events, tasks, found.told())
+        async for part in reads.folded(connection, user_id, upto=verifier.seq):
+            task_rows = await reads.tasks(connection, [user_id], part.first, part.last)
+            tasks += len(task_rows)
+            differing = _held_against(part.fold, task_rows)
+            found.add(map(_in_doubt, differing) if damaged else differing)
+    return Verified(1, verifier.events, tasks, found.listed())
 
 
-def _doubtful(difference: Mismatch) -> Mismatch:
+def _in_doubt(mismatch: Mismatch) -> Mismatch:
     """Add to a mismatch in `tasks` that the log is damaged, so that the row may be the one that is right."""
-    if difference.table != "tasks":
-        return difference
-    return replace(difference, message=f"{difference.message}; but the log is damaged, and the row may be right")
+    if mismatch.table != "tasks":
+        return mismatch
+    return replace(mismatch, message=f"{mismatch.message}; but the log is damaged, and the row may be right")
 
 
-def _held_against(fold: Fold, posted: Iterable[asyncpg.Record]) -> Iterable[Mismatch]:
-    return chain(fold.broken.values(), told(compare(fold.tasks, posted, broken=fold.broken)))
+def _held_against(fold: Fold, rows: Iterable[asyncpg.Record]) -> Iterable[Mismatch]:
+    return chain(fold.broken.values(), mismatches(compare(fold.tasks, rows, broken=fold.broken)))

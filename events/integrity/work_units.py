@@ -8,7 +8,7 @@ from db.pool import Connection
 BATCH = 2000
 """Number of events read at once, with tasks written in one transaction: some milliseconds and a few MB, or 120 MB if
 all are of the largest size."""
-_PORTION = 10 * BATCH
+_UNIT = 10 * BATCH
 _PAGE = 500
 
 
@@ -34,36 +34,36 @@ async def everyone(connection: Connection, *, after: str = "") -> AsyncIterator[
     while True:
         page = [Head(*row) for row in await connection.fetch(PAGE, after, _PAGE)]
         upto = page[-1].user_id if len(page) == _PAGE else None
-        for heads in split(page, _PORTION):
+        for heads in split(page, _UNIT):
             yield WorkUnit(after, heads)
-        async for strays in _strays(connection, after, upto):
-            yield WorkUnit(after, strays)
+        async for orphans in _orphaned(connection, after, upto):
+            yield WorkUnit(after, orphans)
         if upto is None:
             return
         after = upto
 
 
-_STRAYS = """
+_ORPHANED = """
 SELECT user_id FROM (
     SELECT user_id FROM tasks WHERE user_id > $1 {upto} UNION SELECT user_id FROM events WHERE user_id > $1 {upto}
 ) AS known
 WHERE NOT EXISTS (SELECT FROM streams WHERE streams.user_id = known.user_id)
 ORDER BY user_id LIMIT $2
 """
-STRAYS = _STRAYS.format(upto="AND user_id <= $3")
-STRAYS_AT_THE_END = _STRAYS.format(upto="")
+ORPHANED = _ORPHANED.format(upto="AND user_id <= $3")
+ORPHANED_AT_THE_END = _ORPHANED.format(upto="")
 
 
-async def _strays(connection: Connection, after: str, upto: str | None) -> AsyncIterator[list[Head]]:
+async def _orphaned(connection: Connection, after: str, upto: str | None) -> AsyncIterator[list[Head]]:
     """Yield the orphaned users after `after`, up to `upto` if given. A sound database has none.
 
     There are two statements, since a plan that fits both cases would read all the remaining users each time.
     """
     while True:
         if upto is None:
-            rows = await connection.fetch(STRAYS_AT_THE_END, after, _PAGE)
+            rows = await connection.fetch(ORPHANED_AT_THE_END, after, _PAGE)
         else:
-            rows = await connection.fetch(STRAYS, after, _PAGE, upto)
+            rows = await connection.fetch(ORPHANED, after, _PAGE, upto)
         if rows:
             yield [Head(row["user_id"], 0) for row in rows]
         if len(rows) < _PAGE:
@@ -80,12 +80,12 @@ async def some(connection: Connection, number: int) -> AsyncIterator[WorkUnit]:
     Reads all streams. From the other tables, it reads the rows of some hundred users.
     """
     heads = [Head(*row) for row in await connection.fetch(SAMPLE, number)]
-    for piece in split(heads, _PORTION):
+    for piece in split(heads, _UNIT):
         yield WorkUnit("", piece)
     after = heads[0].user_id if len(heads) == number else ""
     page = await connection.fetch(PAGE, after, _PAGE)
-    async for strays in _strays(connection, after, page[-1]["user_id"] if len(page) == _PAGE else None):
-        yield WorkUnit("", strays)
+    async for orphans in _orphaned(connection, after, page[-1]["user_id"] if len(page) == _PAGE else None):
+        yield WorkUnit("", orphans)
 
 
 ONE = "SELECT seq FROM streams WHERE user_id = $1"

@@ -11,7 +11,7 @@ from db.pool import Executor
 from db.time_slices import TimeSlices
 from events.serialization import decode
 from events.store import log
-from events.task import Snapshot, Step, Task, evolve
+from events.task import FoldedEvent, Snapshot, Task, evolve
 
 
 async def task_at(
@@ -71,7 +71,7 @@ async def tasks_at(
                 finished.append(task)
                 task = None
             if data is not None:
-                step = Step(user_id, task_id, version, moment, decode(type_, orjson.loads(data)))
+                step = FoldedEvent(user_id, task_id, version, moment, decode(type_, orjson.loads(data)))
                 task = evolve(task, step)
             last = (task_id, version)
             await slices.pause()

@@ -108,7 +108,7 @@ async def test_they_tell_what_verify_found(database: str, folder: Path) -> None:
         run(folder, "verify", "--user", "bob", DATABASE_URL=database)
         found = {name: number for name, number in told(port).items() if "verify" in name}
         for scope in ("all", "sample"):
-            assert found[f'daybook_verify_differences{{scope="{scope}"}}'] == wrong
+            assert found[f'daybook_verify_mismatches{{scope="{scope}"}}'] == wrong
             assert found[f'daybook_verify_users{{scope="{scope}"}}'] == 2
             assert found[f'daybook_verify_complete{{scope="{scope}"}}'] == 1
             assert time.time() - found[f'daybook_verify_last_timestamp_seconds{{scope="{scope}"}}'] < 600

@@ -337,14 +337,14 @@ def test_a_machine_gets_the_result_as_json(folder: Path, export: Path) -> None:
     assert clean.returncode == 0
     assert json.loads(clean.stdout) == {
         "clean": True, "user_id": "ann", "events": 10, "first": 1, "last": 10, "hash": LOG[9]["hash"],
-        "head": None, "difference": None,
+        "head": None, "mismatch": None,
     }  # fmt: skip
     export.write_bytes(lines([*LOG[:4], {**LOG[4], "changes": {}}, *LOG[5:]]))
     touched = run(folder, "verify", "--export", "ann.ndjson", "--json")
     assert touched.returncode == 1
     assert json.loads(touched.stdout) == {
         "clean": False, "user_id": "ann", "events": 4, "first": 1, "last": 4, "hash": LOG[3]["hash"],
-        "head": None, "difference": {
+        "head": None, "mismatch": {
             "kind": "changed", "seq": 5, "line": 5, "column": "changes",
             "message": "Event 5 (line 5) was changed: `changes` doesn't follow from `data`.",
         },

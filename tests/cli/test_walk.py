@@ -53,7 +53,7 @@ def test_sound_books_are_told_from_others_and_mended(database: str, folder: Path
 
     rate = r" \d+\.\d s, [\d,]+ events/s\.\n"
     status, told = daybook("verify")
-    assert (status, bool(re.fullmatch(rf"30 users, 1,200 events, {tasks} tasks: no difference\.{rate}", told))) == (
+    assert (status, bool(re.fullmatch(rf"30 users, 1,200 events, {tasks} tasks: no mismatch\.{rate}", told))) == (
         0,
         True,
     )
@@ -61,7 +61,7 @@ def test_sound_books_are_told_from_others_and_mended(database: str, folder: Path
     asyncio.run(execute(database, "UPDATE tasks SET title = E'\\x1b[2J' WHERE user_id = 'user-07'"))
     status, told = daybook("verify", "--workers", "2")
     *lines, last = told.splitlines()
-    assert (status, f": {len(lines)} differences in tasks (`daybook rebuild`)." in last) == (1, True)
+    assert (status, f": {len(lines)} mismatches in tasks (`daybook rebuild`)." in last) == (1, True)
     assert all(
         re.match(r"user-07: task [0-9a-f-]{36} has another `title` than the log \(title: found ", each)
         for each in lines
@@ -99,7 +99,7 @@ def test_machines_get_json_and_a_damaged_log_is_left_alone(database: str, folder
         result = run(folder, command, "--json", DATABASE_URL=database)
         told = json.loads(result.stdout)
         assert (result.returncode, told["clean"], told["users"]) == (1, False, 30)
-        found = told["differences"][0]
+        found = told["mismatches"][0]
         assert (found["user_id"], found["table"], found["seq"]) == ("user-07", "events", 20)
         assert found["message"] == "event 20 is missing: event 21 comes next"
         assert told["cut_short"] is None

@@ -134,7 +134,7 @@ async def test_a_row_that_is_not_as_the_log_says_is_named_and_mended(
     task = Task(*(await reads.tasks(connection, [user]))[0])
     sql, told = PROJECTION[damage]
     await connection.execute(f"{sql} WHERE user_id = $1 AND id = $2", user, task.id)
-    [found] = (await check(connection, user)).differences
+    [found] = (await check(connection, user)).mismatches
     assert (found.table, found.user_id, found.task_id, found.seq) == ("tasks", user, task.id, None)
     assert (found.field, found.found, found.expected) == told(task)
     result = await rebuild(connection, [Head(user, EVENTS)])
@@ -152,7 +152,7 @@ async def test_a_row_that_no_task_stands_for_is_named_and_removed(
     task_id = await connection.fetchval(deleted, user) if known else uuid4()
     row = (user, task_id, "Extra", None, False, *(await connection.fetchrow("SELECT now(), now()") or ()), 7)
     await connection.copy_records_to_table("tasks", records=[row], columns=Task._fields)
-    [found] = (await check(connection, user)).differences
+    [found] = (await check(connection, user)).mismatches
     assert (found.table, found.task_id, found.field, found.found, found.expected) == (
         "tasks",
         task_id,
@@ -167,10 +167,10 @@ async def test_a_row_that_no_task_stands_for_is_named_and_removed(
 async def test_an_emptied_projection_comes_back(connection: asyncpg.Connection, user: str) -> None:
     sound = await everything(connection, user)
     await connection.execute("DELETE FROM tasks WHERE user_id = $1", user)
-    assert len((await check(connection, user)).differences) == len(sound[2])
-    unproved = reads.MOST > EVENTS  # a log that is read piece by piece is proved first
+    assert len((await check(connection, user)).mismatches) == len(sound[2])
+    unverified = reads.MOST > EVENTS  # a log that is read piece by piece is proved first
     assert await rebuild(connection, [Head(user, EVENTS)]) == Rebuilt(
-        1, EVENTS, written=len(sound[2]), unproved=unproved
+        1, EVENTS, written=len(sound[2]), unverified=unverified
     )
     assert await everything(connection, user) == sound
 
@@ -193,7 +193,7 @@ UPDATE events SET seq = 1 - seq WHERE user_id = $1 AND seq < 0
 """
 SECOND_TO_LAST = "(SELECT hash FROM events WHERE user_id = $1 AND seq = 39)"
 
-# Damage to the log: SQL with the user as $1; then table, seq, field of each difference, and a piece of its message.
+# Damage to the log: SQL with the user as $1; then table, seq, field of each mismatch, and a piece of its message.
 LOG: Mapping[str, tuple[str, list[tuple[str, int | None, str, str]]]] = {
     **{
         f"changed {column}": (
@@ -299,7 +299,7 @@ async def test_damage_to_the_log_is_named_and_no_row_changes_on_its_word(
     await spoil(connection, user, sql)
     await connection.execute("UPDATE tasks SET title = 'Wrong' WHERE user_id = $1", user)
     found = [
-        each for each in (await check(connection, user)).differences if each.table != "tasks" and each.field != "data"
+        each for each in (await check(connection, user)).mismatches if each.table != "tasks" and each.field != "data"
     ]
     assert [(each.table, each.seq, each.field) for each in found] == [each[:3] for each in told]
     for each, (*_, piece) in zip(found, told, strict=True):
@@ -307,7 +307,7 @@ async def test_damage_to_the_log_is_named_and_no_row_changes_on_its_word(
     before = await everything(connection, user)
     result = await rebuild(connection, [Head(user, EVENTS)])
     assert (result.written, result.removed) == (0, 0)
-    assert result.differences == found
+    assert result.mismatches == found
     assert await everything(connection, user) == before
 
 
@@ -344,12 +344,12 @@ async def test_a_log_that_cannot_be_folded_is_named_and_left_alone(
         "DELETE FROM tasks WHERE user_id = $1" if emptied else "UPDATE tasks SET title = 'Wrong' WHERE user_id = $1",
         user,
     )
-    [found] = [each for each in (await check(connection, user)).differences if each.table == "events"]
+    [found] = [each for each in (await check(connection, user)).mismatches if each.table == "events"]
     assert (found.seq, found.field) == (seq, "data")
     assert told in found.message
     before = await everything(connection, user)
     result = await rebuild(connection, [Head(user, EVENTS)])
-    assert (result.written, result.removed, result.differences) == (0, 0, [found])
+    assert (result.written, result.removed, result.mismatches) == (0, 0, [found])
     assert await everything(connection, user) == before
 
 
@@ -388,7 +388,7 @@ async def test_what_python_cannot_hold_is_named_and_keeps_nobody_else_from_being
     task = (await reads.tasks(connection, [user]))[0]
     await connection.execute(ODD[damage], user, task["id"])
     heads = [Head(user, EVENTS), Head(other, EVENTS)]
-    assert {each.user_id for each in (await verify(connection, heads)).differences} == {user}
+    assert {each.user_id for each in (await verify(connection, heads)).mismatches} == {user}
     if emptied:
         await connection.execute("DELETE FROM tasks WHERE user_id = $1", user)
     await connection.execute("UPDATE tasks SET title = 'Wrong' WHERE user_id = $1", other)
@@ -396,10 +396,10 @@ async def test_what_python_cannot_hold_is_named_and_keeps_nobody_else_from_being
     orjson.dumps(result, default=str)  # as it is told by a worker
     assert await everything(connection, other) == sound[1]
     if damage.startswith("a row"):
-        assert result.differences == []
+        assert result.mismatches == []
         assert await everything(connection, user) == sound[0]
     elif damage != "a title that is none" or not emptied:
-        assert {each.user_id for each in result.differences} == {user}
+        assert {each.user_id for each in result.mismatches} == {user}
 
 
 async def test_nobody_waits_for_the_sake_of_another_of_the_batch(pool: Pool) -> None:
@@ -419,7 +419,7 @@ async def test_nobody_waits_for_the_sake_of_another_of_the_batch(pool: Pool) -> 
         assert not waiting.done()
         await transaction.rollback()
         result = await waiting
-        assert (result.users, result.events, result.differences) == (3, 15, [])
+        assert (result.users, result.events, result.mismatches) == (3, 15, [])
         assert await pool.fetchval(posted) == 3
 
 
@@ -430,7 +430,7 @@ async def test_an_emptied_projection_does_not_come_back_from_a_log_with_gaps(
     await spoil(connection, user, LOG[damage][0])
     await connection.execute("DELETE FROM tasks WHERE user_id = $1", user)
     result = await rebuild(connection, [Head(user, EVENTS)])
-    assert {each.table for each in result.differences} & {"events", "streams"}
+    assert {each.table for each in result.mismatches} & {"events", "streams"}
     assert result.written == 0
     assert await reads.tasks(connection, [user]) == []
 
@@ -451,7 +451,7 @@ async def test_what_no_row_can_hold_is_named_and_the_others_are_rebuilt(
     sound = [await everything(connection, other) for other in others]
     await connection.execute("DELETE FROM tasks WHERE user_id = ANY($1)", [user, *others])
     result = await rebuild(connection, heads)
-    [found] = result.differences
+    [found] = result.mismatches
     assert (found.user_id, "what tasks can't hold" in found.message) == (user, True)
     assert [await everything(connection, other) for other in others] == sound
 
@@ -465,7 +465,7 @@ async def test_one_user_with_a_damaged_log_keeps_nobody_else_from_being_mended(
     await spoil(connection, user, LOG["changed data"][0])
     await connection.execute("UPDATE tasks SET title = 'Wrong' WHERE user_id = ANY($1)", [user, other])
     result = await rebuild(connection, [Head(user, 2), Head(other, 2)])
-    assert {each.user_id for each in result.differences} == {user}
+    assert {each.user_id for each in result.mismatches} == {user}
     assert result.users == 2
     assert await everything(connection, other) == sound
     assert {row["title"] for row in await reads.tasks(connection, [user])} == {"Wrong"}
@@ -488,9 +488,9 @@ async def test_everyone_is_walked_once_also_who_has_no_journal(
     heads = await walked(connection)
     assert sorted(head.user_id for head in heads) == known
     assert Head(user, 0) in heads
-    strays = await walked(connection, after="zz-")
-    assert sorted(head.user_id for head in strays) == [each for each in known if each > "zz-"]
-    assert (await rebuild(connection, strays)).removed == 4
+    orphans = await walked(connection, after="zz-")
+    assert sorted(head.user_id for head in orphans) == [each for each in known if each > "zz-"]
+    assert (await rebuild(connection, orphans)).removed == 4
     assert await walked(connection, after="zz-") == []
 
 

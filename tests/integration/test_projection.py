@@ -110,9 +110,9 @@ class Daybook(RuleBasedStateMachine):
             posted = await connection.fetch("SELECT * FROM tasks WHERE user_id = $1 ORDER BY id", user)
             await connection.execute(damage, user)
             heads = [head async for portion in work_units.one(connection, user) for head in portion.heads]
-            wrong = {difference.task_id for difference in (await verify(connection, heads)).differences}
+            wrong = {difference.task_id for difference in (await verify(connection, heads)).mismatches}
             result = await rebuild(connection, heads)
-            assert (result.differences, result.written + result.removed) == ([], len(wrong))
+            assert (result.mismatches, result.written + result.removed) == ([], len(wrong))
             assert await connection.fetch("SELECT * FROM tasks WHERE user_id = $1 ORDER BY id", user) == posted
 
     @invariant()
@@ -137,7 +137,7 @@ class Daybook(RuleBasedStateMachine):
             assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
             assert [row["hash"] for row in rows] == independent.chain(rows)
             async with self.pool.acquire() as connection:
-                assert (await verify(connection, [work_units.Head(user, upto)])).differences == []
+                assert (await verify(connection, [work_units.Head(user, upto)])).mismatches == []
 
 
 @pytest.fixture

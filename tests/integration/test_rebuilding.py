@@ -31,11 +31,11 @@ async def rebuild_all(connection: Connection) -> list[Rebuilt]:
     return [await rebuild(connection, portion.heads) async for portion in work_units.everyone(connection)]
 
 
-async def differences(connection: Connection) -> list[object]:
+async def mismatches(connection: Connection) -> list[object]:
     return [
         difference
         async for portion in work_units.everyone(connection)
-        for difference in (await verify(connection, portion.heads)).differences
+        for difference in (await verify(connection, portion.heads)).mismatches
     ]
 
 
@@ -50,14 +50,14 @@ async def test_no_write_fails_and_none_is_lost_while_it_is_emptied_and_rebuilt(s
             await empty(connection, number)
             await asyncio.sleep(0.02)
             for result in await rebuild_all(connection):
-                assert result.differences == []
+                assert result.mismatches == []
         over.set()
     await rebuild_all(connection)
     for writer in writers:
         assert writer.events > ROUNDS
         await writer.check(connection)
         await writer.client.aclose()
-    assert await differences(connection) == []
+    assert await mismatches(connection) == []
     await connection.close()
 
 
@@ -87,7 +87,7 @@ async def test_a_rebuild_that_is_killed_leaves_nothing_wrong_behind(service: Ser
     for writer in writers:
         await writer.check(connection)
         await writer.client.aclose()
-    assert await differences(connection) == []
+    assert await mismatches(connection) == []
     await _no_one_is_left(connection)
     await connection.close()
 
@@ -140,9 +140,9 @@ async def test_what_is_appended_while_the_log_is_read_is_folded_too(pool: Pool) 
                 tasks[task.id] = task
         await transaction.commit()
         result = await waiting
-        assert (result.events, result.differences) == (30, [])
+        assert (result.events, result.mismatches) == (30, [])
         assert {row["id"]: Task(**row) for row in await connection.fetch(f"SELECT {COLUMNS} FROM tasks")} == tasks
-        assert await differences(connection) == []
+        assert await mismatches(connection) == []
 
 
 @pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer isn't installed")

@@ -90,7 +90,7 @@ async def books(pool: Pool) -> tuple[int, Sequence[object]]:
     """How many events there are, and what `verify` says of all users."""
     async with pool.acquire() as connection:
         heads = [head async for portion in work_units.everyone(connection) for head in portion.heads]
-        return (await connection.fetchval("SELECT count(*) FROM events")), (await verify(connection, heads)).differences
+        return (await connection.fetchval("SELECT count(*) FROM events")), (await verify(connection, heads)).mismatches
 
 
 async def waits_for_a_lock(other: asyncpg.Connection) -> int:
@@ -249,8 +249,8 @@ async def test_a_client_who_gives_up_takes_nobody_along(pool: Pool, other: async
         await asyncio.wait([writing[0], writing[-1]])
     for task in writing[1:-1]:
         await task
-    count, differences = await books(pool)
-    assert differences == []
+    count, mismatches = await books(pool)
+    assert mismatches == []
     assert 40 + 78 <= count <= 40 + 79  # the first one's was sent
 
 

@@ -13,18 +13,18 @@ from events.integrity.mismatch import Mismatch, Mismatches
 from events.integrity.work_units import Head, split
 
 
-def difference(number: int) -> Mismatch:
+def mismatch(number: int) -> Mismatch:
     return Mismatch(table="tasks", user_id="ann", task_id=UUID(int=number), message=f"task {number}")
 
 
 def test_a_thousand_differences_of_a_user_are_told_and_the_others_counted() -> None:
     found = Mismatches("ann")
-    found.add(difference(number) for number in range(1000))
-    assert found.told() == [difference(number) for number in range(1000)]
-    found.add(difference(number) for number in range(234))
-    *told, last = found.told()
-    assert told == [difference(number) for number in range(1000)]
-    assert (last.user_id, last.more, last.message) == ("ann", 234, "234 more differences")
+    found.add(mismatch(number) for number in range(1000))
+    assert found.listed() == [mismatch(number) for number in range(1000)]
+    found.add(mismatch(number) for number in range(234))
+    *told, last = found.listed()
+    assert told == [mismatch(number) for number in range(1000)]
+    assert (last.user_id, last.more, last.message) == ("ann", 234, "234 more mismatches")
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_people_get_a_line_each_and_a_sum(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setattr(progress, "_PLAIN_SECONDS", 0)
     told = Results("verify", as_json=False)
     told.begin(80)
-    told.add({**VERIFIED, "differences": [TITLE]})
-    told.add({**VERIFIED, "differences": []})
+    told.add({**VERIFIED, "mismatches": [TITLE]})
+    told.add({**VERIFIED, "mismatches": []})
     told.end()
     out, err = capsys.readouterr()
     first, last = out.splitlines()
     assert first == TOLD
-    assert last.startswith("2 users, 80 events, 6 tasks: 1 difference in tasks (`daybook rebuild`). ")
+    assert last.startswith("2 users, 80 events, 6 tasks: 1 mismatch in tasks (`daybook rebuild`). ")
     assert [line.split(",")[0] for line in err.splitlines()] == ["verify: 40 events", "verify: 80 events"]
     assert "of 80; 0 s left" in err
 
@@ -76,10 +76,10 @@ def test_machines_get_one_object(
     told = Results("verify", as_json=True)
     told.begin(None)
     for each in found:
-        told.add({**VERIFIED, "differences": [each]})
+        told.add({**VERIFIED, "mismatches": [each]})
     told.end(cut_short=cut_short)
     result = json.loads(capsys.readouterr().out)
-    assert result["differences"] == found
+    assert result["mismatches"] == found
     assert (result["clean"], result["cut_short"]) == (not found and cut_short is None, cut_short)
     assert result.get("events", 0) == 40 * len(found)
 
@@ -98,20 +98,20 @@ def test_how_to_go_on(job: Job, choice: Choice, after: str, told: str) -> None:
 
 
 def test_what_was_not_done_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    broken = {**TITLE, "table": "events", "more": 4, "message": "4 more differences"}
+    broken = {**TITLE, "table": "events", "more": 4, "message": "4 more mismatches"}
     verified = Results("verify", as_json=False)
-    verified.add({**VERIFIED, "differences": [TITLE, broken]})
+    verified.add({**VERIFIED, "mismatches": [TITLE, broken]})
     verified.end()
-    assert ": 1 difference in tasks (`daybook rebuild`) and 4 differences in the log (docs/" in capsys.readouterr().out
+    assert ": 1 mismatch in tasks (`daybook rebuild`) and 4 mismatches in the log (docs/" in capsys.readouterr().out
     rebuilt = Results("rebuild", as_json=False)
-    rows = {"written": 1, "removed": 0, "right": 2, "unproved": 3}
-    rebuilt.add({"users": 2, "events": 9, **rows, "differences": [broken]})
+    rows = {"written": 1, "removed": 0, "right": 2, "unverified": 3}
+    rebuilt.add({"users": 2, "events": 9, **rows, "mismatches": [broken]})
     rebuilt.end()
-    _, unproved, alone, last = capsys.readouterr().out.splitlines()
-    assert unproved == "3 users had no rows, and their log wasn't proved: `daybook verify` does that."
+    _, unverified, alone, last = capsys.readouterr().out.splitlines()
+    assert unverified == "3 users had no rows, and their log wasn't verified: `daybook verify` does that."
     assert alone.startswith("1 user left alone, since their log isn't as it was written: ")
     assert last.startswith("2 users, 9 events: 1 row written, 0 removed, 2 already right. ")
     stopped = Results("verify", as_json=False)
-    stopped.add({**VERIFIED, "differences": []})
+    stopped.add({**VERIFIED, "mismatches": []})
     stopped.end(cut_short="Stopped.")
-    assert ": no difference so far. " in capsys.readouterr().out
+    assert ": no mismatch so far. " in capsys.readouterr().out

@@ -112,15 +112,15 @@ def checked(export: Sequence[Record] | bytes, head: Head | None = None, *, after
 
 
 def found(export: Sequence[Record] | bytes, head: Head | None = None, *, after: Head | None = None) -> Mismatch:
-    difference = checked(export, head, after=after).difference
-    assert difference
-    return difference
+    mismatch = checked(export, head, after=after).mismatch
+    assert mismatch
+    return mismatch
 
 
 def noticed(export: Sequence[Record] | bytes) -> bool:
     """Whether anything is said of it. Of a single line it may be that it is none."""
     try:
-        return checked(export).difference is not None
+        return checked(export).mismatch is not None
     except NotAnExport:
         return True
 
@@ -128,8 +128,8 @@ def noticed(export: Sequence[Record] | bytes) -> bool:
 def named(
     export: Sequence[Record] | bytes, head: Head | None = None, *, after: Head | None = None
 ) -> tuple[str, int | None, int | None]:
-    difference = found(export, head, after=after)
-    return difference.kind, difference.seq, difference.line
+    mismatch = found(export, head, after=after)
+    return mismatch.kind, mismatch.seq, mismatch.line
 
 
 def head_of(record: Record) -> Head:
@@ -165,11 +165,11 @@ OTHER = records([replace(each, salt=bytes(16)) for each in logged()])
 def test_an_export_that_nobody_touched_is_clean_in_either_order(export: list[Record]) -> None:
     last = max(export, key=lambda record: record["seq"])
     assert checked(export) == Report(
-        user_id="ann", events=len(export), first=1, last=last["seq"], hash=last["hash"], head=None, difference=None
+        user_id="ann", events=len(export), first=1, last=last["seq"], hash=last["hash"], head=None, mismatch=None
     )
 
 
-EMPTY = Report(user_id=None, events=0, first=None, last=None, hash="", head=0, difference=None)
+EMPTY = Report(user_id=None, events=0, first=None, last=None, hash="", head=0, mismatch=None)
 MARK = b"\xef\xbb\xbf"
 
 
@@ -190,7 +190,7 @@ def test_two_heads_that_cannot_both_be_right_are_no_proof() -> None:
     for other in (replace(kept, hash=bytes(32)), replace(kept, at=LOG[4]["at"])):
         for export in (b"", lines(LOG[4:])):
             assert named(export, other, after=kept) == ("rewritten", 4, None)
-    assert checked(LOG[4:], kept, after=kept).difference is None
+    assert checked(LOG[4:], kept, after=kept).mismatch is None
     with pytest.raises(EarlierHead):
         checked(LOG[4:], head_of(LOG[2]), after=kept)
 
@@ -259,7 +259,7 @@ def test_an_export_is_as_long_as_it_likes_in_either_order() -> None:
     log = logged([TaskCreated("x", "é" * 4_990 + str(number), False) for number in range(50)])
     for export in (records(log), records(log)[::-1]):
         assert len(lines(export)) > 1_000_000
-        assert (checked(export).events, checked(export).difference) == (50, None)
+        assert (checked(export).events, checked(export).mismatch) == (50, None)
 
 
 def test_an_outsider_computes_the_same_hashes_from_an_export() -> None:
@@ -275,7 +275,7 @@ def test_an_event_in_an_old_form_is_verified_as_it_is_stored_and_shown_as_it_wou
     export = records(log, old)
     assert export[0]["changes"]["title"] == {"from": None, "to": "Buy milk"}
     assert export[2]["changes"]["title"] == {"from": "Buy milk", "to": None}
-    assert checked(export).difference is None
+    assert checked(export).mismatch is None
     shown = put(export[0], ("changes", "title", "to"), "Buy silk")
     assert found([shown, *export[1:]]).column == "changes"
     assert found([{**export[0], "type": "TaskDeleted"}, *export[1:]]).column is None
@@ -303,10 +303,10 @@ KNOWN = {"seq": "seq", "hash": "hash", "changes": "changes", "user_id": "user_id
 @pytest.mark.parametrize("path", list(leaves(FIFTH)), ids=".".join)
 def test_a_change_of_any_value_is_found_and_its_event_named(path: Path, newest_first: bool) -> None:
     export = [put(each, path, changed(leaf(each, path))) if each is FIFTH else each for each in LOG]
-    difference = found(export[::-1] if newest_first else export)
-    assert (difference.kind, difference.seq, difference.line) == ("changed", 5, 6 if newest_first else 5)
-    assert difference.column == (KNOWN.get(path[0]) or ("data" if path[:2] == ("data", "changes") else None))
-    assert "vent 5 " in difference.message
+    mismatch = found(export[::-1] if newest_first else export)
+    assert (mismatch.kind, mismatch.seq, mismatch.line) == ("changed", 5, 6 if newest_first else 5)
+    assert mismatch.column == (KNOWN.get(path[0]) or ("data" if path[:2] == ("data", "changes") else None))
+    assert "vent 5 " in mismatch.message
 
 
 @pytest.mark.parametrize("place", [0, 9])
@@ -350,26 +350,26 @@ def test_so_it_is_in_the_first_and_in_the_last_event(place: int) -> None:
     ],
 )
 def test_a_value_that_daybook_would_not_write_is_found_and_its_column_named(path: Path, value: Any) -> None:
-    difference = found([*LOG[:4], put(FIFTH, path, value), *LOG[5:]])
-    assert (difference.kind, difference.seq, difference.line) == ("changed", 5, 5)
-    assert difference.column
-    assert difference.column.startswith(".".join(path))
+    mismatch = found([*LOG[:4], put(FIFTH, path, value), *LOG[5:]])
+    assert (mismatch.kind, mismatch.seq, mismatch.line) == ("changed", 5, 5)
+    assert mismatch.column
+    assert mismatch.column.startswith(".".join(path))
 
 
 @pytest.mark.parametrize("path", [*((name,) for name in FIFTH), ("client", "agent")], ids=".".join)
 def test_a_missing_column_is_named(path: Path) -> None:
     record = deepcopy(FIFTH)
     del leaf(record, path[:-1])[path[-1]]
-    difference = found([*LOG[:4], record, *LOG[5:]])
-    assert (difference.kind, difference.seq, difference.column) == ("changed", 5, ".".join(path))
-    assert difference.message == f"Event 5 (line 5) was changed: `{'.'.join(path)}` is missing."
+    mismatch = found([*LOG[:4], record, *LOG[5:]])
+    assert (mismatch.kind, mismatch.seq, mismatch.column) == ("changed", 5, ".".join(path))
+    assert mismatch.message == f"Event 5 (line 5) was changed: `{'.'.join(path)}` is missing."
 
 
 @pytest.mark.parametrize("path", [("changes", "completed", "to"), ("data", "changes", "completed", "to")], ids=".".join)
 def test_one_is_not_true(path: Path) -> None:
     assert leaf(LOG[5], path) is True
-    difference = found([*LOG[:5], put(LOG[5], path, 1), *LOG[6:]])
-    assert (difference.seq, difference.column) == (6, path[0])
+    mismatch = found([*LOG[:5], put(LOG[5], path, 1), *LOG[6:]])
+    assert (mismatch.seq, mismatch.column) == (6, path[0])
 
 
 def test_a_name_that_stands_twice_is_found_even_where_its_last_value_is_the_true_one() -> None:
@@ -416,7 +416,7 @@ def test_events_that_are_missing_are_named(gone: list[int], seq: int, line: int,
 
 def test_events_that_are_missing_at_the_end_are_missed_with_a_head_only() -> None:
     for export in (LOG[:8], LOG[7::-1]):
-        assert checked(export).difference is None
+        assert checked(export).mismatch is None
         assert named(export, head_of(LOG[9])) == ("removed", 9, None)
         assert found(export, head_of(LOG[9])).message == (
             "Events 9 and 10 are missing: the export ends with event 8, and the head is event 10."
@@ -426,9 +426,9 @@ def test_events_that_are_missing_at_the_end_are_missed_with_a_head_only() -> Non
 
 def test_what_cannot_be_told_apart_is_not_claimed() -> None:
     """Without the number, an event whose predecessor is gone is like one that was changed."""
-    difference = found(numbered([*LOG[:4], *LOG[5:]]))
-    assert (difference.kind, difference.seq, difference.column) == ("changed", 5, None)
-    assert difference.message == (
+    mismatch = found(numbered([*LOG[:4], *LOG[5:]]))
+    assert (mismatch.kind, mismatch.seq, mismatch.column) == ("changed", 5, None)
+    assert mismatch.message == (
         "Event 5 (line 5) was changed: its content or its hash doesn't fit the chain; "
         "or event 4 was, and its hash made anew; or events before it were removed, and the rest numbered anew."
     )
@@ -439,10 +439,10 @@ def test_what_cannot_be_told_apart_is_not_claimed() -> None:
 def test_a_line_that_stands_twice_is_found_wherever_the_second_is(which: int, where: int) -> None:
     export = [*LOG[:where], LOG[which], *LOG[where:]]
     for each in (export, export[::-1]):
-        difference = found(each)
-        assert (difference.kind, difference.seq) == ("added", which + 1)
-        assert difference.line
-        assert each[difference.line - 1] is LOG[which]
+        mismatch = found(each)
+        assert (mismatch.kind, mismatch.seq) == ("added", which + 1)
+        assert mismatch.line
+        assert each[mismatch.line - 1] is LOG[which]
 
 
 def test_a_line_that_stands_twice_beside_a_gap_is_found() -> None:
@@ -551,8 +551,8 @@ def test_the_direction_is_told_from_all_of_the_lines() -> None:
 
 
 def test_numbers_alone_that_changed_places_are_found() -> None:
-    difference = found([*LOG[:4], {**LOG[4], "seq": 6}, {**LOG[5], "seq": 5}, *LOG[6:]])
-    assert (difference.kind, difference.seq, difference.column) == ("changed", 5, "seq")
+    mismatch = found([*LOG[:4], {**LOG[4], "seq": 6}, {**LOG[5], "seq": 5}, *LOG[6:]])
+    assert (mismatch.kind, mismatch.seq, mismatch.column) == ("changed", 5, "seq")
 
 
 def test_a_line_that_broke_off_is_named() -> None:
@@ -612,8 +612,8 @@ def test_an_export_is_held_against_a_head_that_was_kept() -> None:
 
 def test_a_log_that_was_made_anew_is_found_by_a_head_only() -> None:
     anew = rehashed([*LOG[:2], put(LOG[2], ("actor",), "bob"), *LOG[3:]])
-    assert checked(anew).difference is None
-    assert checked(anew, head_of(LOG[1])).difference is None
+    assert checked(anew).mismatch is None
+    assert checked(anew, head_of(LOG[1])).mismatch is None
     for kept in LOG[2:]:
         for export, line in ((anew, kept["seq"]), (anew[::-1], 11 - kept["seq"])):
             report = checked(export, head_of(kept))
@@ -626,9 +626,9 @@ def test_a_log_that_was_made_anew_is_found_by_a_head_only() -> None:
 
 
 def test_a_head_whose_time_was_changed_is_found() -> None:
-    difference = found(LOG, Head(seq=5, hash=bytes.fromhex(FIFTH["hash"]), at=LOG[5]["at"]))
-    assert (difference.kind, difference.seq, difference.column) == ("changed", 5, "at")
-    assert difference.message == "The head was changed: it has the hash of event 5 (line 5), and another time."
+    mismatch = found(LOG, Head(seq=5, hash=bytes.fromhex(FIFTH["hash"]), at=LOG[5]["at"]))
+    assert (mismatch.kind, mismatch.seq, mismatch.column) == ("changed", 5, "at")
+    assert mismatch.message == "The head was changed: it has the hash of event 5 (line 5), and another time."
 
 
 def test_a_head_shows_that_the_last_hash_alone_was_changed() -> None:
@@ -641,7 +641,7 @@ def test_what_came_after_a_head_is_verified_from_there() -> None:
     kept = head_of(LOG[3])
     for export in (LOG[4:], LOG[:3:-1]):
         assert checked(export, after=kept) == Report(
-            user_id="ann", events=6, first=5, last=10, hash=LOG[9]["hash"], head=None, difference=None
+            user_id="ann", events=6, first=5, last=10, hash=LOG[9]["hash"], head=None, mismatch=None
         )
     assert named(LOG[4:]) == ("removed", 1, 1)
     assert named(LOG[5:], after=kept) == ("removed", 5, 1)
@@ -653,7 +653,7 @@ def test_what_came_after_a_head_is_verified_from_there() -> None:
     renumbered = [{**each, "seq": seq} for seq, each in enumerate([forged(LOG[3]), *LOG[4:]], 5)]
     assert named(renumbered, after=kept) == ("added", 5, 1)
     assert named([{**LOG[0], "seq": 999}, *LOG[1:]], head_of(LOG[0])) == ("changed", 1, 1)
-    assert checked(LOG[4:], head_of(LOG[9]), after=kept).difference is None
+    assert checked(LOG[4:], head_of(LOG[9]), after=kept).mismatch is None
     assert named(LOG[4:8], head_of(LOG[9]), after=kept) == ("removed", 9, None)
 
 
@@ -744,7 +744,7 @@ values: st.SearchStrategy[Any] = st.one_of(
 @given(exports, st.booleans())
 def test_any_export_verifies(export: list[Record], newest_first: bool) -> None:
     report = checked(export[::-1] if newest_first else export, head_of(export[-1]))
-    assert (report.difference, report.events, report.hash) == (None, len(export), export[-1]["hash"])
+    assert (report.mismatch, report.events, report.hash) == (None, len(export), export[-1]["hash"])
 
 
 @given(exports, st.booleans(), st.data())

@@ -31,14 +31,14 @@ SQL = re.compile(rf"\b(SELECT|INSERT|UPDATE|DELETE|TRUNCATE|MERGE|COPY)\b.*\b({'
 EXCEPTIONS = {
     "api.routers.health.PROBE": "reads no row: it only asks whether the table can be read",
     "events.integrity.work_units.PAGE": "an operator's: goes over all users",
-    "events.integrity.work_units.STRAYS": "an operator's: goes over all users",
-    "events.integrity.work_units.STRAYS_AT_THE_END": "an operator's: goes over all users",
+    "events.integrity.work_units.ORPHANED": "an operator's: goes over all users",
+    "events.integrity.work_units.ORPHANED_AT_THE_END": "an operator's: goes over all users",
     "events.integrity.work_units.SAMPLE": "an operator's: draws users by lot",
     "events.integrity.work_units.TOTAL": "an operator's: counts all users' events",
     "events.integrity.spot_check.SPOT_CHECK": "an operator's: looks at users by lot; its joins are on user_id",
     "events.store.log.TOGETHER[False]": "many users' events: each row is its own command's; its joins are on user_id",
     "events.store.log.TOGETHER[True]": "the same",
-    "events.integrity.spot_check.STRAY": "an operator's: looks at a user by lot",
+    "events.integrity.spot_check.ORPHANED": "an operator's: looks at a user by lot",
 }
 """Statements that don't name the user, and why they needn't."""
 

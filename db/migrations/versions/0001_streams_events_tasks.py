@@ -120,7 +120,7 @@ $$
 
 COMMENTS = {
     "TABLE streams": "One row per user: the number and hash of their last event. Its lock serialises their writes.",
-    "TABLE events": "What happened, in order, per user. Append-only: the truth that tasks is posted from.",
+    "TABLE events": "What happened, in order, per user. Append-only: the truth that tasks is made from.",
     "TABLE tasks": "The projection: every live task as its last event left it. Can be rebuilt from events.",
     "CONSTRAINT streams_pkey ON streams": "One chain per user, never a fork.",
     "CONSTRAINT streams_user_id_check ON streams": "User ids are opaque, but neither empty nor endless.",
