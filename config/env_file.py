@@ -2,6 +2,7 @@
 
 import codecs
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 from dotenv.parser import parse_stream
@@ -11,16 +12,18 @@ from config.errors import BadSettings
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def check(path: Path) -> None:
-    """Raise `BadSettings` if the file exists and one of its lines can't be read. A pipe isn't looked into."""
+def names(path: Path) -> Mapping[str, str | None]:
+    """Read the file's names, each with its value (`None`: it has no `=`). Without a file, or of a pipe, there are none.
+
+    Raises `BadSettings` if a line can't be read.
+    """
     if path.is_symlink() and not _exists(path):
         raise BadSettings(f"{path}: is a link to what isn't there; mend or remove it.")
     if path.is_dir():
         raise BadSettings(
             f"{path}: is a folder, not a file (Docker makes one where it mounts a file that isn't there); remove it."
         )
-    if path.is_file():
-        _check_text(path)
+    return _read(path) if path.is_file() else {}
 
 
 def _exists(path: Path) -> bool:
@@ -31,7 +34,7 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _check_text(path: Path) -> None:
+def _read(path: Path) -> Mapping[str, str | None]:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -45,8 +48,12 @@ def _check_text(path: Path) -> None:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise BadSettings(f"{path}: line {line} isn't UTF-8; save the file as UTF-8.") from error
+    found: dict[str, str | None] = {}
     for binding in parse_stream(io.StringIO(text)):
+        if binding.key:
+            found[binding.key] = binding.value
         if binding.error:
             raise BadSettings(
                 f"{path}: line {binding.original.line} can't be read; write NAME=value, and close what a quote opens."
             )
+    return found

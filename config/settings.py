@@ -5,7 +5,8 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -94,7 +95,7 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(default=10, ge=1, le=1000)
     database_pool_max_waiting: int = Field(default=200, ge=0)
     database_sharded: bool = False
-    database_timeout: float = Field(default=10, gt=0)
+    database_timeout: float = Field(default=10, ge=0.1)
     daybook_data_dir: Path = Path(".daybook")
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
     metrics_host: str = "127.0.0.1"
@@ -266,9 +267,10 @@ def load() -> Settings:
         Path.cwd()
     except FileNotFoundError:
         raise BadSettings("The folder that this was started in is gone; change to one that is there (cd).") from None
-    env_file.check(_ENV_FILE)
-    if spoilt := list(_spoilt(os.environ)):
-        raise BadSettings("\n".join(spoilt))
+    written = env_file.names(_ENV_FILE)
+    wrong = [*_spoilt(os.environ), *_without_value(written), *_misspelt({*written, *os.environ})]
+    if wrong:
+        raise BadSettings("\n".join(wrong))
     try:
         return Settings(_secrets_dir=_SECRETS if _SECRETS.is_dir() else None)  # type: ignore[call-arg] # the library's
     except ValidationError as error:
@@ -302,6 +304,30 @@ def _spoilt(environment: Mapping[str, str]) -> Iterator[str]:
             yield f"{name}: the quotes are part of the value; remove them (docker's --env-file keeps quotes)"
         elif not is_text(value):
             yield f"{name}: {NO_TEXT}"
+
+
+def _without_value(written: Mapping[str, str | None]) -> Iterator[str]:
+    """Yield a message for each setting in `.env` without a value, which would silently be unset."""
+    known = set(variables())
+    for name, value in written.items():
+        if value is None and name.upper() in known:
+            yield f"{name}: has no value in {_ENV_FILE}; write {name}=value, or remove the line"
+
+
+_ALIKE = 0.9
+"""Similarity (`difflib`) from which a name is taken for a misspelt setting: one letter of a name, two of a long one."""
+
+
+def _misspelt(names: Set[str]) -> Iterator[str]:
+    """Yield a message for each name that is almost a setting's, if that setting isn't set.
+
+    A misspelt JWT_AUDIENCE would let in the tokens for another service.
+    """
+    given, known = {name.upper() for name in names}, list(variables())
+    for name in sorted(given.difference(known)):
+        meant = get_close_matches(name, known, n=1, cutoff=_ALIKE)
+        if meant and meant[0] not in given and name.partition("_")[0] == meant[0].partition("_")[0]:
+            yield f"{name}: is no setting; write {meant[0]}, or unset it"
 
 
 NO_TEXT = (

@@ -111,6 +111,49 @@ def test_what_is_wrong_is_named_and_never_shown(
     assert "hunter2" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("JWT_AUDIENC", "JWT_AUDIENCE"),
+        ("jwt_issuers", "JWT_ISSUER"),
+        ("CORS_ORIGIN", "CORS_ORIGINS"),
+        ("DATABASE_URI", "DATABASE_URL"),
+        ("DATABASE_POOLSIZE", "DATABASE_POOL_SIZE"),
+    ],
+)
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_misspelt_setting_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, meant: str, in_file: bool) -> None:
+    if in_file:
+        Path(".env").write_text(f"{name}=hunter2\n")
+    with pytest.raises(BadSettings) as raised:
+        load_with(monkeypatch, **({} if in_file else {name: "hunter2"}))
+    assert str(raised.value) == f"{name.upper()}: is no setting; write {meant}, or unset it"
+
+
+def test_a_name_like_a_setting_is_fine_beside_that_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_with(monkeypatch, CORS_ORIGIN="x", CORS_ORIGINS="https://app.example.com")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["DATABASE_URL_UNPOOLED", "DATABASE_USER", "DATABASE_HOST", "DATABASE_PUBLIC_URL", "JWT_SECRET_KEY", "LOGLEVEL"],
+)
+def test_other_programs_variables_are_ignored(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    load_with(monkeypatch, **{name: "x"})
+
+
+def test_a_setting_without_a_value_in_the_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("JWT_AUDIENCE\nUNRELATED\n")
+    with pytest.raises(BadSettings) as raised:
+        load_with(monkeypatch)
+    assert str(raised.value) == "JWT_AUDIENCE: has no value in .env; write JWT_AUDIENCE=value, or remove the line"
+
+
+def test_a_timeout_too_short_for_any_statement_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadSettings, match="DATABASE_TIMEOUT"):
+        load_with(monkeypatch, DATABASE_TIMEOUT="1e-9")
+
+
 def test_a_secret_is_counted_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_with(monkeypatch, JWT_SECRET="ü" * 16).signing_secret == "ü" * 16
 
