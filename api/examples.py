@@ -35,35 +35,35 @@ def _one(summary: str, value: Any) -> Named:
     return {"example": {"summary": summary, "value": value}}
 
 
-BODIES: dict[str, Named] = {
-    "createTask": {
-        "short": {"summary": "Only a title", "value": {"title": "Buy milk"}},
-        "whole": {
-            "summary": "Everything",
-            "value": {"title": "Buy milk", "description": "2 litres", "completed": False},
-        },
-    },
-    "putTask": _one("All fields", {"title": "Buy oat milk", "description": "2 litres", "completed": False}),
-    "patchTask": {
-        "title": {"summary": "Only the title", "value": {"title": "Buy oat milk"}},
-        "clear": {"summary": "Clear the description", "value": {"description": None}},
-    },
-    "completeTask": {
-        "set": {"summary": "Complete it; safe to repeat", "value": {"completed": True}},
-        "toggle": {"summary": "Turn it over, as no body does", "value": {}},
-    },
-    "restoreTask": {
-        "version": {"summary": "As it was at version 1", "value": {"version": 1}},
-        "last": {"summary": "As it last was, as without a body", "value": {}},
-    },
+NEW_TASKS: Named = {
+    "short": {"summary": "Only a title", "value": {"title": "Buy milk"}},
+    "whole": {"summary": "Everything", "value": {"title": "Buy milk", "description": "2 litres", "completed": False}},
 }
-"""Request bodies, by operation."""
+ALL_FIELDS = _one("All fields", {"title": "Buy oat milk", "description": "2 litres", "completed": False})
+SOME_FIELDS: Named = {
+    "title": {"summary": "Only the title", "value": {"title": "Buy oat milk"}},
+    "clear": {"summary": "Clear the description", "value": {"description": None}},
+}
+COMPLETIONS: Named = {
+    "set": {"summary": "Complete it; safe to repeat", "value": {"completed": True}},
+    "toggle": {"summary": "Turn it over, as no body does", "value": {}},
+}
+RESTORATIONS: Named = {
+    "version": {"summary": "As it was at version 1", "value": {"version": 1}},
+    "last": {"summary": "As it last was, as without a body", "value": {}},
+}
 
-_WHO = {
-    "actor": "demo",
-    "request_id": REQUEST_ID,
-    "client": {"address": "192.0.2.7", "agent": "curl/8.14.1"},
+TASKS: Named = {
+    "some": {"summary": "Newest first", "value": [_COMPLETED]},
+    "none": {"summary": "Nothing found", "value": []},
 }
+NEW_TASK = _one("The new task", _NEW)
+TASK = _one("The task", _NEW)
+CHANGED_TASK = _one("The task as it is now", _CHANGED)
+COMPLETED_TASK = _one("The task as it is now", _COMPLETED)
+RESTORED_TASK = _one("The task as it is now", _RESTORED)
+
+_WHO = {"actor": "demo", "request_id": REQUEST_ID, "client": {"address": "192.0.2.7", "agent": "curl/8.14.1"}}
 _CREATED: dict[str, Any] = {
     "seq": 1,
     "id": "019a9e3c-5f3a-7c21-9d52-3d1b7a0c4f02",
@@ -108,45 +108,22 @@ CSV_FILE = _one(
     '"{""v"":2,""changes"":{""title"":{""from"":""Buy milk"",""to"":""Buy oat milk""}}}"\r\n',
 )
 
-_HEALTH = {"status": "healthy", "database": "reachable", "version": "0.1.0"}
-_UNHEALTHY = {"status": "unhealthy", "database": "unreachable", "version": "0.1.0"}
-ANSWERS: dict[str, dict[str, Named]] = {
-    "listTasks": {
-        "200": {
-            "some": {"summary": "Newest first", "value": [_COMPLETED]},
-            "none": {"summary": "Nothing found", "value": []},
-        }
-    },
-    "createTask": {"201": _one("The new task", _NEW)},
-    "getTask": {"200": _one("The task", _NEW)},
-    "putTask": {"200": _one("The task as it is now", _CHANGED)},
-    "patchTask": {"200": _one("The task as it is now", _CHANGED)},
-    "completeTask": {"200": _one("The task as it is now", _COMPLETED)},
-    "restoreTask": {"200": _one("The task as it is now", _RESTORED)},
-    "listEvents": {"200": _one("Newest first", [_UPDATED, _CREATED])},
-    "getHistory": {"200": _one("Oldest first", [_CREATED, _UPDATED])},
-    "getHead": {
-        "200": {
-            "some": {
-                "summary": "After two events",
-                "value": {"seq": 2, "hash": _UPDATED["hash"], "at": _UPDATED["at"]},
-            },
-            "none": {"summary": "Nothing has happened", "value": {"seq": 0, "hash": "", "at": None}},
-        }
-    },
-    "health": {"200": _one("All is well", _HEALTH), "503": _one("No database", _UNHEALTHY)},
-    "readyz": {"200": _one("All is well", _HEALTH), "503": _one("No database", _UNHEALTHY)},
-    "livez": {"200": _one("The process runs", {"status": "alive"})},
+NEWEST_FIRST = _one("Newest first", [_UPDATED, _CREATED])
+OLDEST_FIRST = _one("Oldest first", [_CREATED, _UPDATED])
+HEAD: Named = {
+    "some": {"summary": "After two events", "value": {"seq": 2, "hash": _UPDATED["hash"], "at": _UPDATED["at"]}},
+    "none": {"summary": "Nothing has happened", "value": {"seq": 0, "hash": "", "at": None}},
 }
-"""Responses, by operation and status."""
+HEALTHY = _one("All is well", {"status": "healthy", "database": "reachable", "version": "0.1.0"})
+UNHEALTHY = _one("No database", {"status": "unhealthy", "database": "unreachable", "version": "0.1.0"})
+ALIVE = _one("The process runs", {"status": "alive"})
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A way for an operation to fail. `on` names operations, or traits of them (see `api.openapi`)."""
+    """A way for an operation to fail."""
 
     problem: type[Problem]
-    on: tuple[str, ...]
     summary: str
     hint: str | None = None
     detail: str | None = None
@@ -157,20 +134,18 @@ class Fault:
         problem = self.problem
         detail = self.detail or problem.sentence
         return problems.problem_body(
-            *(problem.status, problem.type, problem.title, detail, self.hint),
-            request_id=REQUEST_ID,
-            errors=self.errors,
+            *(problem.status, problem.type, problem.title, detail, self.hint), request_id=REQUEST_ID, errors=self.errors
         )
 
 
-def _of_fields(problem: type[Problem], on: tuple[str, ...], summary: str, *faults: tuple[str, str, str]) -> Fault:
+def _of_fields(problem: type[Problem], summary: str, *faults: tuple[str, str, str]) -> Fault:
     listed = tuple({"field": field, "message": message, "type": type_} for field, message, type_ in faults)
-    return Fault(problem, on, summary, detail=summarized(listed), errors=listed)
+    return Fault(problem, summary, detail=summarized(listed), errors=listed)
 
 
-def _of_parameters(on: tuple[str, ...], summary: str, field: str, message: str, type_: str) -> Fault:
+def _of_parameters(summary: str, field: str, message: str, type_: str) -> Fault:
     listed = ({"field": field, "message": message, "type": type_},)
-    return Fault(problems.BadRequest, on, summary, message, errors=listed)
+    return Fault(problems.BadRequest, summary, message, errors=listed)
 
 
 def _nothing(sentence: str) -> tuple[str, tuple[dict[str, str], ...]]:
@@ -180,171 +155,122 @@ def _nothing(sentence: str) -> tuple[str, tuple[dict[str, str], ...]]:
 FAULTS = {
     "notReadable": Fault(
         problems.BadRequest,
-        ("body",),
         "The body is cut off",
         "The body isn't JSON: EOF while parsing a string at line 1 column 14.",
     ),
-    "noUuid": _of_parameters(("task",), "The id is no UUID", "task_id", "task_id must be a UUID.", "uuid_parsing"),
+    "noUuid": _of_parameters("The id is no UUID", "task_id", "task_id must be a UUID.", "uuid_parsing"),
     "badParameter": _of_parameters(
-        ("listTasks", "listEvents", "getHistory"),
-        "A parameter isn't allowed",
-        "limit",
-        "limit must be at most 1000.",
-        "less_than_equal",
+        "A parameter isn't allowed", "limit", "limit must be at most 1000.", "less_than_equal"
     ),
     "badCursor": Fault(
-        problems.BadRequest,
-        ("listTasks",),
-        "The cursor isn't ours",
-        "cursor can't be read; take it from the Link header as it is.",
+        problems.BadRequest, "The cursor isn't ours", "cursor can't be read; take it from the Link header as it is."
     ),
     "otherCursor": Fault(
         problems.BadRequest,
-        ("listTasks",),
         "The cursor is another list's",
         "cursor belongs to another filter or order; begin again without it.",
     ),
     "contradiction": Fault(
         problems.BadRequest,
-        ("listTasks",),
         "Two parameters exclude each other",
         "status and completed contradict each other; give one of the two.",
     ),
     "badKey": Fault(
         problems.BadRequest,
-        ("write",),
         "The key can't be one",
         "Idempotency-Key must be one name of 1 to 255 ASCII characters, quoted or bare; a new UUID is a good one.",
     ),
     "badIfMatch": Fault(
-        problems.BadRequest,
-        ("conditional",),
-        "If-Match is cut off",
-        "If-Match can't be read; send the ETag as it came, or *.",
+        problems.BadRequest, "If-Match is cut off", "If-Match can't be read; send the ETag as it came, or *."
     ),
     "twoPasts": Fault(
         problems.BadRequest,
-        ("getTask",),
         "Two parameters exclude each other",
         "as_of and version exclude each other; give one of the two.",
     ),
     "noMoment": _of_parameters(
-        ("listTasks", "getTask"),
         "A time has no offset",
         "as_of",
         "as_of must be a time with its offset, as in RFC 3339: 2026-11-20T19:24:49.076369Z.",
         "value_error",
     ),
     "noToken": Fault(
-        problems.Unauthorized,
-        ("user",),
-        "There is no token",
-        "Send a token: Authorization: Bearer <JWT>.",
-        "Please sign in.",
+        problems.Unauthorized, "There is no token", "Send a token: Authorization: Bearer <JWT>.", "Please sign in."
     ),
-    "expired": Fault(problems.Unauthorized, ("user",), "It is too old", "The token has expired; get a new one."),
-    "notYours": Fault(
-        problems.Forbidden, ("user",), "The path is another user's", "The token is another user's than the path's."
-    ),
-    "notFound": Fault(problems.NotFound, ("task",), "There is no such task", f"There is no task {TASK_ID}."),
-    "notThen": Fault(
-        problems.NotFound, ("getTask",), "It wasn't there then", f"There was no task {TASK_ID} at version 1."
-    ),
+    "expired": Fault(problems.Unauthorized, "It is too old", "The token has expired; get a new one."),
+    "notYours": Fault(problems.Forbidden, "The path is another user's", "The token is another user's than the path's."),
+    "notFound": Fault(problems.NotFound, "There is no such task", f"There is no task {TASK_ID}."),
+    "notThen": Fault(problems.NotFound, "It wasn't there then", f"There was no task {TASK_ID} at version 1."),
     "changedSince": Fault(
         problems.PreconditionFailed,
-        ("change",),
         "Somebody else was first",
         "The task is at version 2 by now: look at it, then repeat the change.",
     ),
     "listChanged": Fault(
         problems.PreconditionFailed,
-        ("createTask",),
         "Another task was changed first",
         "The list is at event 2 by now: look at it, then repeat the change.",
     ),
     "otherVersion": Fault(
         problems.PreconditionFailed,
-        ("cached",),
         "It isn't the version that was wanted",
         "If-Match names another version than the present one, which ETag names.",
     ),
-    "tooSlow": Fault(
-        problems.RequestTimeout, ("write",), "The body stopped coming", "The body must arrive within 10 seconds."
-    ),
-    "tooLarge": Fault(
-        problems.ContentTooLarge, ("write",), "The body is too large", "The body must have at most 65,536 bytes."
-    ),
+    "tooSlow": Fault(problems.RequestTimeout, "The body stopped coming", "The body must arrive within 10 seconds."),
+    "tooLarge": Fault(problems.ContentTooLarge, "The body is too large", "The body must have at most 65,536 bytes."),
     "notJson": Fault(
         problems.UnsupportedMediaType,
-        ("body",),
         "The body is something else",
         "The body must be application/json, not 'text/plain'.",
     ),
     "invalid": _of_fields(
         problems.Invalid,
-        ("createTask", "putTask", "patchTask"),
         "Two fields break a rule",
         ("title", "Title must not be empty.", "string_too_short"),
         ("completed", "Completed must be true or false.", "bool_type"),
     ),
     "notBoolean": _of_fields(
-        problems.Invalid,
-        ("completeTask",),
-        "It is no boolean",
-        ("completed", "Completed must be true or false.", "bool_type"),
+        problems.Invalid, "It is no boolean", ("completed", "Completed must be true or false.", "bool_type")
     ),
     "noKnownField": Fault(
         problems.Invalid,
-        ("putTask", "patchTask"),
         "The body names no field that is known",
         "The body names no field that is known here. There are: title, description, completed.",
         *_nothing("The app sent nothing that can be changed here."),
     ),
     "otherQuery": Fault(
         problems.BadRequest,
-        ("completeTask",),
         "The query says something else",
         "The query names no parameter that is known here. There is: completed.",
     ),
     "noVersion": _of_fields(
         problems.Invalid,
-        ("restoreTask",),
         "There was no such version",
         ("version", "Version 3 doesn't exist: the task has versions 1 to 2.", "not_restorable"),
     ),
     "keyReused": Fault(
         problems.KeyReused,
-        ("write",),
         "The key is another request's",
         "This Idempotency-Key stands for another request; repeat that one as it was, or make a new key.",
     ),
-    "broken": Fault(
-        problems.Failure,
-        ("user",),
-        "Something is broken",
-        "The log has it under this request_id.",
-    ),
+    "broken": Fault(problems.Failure, "Something is broken", "The log has it under this request_id."),
     "unreachable": Fault(
         problems.Unavailable,
-        ("user",),
         "No database",
         "The database can't be reached. Nothing was changed: send the same request again.",
     ),
     "overloaded": Fault(
         problems.Overloaded,
-        ("user",),
         "Too many requests",
         "Too many requests at once. Nothing was changed: send the same request again.",
     ),
     "noKeys": Fault(
         problems.Unavailable,
-        ("user",),
         "The token can't be verified now",
         "The keys that tokens are verified with can't be fetched just now; try again.",
     ),
     "unknown": Fault(
         problems.Unavailable,
-        ("write",),
         "The database went away in between",
         "The database stopped answering: the change may have been made. Look, then repeat it.",
         problems.MAYBE_CHANGED,

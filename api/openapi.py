@@ -1,31 +1,29 @@
-"""The OpenAPI document: FastAPI's, plus the bodies, errors, headers and links that FastAPI can't know."""
+"""The OpenAPI document: FastAPI's, and the helpers by which a route says what FastAPI can't know of it.
 
-from typing import Any
+A route's `responses` are made by `answer`, `headers` and `problems`, its `openapi_extra` by `conditional` or `writes`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
-from api.examples import ANSWERS, BODIES, CSV_FILE, FAULTS, NDJSON_LINES, TASK_ID, Named
-from api.problems import MEDIA_TYPE
-from api.schemas import USER_ID, Completion, ExportedEvent, NewTask, ProblemDetails, Restoration, TaskChanges
+from api.examples import FAULTS, TASK_ID, Named
+from api.problems import MEDIA_TYPE, Problem
+from api.schemas import USER_ID, ProblemDetails
+
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 _JSON = "application/json"
-_NDJSON = "application/x-ndjson"
-_CSV = "text/csv"
 _REF = "#/components/schemas/{model}"
 _TAGS = [
     {"name": "tasks", "description": "A user's tasks, for that user alone"},
     {"name": "audit", "description": "What happened to them, in order, and the means to prove it"},
     {"name": "health", "description": "For probes and load balancers; without a token"},
 ]
-_BODIES: dict[str, tuple[type, bool]] = {
-    "createTask": (NewTask, True),
-    "putTask": (TaskChanges, True),
-    "patchTask": (TaskChanges, True),
-    "completeTask": (Completion, False),
-    "restoreTask": (Restoration, False),
-}
 _ETAG = '"2-0f3bb2d94a8e7c55"'
 _HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
@@ -77,22 +75,12 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "example": 1,
     },
 }
-_SENT_WITH = {
-    ("any", ""): ("X-Request-ID", "X-Content-Type-Options", "Cache-Control"),
-    ("user", "401"): ("WWW-Authenticate",),
-    ("user", "503"): ("Retry-After",),
-    ("createTask", "201"): ("Location",),
-    ("paged", "200"): ("Link",),
-    ("tagged", "20"): ("ETag",),
-    ("cached", "304"): ("ETag",),
-    ("conditional", "412"): ("ETag",),
-    ("write", "2"): ("Idempotency-Replayed",),
-}
-"""Response headers by trait and beginning of the status."""
-_FOLLOWED_BY = {
-    "createTask": ("getTask", "putTask", "patchTask", "completeTask", "deleteTask", "restoreTask", "getHistory")
-}
-_SAME_TASK = {"user_id": "$request.path.user_id", "task_id": "$response.body#/id"}
+_ALWAYS = ("X-Request-ID", "X-Content-Type-Options", "Cache-Control")
+"""Headers of every response."""
+
+_OF_STATUS = {401: ("WWW-Authenticate",), 412: ("ETag",), 503: ("Retry-After",)}
+"""Headers of responses with problems."""
+
 _TAGS_PATTERN = r'^("[0-9]{1,9}(-[0-9a-f]{16})?"|[0-9]{1,9}|\*)$'
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
@@ -124,25 +112,82 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "pattern": _TAGS_PATTERN, "examples": [_ETAG, '"1"']},
     },
 }
-_TAKEN_BY = {
-    "any": ("X-Request-ID",),
-    "write": ("Idempotency-Key",),
-    "conditional": ("If-Match",),
-    "cached": ("If-None-Match",),
-    "conditional write": ("If-None-Match-To-Write",),
-}
-"""Request headers by trait."""
-_CHANGES = ("putTask", "patchTask", "completeTask", "deleteTask", "restoreTask")
-_READS, _WRITES = ("listTasks", "getTask"), ("createTask", *_CHANGES)
-_KINDS = {
-    "change": _CHANGES,
-    "cached": _READS,
-    "conditional": (*_READS, *_WRITES),
-    "conditional write": _WRITES,
-    "tagged": ("listTasks", "getTask", "createTask", "putTask", "patchTask", "completeTask", "restoreTask"),
-    "paged": ("listTasks", "listEvents", "getHistory"),
-}
-"""Operations by trait, for traits that path and method don't show."""
+
+_OF_USER = ("noToken", "expired", "notYours", "broken", "unreachable", "overloaded", "noKeys")
+"""Problems of every route that needs a token."""
+
+OF_TASK = ("noUuid", "notFound")
+"""Problems of routes with a task in their path."""
+
+OF_CONDITION = ("badIfMatch", "otherVersion")
+"""Problems of reads that are `conditional`."""
+
+OF_WRITE = ("badKey", "badIfMatch", "tooSlow", "tooLarge", "keyReused", "unknown")
+"""Problems of every write."""
+
+OF_BODY = ("notReadable", "notJson")
+"""Problems of writes with a body, without those of its fields."""
+
+
+class Reference(dict[str, str]):
+    """A reference to a model's schema, which the document then has among its components."""
+
+    def __init__(self, model: type) -> None:
+        super().__init__({"$ref": _REF.format(model=model.__name__)})
+        self.model = model
+
+
+def answer(examples: Named, *names: str, also: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Make a response with JSON of the route's `response_model`, with headers of these names.
+
+    `also` has the content of other media types.
+    """
+    # FastAPI fills in the schema.
+    return {"content": {_JSON: {"schema": {}, "examples": examples}, **(also or {})}, **headers(*names)}
+
+
+def headers(*names: str) -> dict[str, Any]:
+    """Make the part of a response that lists its headers, besides those that every response has."""
+    return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}}
+
+
+def problems(*names: str) -> Responses:
+    """Make the error responses of a route that needs a token, one for each status.
+
+    `names` are names of examples in `FAULTS`, besides those of every such route. `FAULTS` has their order, too.
+    """
+    made: Responses = {}
+    for name in sorted((*_OF_USER, *names), key=[*FAULTS].index):
+        problem = FAULTS[name].problem
+        response = made.setdefault(problem.status, _problem(problem))
+        response["content"][MEDIA_TYPE]["examples"][name] = {"$ref": f"#/components/examples/{name}"}
+    return made
+
+
+def _problem(problem: type[Problem]) -> dict[str, Any]:
+    return {
+        "description": problem.__doc__,
+        "content": {MEDIA_TYPE: {"schema": Reference(ProblemDetails), "examples": {}}},
+        **headers(*_OF_STATUS.get(problem.status, ())),
+    }
+
+
+def conditional() -> dict[str, Any]:
+    """Make the `openapi_extra` of a read that takes `If-Match` and `If-None-Match`."""
+    return _takes("If-Match", "If-None-Match")
+
+
+def writes(model: type | None = None, examples: Named | None = None, *, required: bool = True) -> dict[str, Any]:
+    """Make the `openapi_extra` of a write: its headers, and its body if it has one."""
+    extra = _takes("Idempotency-Key", "If-Match", "If-None-Match-To-Write")
+    if model is not None:
+        content = {_JSON: {"schema": Reference(model), "examples": examples}}
+        extra["requestBody"] = {"required": required, "content": content}
+    return extra
+
+
+def _takes(*names: str) -> dict[str, Any]:
+    return {"parameters": [{"$ref": f"#/components/parameters/{name}"} for name in names]}
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -155,8 +200,9 @@ def document(app: FastAPI) -> dict[str, Any]:
         tags=_TAGS,
         license_info={"name": "MIT", "identifier": "MIT"},
     )
+    routes = [route for route in app.routes if isinstance(route, APIRoute) and route.include_in_schema]
     components = made["components"]
-    components["schemas"] = _schemas(components["schemas"])
+    components["schemas"] = _schemas(components["schemas"], routes)
     components["parameters"] = {
         name: {"name": name, "in": "header", "required": False} | parameter for name, parameter in _PARAMETERS.items()
     }
@@ -164,44 +210,48 @@ def document(app: FastAPI) -> dict[str, Any]:
     components["examples"] = {
         name: {"summary": fault.summary, "value": fault.value()} for name, fault in FAULTS.items()
     }
-    for path, operations in made["paths"].items():
-        for method, operation in operations.items():
-            traits = _traits(path, method, operation)
-            _complete_question(operation, traits)
-            _complete_answers(operation, traits)
+    links = _links(routes)
+    for route in routes:
+        for method in route.methods or ():
+            operation = made["paths"][route.path_format][method.lower()]
+            _complete_parameters(operation)
+            _complete_responses(operation, route, links)
+            _restore_examples(operation.get("requestBody"), (route.openapi_extra or {}).get("requestBody"))
     return made
 
 
-def _schemas(found: dict[str, Any]) -> dict[str, Any]:
-    """Return the schemas that FastAPI found, without its own errors, plus bodies, our errors and lines of exports."""
+def _schemas(found: dict[str, Any], routes: Iterable[APIRoute]) -> dict[str, Any]:
+    """Return the schemas that FastAPI found, without its own errors, plus those of the routes' references."""
     schemas = {name: schema for name, schema in found.items() if name not in ("HTTPValidationError", "ValidationError")}
-    for type_ in (ProblemDetails, ExportedEvent, *(body for body, _required in _BODIES.values())):
-        schema = TypeAdapter(type_).json_schema(ref_template=_REF)
+    said = [*(route.responses for route in routes), *(route.openapi_extra for route in routes)]
+    for model in dict.fromkeys(model for part in said for model in _models(part)):
+        schema = TypeAdapter(model).json_schema(ref_template=_REF)
         for field in schema["properties"].values():
             field.pop("default", None)  # with a default, generated clients would always send the field
-        schemas |= {**schema.pop("$defs", {}), type_.__name__: schema}
+        schemas |= {**schema.pop("$defs", {}), model.__name__: schema}
     return schemas
 
 
-def _traits(path: str, method: str, operation: dict[str, Any]) -> frozenset[str]:
-    """Return the operation's id and traits, by which `FAULTS` and the tables above refer to it."""
-    return frozenset(
-        {
-            "any",
-            operation["operationId"],
-            *(["user"] if "security" in operation else []),
-            *(["task"] if "{task_id}" in path else []),
-            *(["body"] if operation["operationId"] in _BODIES else []),
-            *(["write"] if method != "get" else []),
-            *(kind for kind, names in _KINDS.items() if operation["operationId"] in names),
-        }
-    )
+def _models(part: Any) -> Iterator[type]:
+    """Yield the models that a part of the document refers to."""
+    if isinstance(part, Reference):
+        yield part.model
+    elif isinstance(part, dict):
+        for inner in part.values():
+            yield from _models(inner)
 
 
-def _complete_question(operation: dict[str, Any], traits: frozenset[str]) -> None:
-    name = operation["operationId"]
+def _links(routes: Iterable[APIRoute]) -> dict[str, Any]:
+    """Make the links from a new task to all operations on it."""
+    same = {"user_id": "$request.path.user_id", "task_id": "$response.body#/id"}
+    names = [route.operation_id for route in routes if "{task_id}" in route.path]
+    return {str(name): {"operationId": name, "parameters": same} for name in names}
+
+
+def _complete_parameters(operation: dict[str, Any]) -> None:
     parameters = operation.setdefault("parameters", [])
-    for parameter in parameters:
+    own = [parameter for parameter in parameters if "schema" in parameter]
+    for parameter in own:
         schema = parameter["schema"]
         schema.pop("description", None)  # the parameter has it already
         if "anyOf" in schema:  # pydantic allows null, but a parameter is left out, and never null
@@ -209,55 +259,25 @@ def _complete_question(operation: dict[str, Any], traits: frozenset[str]) -> Non
         if parameter["name"] == "user_id":
             schema |= USER_ID
             parameter["example"] = schema["examples"][0]  # Swagger UI fills it in
-    parameters += [
-        {"$ref": f"#/components/parameters/{header}"}
-        for trait, headers in _TAKEN_BY.items()
-        if trait in traits
-        for header in headers
-    ]
-    if name in _BODIES:
-        body, required = _BODIES[name]
-        operation["requestBody"] = {"required": required, "content": _content(_JSON, body, BODIES[name])}
+    parameters[len(own) :] = _takes("X-Request-ID")["parameters"] + parameters[len(own) :]
 
 
-def _complete_answers(operation: dict[str, Any], traits: frozenset[str]) -> None:
-    name, answers = operation["operationId"], operation["responses"]
-    answers.pop("422", None)  # FastAPI's, which isn't of our shape
-    for each, fault in FAULTS.items():
-        if not traits.isdisjoint(fault.on):
-            empty = {"description": fault.problem.__doc__, "content": _content(MEDIA_TYPE, ProblemDetails, {})}
-            answer = answers.setdefault(str(fault.problem.status), empty)
-            answer["content"][MEDIA_TYPE]["examples"][each] = {"$ref": f"#/components/examples/{each}"}
-    if "cached" in traits:
-        answers["304"] = {"description": "What the client has is still true"}
-    for status, examples in ANSWERS.get(name, {}).items():
-        answers[status]["content"][_JSON]["examples"] = examples
-    if name == "listEvents":
-        answers["200"]["content"] |= {
-            _NDJSON: {
-                "schema": {"type": "string", "contentMediaType": _JSON, "contentSchema": _reference(ExportedEvent)},
-                "examples": NDJSON_LINES,
-            },
-            _CSV: {"schema": {"type": "string"}, "examples": CSV_FILE},
-        }
-    for status, answer in answers.items():
-        sent = [
-            header
-            for (trait, beginning), headers in _SENT_WITH.items()
-            if trait in traits and status.startswith(beginning)
-            for header in headers
-        ]
-        answer["headers"] = {header: {"$ref": f"#/components/headers/{header}"} for header in sent}
-        if status.startswith("2") and name in _FOLLOWED_BY:
-            answer["links"] = {each: {"operationId": each, "parameters": _SAME_TASK} for each in _FOLLOWED_BY[name]}
+def _complete_responses(operation: dict[str, Any], route: APIRoute, links: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    if 422 not in route.responses:
+        responses.pop("422", None)  # FastAPI's, which isn't of our shape
+    for status, said in route.responses.items():
+        _restore_examples(responses[str(status)], said)
+    for response in responses.values():
+        response["headers"] = headers(*_ALWAYS)["headers"] | response.pop("headers", {})
+        if "Location" in response["headers"]:
+            response["links"] = links
 
 
-def _content(media_type: str, type_: type, examples: Named) -> dict[str, Any]:
-    return {media_type: {"schema": _reference(type_), "examples": examples}}
-
-
-def _reference(type_: type) -> dict[str, Any]:
-    return {"$ref": _REF.format(model=type_.__name__)}
+def _restore_examples(made: Any, said: Any) -> None:
+    """Put the examples back as the route has them: FastAPI drops their nulls."""
+    for media_type, content in ((said or {}).get("content") or {}).items():
+        made["content"][media_type]["examples"] = content["examples"]
 
 
 def install(app: FastAPI) -> None:

@@ -10,7 +10,7 @@ SNAPSHOT = Path(__file__).parents[1] / "docs" / "openapi.json"
 
 
 def text() -> str:
-    """What the snapshot has to be."""
+    """Return what the snapshot has to be."""
     document = create_app(settings("postgresql://localhost/daybook")).openapi()
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

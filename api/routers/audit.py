@@ -12,14 +12,16 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from api import examples
 from api.auth.authentication import CurrentUser
 from api.dependencies import Database
+from api.openapi import OF_TASK, Reference, answer, problems
 from api.pagination import next_link
 from api.parameters import AuditParameters, HistoryParameters, TaskId
 from api.problems import NotFound
 from api.responses import JSON
 from api.routing import Route
-from api.schemas import AuditEvent, Head
+from api.schemas import AuditEvent, ExportedEvent, Head
 from api.server import unsent
 from api.user_turns import refusal
 from db.time_slices import TimeSlices
@@ -53,6 +55,15 @@ _MOST_EXPORTS = 4
 
 router = APIRouter(prefix="/api/{user_id}", tags=["audit"], route_class=Route)
 
+_AS_EXPORT = {
+    "application/x-ndjson": {
+        "schema": {"type": "string", "contentMediaType": JSON, "contentSchema": Reference(ExportedEvent)},
+        "examples": examples.NDJSON_LINES,
+    },
+    "text/csv": {"schema": {"type": "string"}, "examples": examples.CSV_FILE},
+}
+"""Forms of an export, for the document."""
+
 _exports: Counter[str] = Counter()
 """Exports that this process is sending, by user."""
 
@@ -63,6 +74,7 @@ _exports: Counter[str] = Counter()
     summary="What happened",
     response_model=list[AuditEvent],
     response_description="The events, or a page of them",
+    responses={200: answer(examples.NEWEST_FIRST, "Link", also=_AS_EXPORT), **problems("badParameter")},
 )
 async def list_events(
     request: Request, user: CurrentUser, database: Database, parameters: Annotated[AuditParameters, Query()]
@@ -102,6 +114,7 @@ async def list_events(
     summary="The end of the log",
     response_model=Head,
     response_description="The last event's number, hash and time",
+    responses={200: answer(examples.HEAD), **problems()},
 )
 async def get_head(user: CurrentUser, database: Database) -> Response:
     """The last event's number, hash and time. Keep it, and nobody can rewrite what was before."""
@@ -114,6 +127,7 @@ async def get_head(user: CurrentUser, database: Database) -> Response:
     summary="What happened to a task",
     response_model=list[AuditEvent],
     response_description="The task's events, or a page of them",
+    responses={200: answer(examples.OLDEST_FIRST, "Link"), **problems(*OF_TASK, "badParameter")},
 )
 async def get_history(
     request: Request,

@@ -10,6 +10,8 @@ import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from api import examples
+from api.openapi import answer
 from api.schemas import Alive, Health
 from db.errors import FAILED, DatabaseUnavailable, ReadOnly, TooManyRequests
 from db.pool import Pool
@@ -28,7 +30,14 @@ router = APIRouter(tags=["health"])
 _HEALTH: dict[str, Any] = {
     "response_model": Health,
     "response_description": "Requests can be served",
-    "responses": {503: {"model": Health, "description": "Requests can't be served: no database that takes writes"}},
+    "responses": {
+        200: answer(examples.HEALTHY),
+        503: {
+            "model": Health,
+            "description": "Requests can't be served: no database that takes writes",
+            **answer(examples.UNHEALTHY),
+        },
+    },
 }
 
 
@@ -74,6 +83,7 @@ class Readiness:
     summary="Is it alive?",
     response_model=Alive,
     response_description="The process runs",
+    responses={200: answer(examples.ALIVE)},
 )
 async def livez() -> JSONResponse:
     """The process runs. Never touches the database."""

@@ -6,9 +6,20 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Depends, Query, Request, Response
 from uuid_utils.compat import uuid7
 
-from api import responses
+from api import examples, responses
 from api.auth.authentication import CurrentUser
 from api.dependencies import Database, RequestMetadata
+from api.openapi import (
+    OF_BODY,
+    OF_CONDITION,
+    OF_TASK,
+    OF_WRITE,
+    answer,
+    conditional,
+    headers,
+    problems,
+    writes,
+)
 from api.pagination import here, next_list, page_span, selection, start
 from api.parameters import CompletionParameters, ListParameters, PastParameters, RestorationParameters, TaskId
 from api.preconditions import IfPrecondition, has_condition, matches
@@ -33,6 +44,11 @@ _Value = TypeVar("_Value", bool, int)
 
 router = APIRouter(prefix="/api/{user_id}/tasks", tags=["tasks"], route_class=Route)
 
+_OF_CHANGE = (*OF_WRITE, *OF_TASK, "changedSince")
+"""Problems of every write to a task."""
+
+_NOT_MODIFIED = {"description": "What the client has is still true", **headers("ETag")}
+
 
 @router.get(
     "",
@@ -40,6 +56,12 @@ router = APIRouter(prefix="/api/{user_id}/tasks", tags=["tasks"], route_class=Ro
     summary="List tasks",
     response_model=list[Task],
     response_description="The tasks, or a page of them",
+    responses={
+        200: answer(examples.TASKS, "Link", "ETag"),
+        **problems(*OF_CONDITION, "badParameter", "badCursor", "otherCursor", "contradiction", "noMoment"),
+        304: _NOT_MODIFIED,
+    },
+    openapi_extra=conditional(),
 )
 async def list_tasks(
     request: Request,
@@ -84,6 +106,11 @@ async def list_tasks(
     status_code=201,
     response_model=Task,
     response_description="The task was created",
+    responses={
+        201: answer(examples.NEW_TASK, "Location", "ETag", "Idempotency-Replayed"),
+        **problems(*OF_WRITE, *OF_BODY, "listChanged", "invalid"),
+    },
+    openapi_extra=writes(NewTask, examples.NEW_TASKS),
 )
 async def create_task(
     request: Request,
@@ -113,6 +140,12 @@ async def create_task(
     summary="Get a task",
     response_model=Task,
     response_description="The task",
+    responses={
+        200: answer(examples.TASK, "ETag"),
+        **problems(*OF_TASK, *OF_CONDITION, "twoPasts", "noMoment", "notThen"),
+        304: _NOT_MODIFIED,
+    },
+    openapi_extra=conditional(),
 )
 async def get_task(
     request: Request,
@@ -158,7 +191,10 @@ async def _update(
     return responses.of_write(await _execute(request, database, command, metadata))
 
 
-for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
+for _method, _operation, _bodies in (
+    ("PUT", "putTask", examples.ALL_FIELDS),
+    ("PATCH", "patchTask", examples.SOME_FIELDS),
+):
     router.add_api_route(
         "/{task_id}",
         _update,
@@ -168,6 +204,11 @@ for _method, _operation in (("PUT", "putTask"), ("PATCH", "patchTask")):
         summary="Change a task",
         response_model=Task,
         response_description="The task as it is now",
+        responses={
+            200: answer(examples.CHANGED_TASK, "ETag", "Idempotency-Replayed"),
+            **problems(*_OF_CHANGE, *OF_BODY, "invalid", "noKnownField"),
+        },
+        openapi_extra=writes(TaskChanges, _bodies),
     )
 
 
@@ -190,6 +231,11 @@ def _stated(request: Request, name: str, in_body: _Value | None, in_query: _Valu
     summary="Complete a task, or reopen it",
     response_model=Task,
     response_description="The task as it is now",
+    responses={
+        200: answer(examples.COMPLETED_TASK, "ETag", "Idempotency-Replayed"),
+        **problems(*_OF_CHANGE, *OF_BODY, "notBoolean", "otherQuery"),
+    },
+    openapi_extra=writes(Completion, examples.COMPLETIONS, required=False),
 )
 async def complete_task(
     request: Request,
@@ -213,6 +259,8 @@ async def complete_task(
     summary="Delete a task",
     status_code=204,
     response_description="The task is gone from the lists",
+    responses={204: headers("Idempotency-Replayed"), **problems(*_OF_CHANGE)},
+    openapi_extra=writes(),
 )
 async def delete_task(
     request: Request,
@@ -233,6 +281,11 @@ async def delete_task(
     summary="Bring a task back, or to an earlier version",
     response_model=Task,
     response_description="The task as it is now",
+    responses={
+        200: answer(examples.RESTORED_TASK, "ETag", "Idempotency-Replayed"),
+        **problems(*_OF_CHANGE, *OF_BODY, "noVersion"),
+    },
+    openapi_extra=writes(Restoration, examples.RESTORATIONS, required=False),
 )
 async def restore_task(
     request: Request,

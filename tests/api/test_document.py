@@ -31,7 +31,7 @@ ANSWERS = [(name, status) for name, operation in OPERATIONS.items() for status i
 
 
 def resolved(value: Any) -> Any:
-    """What a reference leads to; anything else as it is."""
+    """Follow a reference; return anything else as it is."""
     if isinstance(value, dict) and "$ref" in value:
         target: Any = DOCUMENT
         for step in value["$ref"].removeprefix("#/").split("/"):
@@ -46,13 +46,13 @@ def component(name: str) -> jsonschema_rs.Validator:
 
 
 def matching(schema: dict[str, Any]) -> jsonschema_rs.Validator:
-    """A validator that knows the document's components."""
+    """Make a validator that knows the document's components."""
     whole = {"components": DOCUMENT["components"], **schema}
     return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
 
 
 def everything(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object in the document."""
+    """Yield every object in the document."""
     if isinstance(value, dict):
         yield value
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
