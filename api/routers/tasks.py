@@ -1,5 +1,6 @@
 """The task endpoints: each makes one command or one query (docs/http-api.md, "Tasks")."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, TypeVar
 
@@ -32,7 +33,7 @@ from api.server.disconnects import while_connected
 from api.user_turns import give_turn_back, take_turn
 from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
 from commands.handler import Outcome, handle
-from commands.precondition import EntityTag
+from commands.precondition import EntityTag, Precondition
 from db.pool import Pool
 from events.store import log
 from events.store.past import task_at
@@ -48,6 +49,35 @@ _OF_CHANGE = (*OF_WRITE, *OF_TASK, "changedSince")
 """Problems of every write to a task."""
 
 _NOT_MODIFIED = {"description": "What the client has is still true", **headers("ETag")}
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """A request for a write, as all of them have it."""
+
+    request: Request
+    user: str
+    database: Pool
+    metadata: Metadata
+    precondition: Precondition
+
+    async def execute(self, command: Command) -> Outcome:
+        """Handle the command at its user's turn. The body has been read by then: a slow upload holds no turn."""
+        await take_turn(self.request, self.user)
+        return await handle(self.database, command, actor=self.user, metadata=self.metadata)
+
+
+async def _write(
+    request: Request,
+    user: CurrentUser,
+    database: Database,
+    metadata: RequestMetadata,
+    precondition: IfPrecondition,
+) -> _Write:
+    return _Write(request, user, database, metadata, precondition)
+
+
+Write = Annotated[_Write, Depends(_write)]
 
 
 @router.get(
@@ -112,26 +142,19 @@ async def list_tasks(
     },
     openapi_extra=writes(NewTask, examples.NEW_TASKS),
 )
-async def create_task(
-    request: Request,
-    user: CurrentUser,
-    database: Database,
-    metadata: RequestMetadata,
-    precondition: IfPrecondition,
-    body: Annotated[NewTask, Depends(json_body(NewTask))],
-) -> Response:
+async def create_task(write: Write, body: Annotated[NewTask, Depends(json_body(NewTask))]) -> Response:
     """Create a task. `Location` is where it can be found."""
     command = CreateTask(
-        user_id=user,
+        user_id=write.user,
         task_id=uuid7(),
         title=body.title,
         description=body.description,
         completed=body.completed,
-        precondition=precondition,
+        precondition=write.precondition,
     )
-    outcome = await _execute(request, database, command, metadata)
+    outcome = await write.execute(command)
     task_id = outcome.task.id if outcome.task else command.task_id
-    return responses.of_write(outcome, status=201, headers={"Location": f"{here(request)}/{task_id}"})
+    return responses.of_write(outcome, status=201, headers={"Location": f"{here(write.request)}/{task_id}"})
 
 
 @router.get(
@@ -170,25 +193,13 @@ async def get_task(
     return responses.of_read(request, query.as_json(then.task), EntityTag(then.task.version, then.hash))
 
 
-async def _execute(request: Request, database: Pool, command: Command, metadata: Metadata) -> Outcome:
-    """Handle the command at its user's turn. The body has been read by then: a slow upload holds no turn."""
-    await take_turn(request, command.user_id)
-    return await handle(database, command, actor=command.user_id, metadata=metadata)
-
-
 async def _update(
-    request: Request,
-    user: CurrentUser,
-    database: Database,
-    metadata: RequestMetadata,
-    task_id: TaskId,
-    precondition: IfPrecondition,
-    body: Annotated[TaskChanges, Depends(json_body(TaskChanges))],
+    write: Write, task_id: TaskId, body: Annotated[TaskChanges, Depends(json_body(TaskChanges))]
 ) -> Response:
     """Change the fields that are given; what is left out keeps its value."""
     fields: Fields = {**body}
-    command = UpdateTask(user_id=user, task_id=task_id, fields=fields, precondition=precondition)
-    return responses.of_write(await _execute(request, database, command, metadata))
+    command = UpdateTask(user_id=write.user, task_id=task_id, fields=fields, precondition=write.precondition)
+    return responses.of_write(await write.execute(command))
 
 
 for _method, _operation, _bodies in (
@@ -238,19 +249,15 @@ def _stated(request: Request, name: str, in_body: _Value | None, in_query: _Valu
     openapi_extra=writes(Completion, examples.COMPLETIONS, required=False),
 )
 async def complete_task(
-    request: Request,
-    user: CurrentUser,
-    database: Database,
-    metadata: RequestMetadata,
+    write: Write,
     task_id: TaskId,
-    precondition: IfPrecondition,
     parameters: Annotated[CompletionParameters, Query()],
     body: Annotated[Completion | None, Depends(optional_json_body(Completion))],
 ) -> Response:
     """Turn `completed` over; with a body, set it, which is safe to repeat."""
-    completed = _stated(request, "completed", body.get("completed") if body else None, parameters.completed)
-    command = ToggleTask(user_id=user, task_id=task_id, completed=completed, precondition=precondition)
-    return responses.of_write(await _execute(request, database, command, metadata))
+    completed = _stated(write.request, "completed", body.get("completed") if body else None, parameters.completed)
+    command = ToggleTask(user_id=write.user, task_id=task_id, completed=completed, precondition=write.precondition)
+    return responses.of_write(await write.execute(command))
 
 
 @router.delete(
@@ -262,17 +269,10 @@ async def complete_task(
     responses={204: headers("Idempotency-Replayed"), **problems(*_OF_CHANGE)},
     openapi_extra=writes(),
 )
-async def delete_task(
-    request: Request,
-    user: CurrentUser,
-    database: Database,
-    metadata: RequestMetadata,
-    task_id: TaskId,
-    precondition: IfPrecondition,
-) -> Response:
+async def delete_task(write: Write, task_id: TaskId) -> Response:
     """Delete a task. The log keeps it, and `restore` brings it back."""
-    command = DeleteTask(user_id=user, task_id=task_id, precondition=precondition)
-    return responses.of_write(await _execute(request, database, command, metadata))
+    command = DeleteTask(user_id=write.user, task_id=task_id, precondition=write.precondition)
+    return responses.of_write(await write.execute(command))
 
 
 @router.post(
@@ -288,16 +288,12 @@ async def delete_task(
     openapi_extra=writes(Restoration, examples.RESTORATIONS, required=False),
 )
 async def restore_task(
-    request: Request,
-    user: CurrentUser,
-    database: Database,
-    metadata: RequestMetadata,
+    write: Write,
     task_id: TaskId,
-    precondition: IfPrecondition,
     parameters: Annotated[RestorationParameters, Query()],
     body: Annotated[Restoration | None, Depends(optional_json_body(Restoration))],
 ) -> Response:
     """Bring a deleted task back, or an existing one to what it was at `version`, as a new event."""
-    version = _stated(request, "version", body.get("version") if body else None, parameters.version)
-    command = RestoreTask(user_id=user, task_id=task_id, version=version, precondition=precondition)
-    return responses.of_write(await while_connected(request, _execute(request, database, command, metadata)))
+    version = _stated(write.request, "version", body.get("version") if body else None, parameters.version)
+    command = RestoreTask(user_id=write.user, task_id=task_id, version=version, precondition=write.precondition)
+    return responses.of_write(await while_connected(write.request, write.execute(command)))
