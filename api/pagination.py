@@ -2,8 +2,9 @@
 
 import base64
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
@@ -13,32 +14,17 @@ from fastapi import Request
 from api.parameters import ListParameters, distinct_words
 from api.problems import BadRequest
 from events.serialization import rfc3339
-from queries.tasks import Key, Order, Sort
-
-
-class Selection(NamedTuple):
-    """A filter and an order of tasks. A cursor is bound to one."""
-
-    completed: bool | None
-    words: tuple[str, ...]
-    sort: Sort
-    order: Order
-    as_of: datetime | None
-
-
-class Span(NamedTuple):
-    """Number of tasks to skip, and largest number to return."""
-
-    offset: int
-    limit: int
-
+from queries.tasks import Key, ListQuery, Order, Sort
 
 _LONGEST_PAGE, _PAGE = 1000, 50
 """Tasks on a page unless a size is given: by default, and if pages are requested by number."""
 
 
-def selection(parameters: ListParameters) -> Selection:
-    """Return the filter and order that the parameters ask for. Raises `BadRequest` if they contradict each other."""
+def list_query(parameters: ListParameters) -> ListQuery:
+    """Return the list that the parameters ask for.
+
+    Raises `BadRequest` if they contradict each other, or if the cursor isn't ours or is of another list.
+    """
     by_status = {"all": None, "pending": False, "completed": True}[parameters.status]
     completed = parameters.completed
     if by_status is not None and completed is not None and by_status != completed:
@@ -49,12 +35,21 @@ def selection(parameters: ListParameters) -> Selection:
     sort: Sort = column  # type: ignore[assignment] # api.parameters made it one
     usual = "asc" if sort == "title" else "desc"
     order: Order = _either(parameters, "order", "sort_order") or direction or usual  # type: ignore[assignment] # ditto
-    words = distinct_words(text or "")
-    return Selection(by_status if completed is None else completed, words, sort, order, parameters.as_of)
+    offset, limit = _span(parameters)
+    asked = ListQuery(
+        completed=by_status if completed is None else completed,
+        words=distinct_words(text or ""),
+        sort=sort,
+        order=order,
+        as_of=parameters.as_of,
+        limit=limit,
+        offset=offset,
+    )
+    return asked if parameters.cursor is None else replace(asked, after=_start(asked, parameters.cursor))
 
 
-def page_span(parameters: ListParameters) -> Span:
-    """Return the part of the list that is asked for: by cursor, offset or page. Raises `BadRequest` on a conflict."""
+def _span(parameters: ListParameters) -> tuple[int, int]:
+    """Return the numbers of tasks to skip, and to return at most. Raises `BadRequest` on a conflict."""
     page, offset = parameters.page, _either(parameters, "offset", "skip")
     size = _either(parameters, "page_size", "per_page")
     if sum(each is not None for each in (page, offset, parameters.cursor)) > 1:
@@ -64,7 +59,7 @@ def page_span(parameters: ListParameters) -> Span:
     limit = size or parameters.limit or (_LONGEST_PAGE if page is None else _PAGE)
     if page is not None:
         offset = (page - 1) * limit
-    return Span(offset or 0, limit)
+    return offset or 0, limit
 
 
 def _either(parameters: ListParameters, name: str, other: str) -> Any:
@@ -75,26 +70,26 @@ def _either(parameters: ListParameters, name: str, other: str) -> Any:
     return two if one is None else one
 
 
-def cursor(chosen: Selection, end: Key) -> str:
-    """Encode the end of a page as a cursor, opaque to the client and bound to the selection."""
+def cursor(asked: ListQuery, end: Key) -> str:
+    """Encode the end of a page as a cursor, opaque to the client and bound to the list's filter and order."""
     value, task_id = end
     key = rfc3339(value) if isinstance(value, datetime) else value
-    return base64.urlsafe_b64encode(orjson.dumps([_question(chosen), key, task_id.hex])).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(orjson.dumps([_question(asked), key, task_id.hex])).rstrip(b"=").decode()
 
 
-def start(chosen: Selection, text: str) -> Key:
-    """Decode a cursor to the end of its page. Raises `BadRequest` if it isn't ours, or is of another selection."""
+def _start(asked: ListQuery, text: str) -> Key:
+    """Decode a cursor to the end of its page. Raises `BadRequest` if it isn't ours, or is of another list."""
     unreadable = BadRequest(hint="cursor can't be read; take it from the Link header as it is.")
     try:
         bound_to, key, task_id = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         end = UUID(task_id)
     except (ValueError, TypeError, AttributeError):
         raise unreadable from None
-    if bound_to != _question(chosen):
+    if bound_to != _question(asked):
         raise BadRequest(hint="cursor belongs to another filter or order; begin again without it.")
     if not isinstance(key, str) or "\0" in key:
         raise unreadable
-    if chosen.sort == "title":
+    if asked.sort == "title":
         return key, end
     try:
         moment = datetime.fromisoformat(key)
@@ -106,10 +101,10 @@ def start(chosen: Selection, text: str) -> Key:
     return moment, end
 
 
-def _question(chosen: Selection) -> list[object]:
-    """Return a selection in the form that a cursor holds."""
-    question: list[object] = [chosen.completed, list(chosen.words), chosen.sort, chosen.order]
-    return question if chosen.as_of is None else [*question, rfc3339(chosen.as_of)]
+def _question(asked: ListQuery) -> list[object]:
+    """Return a list's filter and order in the form that a cursor holds."""
+    question: list[object] = [asked.completed, list(asked.words), asked.sort, asked.order]
+    return question if asked.as_of is None else [*question, rfc3339(asked.as_of)]
 
 
 def here(request: Request) -> str:
@@ -117,12 +112,12 @@ def here(request: Request) -> str:
     return quote(request.scope["path"], safe="/:@!$&'()*+,;=~")
 
 
-def next_list(request: Request, chosen: Selection, end: Key, limit: int) -> str:
+def next_list(request: Request, asked: ListQuery, end: Key) -> str:
     """Make the `Link` header to the next page of tasks, by cursor even if this page was found by offset or number."""
     by_number = [name for name in ("page", "page_size", "per_page") if name in request.query_params]
     instead_of = ("offset", "skip", *(by_number and (*by_number, "limit")))
-    size = [("limit", limit)] if by_number else []
-    return next_link(request, *size, ("cursor", cursor(chosen, end)), instead_of=instead_of)
+    size = [("limit", asked.limit)] if by_number else []
+    return next_link(request, *size, ("cursor", cursor(asked, end)), instead_of=instead_of)
 
 
 def next_link(request: Request, *places: tuple[str, str | int], instead_of: Collection[str] = ()) -> str:

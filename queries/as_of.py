@@ -12,51 +12,35 @@ from db.pool import Pool
 from db.time_slices import TimeSlices
 from events.store import log, past
 from events.task import Task
-from queries.tasks import Key, Order, Page, Sort, as_json, end_of
+from queries.tasks import ListQuery, Order, Page, as_json, end_of
 
 _FOLDED_AT_ONCE = 50
 """Number of tasks of the page that are folded at once, in the page's order."""
 
 
-async def list_tasks(
-    pool: Pool,
-    user_id: str,
-    *,
-    at: datetime,
-    completed: bool | None = None,
-    words: Sequence[str] = (),
-    sort: Sort = "created_at",
-    order: Order = "desc",
-    limit: int,
-    offset: int = 0,
-    after: Key | None = None,
-) -> Page:
-    """List a user's tasks as they were at the moment `at`, with the parameters of `queries.tasks.list_tasks`.
+async def list_tasks(pool: Pool, user_id: str, query: ListQuery, *, at: datetime) -> Page:
+    """List a user's tasks as they were at the moment `at`.
 
     The log is folded twice: all of it for the ids of the page, then the events of the page's tasks. A log of more than
     one batch takes a turn of `LongReads`. Raise `TooManyRequests`, or the errors of `events.store.past.tasks_at`.
     """
     head = await log.head(pool, user_id)
     upto = head.seq
-    found: _Found
-    if sort == "title":
-        found = _Titles(pool, order, offset, limit + 1, after)
-    else:
-        found = _Times(sort, order, offset, limit + 1, after)
-    lowered = [lower(word) for word in words]
+    found: _Found = _Titles(pool, query) if query.sort == "title" else _Times(query)
+    lowered = [lower(word) for word in query.words]
     async with AsyncExitStack() as turn:
         if upto > log.BATCH:
             await turn.enter_async_context(pool.companion(LongReads).turn(user_id))
         slices = TimeSlices(user_id)
         async for tasks in past.tasks_at(pool, user_id, at, upto=upto):
             for task in tasks:
-                if (completed is None or task.completed == completed) and (not lowered or _contains(task, lowered)):
+                if query.completed in (None, task.completed) and (not lowered or _contains(task, lowered)):
                     found.add(task)
                 await slices.pause()
             await found.narrow()
         page = await found.page()
-        bodies = [body async for body in _bodies(pool, user_id, at, upto, page[:limit])]
-    end = end_of(bodies[-1], sort) if len(page) > limit else None
+        bodies = [body async for body in _bodies(pool, user_id, at, upto, page[: query.limit])]
+    end = end_of(bodies[-1], query.sort) if len(page) > query.limit else None
     return Page(b"[%b]" % b",".join(bodies), end, head)
 
 
@@ -88,11 +72,11 @@ class _Found(Protocol):
 class _Times:
     """A collection in order of creation or last change: each task's place is a number, and a heap holds the first."""
 
-    def __init__(self, sort: Sort, order: Order, offset: int, size: int, after: Key | None) -> None:
-        self._sort = sort
-        self._sign = 1 if order == "desc" else -1
-        self._offset, self._most = offset, offset + size
-        self._after = None if after is None else self._place(*after)
+    def __init__(self, query: ListQuery) -> None:
+        self._sort = query.sort
+        self._sign = 1 if query.order == "desc" else -1
+        self._offset, self._most = query.offset, query.offset + query.limit + 1
+        self._after = None if query.after is None else self._place(*query.after)
         self._heap: list[int] = []
         """Places of the first tasks, smallest place first: that is the last one in the list's order."""
 
@@ -144,10 +128,10 @@ class _Titles:
     ASKED_AT_ONCE = 2000
     """Number of titles kept before a sort, besides those that may be on the page: 2 MB at the most."""
 
-    def __init__(self, pool: Pool, order: Order, offset: int, size: int, after: Key | None) -> None:
-        self._pool, self._statement = pool, BY_TITLE[order]
-        self._offset, self._most = offset, offset + size
-        self._after = after or (None, None)
+    def __init__(self, pool: Pool, query: ListQuery) -> None:
+        self._pool, self._statement = pool, BY_TITLE[query.order]
+        self._offset, self._most = query.offset, query.offset + query.limit + 1
+        self._after = query.after or (None, None)
         self._found: list[tuple[UUID, str]] = []
 
     def add(self, task: Task) -> None:

@@ -84,6 +84,30 @@ async def _get_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mappi
     return {(row["user_id"], row["id"]): _found(row) for row in rows}
 
 
+_FAR = 1000
+"""Largest offset that isn't counted as a slow read, in tasks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListQuery:
+    """A filter and an order of tasks, and a page of the list. Each of `words` occurs in title or description."""
+
+    completed: bool | None = None
+    words: Sequence[str] = ()
+    sort: Sort = "created_at"
+    order: Order = "desc"
+    as_of: datetime | None = None
+    """Past moment at which to look, for `queries.as_of`; None for the present."""
+    limit: int
+    offset: int = 0
+    after: Key | None = None
+
+    @property
+    def looks_at_all(self) -> bool:
+        """Say if the list must look at all of a user's tasks, since no index leads to its page."""
+        return bool(self.words) or self.sort != "created_at" or self.offset > _FAR
+
+
 # $4 is the page's size: one row more is read, to know if there is a next page. $6 and $7 are the end of the last page;
 # as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
 # The number and hash of the user's last event must be read in one statement with the tasks. LIKE on lower case replaces
@@ -137,42 +161,22 @@ class Page:
     head: hash_chain.Head
 
 
-_FAR = 1000
-"""Largest offset that isn't counted as a slow read, in tasks."""
+async def list_tasks(pool: Pool, user_id: str, query: ListQuery) -> Page:
+    """List a user's tasks in the order asked for, ids breaking ties.
 
-
-def looks_at_all(words: Sequence[str], sort: Sort, offset: int) -> bool:
-    """Say if such a list must look at all of a user's tasks, since no index leads to its page."""
-    return bool(words) or sort != "created_at" or offset > _FAR
-
-
-async def list_tasks(
-    pool: Pool,
-    user_id: str,
-    *,
-    completed: bool | None = None,
-    words: Sequence[str] = (),
-    sort: Sort = "created_at",
-    order: Order = "desc",
-    limit: int,
-    offset: int = 0,
-    after: Key | None = None,
-) -> Page:
-    """List a user's tasks in the order asked for, ids breaking ties. Each of `words` occurs in title or description.
-
-    A list for which `looks_at_all` is true takes a turn of `Scans`. Raise `TooManyRequests`.
+    A list that `looks_at_all` takes a turn of `Scans`. Raise `TooManyRequests`.
     """
-    key, task_id = after or (None, None)
-    arguments = (user_id, completed, [_pattern(w) for w in words] or None, limit, offset, key, task_id)
+    words = [_pattern(word) for word in query.words] or None
+    arguments = (user_id, query.completed, words, query.limit, query.offset, *(query.after or (None, None)))
     async with AsyncExitStack() as turn:
-        if looks_at_all(words, sort, offset):
+        if query.looks_at_all:
             await turn.enter_async_context(pool.companion(Scans).turn(user_id))
-        row = await pool.fetchrow(LIST[sort, order], *arguments)
+        row = await pool.fetchrow(LIST[query.sort, query.order], *arguments)
     assert row is not None  # noqa: S101 - there is always one
     found: list[bytes] = row["found"]
     head = hash_chain.Head(*row["head"]) if row["head"] else log.NOTHING
-    body = b"[%b]" % b",".join(found[:limit])
-    return Page(body, end_of(found[limit - 1], sort) if len(found) > limit else None, head)
+    body = b"[%b]" % b",".join(found[: query.limit])
+    return Page(body, end_of(found[query.limit - 1], query.sort) if len(found) > query.limit else None, head)
 
 
 def end_of(task: bytes, sort: Sort) -> Key:

@@ -21,7 +21,7 @@ from api.openapi import (
     problems,
     writes,
 )
-from api.pagination import here, next_list, page_span, selection, start
+from api.pagination import here, list_query, next_list
 from api.parameters import CompletionParameters, ListParameters, PastParameters, RestorationParameters, TaskId
 from api.preconditions import IfPrecondition, has_condition, matches
 from api.problems import BadRequest, NotFound
@@ -103,29 +103,17 @@ async def list_tasks(
 
     With `as_of`, as they were at that moment. The `ETag` changes with every change to any of the user's tasks.
     """
-    chosen = selection(parameters)
-    span = page_span(parameters)
-    after = None if parameters.cursor is None else start(chosen, parameters.cursor)
+    asked = list_query(parameters)
     if has_condition(request) and matches(request, tag := EntityTag(*await log.head(database, user))):
         return responses.not_modified(tag)
     unsent.check(user)
-    read = query.list_tasks if chosen.as_of is None else partial(as_of.list_tasks, at=chosen.as_of)
-    is_long = chosen.as_of is not None or query.looks_at_all(chosen.words, chosen.sort, span.offset)
+    read = query.list_tasks if asked.as_of is None else partial(as_of.list_tasks, at=asked.as_of)
+    is_long = asked.as_of is not None or asked.looks_at_all
     if is_long:
         give_turn_back(request.scope)
-    reading = read(
-        database,
-        user,
-        completed=chosen.completed,
-        words=chosen.words,
-        sort=chosen.sort,
-        order=chosen.order,
-        limit=span.limit,
-        offset=span.offset,
-        after=after,
-    )
+    reading = read(database, user, asked)
     page = await (while_connected(request, reading) if is_long else reading)
-    link = {"Link": next_list(request, chosen, page.end, span.limit)} if page.end else None
+    link = {"Link": next_list(request, asked, page.end)} if page.end else None
     return responses.of_read(request, page.body, EntityTag(*page.head), link)
 
 
