@@ -48,7 +48,7 @@ _QUALITY = re.compile(r"(?:^|;)\s*q=([01](?:\.[0-9]{0,3})?)\s*(?:;|$)", re.IGNOR
 _PAGE = 100
 """Events in a page, if the request gives no `limit`."""
 _CHUNK = 64 * 1024
-"""Bytes sent at once, about. A slow reader must take them within the bounds of `api.server.protocol`."""
+"""Bytes sent at once, about. A slow reader must take them within the bounds of `api.server.graceful_close`."""
 
 _MOST_EXPORTS = 4
 """Largest number of exports sent to one user at a time. Each holds a batch of events, of up to 12 MB."""

@@ -1,4 +1,8 @@
-"""A transport that joins small writes, and leaves closing to the protocol."""
+"""A transport that joins small writes, and leaves closing to the protocol.
+
+Invariants: bytes leave in the order in which they were written. While the connection is open, none are held back past
+the present turn of the loop, and none when it is closed by `write_eof` or `close_now`.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -11,8 +15,8 @@ _WORTH_JOINING = 16 * 1024
 class BufferedTransport:
     """A wrapper of a transport that joins small writes, and leaves it to `close` when to close.
 
-    The writes of one turn of the loop, usually the head and the body of a response, go out in one system call: a
-    second one takes longer than joining them.
+    `close_now` closes at once. The writes of one turn of the loop, usually the head and the body of a response, go out
+    in one system call: a second one takes longer than joining them.
     """
 
     def __init__(

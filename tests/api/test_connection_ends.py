@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from api.server import protocol
+from api.server import graceful_close, protocol
 from api.server.protocol import BoundedRequests
 from tests.service import listening
 from tests.sockets import GET
@@ -342,8 +342,8 @@ def test_nothing_of_a_connection_outlives_its_end(
     end: Callable[[Client, App], Awaitable[None]],
 ) -> None:
     monkeypatch.setattr(protocol, "_SLOWEST", 0.1 if end is timeout else 10)
-    monkeypatch.setattr(protocol, "_SLOWEST_READER", 0.1)
-    monkeypatch.setattr(protocol, "_LINGER", 0.02)
+    monkeypatch.setattr(graceful_close, "_SLOWEST_READER", 0.1)
+    monkeypatch.setattr(graceful_close, "_LINGER", 0.02)
     seconds = 0.1 if end is keep_alive_timeout else 75
 
     async def ended() -> None:

@@ -13,7 +13,7 @@ import httptools
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from api.server import protocol
+from api.server import incoming_request, protocol
 from tests.service import Service, bearer, listening
 from tests.sockets import Connection, connected
 
@@ -168,7 +168,7 @@ async def test_its_time_is_bounded_too(echo: Echo, monkeypatch: pytest.MonkeyPat
 
 
 async def test_pieces_of_its_head_count_once(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "_LARGEST_HEAD", 400)
+    monkeypatch.setattr(incoming_request, "_LARGEST_HEAD", 400)
     behind = b"POST /a HTTP/1.1\r\n" + H2C + LENGTH
     for _ in range(3):
         for piece in (b"GET /a HTTP/1.1\r\n" + H2C, b"X-A: " + b"x" * 200, b"\r\n\r\n" + behind):

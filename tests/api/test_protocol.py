@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from api import request_body
-from api.server import protocol
+from api.server import graceful_close, incoming_request, protocol
 from api.server.transport import BufferedTransport
 from tests.service import Service, bearer, listening
 from tests.sockets import GET, App, Connection, connected
@@ -48,7 +48,7 @@ async def service_connection(service: Service) -> AsyncIterator[Connection]:
 
 
 async def test_ordinary_requests_share_a_connection(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "_LARGEST", 100_000)  # of one, not of all
+    monkeypatch.setattr(incoming_request, "_LARGEST", 100_000)  # of one, not of all
     for path in (b"/a", b"/b", b"/c"):
         await connection.send(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nCookie: " + b"c" * 60_000 + b"\r\n\r\n")
         assert (await connection.answer()).body == path
@@ -177,8 +177,8 @@ async def test_a_body_that_nobody_reads_ends_the_connection_when_it_takes_too_lo
 async def test_a_body_that_nobody_reads_ends_the_connection_when_it_is_too_large(
     connection: Connection, monkeypatch: pytest.MonkeyPatch, begins: bytes, goes_on: bytes
 ) -> None:
-    monkeypatch.setattr(protocol, "_LARGEST", 100_000)
-    monkeypatch.setattr(protocol, "_LINGER", 0.01)
+    monkeypatch.setattr(incoming_request, "_LARGEST", 100_000)
+    monkeypatch.setattr(graceful_close, "_LINGER", 0.01)
     await connection.send(b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
     assert (await connection.answer()).status == 200
     await connection.send(begins)
@@ -209,7 +209,7 @@ async def test_nonsense_behind_a_request_does_not_cut_its_answer(connection: Con
 async def test_an_answer_that_takes_its_time_is_waited_for_before_hanging_up(
     connection: Connection, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "_LINGER", 0.02)
+    monkeypatch.setattr(graceful_close, "_LINGER", 0.02)
     app.gate.clear()
     await connection.send(b"GET /first HTTP/1.1\r\nHost: x\r\n\r\n", b"nonsense\r\n\r\n")
     await asyncio.sleep(0.2)
@@ -250,7 +250,7 @@ async def test_as_many_as_that_are_answered(connection: Connection, app: App) ->
 async def test_requests_that_wait_are_not_taken_for_a_head(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "_LARGEST_HEAD", 200)
+    monkeypatch.setattr(incoming_request, "_LARGEST_HEAD", 200)
     await connection.send(b"GET /many HTTP/1.1\r\n\r\n" * 12 + b"GET /la")
     for _ in range(12):
         assert (await connection.answer()).body == b"/many"
@@ -287,7 +287,7 @@ async def test_a_trailer_is_no_header(service_connection: Connection) -> None:
 
 
 async def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "_SLOWEST_READER", 0.1)
+    monkeypatch.setattr(graceful_close, "_SLOWEST_READER", 0.1)
     over = asyncio.Event()
 
     async def endless(_scope: Scope, _receive: Receive, send: Send) -> None:
