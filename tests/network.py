@@ -1,8 +1,9 @@
 """A network between the service and Postgres that can be made to fail."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import NamedTuple
 from urllib.parse import quote
 
 from db.dsn import connect_arguments
@@ -14,6 +15,18 @@ def _flow() -> asyncio.Event:
     return flowing
 
 
+class Request(NamedTuple):
+    """What a client has sent, before the server gets it, and both ends of its connection."""
+
+    data: bytes
+    client: asyncio.WriteTransport
+    server: asyncio.WriteTransport
+
+
+async def _let_pass(_request: Request) -> None:
+    """Send a request on at once."""
+
+
 class Link:
     """Passes everything on, both ways, until it is told otherwise."""
 
@@ -21,6 +34,11 @@ class Link:
         self._arguments = connect_arguments(dsn)
         self.lost: range = range(0)
         """Which of the statements from now on are executed, but their answers lost: the connection ends instead."""
+        self.on_request: Callable[[Request], Awaitable[None]] = _let_pass
+        """Called with each request, which the server gets once this returns, unless the server's end was aborted.
+
+        The client hears of that only then, too.
+        """
         self._statements = 0
         self._flowing = _flow()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,8 +88,11 @@ class Link:
         except OSError:
             writer.transport.abort()
             return
-        flowing = self._flowing
-        for each in (self._pass(flowing, reader, there[1]), self._pass(flowing, there[0], writer, answers=True)):
+        flowing, held = self._flowing, asyncio.Lock()
+        for each in (
+            self._requests(flowing, held, reader, writer, there[1]),
+            self._answers(flowing, held, there[0], writer),
+        ):
             task = asyncio.create_task(each)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -82,23 +103,47 @@ class Link:
             return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         return await asyncio.open_connection(host, port)
 
-    async def _pass(
-        self, flowing: asyncio.Event, source: asyncio.StreamReader, to: asyncio.StreamWriter, *, answers: bool = False
+    async def _requests(
+        self,
+        flowing: asyncio.Event,
+        held: asyncio.Lock,
+        source: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+        to: asyncio.StreamWriter,
     ) -> None:
-        try:
+        with _ending(to):
             while data := await source.read(65536):
                 await flowing.wait()
-                if answers and self._lost(data):
+                async with held:
+                    await self.on_request(Request(data, back.transport, to.transport))
+                to.write(data)
+                await to.drain()
+
+    async def _answers(
+        self, flowing: asyncio.Event, held: asyncio.Lock, source: asyncio.StreamReader, to: asyncio.StreamWriter
+    ) -> None:
+        with _ending(to):
+            while data := await source.read(65536):
+                await flowing.wait()
+                if self._lost(data):
                     break
                 to.write(data)
                 await to.drain()
-        except ConnectionError:
-            pass  # one end is gone: so will the other be
-        finally:
-            to.transport.abort()
+            async with held:
+                pass
 
     def _lost(self, data: bytes) -> bool:
         if not data.startswith(b"2\0\0\0\4"):  # BindComplete: a statement has been executed
             return False
         self._statements += 1
         return self._statements - 1 in self.lost
+
+
+@contextmanager
+def _ending(to: asyncio.StreamWriter) -> Iterator[None]:
+    """End the connection with the block."""
+    with suppress(ConnectionError):  # one end is gone: so will the other be
+        try:
+            yield
+        finally:
+            to.transport.abort()

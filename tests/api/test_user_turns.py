@@ -7,8 +7,10 @@ from typing import Any
 
 import asyncpg
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from api import routing
 from api.user_turns import READS, WRITES, Turn
 from db.dsn import connect_arguments
 from db.long_reads import LongReads, Scans
@@ -109,11 +111,12 @@ async def test_a_body_that_comes_slowly_holds_no_turn(service: Service) -> None:
 
 
 @pytest.mark.parametrize("traced", [False, True])
-async def test_a_turn_ends_before_the_answer_is_sent(
-    service: Service, traced: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_turn_ends_before_the_answer_is_sent(service: Service, traced: bool) -> None:
+    spans = InMemorySpanExporter()
     if traced:  # FastAPI then does by itself what `api.routing` does
-        monkeypatch.setattr(routing, "get_telemetry_data", object)
+        tracers = TracerProvider()
+        tracers.add_span_processor(SimpleSpanProcessor(spans))
+        service.app._telemetry.update({"tracing": True, "tracer_provider": tracers})
     taken: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -133,3 +136,4 @@ async def test_a_turn_ends_before_the_answer_is_sent(
     }
     await service.asgi(scope, receive, send)
     assert taken == [("http.response.start", {}), ("http.response.body", {})]
+    assert bool(spans.get_finished_spans()) is traced

@@ -1,36 +1,41 @@
 """A write whose answer was lost is done once, whatever else happens just then (docs/adr/0013).
 
-The interleavings are too rare to wait for. So the real append is held up where they need it.
+The interleavings are too rare to wait for. So the network holds up or loses the statements that they need.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
+from commands import handler
 from commands.commands import Command, CreateTask, DeleteTask, ToggleTask, UpdateTask
 from commands.decider import VersionMismatch
 from commands.handler import InDoubt, Outcome, handle
 from commands.precondition import EntityTag, Precondition
 from db.dsn import connect_arguments
-from db.errors import ConnectionLost, TooManyRequests
-from db.pool import Connection, Pool, open_pool
-from events.store import log
-from events.task import Event, Metadata, Task
+from db.errors import TooManyRequests
+from db.pool import Pool, open_pool
+from events.task import Metadata
 from tests.conftest import execute as run_sql
 from tests.conftest import named
+from tests.network import Link, Request
 from tests.service import COLUMNS
 
-Append = Callable[..., Awaitable[log.RecordedEvent]]
-APPEND, ENTERED = log.append, log.entered
+VICTIMS = "SELECT count(*) FROM events WHERE request_id = 'victim'"
 
 
 async def do(pool: Pool, command: Command, request: str) -> Outcome:
     return await handle(pool, command, actor="ann", metadata=Metadata(request_id=request))
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a busy machine take its time."""
+    monkeypatch.setattr(handler, "_SETTLING", 30)
 
 
 @asynccontextmanager
@@ -43,39 +48,33 @@ async def another(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.mark.parametrize("what", ["toggle", "delete"])
-async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(
-    database: str, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
-    """The second try is refused, though its place isn't taken: by a transaction that it can't be put in order with (a
-    toggle), by a rebuild that just posted the row anew (a deletion). Then the first one arrives."""
+async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(database: str, pool: Pool, what: str) -> None:
+    """The second try is refused, although no event has its version: by a transaction that it can't be put in order
+    with (a toggle), or because a rebuild has just written the row anew (a deletion). Then the first try arrives."""
     if what == "toggle":
         name = connect_arguments(database)["database"]
         await run_sql(
             named(database, name), f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"
         )
-    async with open_pool(database) as pool, another(database) as other, another(database) as late:
-        task_id = uuid7()
-        await do(pool, CreateTask(user_id="ann", task_id=task_id, title="x"), "before")
-        sent: list[tuple[Event, Task | None, bool]] = []
-        arrived = False
+    task_id = uuid7()
+    link, tries, late = Link(database), 0, asyncio.Event()
 
-        async def append(on: Connection, event: Event, after: Task | None, *, on_row: bool = True) -> log.RecordedEvent:
-            if event.metadata.request_id == "victim" and not sent:
-                sent.append((event, after, on_row))
-                raise ConnectionLost("the answer is lost, and the statement is still on its way")
-            return await APPEND(on, event, after, on_row=on_row)
+    async def on_request(request: Request) -> None:
+        nonlocal tries
+        if b"victim" not in request.data:
+            return
+        tries += 1
+        if tries == 1:  # on its way still, when the client's end of the connection is gone
+            request.client.abort()
+            await late.wait()
+        elif tries == 3:  # the second was refused, and then the event wasn't found in the log
+            late.set()
+            while not await pool.fetchval(VICTIMS):
+                await asyncio.sleep(0.01)
 
-        async def entered(on: Any, event: Event) -> log.RecordedEvent | None:
-            nonlocal arrived
-            found = await ENTERED(on, event)
-            if not arrived:
-                arrived = True
-                [(first, after, on_row)] = sent
-                await APPEND(late, first, after, on_row=on_row)
-            return found
-
-        monkeypatch.setattr(log, "append", append)
-        monkeypatch.setattr(log, "entered", entered)
+    async with link.open() as dsn, open_pool(dsn) as far, another(database) as other:
+        await do(far, CreateTask(user_id="ann", task_id=task_id, title="x"), "before")
+        link.on_request = on_request
         transaction = other.transaction()
         await transaction.start()
         await other.execute("UPDATE streams SET seq = seq")
@@ -83,44 +82,46 @@ async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(
             row = tuple((await other.fetch(f"DELETE FROM tasks RETURNING {COLUMNS}"))[0])
             await other.execute("INSERT INTO tasks VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", *row)
         kind = ToggleTask if what == "toggle" else DeleteTask
-        writing = asyncio.create_task(do(pool, kind(user_id="ann", task_id=task_id), "victim"))
+        writing = asyncio.create_task(do(far, kind(user_id="ann", task_id=task_id), "victim"))
         while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             await asyncio.sleep(0.01)
         await transaction.commit()
         outcome = await writing
-        assert (outcome.what, outcome.task and outcome.task.completed) == ("done", True if what == "toggle" else None)
-        assert arrived
-        [victim] = await pool.fetch("SELECT hash FROM events WHERE request_id = 'victim'")
-        assert victim["hash"] == outcome.hash
+    assert (outcome.what, outcome.task and outcome.task.completed) == ("done", True if what == "toggle" else None)
+    assert tries == 3
+    [victim] = await pool.fetch("SELECT hash FROM events WHERE request_id = 'victim'")
+    assert victim["hash"] == outcome.hash
 
 
 @pytest.mark.parametrize(("losses", "fails"), [(1, False), (3, False), (10**6, True)])
 async def test_who_loses_a_connection_and_then_to_another_writer_decides_anew(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch, losses: int, fails: bool
+    database: str, pool: Pool, losses: int, fails: bool
 ) -> None:
     """Again and again, also under the lock, which ends with the connection."""
     task_id = uuid7()
     await do(pool, CreateTask(user_id="ann", task_id=task_id, title="x"), "before")
-    seen: set[object] = set()
+    link, tries = Link(database), 0
 
-    async def append(on: Connection, event: Event, after: Task | None, *, on_row: bool = True) -> log.RecordedEvent:
-        if event.metadata.request_id == "victim" and len(seen) < losses and event.id not in seen:
-            seen.add(event.id)
-            on.terminate()  # it never got there, which nobody here can tell
+    async def on_request(request: Request) -> None:
+        nonlocal tries
+        if b"victim" not in request.data:
+            return
+        tries += 1
+        if tries % 2 and tries < 2 * losses:  # each event is sent twice: its first try never gets there
+            request.server.abort()
             await do(pool, ToggleTask(user_id="ann", task_id=task_id), "other")
-            raise ConnectionLost("gone")
-        return await APPEND(on, event, after, on_row=on_row)
 
-    monkeypatch.setattr(log, "append", append)
-    change = do(pool, UpdateTask(user_id="ann", task_id=task_id, fields={"title": "y"}), "victim")
-    if fails:
-        with pytest.raises((TooManyRequests, InDoubt)):
-            await change
-    else:
-        outcome = await change
-        assert outcome.task is not None
-        assert (outcome.task.title, outcome.task.version) == ("y", 2 + losses)
-    assert await pool.fetchval("SELECT count(*) FROM events WHERE request_id = 'victim'") == (0 if fails else 1)
+    link.on_request = on_request
+    async with link.open() as dsn, open_pool(dsn) as far:
+        change = do(far, UpdateTask(user_id="ann", task_id=task_id, fields={"title": "y"}), "victim")
+        if fails:
+            with pytest.raises((TooManyRequests, InDoubt)):
+                await change
+        else:
+            outcome = await change
+            assert outcome.task is not None
+            assert (outcome.task.title, outcome.task.version) == ("y", 2 + losses)
+    assert await pool.fetchval(VICTIMS) == (0 if fails else 1)
 
 
 @pytest.mark.parametrize("holds", [True, False])

@@ -1,13 +1,16 @@
 """Group commit (docs/adr/0016): what comes at once is written together, and to each their own outcome."""
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from uuid import UUID
 
 import asyncpg
 import pytest
+from asyncpg.connection import LoggedQuery
 from uuid_utils.compat import uuid7
 
 from commands.commands import Command, CreateTask, DeleteTask, ToggleTask
@@ -17,13 +20,13 @@ from commands.precondition import EntityTag, Precondition
 from db.batching import MOST
 from db.dsn import connect_arguments
 from db.errors import TooManyRequests
-from db.pool import Connection, Pool, open_pool
+from db.pool import Pool, open_pool
 from events.integrity import work_units
 from events.integrity.verify import verify
 from events.store import log
 from events.store.group_commit import GroupCommit
 from events.store.log import IdempotencyKeyTaken, Posting, VersionConflict, VersionTaken
-from events.task import Event, Metadata, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
+from events.task import Metadata, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from tests.spec import event
 
 METADATA = Metadata(request_id="r-1", client_address="192.0.2.7", client_agent="tests")
@@ -44,24 +47,24 @@ async def other(database: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
+async def observe(pool: Pool, note: Callable[[float, Sequence[str]], None]) -> None:
+    """Have `note` called after each statement that appends: when it began, and the user of each of its events."""
+
+    def logged(query: LoggedQuery) -> None:
+        if query.query in (log.APPEND, *log.TOGETHER.values()):
+            user = query.args[0]
+            note(time.monotonic() - query.elapsed, [user] if isinstance(user, str) else user)
+
+    async with AsyncExitStack() as stack:
+        for _ in range(pool.size):
+            (await stack.enter_async_context(pool.acquire())).add_query_logger(logged)
+
+
 @pytest.fixture
-def statements(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+async def statements(pool: Pool) -> list[Sequence[str]]:
     """The users of each statement that appends, once for each of their events."""
-    found: list[list[str]] = []
-    one, many = log.append, log.append_together
-
-    async def append(on: Connection, event: Event, task: Task | None, *, on_row: bool = True) -> log.RecordedEvent:
-        found.append([event.user_id])
-        return await one(on, event, task, on_row=on_row)
-
-    async def append_together(
-        on: Connection, postings: Sequence[Posting], *, wait: bool
-    ) -> Mapping[UUID, log.RecordedEvent]:
-        found.append([posting.event.user_id for posting in postings])
-        return await many(on, postings, wait=wait)
-
-    monkeypatch.setattr(log, "append", append)
-    monkeypatch.setattr(log, "append_together", append_together)
+    found: list[Sequence[str]] = []
+    await observe(pool, lambda _, users: found.append(users))
     return found
 
 
@@ -100,13 +103,13 @@ async def waits_for_a_lock(other: asyncpg.Connection) -> int:
     return int(pid)
 
 
-async def test_a_lone_command_goes_alone_and_at_once(pool: Pool, statements: list[list[str]]) -> None:
+async def test_a_lone_command_goes_alone_and_at_once(pool: Pool, statements: list[Sequence[str]]) -> None:
     for _ in range(3):
         await create(pool, "ann")
     assert statements == [["ann"]] * 3
 
 
-async def test_what_comes_at_once_goes_together(pool: Pool, statements: list[list[str]]) -> None:
+async def test_what_comes_at_once_goes_together(pool: Pool, statements: list[Sequence[str]]) -> None:
     await asyncio.gather(*(create(pool, user) for user in EVERYBODY))  # their first events go alone
     assert await books(pool) == (40, [])
     statements.clear()
@@ -120,7 +123,7 @@ async def test_what_comes_at_once_goes_together(pool: Pool, statements: list[lis
     assert await books(pool) == (80, [])
 
 
-async def test_one_users_events_go_together(pool: Pool, statements: list[list[str]]) -> None:
+async def test_one_users_events_go_together(pool: Pool, statements: list[Sequence[str]]) -> None:
     titles = [f"title {number}" for number in range(50)]
     made = await asyncio.gather(*(create(pool, "ann", title) for title in titles))
     assert [task.title for task in made] == titles
@@ -153,7 +156,7 @@ async def test_commands_of_all_kinds_go_together(pool: Pool) -> None:
     assert await books(pool) == (120 + 120 + 40, [])
 
 
-async def test_one_that_fails_does_not_fail_its_neighbours(pool: Pool, statements: list[list[str]]) -> None:
+async def test_one_that_fails_does_not_fail_its_neighbours(pool: Pool, statements: list[Sequence[str]]) -> None:
     taken = creation("taken", key="its key")
     deleted = creation("deleted")
     async with pool.acquire() as connection:  # as another process would
@@ -184,7 +187,7 @@ async def test_one_that_fails_does_not_fail_its_neighbours(pool: Pool, statement
     assert len(ids) == 3 + len(good)
 
 
-async def test_who_made_the_others_fail_is_kept_apart_for_a_moment(pool: Pool, statements: list[list[str]]) -> None:
+async def test_who_made_the_others_fail_is_kept_apart_for_a_moment(pool: Pool, statements: list[Sequence[str]]) -> None:
     first = creation("noisy", key="a key")
     appends = pool.companion(GroupCommit)
     await appends.append(first)
@@ -282,16 +285,21 @@ async def test_nobody_waits_for_another_users_lock(pool: Pool, other: asyncpg.Co
     assert await books(pool) == (41 + 120 + 20, [])
 
 
-async def test_who_floods_does_not_keep_the_others_waiting(pool: Pool, statements: list[list[str]]) -> None:
+async def test_who_floods_does_not_keep_the_others_waiting(pool: Pool) -> None:
+    sent: list[tuple[float, Sequence[str]]] = []
+    await observe(pool, lambda began, users: sent.append((began, users)))
     appends = pool.companion(GroupCommit)
     await asyncio.gather(*(appends.append(creation(user)) for user in ("ann", "bob")))
     flood = [asyncio.create_task(appends.append(creation("ann"))) for _ in range(8 * MOST)]
+    asked = []
     for _ in range(4):
-        before = len(statements)
+        asked.append(time.monotonic())
         await appends.append(creation("bob"))
-        ahead = next(number for number, users in enumerate(statements[before:]) if "bob" in users)
-        assert ahead <= 2  # two of hers may have begun, and all of hers would be eight
     await asyncio.gather(*flood)
+    for moment in asked:
+        later = sorted(each for each in sent if each[0] > moment)
+        ahead = next(number for number, (_, users) in enumerate(later) if "bob" in users)
+        assert ahead <= 2  # two of hers may have begun, and all of hers would be eight
     assert await books(pool) == (2 + 8 * MOST + 4, [])
 
 

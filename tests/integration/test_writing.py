@@ -14,12 +14,13 @@ from uuid_utils.compat import uuid7
 
 from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
 from commands.decider import TaskNotFound
-from commands.handler import IdempotencyKeyReused, handle
+from commands.handler import IdempotencyKeyReused, Outcome, handle
 from commands.precondition import EntityTag, Precondition
 from db.pool import Pool, open_pool
 from events.store import log, snapshots
 from events.task import Event, Metadata, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from tests import independent
+from tests.network import Link, Request
 from tests.service import COLUMNS, sql
 from tests.spec import Ids, event
 
@@ -299,7 +300,7 @@ async def test_a_row_that_the_log_does_not_know_is_no_task(pool: Pool) -> None:
 
 @pytest.mark.parametrize("tags", [None, {EntityTag(1)}])
 async def test_a_retry_that_comes_while_the_first_request_ends_is_its_replay(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch, tags: set[EntityTag] | None
+    database: str, pool: Pool, tags: set[EntityTag] | None
 ) -> None:
     """Between the look for the row, which is missing, and the look into the log."""
     of_task: Ids = {"user_id": "ann", "task_id": (await create(pool)).id}
@@ -308,15 +309,15 @@ async def test_a_retry_that_comes_while_the_first_request_ends_is_its_replay(
         UpdateTask(**of_task, fields={"title": "x"}, precondition=Precondition(tags)) if tags else DeleteTask(**of_task)
     )
     keyed = replace(METADATA, idempotency_key="k", fingerprint=bytes(32))
-    look, outcomes = log.is_there, []
+    link, outcomes = Link(database), list[Outcome]()
 
-    async def late(*arguments: Any) -> bool:
-        monkeypatch.setattr(log, "is_there", look)
-        outcomes.append(await handle(pool, command, actor="ann", metadata=keyed))
-        return await look(*arguments)
+    async def on_request(request: Request) -> None:
+        if log.LAST.encode() in request.data and not outcomes:
+            outcomes.append(await handle(pool, command, actor="ann", metadata=keyed))
 
-    monkeypatch.setattr(log, "is_there", late)
-    outcomes.append(await handle(pool, command, actor="ann", metadata=keyed))
+    link.on_request = on_request
+    async with link.open() as dsn, open_pool(dsn) as far:
+        outcomes.append(await handle(far, command, actor="ann", metadata=keyed))
     assert [outcome.replayed for outcome in outcomes] == [False, True]
     assert outcomes[0].task == outcomes[1].task
 
