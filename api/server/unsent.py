@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.problems import Overloaded
+from api.user_turns import refusal
 
 _MOST = 96 * 1024 * 1024
 """Largest number of bytes of this process's long responses together. A single one may be larger, if it is alone."""
@@ -22,6 +23,8 @@ _GRACE, _SLOWEST = 30, 32 * 1024
 """Seconds in which a client must read a response, and lowest rate in bytes per second beyond them."""
 _PROTECTED = 1
 """Seconds in which a new response isn't ended to make room for another one."""
+
+_HINT = "Too many long answers at once that haven't been read: read them, then send the same request again."
 
 _log = structlog.get_logger(__name__)
 
@@ -56,16 +59,16 @@ class UnsentAnswers:
     def check(self, user: str) -> None:
         """Raise `Overloaded` if the user's limit is reached already, before another response is made in vain."""
         if self._of_users and self._of_users[user] >= self._most_of_user:
-            raise _unread()
+            raise refusal(_HINT)
 
     def begin(self, user: str, size: int, abort: Callable[[], None], now: float) -> _Answer:
         """Count a response of `size` bytes. Raises `Overloaded` if the user, or the process, has too many already."""
         if self._of_users[user] + size > self._most_of_user and self._of_users[user]:
-            raise _unread()
+            raise refusal(_HINT)
         while self.bytes + size > self._most and self._end_slowest(now):
             pass
-        if self.bytes + size > self._most and self.bytes:
-            raise _unread()
+        if self.bytes + size > self._most and self.bytes:  # not by this user alone
+            raise Overloaded(hint=_HINT, headers={"Retry-After": "1"})
         answer = _Answer(user, size, abort, now)
         self._answers.add(answer)
         self._of_users[user] += size
@@ -92,11 +95,6 @@ class UnsentAnswers:
         slowest.abort()
         self.end(slowest)
         return True
-
-
-def _unread() -> Overloaded:
-    hint = "Too many long answers at once that haven't been read: read them, then send the same request again."
-    return Overloaded(hint=hint, headers={"Retry-After": "1"})
 
 
 _unsent = UnsentAnswers()

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
+from prometheus_client import REGISTRY
 from starlette.types import Receive, Scope, Send
 
 from api.problems import Overloaded
@@ -22,7 +23,12 @@ def nothing() -> None:
     pass
 
 
+def refused() -> float:
+    return REGISTRY.get_sample_value("daybook_database_refusals_total", {"reason": "user_overloaded"}) or 0
+
+
 def test_a_user_has_a_share_and_at_least_one_answer() -> None:
+    before = refused()
     answers = UnsentAnswers(most=1000, most_of_user=100)
     first = answers.begin("ann", 500, nothing, 0)
     with pytest.raises(Overloaded):
@@ -33,6 +39,7 @@ def test_a_user_has_a_share_and_at_least_one_answer() -> None:
     answers.begin("bob", 60, nothing, 0)
     with pytest.raises(Overloaded):
         answers.begin("bob", 60, nothing, 0)
+    assert refused() == before + 3
     answers.end(first)
     answers.end(first)  # once is enough
     answers.check("ann")
