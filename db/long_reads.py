@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 
 from db.errors import TooManyRequests
 from db.pool import Pool
+from db.user_semaphore import QueueFull, UserSemaphore
 from telemetry import metrics
 
 AT_ONCE = 2
@@ -15,14 +15,6 @@ hold more memory.
 """
 WAITING = 30
 """Largest number of a user's long reads that wait for the one under way. Each holds no more than its request."""
-
-
-@dataclass(slots=True)
-class _User:
-    """One user's turn for long reads, and the number of reads that hold it or wait for it."""
-
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    asking: int = 0
 
 
 class LongReads:
@@ -35,7 +27,7 @@ class LongReads:
     def __init__(self, pool: Pool, *, at_once: int = AT_ONCE) -> None:
         self._timeout = pool.timeout
         self._process = asyncio.Semaphore(at_once)
-        self._users: dict[str, _User] = {}
+        self.users = UserSemaphore(1, max_waiting=WAITING)
 
     @asynccontextmanager
     async def turn(self, user_id: str) -> AsyncIterator[None]:
@@ -44,23 +36,17 @@ class LongReads:
         Wait for it as long as a request may wait for a connection, then raise `TooManyRequests`. Raise it at once if
         too many of the user's reads wait already.
         """
-        user = self._users.setdefault(user_id, _User())
-        if user.asking > WAITING:
-            raise _refused(f"{WAITING} long reads of the user wait already")
-        user.asking += 1
-        try:
-            async with AsyncExitStack() as turn:
-                try:
-                    async with asyncio.timeout(self._timeout):
-                        await turn.enter_async_context(user.turn)
-                        await turn.enter_async_context(self._process)
-                except TimeoutError:
-                    raise _refused(f"other long reads took more than {self._timeout:g} s") from None
-                yield
-        finally:
-            user.asking -= 1
-            if not user.asking:
-                del self._users[user_id]
+        async with AsyncExitStack() as turn:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self.users.acquire(user_id)
+                    turn.callback(self.users.release, user_id)
+                    await turn.enter_async_context(self._process)
+            except QueueFull:
+                raise _refused(f"{WAITING} long reads of the user wait already") from None
+            except TimeoutError:
+                raise _refused(f"other long reads took more than {self._timeout:g} s") from None
+            yield
 
 
 class Scans(LongReads):

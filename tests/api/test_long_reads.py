@@ -51,8 +51,8 @@ async def ask(service: Service, kind: str, task: str) -> Any:
 async def asking(service: Service, user: str, number: int) -> None:
     """Wait until so many of the user's requests hold a turn or wait for one."""
     while True:
-        found = reads(service)._users.get(user)
-        if (found.asking if found else 0) == number:
+        found = reads(service).users.of_users.get(user)
+        if (found.requests if found else 0) == number:
             return
         await asyncio.sleep(0.001)
 

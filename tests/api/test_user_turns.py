@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from api.user_turns import READS, WRITES, Turn
+from api.user_turns import READS, WRITES
 from db.dsn import connect_arguments
 from db.long_reads import LongReads, Scans
 from events.store import log
@@ -38,7 +38,7 @@ async def test_a_users_requests_wait_for_the_users_own_and_for_nobody_elses(data
     for _ in range(3):
         assert (await ann.get("/api/bob/tasks", headers=bearer("bob"))).status_code == 200
     assert (await ann.get(TASKS, headers={"Authorization": "Bearer nonsense"})).status_code == 401
-    assert service.state["turns"]._taken[Turn("ann", reads=False)].free.locked()
+    assert service.state["turns"].writes.locked("ann")
     assert not one_more.done()
     await transaction.rollback()
     assert [(await task).status_code for task in creating] == [201] * WRITES
@@ -78,28 +78,29 @@ async def test_long_reads_wait_for_each_other_and_end_with_their_clients(
             for _ in range(12):
                 client = await clients.enter_async_context(connected(port))
                 await client.send(head("GET", f"{TASKS}?{query}"))
-            await until(lambda: reads._users["ann"].asking == 1 + 12)
+            await until(lambda: reads.users.of_users["ann"].requests == 1 + 12)
             for _ in range(2 * READS):
                 assert (await service.client.get(TASKS)).status_code == 200
             await clients.aclose()
-            await until(lambda: reads._users["ann"].asking == 1)
+            await until(lambda: reads.users.of_users["ann"].requests == 1)
         assert (await service.client.get(f"{TASKS}?{query}")).status_code == 200
-    assert not service.state["turns"]._taken
+    assert not service.state["turns"].reads.of_users
 
 
 async def test_a_read_that_waits_ends_with_its_client(service: Service) -> None:
     turns = service.state["turns"]
-    held = [await turns.begin("ann", reads=True) for _ in range(READS)]
+    for _ in range(READS):
+        await turns.reads.acquire("ann")
     async with listening(service.asgi) as port, AsyncExitStack() as clients:
         for _ in range(12):
             client = await clients.enter_async_context(connected(port))
             await client.send(head("GET", TASKS))
-        await until(lambda: turns._taken[held[0]].asking == READS + 12)
+        await until(lambda: turns.reads.of_users["ann"].requests == READS + 12)
         await clients.aclose()
-        await until(lambda: turns._taken[held[0]].asking == READS)
-    for turn in held:
-        turns.end(turn)
-    assert not turns._taken
+        await until(lambda: turns.reads.of_users["ann"].requests == READS)
+    for _ in range(READS):
+        turns.reads.release("ann")
+    assert not turns.reads.of_users
 
 
 async def test_a_body_that_comes_slowly_holds_no_turn(service: Service) -> None:
@@ -120,7 +121,7 @@ async def test_a_turn_ends_before_the_answer_is_sent(service: Service, traced: b
     taken: list[Any] = []
 
     async def send(message: Any) -> None:
-        taken.append((message["type"], dict(service.state["turns"]._taken)))
+        taken.append((message["type"], dict(service.state["turns"].reads.of_users)))
 
     async def receive() -> Any:
         await asyncio.Event().wait()
