@@ -4,13 +4,14 @@ import os
 import pwd
 import re
 import ssl
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import structlog
 
 from config.logs import once
-from db.options import QUOTES, BadDsn, Options, pooled, understood
+from db.errors import BadDsn
 from db.poolers import known_direct, recognised
 from db.tls import wanted
 
@@ -21,6 +22,9 @@ CONNECT_SECONDS = 10.0
 
 PREPARED = 100
 """Largest number of prepared statements on a connection, if it may keep any. The service has fewer."""
+
+_QUOTES = ("'", '"', "`", "\u2018", "\u2019", "\u201c", "\u201d")
+"""Quotation marks, including those that text programs make of them."""
 
 _ROUTES = re.compile(r"(endpoint|project)=\S*")
 """Neon's `options` that name the database. Its proxy learns the name from the TLS handshake too."""
@@ -45,31 +49,54 @@ _PASTED = (
 )
 """Texts that are often pasted instead of an address, each with the advice to give."""
 
+_UNDERSTOOD = frozenset({
+    "host", "port", "user", "password", "dbname", "application_name", "connect_timeout", "options",
+    "target_session_attrs", "pgbouncer", "sslmode", "ssl", "sslnegotiation", "sslrootcert", "sslcert", "sslkey",
+    "ssl_min_protocol_version",
+})  # fmt: skip
+_POOLED = re.compile(r"(prepared_)?statement_cache_size=0")
+"""Options that tell asyncpg and SQLAlchemy of a pooler in transaction mode."""
+_HARMLESS = re.compile(
+    r"(schema|currentSchema|search_path)=public|gssencmode=(disable|prefer)|sslcertmode=(disable|allow)"
+    r"|ssl(compression|sni|keylogfile)=.*",
+    re.IGNORECASE,
+)
+"""Options that may be dropped, though `_REFUSED` has their names: they make nothing safer, and move no table."""
+_REFUSED = {
+    r"service(file)?|passfile": "Daybook reads no file of libpq's: write into the address what it says",
+    r"hostaddr": "write the address as the host",
+    r"schema|currentSchema|search_path": (
+        "Daybook's tables lie where the login's search_path begins: ALTER ROLE … SET search_path = …"
+    ),
+    r"gssencmode": "use TLS (sslmode) instead of GSSAPI",
+    r"require_?(auth|peer)": "let pg_hba.conf say which methods are taken, and a socket's folder whom to trust",
+    r"sslcrl(dir)?": "no revocation list is read: name an authority that ends its certificates soon as sslrootcert",
+    r"sslpassword|sslidentity": "name two files as sslcert and sslkey, with no password (openssl pkcs12, pkey)",
+    r".*(ssl|tls).*": f"of TLS, {', '.join(sorted(each for each in _UNDERSTOOD if 'ssl' in each))} are understood",
+}
+"""Patterns of options that must not be ignored, as they decide whom to trust or where the tables lie; with advice."""
+
 
 def connect_arguments(dsn: str) -> dict[str, Any]:
     """Return the arguments for `asyncpg.connect` and `create_pool` from a URL as Neon, Heroku or libpq write it.
 
     Accepts `postgresql://`, `postgres://` and a driver suffix (`postgresql+asyncpg://`). The server's certificate is
     verified, unless `sslmode` is `disable`, `allow`, `prefer` or `no-verify`, or is missing for a private host.
-    `db.options` lists the other options: some are dropped, which is logged once, and some refused.
+    Options that would decide whom to trust or where the tables lie, and can't be honoured, are refused. All others that
+    aren't understood are dropped, which is logged once.
 
-    `statement_cache_size` is 0 behind a pooler: `pgbouncer=true`, an option that tells other drivers of one, or an
-    address typical of poolers. It is more if there is certainly none (`pgbouncer=false`), and left out if nothing is
-    known.
+    `statement_cache_size` is 0 behind a pooler: `pgbouncer=true`, `statement_cache_size=0`, or an address typical of
+    poolers. It is more if there is certainly none (`pgbouncer=false`), and left out if nothing is known.
 
     The address alone decides: asyncpg has nothing left to look up in variables (PGUSER, …) or in files of the home
     folder. The default user is the account that this process runs as; the default database has the user's name; the
     host is localhost and the port 5432; by default no password is sent. Raises `BadDsn`.
     """
     url, written = _split(dsn)
-    query, dropped = understood(written)
-    if dropped:
-        once(_log, "info", "database options dropped", options=dropped)
+    query = _understood(written)
     if "options" in query and not _ROUTES.fullmatch(query["options"]):
         raise BadDsn("of options, only endpoint=… is understood: set the rest with ALTER ROLE … SET …")
-    host = query.get("host") or _host(url) or query.get("hostaddr") or "localhost"
-    if query.get("hostaddr", host) != host:
-        raise BadDsn("hostaddr and host name two places: leave one out")
+    host = query.get("host") or _host(url) or "localhost"
     if "," in host:
         raise BadDsn("only one host can be given; put a proxy or a name that moves in front of several")
     user = query.get("user") or unquote(url.username or "") or account()
@@ -88,7 +115,7 @@ def connect_arguments(dsn: str) -> dict[str, Any]:
         "target_session_attrs": _session(query),
         "krbsrvname": "postgres",
         "gsslib": "gssapi",
-        "server_settings": {"application_name": _application(query)},
+        "server_settings": {"application_name": query.get("application_name") or "daybook"},
     }
     prepared = _prepared(host, arguments["port"], query)
     return arguments if prepared is None else {**arguments, "statement_cache_size": prepared}
@@ -102,34 +129,59 @@ def account() -> str | None:
         return None
 
 
-def _prepared(host: str, port: int, query: Options) -> int | None:
+def _understood(written: Mapping[str, str]) -> dict[str, str]:
+    """Return the options that we understand; log the names of those dropped. Raises `BadDsn` for `_REFUSED` ones."""
+    kept: dict[str, str] = {}
+    dropped = []
+    for name, value in written.items():
+        if name in _UNDERSTOOD:
+            kept[name] = value
+        elif name == "database":
+            kept["dbname"] = value
+        elif _POOLED.fullmatch(f"{name}={value}"):
+            kept.setdefault("pgbouncer", "true")
+        else:
+            _check_droppable(name, value)
+            dropped.append(name)
+    if dropped:
+        once(_log, "info", "database options dropped", options=tuple(sorted(dropped)))
+    return kept
+
+
+def _check_droppable(name: str, value: str) -> None:
+    if _HARMLESS.fullmatch(f"{name}={value}"):
+        return
+    for pattern, advice in _REFUSED.items():
+        if re.fullmatch(pattern, name, re.IGNORECASE):
+            raise BadDsn(f"{name} can't be used here: {advice}")
+
+
+def _prepared(host: str, port: int, query: Mapping[str, str]) -> int | None:
     """Return the number of statements that a connection may keep prepared; None if it is unknown."""
-    said = pooled(query)
+    said = query.get("pgbouncer")
     if said is not None:
-        return 0 if said else PREPARED
+        if said not in ("true", "false"):
+            raise BadDsn("pgbouncer is true or false")
+        return 0 if said == "true" else PREPARED
     if by := recognised(host, port):
         once(_log, "info", "pooler recognised: no statement is prepared (?pgbouncer=false if there is none)", by=by)
         return 0
     return PREPARED if known_direct(host) else None
 
 
-def _application(query: Options) -> str:
-    return query.get("application_name") or query.get("fallback_application_name") or "daybook"
-
-
-def _session(query: Options) -> str:
+def _session(query: Mapping[str, str]) -> str:
     said = query.get("target_session_attrs", "any")
     if said not in ("any", "primary", "read-write"):
         raise BadDsn(f"target_session_attrs is any, primary or read-write, not {said}: Daybook writes")
     return said
 
 
-def _split(dsn: str) -> tuple[SplitResult, Options]:
+def _split(dsn: str) -> tuple[SplitResult, dict[str, str]]:
     dsn = dsn.strip()
     for pasted, says in _PASTED:
         if pasted.match(dsn):
             raise BadDsn(says)
-    if dsn.startswith(QUOTES) or dsn.endswith(QUOTES):
+    if dsn.startswith(_QUOTES) or dsn.endswith(_QUOTES):
         raise BadDsn("it has quotes around it, which belong to it where docker --env-file reads it: write it without")
     try:
         if _CONTROL.search(dsn) or "\0" in unquote(dsn, errors="strict"):
@@ -168,7 +220,7 @@ def _host(url: SplitResult) -> str:
     return host if host.startswith("/") else unquote(url.hostname or "")
 
 
-def _number(query: Options, name: str) -> int:
+def _number(query: Mapping[str, str], name: str) -> int:
     text = query.get(name, "0")
     if not _DIGITS.fullmatch(text) or int(text) > _LARGEST:
         raise BadDsn(f"{name} is no number up to {_LARGEST}")

@@ -21,6 +21,10 @@ _RETRYING = 0.7
 """Seconds for all tries together: a request is answered within one second, even if the database is down."""
 
 
+class BadDsn(ValueError):
+    """A database address that can't be used. The message never shows the password."""
+
+
 class CannotConnect(ConnectionError):
     """The server refused the connection; the message is its own: starting up, too many connections, wrong password."""
 

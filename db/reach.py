@@ -9,8 +9,7 @@ import asyncpg
 
 from config.authorities import check_authorities
 from config.errors import CannotRun
-from db.errors import UNAVAILABLE
-from db.options import BadDsn
+from db.errors import UNAVAILABLE, BadDsn
 
 
 class CannotReachDatabase(CannotRun):

@@ -1,18 +1,17 @@
 """TLS to the database, as its address specifies it."""
 
 import ssl
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Literal
 
 import structlog
 
 from config.hosts import private
 from config.logs import once
-from db.options import BadDsn, Options
+from db.errors import BadDsn
 
 _log = structlog.get_logger(__name__)
 
-_FILES = ("sslrootcert", "sslcert", "sslkey")
 _VERIFYING = ("require", "verify-ca", "verify-full")
 _MODES = ("disable", "allow", "prefer", "no-verify", *_VERIFYING)
 _YES_OR_NO = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
@@ -25,7 +24,7 @@ _VERSIONS = {
 }
 
 
-def wanted(host: str, query: Options) -> "ssl.SSLContext | Literal['prefer', False]":
+def wanted(host: str, query: Mapping[str, str]) -> "ssl.SSLContext | Literal['prefer', False]":
     """Return the `ssl` argument for asyncpg. Warns if a machine in between could listen. Raises `BadDsn`."""
     if host.startswith("/"):
         return False
@@ -40,20 +39,14 @@ def wanted(host: str, query: Options) -> "ssl.SSLContext | Literal['prefer', Fal
     if mode in ("allow", "prefer"):
         _refuse_what_needs_tls(mode, query)
         return "prefer"
-    context = unverified() if mode == "no-verify" else _verifying(mode, query)
-    _load_certificate(context, query)
+    context = unverified() if mode == "no-verify" else _verifying(mode, query.get("sslrootcert", "system"))
+    if certificate := query.get("sslcert"):
+        _load_certificate(context, certificate, query.get("sslkey"))
     version = query.get("ssl_min_protocol_version", "TLSv1.2")
     if version not in _VERSIONS:
         raise BadDsn(f"ssl_min_protocol_version {version!r} is not one of {', '.join(_VERSIONS)}")
     context.minimum_version = _VERSIONS[version]
     return context
-
-
-def _refuse_what_needs_tls(mode: str, query: Options) -> None:
-    """Raise `BadDsn` for options that would be ignored if the server had no TLS, which `mode` permits."""
-    for name in ("sslcert", "sslkey", "ssl_min_protocol_version", "sslnegotiation"):
-        if name in query and query[name] != "postgres":
-            raise BadDsn(f"{name} goes with sslmode=require, verify-ca, verify-full or no-verify, not with {mode}")
 
 
 def unverified() -> ssl.SSLContext:
@@ -64,57 +57,38 @@ def unverified() -> ssl.SSLContext:
     return context
 
 
-def _mode(host: str, query: Options) -> str:
-    accept = query.get("sslaccept", "strict")
-    if accept not in ("strict", "accept_invalid_certs"):
-        raise BadDsn("sslaccept is strict or accept_invalid_certs")
+def _mode(host: str, query: Mapping[str, str]) -> str:
     said = query.get("ssl", "")
-    mode = query.get("sslmode") or _YES_OR_NO.get(said.lower(), said)
-    if not mode and "sslaccept" in query:
-        mode = "require"
-    if not mode:
-        mode = "verify-full" if "sslrootcert" in query or not private(host) else "prefer"
+    default = "verify-full" if "sslrootcert" in query or not private(host) else "prefer"
+    mode = query.get("sslmode") or _YES_OR_NO.get(said.lower(), said) or default
     if mode not in _MODES:
-        given = "sslmode" if "sslmode" in query else "ssl"
-        raise BadDsn(f"{given} {mode!r} is not one of {', '.join(_MODES)}{', true, false' if given == 'ssl' else ''}")
-    if accept == "accept_invalid_certs" and mode in _VERIFYING:
-        if mode != "require":
-            raise BadDsn(f"sslmode={mode} and sslaccept=accept_invalid_certs contradict each other: leave one out")
-        return "no-verify"
+        raise BadDsn(f"sslmode or ssl is {mode!r}, not one of {', '.join(_MODES)}")
     return mode
 
 
-def _verifying(mode: str, query: Options) -> ssl.SSLContext:
-    root = query.get("sslrootcert", "system")
-    if root != "system":
-        _check_readable("sslrootcert", root)
+def _refuse_what_needs_tls(mode: str, query: Mapping[str, str]) -> None:
+    """Raise `BadDsn` for options that would be ignored if the server had no TLS, which `mode` permits."""
+    for name in ("sslcert", "sslkey", "ssl_min_protocol_version", "sslnegotiation"):
+        if query.get(name, "postgres") != "postgres":
+            raise BadDsn(f"{name} goes with sslmode=require, verify-ca, verify-full or no-verify, not with {mode}")
+
+
+def _verifying(mode: str, root: str) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=None if root == "system" else root)
-    except (OSError, ssl.SSLError) as error:
-        raise BadDsn(f"sslrootcert is no certificate: {error}") from None
+    except OSError as error:
+        raise BadDsn(f"sslrootcert={root} can't be used: {error.strerror or error}") from None
     context.check_hostname = mode != "verify-ca"
     _speak_postgres(context)
     return context
 
 
-def _load_certificate(context: ssl.SSLContext, query: Options) -> None:
-    """Load our own certificate, if the address names one. Raises `BadDsn`."""
-    for name in ("sslcert", "sslkey"):
-        if name in query:
-            _check_readable(name, query[name])
-    if "sslcert" in query:
-        try:
-            context.load_cert_chain(query["sslcert"], query.get("sslkey"))
-        except (OSError, ssl.SSLError) as error:
-            raise BadDsn(f"sslcert or sslkey is no certificate or key: {error}") from None
-
-
-def _check_readable(name: str, path: str) -> None:
+def _load_certificate(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
     try:
-        with Path(path).open("rb"):
-            pass
+        context.load_cert_chain(certificate, key)
     except OSError as error:
-        raise BadDsn(f"{name} {path!r} can't be read: {error.strerror or error}") from None
+        files = f"sslcert={certificate}" + f", sslkey={key}" * bool(key)
+        raise BadDsn(f"{files} can't be used: {error.strerror or error}") from None
 
 
 def _speak_postgres(context: ssl.SSLContext) -> None:
