@@ -19,7 +19,7 @@ from config.errors import CannotRun
 from db.connection import connect
 from db.dsn import connect_arguments
 from db.errors import UNAVAILABLE, ConnectionLost
-from db.roles import ADVISORY_LOCK_KEY, LOCK_TIMEOUT_SECONDS, NotOurTurn
+from db.roles import LOCK_TIMEOUT_SECONDS, take_turn
 from db.schema import FROM_DEVELOPMENT, DevelopmentSchema, NewerSchema
 from db.server import NotUtf8, check_encoding
 
@@ -110,8 +110,10 @@ def _apply_next(connection: Connection, login: str) -> str | None:
 
     try:
         with connection.begin():
-            _take_turn(connection)
-            if connection.execute(text(f"SELECT {FROM_DEVELOPMENT}")).scalar():
+            # The first statement: SQLAlchemy begins the transaction with it, and the turn is held in that transaction.
+            from_development = connection.execute(text(f"SELECT {FROM_DEVELOPMENT}")).scalar()
+            connection.connection.run_async(take_turn)
+            if from_development:
                 raise DevelopmentSchema(DevelopmentSchema.__doc__)
             connection.execute(text(_BOUNDS), {"lock": f"{_LOCK_SECONDS}s", "statement": f"{_STATEMENT_SECONDS}s"})
             with EnvironmentContext(config, script, fn=oldest_missing):
@@ -122,17 +124,9 @@ def _apply_next(connection: Connection, login: str) -> str | None:
         raise
     except DBAPIError as error:
         raise _reason(error.driver_exception, "".join(found), login) from error
+    except asyncpg.InterfaceError as error:  # the connection ended while we waited for our turn
+        raise ConnectionLost(str(error)) from error
     return found[0] if found else None
-
-
-def _take_turn(connection: Connection) -> None:
-    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
-    try:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": ADVISORY_LOCK_KEY})
-    except DBAPIError as error:
-        if isinstance(error.driver_exception, asyncpg.LockNotAvailableError):
-            raise NotOurTurn(NotOurTurn.__doc__) from error
-        raise
 
 
 def _reason(error: BaseException, revision: str, login: str) -> BaseException:

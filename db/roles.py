@@ -60,7 +60,7 @@ async def _grant(own: dict[str, Any], name: str, password: str) -> bool:
     connection = await connect(**own)
     try:
         async with connection.transaction():
-            await _take_turn(connection)
+            await take_turn(connection)
             await connection.execute(_RIGHTS.read_text())
             made = not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", name)
             if made:
@@ -76,7 +76,11 @@ async def _grant(own: dict[str, Any], name: str, password: str) -> bool:
     return made
 
 
-async def _take_turn(connection: asyncpg.Connection) -> None:
+async def take_turn(connection: asyncpg.Connection) -> None:
+    """Wait until no other Daybook migrates this database or grants rights in it, and keep others off until the commit.
+
+    Raises `NotOurTurn` after a minute.
+    """
     await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
     try:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK_KEY)
