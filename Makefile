@@ -61,6 +61,9 @@ soak: setup ## half the load that the service can bear, for five minutes: errors
 openapi: setup ## write docs/openapi.json anew, as the code has it
 	@$(RUN)python -m tests.openapi
 
+schema: setup ## write db/schema.sql anew, as the migrations have it
+	@$(RUN)python -m tests.schema
+
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml uv.lock
@@ -72,4 +75,4 @@ setup: .venv/.ready
 clean: ## remove what these verbs made, but not your data
 	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules
 
-.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes bench-heavy soak openapi setup clean
+.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes bench-heavy soak openapi schema setup clean

@@ -13,6 +13,7 @@ from db.dsn import connect_arguments
 from db.migrate import TableInUse, migrate
 from db.pool import Pool
 from db.schema import HEAD, DevelopmentSchema, NewerSchema, check
+from tests import schema
 from tests.conftest import execute
 from tests.revisions import add_revisions
 
@@ -74,6 +75,10 @@ async def test_a_migration_that_cannot_get_its_lock_leaves_nothing(
 
 async def test_the_head_is_what_a_migrated_database_says(pool: Pool) -> None:
     assert await pool.fetchval("SELECT version_num FROM alembic_version") == HEAD
+
+
+def test_the_schema_for_readers_is_what_the_migrations_make(unchanged_database: str) -> None:
+    assert schema.SNAPSHOT.read_text() == schema.text(unchanged_database), "make schema"
 
 
 async def test_every_constraint_and_index_says_what_it_defends(pool: Pool) -> None:
