@@ -72,7 +72,12 @@ def serve(
 
 
 @app.command()
-def migrate() -> None:
+def migrate(
+    partitions: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="Partitions of each table, of a database that has none.", show_default="16"),
+    ] = None,
+) -> None:
     """Bring the schema up to date (DATABASE_URL_DIRECT, else DATABASE_URL, else the embedded Postgres)."""
     import asyncio
 
@@ -81,7 +86,7 @@ def migrate() -> None:
 
     settings = _ready()
     with database(settings.migration_url, settings.daybook_data_dir) as dsn, reaching():
-        applied = upgrade(dsn)
+        applied = upgrade(dsn, partitions=partitions)
         made = asyncio.run(grant_service_role(dsn, settings.service_url or dsn))
     say(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
     if made:

@@ -41,22 +41,27 @@ class CannotMigrate(CannotRun):
     """A migration failed, and nothing of it was kept. The message says why, and what to do."""
 
 
+class OtherPartitions(CannotRun):
+    """The tables were made with another number of partitions, which can't be changed: leave out --partitions."""
+
+
 class TableInUse(CannotMigrate):
     """Another session holds a lock on a table that a migration changes."""
 
 
-def migrate(dsn: str) -> list[str]:
+def migrate(dsn: str, *, partitions: int | None = None) -> list[str]:
     """Upgrade to this release's schema. Return the revisions applied, oldest first; none if it was up to date.
 
+    `partitions` is the number of partitions of each table that is made, at most 100: 16 if it is None.
     Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic isn't made for it).
     Each revision is applied in a transaction of its own under an advisory lock: servers may race, and a failure leaves
     the revisions before it applied. If a table is in use, short tries are made for a minute. Raises `NewerSchema`,
-    `DevelopmentSchema`, `CannotMigrate`, `NotOurTurn`, `NotUtf8`, or one of `UNAVAILABLE`.
+    `DevelopmentSchema`, `OtherPartitions`, `CannotMigrate`, `NotOurTurn`, `NotUtf8`, or one of `UNAVAILABLE`.
     """
-    return asyncio.run(_migrate(dsn))
+    return asyncio.run(_migrate(dsn, partitions))
 
 
-async def _migrate(dsn: str) -> list[str]:
+async def _migrate(dsn: str, partitions: int | None) -> list[str]:
     arguments = connect_arguments(dsn)
 
     async def creator() -> asyncpg.Connection:
@@ -70,7 +75,7 @@ async def _migrate(dsn: str) -> list[str]:
 
     async def apply_next() -> str | None:
         async with engine.connect() as connection:
-            return await connection.run_sync(_apply_next, arguments["user"])
+            return await connection.run_sync(_apply_next, arguments["user"], partitions)
 
     retried = stamina.retry(
         on=TableInUse,
@@ -96,9 +101,13 @@ SELECT set_config('lock_timeout', :lock, true),
 """
 
 
-def _apply_next(connection: Connection, login: str) -> str | None:
+# Of a database without our tables, it is null.
+_PARTITIONS = "SELECT nullif(count(*), 0) FROM pg_inherits WHERE inhparent = to_regclass('events')"
+
+
+def _apply_next(connection: Connection, login: str, partitions: int | None) -> str | None:
     """Apply the oldest revision that the database lacks, in one transaction; None if it lacks none."""
-    config = Config(attributes={"connection": connection})
+    config = Config(attributes={"connection": connection, "partitions": partitions})
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     script = ScriptDirectory.from_config(config)
     found: list[str] = []
@@ -115,6 +124,8 @@ def _apply_next(connection: Connection, login: str) -> str | None:
             connection.connection.run_async(take_turn)
             if from_development:
                 raise DevelopmentSchema(DevelopmentSchema.__doc__)
+            if partitions and connection.execute(text(_PARTITIONS)).scalar() not in (None, partitions):
+                raise OtherPartitions(OtherPartitions.__doc__)
             connection.execute(text(_BOUNDS), {"lock": f"{_LOCK_SECONDS}s", "statement": f"{_STATEMENT_SECONDS}s"})
             with EnvironmentContext(config, script, fn=oldest_missing):
                 script.run_env()

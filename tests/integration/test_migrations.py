@@ -7,15 +7,21 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from db import migrate as migrating
 from db.dsn import connect_arguments
-from db.migrate import TableInUse, migrate
+from db.migrate import OtherPartitions, TableInUse, migrate
 from db.pool import Pool
 from db.schema import HEAD, DevelopmentSchema, NewerSchema, check
+from events.integrity import work_units
+from events.integrity.rebuild import rebuild
+from events.integrity.verify import verify
 from tests import schema
 from tests.conftest import execute
 from tests.revisions import add_revisions
+from tests.service import serving
 
 
 async def test_servers_that_start_at_once_migrate_once(empty_database: str) -> None:
@@ -158,3 +164,35 @@ async def test_no_migration_rewrites_a_table_or_reads_it_through(empty_database:
 async def test_what_is_found_to_disturb(database: str, migrations: Path, statement: str, *, disturbs: bool) -> None:
     add_revisions(migrations, statement)
     assert bool(await disturbed(database)) is disturbs
+
+
+async def test_a_database_may_have_another_number_of_partitions(empty_database: str) -> None:
+    assert await asyncio.to_thread(migrate, empty_database, partitions=4) == [HEAD]
+    async with serving(empty_database) as service:
+        for number in range(20):
+            client = service.as_user(f"user-{number}")
+            made = await client.post(f"/api/user-{number}/tasks", json={"title": "x"})
+            changed = await client.patch(f"/api/user-{number}/tasks/{made.json()['id']}/complete")
+            assert (await client.get(f"/api/user-{number}/tasks")).json() == [changed.json()]
+            await client.aclose()
+    connection = await asyncpg.connect(**connect_arguments(empty_database))
+    counts = await connection.fetch("SELECT tableoid::regclass::text, count(*) FROM tasks GROUP BY 1 ORDER BY 1")
+    assert [row[0] for row in counts] == ["tasks_p00", "tasks_p01", "tasks_p02", "tasks_p03"]
+    await connection.execute("TRUNCATE tasks")
+    async for unit in work_units.everyone(connection):
+        rebuilt, verified = await rebuild(connection, unit.heads), await verify(connection, unit.heads)
+        assert (rebuilt.written, rebuilt.mismatches, verified.mismatches) == (20, [], [])
+    await connection.close()
+
+
+async def test_the_number_of_partitions_is_refused_if_there_are_others(database: str) -> None:
+    with pytest.raises(OtherPartitions):
+        await asyncio.to_thread(migrate, database, partitions=4)
+    assert await asyncio.to_thread(migrate, database, partitions=16) == []
+
+
+@pytest.mark.parametrize("number", ["0", "101", "many"])
+def test_a_number_of_partitions_is_from_1_to_100(number: str) -> None:
+    result = CliRunner().invoke(app, ["migrate", "--partitions", number])
+    assert result.exit_code == 2
+    assert "--partitions" in result.output

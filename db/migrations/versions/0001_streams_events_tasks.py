@@ -1,11 +1,12 @@
 """The log and its projection: streams, events, tasks."""
 
-from alembic import op
+from alembic import context, op
 
 revision = "0001"
 down_revision = None
 
 PARTITIONS = 16
+"""Number of partitions of each table, unless `daybook migrate --partitions` says another."""
 
 # fillfactor 50: seq and hash change with every write and are in no index, so that the updates stay HOT.
 STREAMS = """
@@ -89,7 +90,7 @@ CREATE TABLE tasks (
 
 # Each ANALYZE of a partition makes all connections plan their statements anew: 2 to 3 ms for each statement, with 16
 # partitions. No plan needs statistics as fresh as with the default scale factor of 0.1. Users are spread evenly, so
-# all partitions would be due in one minute: each has a scale factor of its own, from 0.3 to 1.05.
+# all partitions would be due in one minute: each has a scale factor of its own, from 0.3 to 1.1.
 # fillfactor: room for a task's next version beside it, so that no index has to be touched (HOT).
 STORAGE = {
     "events": "WITH (autovacuum_analyze_scale_factor = {share:.2f})",
@@ -147,15 +148,16 @@ COMMENTS = {
 
 
 def upgrade() -> None:
+    count = context.config.attributes.get("partitions") or PARTITIONS
     for statement in (STREAMS, EVENTS, TASK_JSON, TASKS, REFUSE):
         op.execute(statement)
     for table in ("events", "tasks"):
-        partitions = [f"{table}_p{number:02}" for number in range(PARTITIONS)]
+        partitions = [f"{table}_p{number:02}" for number in range(count)]
         for number, partition in enumerate(partitions):
             op.execute(
                 f"CREATE TABLE {partition} PARTITION OF {table} "
-                f"FOR VALUES WITH (MODULUS {PARTITIONS}, REMAINDER {number}) "
-                f"{STORAGE[table].format(share=0.3 + 0.05 * number)}"
+                f"FOR VALUES WITH (MODULUS {count}, REMAINDER {number}) "
+                f"{STORAGE[table].format(share=0.3 + 0.8 * number / count)}"
             )
         for each in (*partitions, table):
             for name, key in KEYS[table].items():
@@ -164,7 +166,7 @@ def upgrade() -> None:
             op.execute(f"CREATE {unique} INDEX {each}_{name} ON {each} {columns}")
     # On each partition too: a statement that names the partition fires no trigger of the parent's. ALWAYS, so that
     # session_replication_role doesn't switch it off.
-    for each in ("events", *(f"events_p{number:02}" for number in range(PARTITIONS))):
+    for each in ("events", *(f"events_p{number:02}" for number in range(count))):
         op.execute(
             f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {each} "
             "FOR EACH STATEMENT EXECUTE FUNCTION daybook_refuse()"
