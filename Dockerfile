@@ -32,9 +32,11 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --
     && install --directory --owner=daybook --group=daybook /var/lib/daybook
 COPY --from=build /opt/daybook /opt/daybook
 # Production: without a database and a key it doesn't start. What `daybook verify` found is kept in the data directory; else
-# nothing is written but to /tmp.
+# nothing is written but to /tmp. malloc keeps 4 MB for the next long response (docs/adr/0024).
 ENV DAYBOOK_DATA_DIR=/var/lib/daybook \
     ENVIRONMENT=production \
+    MALLOC_MMAP_THRESHOLD_=1048576 \
+    MALLOC_TRIM_THRESHOLD_=4194304 \
     PATH=/opt/daybook/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001

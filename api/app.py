@@ -1,6 +1,5 @@
 """The app factory."""
 
-import ctypes
 import gc
 import multiprocessing
 import os
@@ -143,20 +142,4 @@ def app_of_a_process() -> FastAPI:
     # The objects that exist by now stay. A garbage collection of them would stop the service for 0.1 s each time.
     gc.collect()
     gc.freeze()
-    _keep_some_memory()
     return app
-
-
-_TRIM, _MMAP = -1, -3
-"""Parameters of mallopt(3): M_TRIM_THRESHOLD and M_MMAP_THRESHOLD."""
-
-
-def _keep_some_memory() -> None:
-    """Have malloc, if it is glibc's, keep 4 MB for the next long response.
-
-    To free them after each response, and get them again page by page, took a quarter of the time of a list of 1,000.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_MMAP, 1024 * 1024)
-        mallopt(_TRIM, 4 * 1024 * 1024)

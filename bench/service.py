@@ -62,6 +62,8 @@ def serving(
     port = free_port()
     variables = {
         "ENVIRONMENT": "production",
+        "MALLOC_MMAP_THRESHOLD_": "1048576",  # as in the Dockerfile
+        "MALLOC_TRIM_THRESHOLD_": "4194304",
         "LOG_LEVEL": "WARNING",
         "DATABASE_URL": dsn,
         "JWT_SECRET": secret,
