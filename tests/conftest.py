@@ -207,6 +207,21 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
+async def other(database: str) -> AsyncIterator[asyncpg.Connection]:
+    """Another session on the test's own database, which holds locks or looks on."""
+    connection = await asyncpg.connect(**connect_arguments(database))
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    """An event loop of the test's own."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
 async def service(database: str) -> AsyncIterator[Service]:
     """The whole app on a database of its own, with a client for the user `ann`."""
     async with serving(database) as service:

@@ -27,6 +27,7 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)  # the client's own lines 
 COLUMNS = ", ".join(Task._fields)
 """Those of `tasks` that say what a task is."""
 
+TASKS = "/api/ann/tasks"
 SECRET = "a secret for tests, of 64 bytes or more, as HS512 would have it be"
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from commands.commands import Command, RestoreTask
 from commands.decider import TaskState, decide
-from events.task import Event, Metadata, Task, TaskEvent, evolve
+from events.task import Event, Metadata, Task, TaskCreated, TaskEvent, evolve
 
 USER = "ann"
 TASK = UUID("019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11")
+MILK = TaskCreated("Buy milk", None, False)
 DAWN = datetime(2026, 11, 20, 6, 0, tzinfo=UTC)
 
 

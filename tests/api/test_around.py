@@ -14,10 +14,9 @@ import pytest
 from api.examples import FAULTS
 from api.problems import Problem
 from db.pool import Pool
+from tests.arrange import until_locked_out
 from tests.conftest import execute
-from tests.service import Service, serving, sql, token
-
-TASKS = "/api/ann/tasks"
+from tests.service import TASKS, Service, serving, sql, token
 
 
 def assert_problem(answer: httpx2.Response, status: int) -> dict[str, Any]:
@@ -179,10 +178,7 @@ async def test_a_connection_lost_in_a_write_is_503_and_does_not_say_that_nothing
         async with pool.acquire() as other, other.transaction():
             await other.execute("SELECT FROM streams FOR UPDATE")
             writing = asyncio.create_task(service.client.patch(f"{TASKS}/{task['id']}/complete"))
-            waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            while (pid := await pool.fetchval(waiting)) is None:
-                await asyncio.sleep(0.01)
-            await sql(pool, "SELECT pg_terminate_backend($1)", pid)
+            await sql(pool, "SELECT pg_terminate_backend($1)", await until_locked_out(pool))
             answer = await writing
         assert assert_problem(answer, 503)["hint"] == FAULTS["unknown"].hint
         assert "retry-after" not in answer.headers

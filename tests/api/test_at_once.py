@@ -10,10 +10,10 @@ import httpx2
 import pytest
 
 from db.pool import Pool
-from tests.api.test_etags import CHANGES, TASKS, count, number
+from tests.api.test_etags import CHANGES, count, number
 from tests.api.test_idempotency import KEY, REPEATABLE
 from tests.network import Link
-from tests.service import Service, bearer, listening, serving
+from tests.service import TASKS, Service, bearer, listening, serving
 
 
 @asynccontextmanager

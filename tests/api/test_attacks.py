@@ -21,6 +21,7 @@ from api.app import create_app
 from config import logs
 from tests.issuer import Issuer, SigningKey, issuing
 from tests.service import SECRET, Service, bearer, serving, settings, token
+from tests.tokens import segment
 
 pytestmark = pytest.mark.once
 
@@ -71,11 +72,6 @@ async def target(unchanged_database: str, capsys: pytest.CaptureFixture[str]) ->
         serving(unchanged_database, jwt_jwks_url=f"{issuer.origin}/jwks") as service,
     ):
         yield Target(service, issuer, attacker, capsys)
-
-
-def segment(value: Any) -> str:
-    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def forged(header: Any, sign: Callable[[bytes], bytes] = lambda _: b"", **claims: Any) -> str:

@@ -22,6 +22,7 @@ from events.records import CSV_COLUMNS
 from events.store import log
 from events.task import Metadata
 from tests import independent
+from tests.arrange import until
 from tests.service import Service, bearer, listening, sql, value
 
 AUDIT, TASKS = "/api/ann/audit", "/api/ann/tasks"
@@ -410,14 +411,6 @@ def ask(port: int, path: str) -> socket.socket:
     head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer()['Authorization']}\r\n\r\n"
     connection.sendall(head.encode())
     return connection
-
-
-async def until(condition: Any) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came to be")
 
 
 @pytest.mark.usefixtures("large")

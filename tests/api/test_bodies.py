@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.service import Service
+from tests.service import TASKS, Service
 
-TASKS = "/api/ann/tasks"
 JSON = {"Content-Type": "application/json"}
 KIB_64 = 64 * 1024
 

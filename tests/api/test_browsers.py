@@ -7,12 +7,11 @@ from starlette.responses import Response
 from api import openapi
 from api.middleware import SecurityHeaders
 from api.server import protocol
-from tests.service import Service, listening, serving
+from tests.service import TASKS, Service, listening, serving
 from tests.sockets import connected
 
 pytestmark = pytest.mark.once
 
-TASKS = "/api/ann/tasks"
 APP, OTHER = "https://app.example.com", "https://evil.example"
 EXPOSED = {
     *("ETag", "Link", "Location", "X-Request-ID", "Idempotency-Replayed", "Content-Disposition"),

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from api.server import graceful_close, protocol
 from api.server.protocol import BoundedRequests
+from tests.arrange import until
 from tests.service import listening
 from tests.sockets import GET
 
@@ -305,11 +306,6 @@ ENDS = [
     shutdown,
 ]
 """Each says what the client does."""
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.005)
 
 
 def alive() -> list[object]:

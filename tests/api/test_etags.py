@@ -8,9 +8,7 @@ import httpx2
 import pytest
 
 from db.pool import Pool
-from tests.service import Service, sql
-
-TASKS = "/api/ann/tasks"
+from tests.service import TASKS, Service, sql
 
 pytestmark = pytest.mark.once
 

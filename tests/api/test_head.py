@@ -10,12 +10,11 @@ from starlette.responses import StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from api.middleware import Head
-from tests.service import SECRET, Service, bearer, listening, serving, value
+from tests.service import SECRET, TASKS, Service, bearer, listening, serving, value
 from tests.sockets import connected
 
 pytestmark = pytest.mark.edge
 
-TASKS = "/api/ann/tasks"
 OTHER = "01a1faae-1629-7326-8868-5894cfd36f95"
 CHANGES = ("x-request-id", "content-length")
 """What differs from one answer to the next: problems hold their own request id. Of those the length is compared."""

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from db.pool import Pool
-from tests.api.test_etags import TASKS, count
-from tests.service import Service
+from tests.api.test_etags import count
+from tests.service import TASKS, Service
 
 KEY = {"Idempotency-Key": "k-1"}
 

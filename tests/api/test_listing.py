@@ -16,9 +16,8 @@ from api.parameters import MOST_WORDS, distinct_words
 from db.pool import Pool
 from events.store import log
 from events.task import Event, Metadata, Task, TaskCreated, TaskEvent, evolve
-from tests.service import Service
+from tests.service import TASKS, Service
 
-TASKS = "/api/ann/tasks"
 NEXT = re.compile(r'<([^>]+)>; rel="next"')
 
 

@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 
 from db.pool import Pool
-from tests.service import Service, serving, sql, value
-
-TASKS = "/api/ann/tasks"
+from tests.service import TASKS, Service, serving, sql, value
 
 
 def requests(method: str, route: str, status: int) -> float:

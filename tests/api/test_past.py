@@ -22,10 +22,9 @@ from hypothesis.stateful import (
 
 from events.serialization import rfc3339
 from tests.conftest import FROM_TEMPLATE, new_database
-from tests.service import Service, serving
+from tests.service import TASKS, Service, serving
 from tests.strategies import accepted_descriptions, accepted_titles, changes
 
-TASKS = "/api/ann/tasks"
 TASK_ID = "019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11"
 
 pytestmark = pytest.mark.once
@@ -177,12 +176,6 @@ class Remembered(RuleBasedStateMachine):
             )
             state = {} if deleted else state
         return states
-
-
-@pytest.fixture
-def runner() -> Any:
-    with asyncio.Runner() as runner:
-        yield runner
 
 
 def test_the_past_is_what_get_answered_then(server: str, runner: asyncio.Runner) -> None:

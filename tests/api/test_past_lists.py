@@ -10,11 +10,10 @@ import pytest
 from db.pool import Pool
 from queries.as_of import lower
 from tests.long_logs import make_tasks
-from tests.service import Service
+from tests.service import TASKS, Service
 
 pytestmark = pytest.mark.once
 
-TASKS = "/api/ann/tasks"
 LATER = {"as_of": "2100-01-01T00:00:00Z"}
 MANY = 2_500
 """Tasks: more than are sorted by title at once."""

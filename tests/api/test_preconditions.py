@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from db.pool import Pool
-from tests.api.test_etags import TASKS, count, number
-from tests.service import Service
+from tests.api.test_etags import count, number
+from tests.service import TASKS, Service
 
 pytestmark = pytest.mark.once
 

@@ -11,11 +11,10 @@ import pytest
 
 from db.pool import Pool
 from tests.proxy import proxying
-from tests.service import Service, bearer, listening, serving
+from tests.service import TASKS, Service, bearer, listening, serving
 
 pytestmark = pytest.mark.edge
 
-TASKS = "/api/ann/tasks"
 HEADER = "X-Forwarded-Prefix"
 
 

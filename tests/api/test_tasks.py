@@ -8,9 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.service import Service
+from tests.service import TASKS, Service
 
-TASKS = "/api/ann/tasks"
 NOWHERE = f"{TASKS}/019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11"
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 

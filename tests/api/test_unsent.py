@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
 
 import pytest
 from prometheus_client import REGISTRY
@@ -11,12 +10,11 @@ from starlette.types import Receive, Scope, Send
 from api.problems import Overloaded
 from api.server import unsent
 from api.server.unsent import UnsentAnswers
+from tests.arrange import until
 from tests.service import listening
-from tests.sockets import connected
+from tests.sockets import GET, connected
 
 pytestmark = pytest.mark.once
-
-GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def nothing() -> None:
@@ -74,11 +72,6 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> UnsentAnswers:
 async def long_list(scope: Scope, receive: Receive, send: Send) -> None:
     scope["path_params"] = {"user_id": scope["path"]}
     await unsent.response(b"x" * 20_000_000, {}, "application/json")(scope, receive, send)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.005)
 
 
 async def test_a_list_that_is_read_arrives_whole(answers: UnsentAnswers) -> None:

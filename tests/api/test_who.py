@@ -7,11 +7,9 @@ from typing import Any
 import pytest
 
 from tests.issuer import ALGORITHMS, SigningKey, issuing
-from tests.service import Service, bearer, serving, token
+from tests.service import TASKS, Service, bearer, serving, token
 
 pytestmark = pytest.mark.once
-
-TASKS = "/api/ann/tasks"
 
 
 @pytest.mark.parametrize("scheme", ["Basic YW5uOng=", "Bearer", "bearer ", "Token x"])

@@ -120,15 +120,15 @@ async def sentence(dsn: str) -> str:
     return told
 
 
-async def test_a_cancelled_migration_says_so_and_leaves_nothing(database: str, migrations: Path) -> None:
+async def test_a_cancelled_migration_says_so_and_leaves_nothing(
+    database: str, other: asyncpg.Connection, migrations: Path
+) -> None:
     add_revisions(migrations, ("ALTER TABLE events ADD COLUMN note text", SLEEP))
-    other = await asyncpg.connect(**connect_arguments(database))
     migration = asyncio.create_task(sentence(database))
     await other.execute("SELECT pg_cancel_backend($1)", await until_sleeping(other))
     assert "cancel" in await migration
     assert await other.fetchval("SELECT version_num FROM alembic_version") == HEAD
     assert not await other.fetchval("SELECT count(*) FROM pg_attribute WHERE attname = 'note'")
-    await other.close()
 
 
 async def test_a_read_only_database_is_told_of(database: str, empty_database: str, migrations: Path) -> None:
@@ -141,25 +141,23 @@ async def test_a_read_only_database_is_told_of(database: str, empty_database: st
 
 
 async def test_a_table_that_stays_in_use_is_given_up_with_a_sentence(
-    database: str, migrations: Path, monkeypatch: pytest.MonkeyPatch
+    database: str, other: asyncpg.Connection, migrations: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrating, "_TRYING_SECONDS", 0.1)
     add_revisions(migrations, "ALTER TABLE tasks ADD COLUMN note text")
-    other = await asyncpg.connect(**connect_arguments(database))
     async with other.transaction():
         await other.execute("SELECT FROM tasks LIMIT 0")
         assert "found a table in use" in await sentence(database)
     assert await asyncio.to_thread(migrate, database) == [f"{int(HEAD) + 1:04}"]
-    await other.close()
 
 
-async def test_another_one_that_migrates_for_long_is_named(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_one_that_migrates_for_long_is_named(
+    database: str, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(migrating, "LOCK_TIMEOUT_SECONDS", 0.1)
-    other = await asyncpg.connect(**connect_arguments(database))
     async with other.transaction():
         await other.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK_KEY)
         assert "Another Daybook" in await sentence(database)
-    await other.close()
 
 
 async def test_a_statement_of_a_migration_never_takes_long(
@@ -171,13 +169,12 @@ async def test_a_statement_of_a_migration_never_takes_long(
 
 
 async def test_a_migration_that_is_not_heard_of_any_more_lets_go_of_its_locks(
-    database: str, migrations: Path, monkeypatch: pytest.MonkeyPatch
+    database: str, other: asyncpg.Connection, migrations: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrating, "_STATEMENT_SECONDS", 0.5)
     monkeypatch.setattr(migrating, "_SILENCE_SECONDS", 3)
     add_revisions(migrations, ("ALTER TABLE tasks ADD COLUMN note text", "SELECT pg_sleep(0.2)"))
     link = Link(database)
-    other = await asyncpg.connect(**connect_arguments(database))
     async with link.open() as far:
         migration = asyncio.create_task(sentence(far))
         await until_sleeping(other)
@@ -186,7 +183,6 @@ async def test_a_migration_that_is_not_heard_of_any_more_lets_go_of_its_locks(
         assert not migration.done()
         assert "no answer" in await migration
     assert await asyncio.to_thread(migrate, database) == [f"{int(HEAD) + 1:04}"]
-    await other.close()
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,14 @@ import asyncpg
 import httpx2
 import pytest
 
-from db.dsn import connect_arguments
 from tests.faults.servers import service
 from tests.integration.test_roles import as_login
 from tests.network import Link
 from tests.processes import Serving, free_port, run
-from tests.service import bearer
+from tests.service import TASKS, bearer
 
 pytestmark = pytest.mark.once
 
-TASKS = "/api/ann/tasks"
 REFUSED = 'daybook_database_refusals_total{reason="unavailable"}'
 
 
@@ -35,14 +33,13 @@ async def started(folder: Path, dsn: str, **variables: str) -> AsyncIterator[tup
 
 
 async def test_when_the_server_ends_every_idle_connection_the_next_requests_succeed(
-    database: str, folder: Path
+    database: str, other: asyncpg.Connection, folder: Path
 ) -> None:
     """As when Neon suspends a database: reads and writes, with no moment to notice."""
     end_all = """
         SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()
     """
-    other = await asyncpg.connect(**connect_arguments(database))
     async with started(folder, database) as (_, client):
         path = (await client.post(TASKS, json={"title": "x"})).headers["location"]
         ended = 0
@@ -58,7 +55,6 @@ async def test_when_the_server_ends_every_idle_connection_the_next_requests_succ
         assert ended > 60
         events = await other.fetch("SELECT type, count(*) FROM events GROUP BY type ORDER BY type")
         assert [tuple(row) for row in events] == [("TaskCreated", 121), ("TaskToggled", 30)]
-    await other.close()
 
 
 async def test_while_the_network_stalls_requests_end_and_afterwards_all_is_as_before(
@@ -97,10 +93,9 @@ async def test_while_the_network_stalls_requests_end_and_afterwards_all_is_as_be
         assert not [line for line in serving.errors if "Traceback" in line]
 
 
-async def test_a_login_that_is_refused_is_an_outage_too(database: str, folder: Path) -> None:
+async def test_a_login_that_is_refused_is_an_outage_too(database: str, other: asyncpg.Connection, folder: Path) -> None:
     """Each request would find that out by itself, and be refused half a dozen times."""
     name, port = f"outcast_{uuid4().hex}", free_port()
-    other = await asyncpg.connect(**connect_arguments(database))
     await asyncio.to_thread(run, folder, "migrate", DATABASE_URL=as_login(database, name), DATABASE_URL_DIRECT=database)
     async with started(folder, as_login(database, name), DATABASE_URL_DIRECT=database, METRICS_PORT=str(port)) as (
         _,
@@ -115,7 +110,6 @@ async def test_a_login_that_is_refused_is_an_outage_too(database: str, folder: P
         while (await client.get(TASKS)).status_code != 200:
             await asyncio.sleep(0.05)
     await other.execute(f"DROP ROLE {name}")
-    await other.close()
 
 
 async def test_connections_from_before_an_outage_are_not_used_again(database: str, folder: Path) -> None:
@@ -157,9 +151,8 @@ async def told(port: int, metric: str) -> float:
 
 
 async def test_past_what_the_database_can_serve_soon_requests_are_refused_and_then_no_more(
-    database: str, folder: Path
+    database: str, other: asyncpg.Connection, folder: Path
 ) -> None:
-    other = await asyncpg.connect(**connect_arguments(database))
     async with started(folder, database, DATABASE_POOL_SIZE="2", DATABASE_POOL_MAX_WAITING="5") as (_, client):
 
         async def write(user: str) -> httpx2.Response:
@@ -182,4 +175,3 @@ async def test_past_what_the_database_can_serve_soon_requests_are_refused_and_th
         assert Counter([(await task).status_code for task in writing]) == {503: 43, 201: 7}
         assert (await write("ann")).status_code == 201
         assert await other.fetchval("SELECT count(*) FROM events") == 58
-    await other.close()

@@ -23,11 +23,9 @@ from tests.faults.servers import Postgres, service, verified
 from tests.faults.test_network import started, told
 from tests.pooler import PGBOUNCER, pooled
 from tests.processes import free_port, run
-from tests.service import bearer, sql
+from tests.service import TASKS, bearer, sql
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer isn't installed")]
-
-TASKS = "/api/ann/tasks"
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(database: str, folder: Path) -> None:

@@ -13,9 +13,10 @@ import pytest
 from db.embedded import binaries, running
 from tests.conftest import execute
 from tests.faults.servers import Postgres
-from tests.faults.test_network import TASKS, started, told
+from tests.faults.test_network import started, told
 from tests.network import Link
 from tests.processes import free_port
+from tests.service import TASKS
 
 pytestmark = pytest.mark.once
 

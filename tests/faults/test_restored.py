@@ -12,9 +12,7 @@ import pytest
 from db.embedded import binaries
 from tests.conftest import execute, named
 from tests.faults.servers import Postgres, service, verified
-from tests.service import bearer
-
-TASKS = "/api/ann/tasks"
+from tests.service import TASKS, bearer
 
 pytestmark = pytest.mark.once
 

@@ -12,8 +12,8 @@ import pytest
 
 from db.dsn import connect_arguments
 from tests.conftest import execute
-from tests.faults.test_network import TASKS, started
-from tests.service import bearer
+from tests.faults.test_network import started
+from tests.service import TASKS, bearer
 
 pytestmark = pytest.mark.once
 
@@ -50,9 +50,10 @@ async def test_one_users_searches_leave_room_for_others(database: str, folder: P
         assert searches[200] > 0
 
 
-async def test_nor_do_writes_that_wait_for_their_users_lock_take_all_connections(database: str, folder: Path) -> None:
+async def test_nor_do_writes_that_wait_for_their_users_lock_take_all_connections(
+    database: str, other: asyncpg.Connection, folder: Path
+) -> None:
     """As restores and creations with a precondition do, which hold it for a transaction."""
-    other = await asyncpg.connect(**connect_arguments(database))
     async with started(folder, database, **FEW) as (_, client), as_greedy(client) as greedy:
         made = await greedy.post(GREEDY, json={"title": "x"})
         transaction = other.transaction()
@@ -66,7 +67,6 @@ async def test_nor_do_writes_that_wait_for_their_users_lock_take_all_connections
         assert set(answers) == {200, 201}
         assert Counter([(await task).status_code for task in waiting])[201] >= 1
         assert made.status_code == 201
-    await other.close()
 
 
 async def until_locked_out(database: str, number: int) -> None:

@@ -11,14 +11,13 @@ import httpx2
 import pytest
 
 from db.dsn import connect_arguments
+from tests.arrange import until_locked_out
 from tests.faults.load import busy, check_all, some_writers
 from tests.faults.servers import service, verified
 from tests.processes import Serving
-from tests.service import bearer
+from tests.service import TASKS, bearer
 
 pytestmark = [pytest.mark.once, pytest.mark.parametrize("workers", ["1", "2"])]
-
-TASKS = "/api/ann/tasks"
 
 
 @asynccontextmanager
@@ -30,9 +29,7 @@ async def writing(serving: Serving, database: str) -> AsyncIterator["asyncio.Tas
         async with other.transaction():
             await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
             task = asyncio.create_task(client.post(TASKS, json={"title": "y"}))
-            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            while not await other.fetchval(waiting):
-                await asyncio.sleep(0.01)
+            await until_locked_out(other)
             yield task
         await task
     await other.close()

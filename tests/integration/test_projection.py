@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 from typing import Any, Literal, TypeAlias
 from uuid import UUID, uuid4
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -138,12 +137,6 @@ class Daybook(RuleBasedStateMachine):
             assert [row["hash"] for row in rows] == independent.chain(rows)
             async with self.pool.acquire() as connection:
                 assert (await verify(connection, [work_units.Head(user, upto)])).mismatches == []
-
-
-@pytest.fixture
-def runner() -> Any:
-    with asyncio.Runner() as runner:
-        yield runner
 
 
 def test_the_projection_always_equals_the_fold_of_the_log(server: str, runner: asyncio.Runner) -> None:

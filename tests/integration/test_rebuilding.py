@@ -21,6 +21,7 @@ from events.integrity.rebuild import Rebuilt, rebuild
 from events.integrity.verify import verify
 from events.store import log
 from events.task import Task, evolve
+from tests.arrange import until_locked_out
 from tests.pooler import PGBOUNCER, pooled
 from tests.service import COLUMNS, Service
 
@@ -131,8 +132,7 @@ async def test_what_is_appended_while_the_log_is_read_is_folded_too(pool: Pool) 
         await transaction.start()
         await log.lock_stream(other, "ann")
         waiting = asyncio.create_task(_rebuild(pool, "ann"))
-        while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-            await asyncio.sleep(0.01)
+        await until_locked_out(pool)
         for event in events[20:]:
             task = evolve(tasks.pop(event.task_id, None), event)
             await log.append(other, event, task, on_row=False)

@@ -99,15 +99,13 @@ async def test_a_database_that_takes_no_writes_is_no_lack_of_rights(database: st
 
 
 async def test_another_one_that_migrates_for_long_is_no_lack_of_rights(
-    database: str, name: str, monkeypatch: pytest.MonkeyPatch
+    database: str, other: asyncpg.Connection, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(roles, "LOCK_TIMEOUT_SECONDS", 0.1)
-    other = await asyncpg.connect(**connect_arguments(database))
     async with other.transaction():
         await other.execute("SELECT pg_advisory_xact_lock($1)", roles.ADVISORY_LOCK_KEY)
         with pytest.raises(NotOurTurn):
             await grant_service_role(database, as_login(database, name))
-    await other.close()
 
 
 def test_migrate_makes_it(empty_database: str, folder: Path, name: str) -> None:

@@ -4,8 +4,6 @@ The interleavings are too rare to wait for. So the network holds up or loses the
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
@@ -20,10 +18,11 @@ from db.dsn import connect_arguments
 from db.errors import TooManyRequests
 from db.pool import Pool, open_pool
 from events.task import Metadata
+from tests.arrange import until_locked_out
 from tests.conftest import execute as run_sql
 from tests.conftest import named
 from tests.network import Link, Request
-from tests.service import COLUMNS
+from tests.service import COLUMNS, sql
 
 VICTIMS = "SELECT count(*) FROM events WHERE request_id = 'victim'"
 
@@ -38,17 +37,10 @@ def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handler, "_SETTLING", 30)
 
 
-@asynccontextmanager
-async def another(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(**connect_arguments(dsn))
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
 @pytest.mark.parametrize("what", ["toggle", "delete"])
-async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(database: str, pool: Pool, what: str) -> None:
+async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(
+    database: str, pool: Pool, other: asyncpg.Connection, what: str
+) -> None:
     """The second try is refused, although no event has its version: by a transaction that it can't be put in order
     with (a toggle), or because a rebuild has just written the row anew (a deletion). Then the first try arrives."""
     if what == "toggle":
@@ -72,7 +64,7 @@ async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(database: str
             while not await pool.fetchval(VICTIMS):
                 await asyncio.sleep(0.01)
 
-    async with link.open() as dsn, open_pool(dsn) as far, another(database) as other:
+    async with link.open() as dsn, open_pool(dsn) as far:
         await do(far, CreateTask(user_id="ann", task_id=task_id, title="x"), "before")
         link.on_request = on_request
         transaction = other.transaction()
@@ -83,8 +75,7 @@ async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(database: str
             await other.execute("INSERT INTO tasks VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", *row)
         kind = ToggleTask if what == "toggle" else DeleteTask
         writing = asyncio.create_task(do(far, kind(user_id="ann", task_id=task_id), "victim"))
-        while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-            await asyncio.sleep(0.01)
+        await until_locked_out(pool)
         await transaction.commit()
         outcome = await writing
     assert (outcome.what, outcome.task and outcome.task.completed) == ("done", True if what == "toggle" else None)
@@ -125,23 +116,21 @@ async def test_who_loses_a_connection_and_then_to_another_writer_decides_anew(
 
 
 @pytest.mark.parametrize("holds", [True, False])
-async def test_a_creation_is_tried_again_only_on_its_condition(database: str, holds: bool) -> None:
+async def test_a_creation_is_tried_again_only_on_its_condition(
+    pool: Pool, other: asyncpg.Connection, holds: bool
+) -> None:
     """The connection ends in the append, before the list could be looked at."""
     create = CreateTask(
         user_id="ann", task_id=uuid7(), title="x", precondition=Precondition({EntityTag(0 if holds else 7)})
     )
-    waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with open_pool(database) as pool, another(database) as other, another(database) as watching:
-        async with other.transaction():
-            await other.execute("LOCK TABLE tasks IN EXCLUSIVE MODE")
-            doing = asyncio.create_task(do(pool, create, "request"))
-            while (pid := await watching.fetchval(waiting)) is None:
-                await asyncio.sleep(0.01)
-            await watching.execute("SELECT pg_terminate_backend($1)", pid)
-        if holds:
-            outcome = await doing
-            assert (outcome.what, outcome.hash) == ("done", await pool.fetchval("SELECT hash FROM events"))
-        else:
-            with pytest.raises(VersionMismatch):
-                await doing
-        assert await pool.fetchval("SELECT count(*) FROM events") == holds
+    async with other.transaction():
+        await other.execute("LOCK TABLE tasks IN EXCLUSIVE MODE")
+        doing = asyncio.create_task(do(pool, create, "request"))
+        await sql(pool, "SELECT pg_terminate_backend($1)", await until_locked_out(pool))
+    if holds:
+        outcome = await doing
+        assert (outcome.what, outcome.hash) == ("done", await pool.fetchval("SELECT hash FROM events"))
+    else:
+        with pytest.raises(VersionMismatch):
+            await doing
+    assert await pool.fetchval("SELECT count(*) FROM events") == holds

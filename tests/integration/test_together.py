@@ -13,12 +13,10 @@ import pytest
 from asyncpg.connection import LoggedQuery
 from uuid_utils.compat import uuid7
 
-from commands.commands import Command, CreateTask, DeleteTask, ToggleTask
+from commands.commands import DeleteTask, ToggleTask
 from commands.decider import VersionMismatch
-from commands.handler import handle
 from commands.precondition import EntityTag, Precondition
 from db.batching import MOST
-from db.dsn import connect_arguments
 from db.errors import TooManyRequests
 from db.pool import Pool, open_pool
 from events.integrity import work_units
@@ -26,10 +24,10 @@ from events.integrity.verify import verify
 from events.store import log
 from events.store.group_commit import GroupCommit
 from events.store.log import IdempotencyKeyTaken, Posting, VersionConflict, VersionTaken
-from events.task import Metadata, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
+from events.task import Task, TaskCreated, TaskDeleted, TaskToggled, evolve
+from tests.arrange import METADATA, create, run, until_locked_out
 from tests.spec import event
 
-METADATA = Metadata(request_id="r-1", client_address="192.0.2.7", client_agent="tests")
 EVERYBODY = [f"user-{number:02}" for number in range(40)]
 
 
@@ -37,14 +35,6 @@ EVERYBODY = [f"user-{number:02}" for number in range(40)]
 async def pool(request: pytest.FixtureRequest, database: str) -> AsyncIterator[Pool]:
     async with open_pool(database, size=6, sharded=request.param) as pool:
         yield pool
-
-
-@pytest.fixture
-async def other(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """Another session, which holds locks."""
-    connection = await asyncpg.connect(**connect_arguments(database))
-    yield connection
-    await connection.close()
 
 
 async def observe(pool: Pool, note: Callable[[float, Sequence[str]], None]) -> None:
@@ -68,16 +58,6 @@ async def statements(pool: Pool) -> list[Sequence[str]]:
     return found
 
 
-async def run(pool: Pool, command: Command) -> Task | None:
-    return (await handle(pool, command, actor=command.user_id, metadata=METADATA)).task
-
-
-async def create(pool: Pool, user: str, title: str = "x") -> Task:
-    task = await run(pool, CreateTask(user_id=user, task_id=uuid7(), title=title))
-    assert task is not None
-    return task
-
-
 def creation(user: str, *, title: str = "x", key: str | None = None, task_id: UUID | None = None) -> Posting:
     made = replace(event(TaskCreated(title, None, False), 1, user_id=user, task_id=task_id or uuid7()), id=uuid7())
     made = replace(made, metadata=replace(METADATA, idempotency_key=key, fingerprint=bytes(32) if key else None))
@@ -94,13 +74,6 @@ async def books(pool: Pool) -> tuple[int, Sequence[object]]:
     async with pool.acquire() as connection:
         heads = [head async for portion in work_units.everyone(connection) for head in portion.heads]
         return (await connection.fetchval("SELECT count(*) FROM events")), (await verify(connection, heads)).mismatches
-
-
-async def waits_for_a_lock(other: asyncpg.Connection) -> int:
-    """The backend of a statement that waits."""
-    while (pid := await other.fetchval("SELECT pid FROM pg_locks WHERE NOT granted")) is None:
-        await asyncio.sleep(0.01)
-    return int(pid)
 
 
 async def test_a_lone_command_goes_alone_and_at_once(pool: Pool, statements: list[Sequence[str]]) -> None:
@@ -246,7 +219,7 @@ async def test_a_client_who_gives_up_takes_nobody_along(pool: Pool, other: async
     async with other.transaction():
         await other.execute("LOCK TABLE events IN SHARE MODE")
         writing = [asyncio.create_task(create(pool, user)) for user in EVERYBODY for _ in range(2)]
-        await waits_for_a_lock(other)
+        await until_locked_out(other)
         for task in (writing[0], writing[-1]):
             task.cancel()
         await asyncio.wait([writing[0], writing[-1]])
@@ -264,7 +237,7 @@ async def test_a_backend_killed_in_the_middle_loses_nothing(pool: Pool, other: a
     await other.execute("LOCK TABLE events IN SHARE MODE")
     writing = [asyncio.create_task(create(pool, user)) for user in EVERYBODY]
     for _ in range(3):
-        await other.execute("SELECT pg_terminate_backend($1)", await waits_for_a_lock(other))
+        await other.execute("SELECT pg_terminate_backend($1)", await until_locked_out(other))
     await transaction.rollback()
     await asyncio.gather(*writing)
     assert await books(pool) == (80, [])
@@ -310,7 +283,7 @@ async def test_who_floods_does_not_take_the_others_places(database: str, other: 
             await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
             appends = pool.companion(GroupCommit)
             flood = [asyncio.create_task(appends.append(creation("ann"))) for _ in range(60)]
-            await waits_for_a_lock(other)
+            await until_locked_out(other)
             assert sum(task.done() for task in flood) == 18
             bob = asyncio.create_task(appends.append(creation("bob")))
             await asyncio.wait(flood, timeout=0.05)
@@ -327,7 +300,7 @@ async def test_those_who_gave_up_hold_nobody_up(pool: Pool, other: asyncpg.Conne
         await other.execute("LOCK TABLE events IN SHARE MODE")
         appends = pool.companion(GroupCommit)
         leaving = [asyncio.create_task(appends.append(creation(f"user-{number:03}"))) for number in range(100)]
-        await waits_for_a_lock(other)
+        await until_locked_out(other)
         staying = asyncio.create_task(appends.append(creation("ann")))
         await asyncio.sleep(0.1)
         for task in leaving:

@@ -20,15 +20,10 @@ from db.pool import Pool, open_pool
 from events.store import log, snapshots
 from events.task import Event, Metadata, Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from tests import independent
+from tests.arrange import METADATA, create, run, until_locked_out
 from tests.network import Link, Request
 from tests.service import COLUMNS, sql
 from tests.spec import Ids, event
-
-METADATA = Metadata(request_id="r-1", client_address="192.0.2.7", client_agent="tests")
-
-
-async def run(pool: Pool, command: Command) -> Task | None:
-    return (await handle(pool, command, actor=command.user_id, metadata=METADATA)).task
 
 
 async def rows(pool: Pool, user_id: str = "ann") -> Sequence[Any]:
@@ -39,12 +34,6 @@ async def load(pool: Pool, task_id: UUID) -> Task | None:
     async with pool.acquire() as connection:
         found = await snapshots.load(connection, "ann", task_id)
         return found and found.task
-
-
-async def create(pool: Pool, user_id: str = "ann", title: str = "Buy milk") -> Task:
-    task = await run(pool, CreateTask(user_id=user_id, task_id=uuid7(), title=title))
-    assert task is not None
-    return task
 
 
 async def test_each_write_leaves_one_event_and_the_projection_follows(pool: Pool) -> None:
@@ -246,8 +235,7 @@ async def test_a_deletion_strikes_the_row_that_a_rebuild_posts_meanwhile(pool: P
         async with rebuild.transaction():
             await log.lock_stream(rebuild, "ann")
             waiting = asyncio.create_task(_append(pool, deleted))
-            while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                await asyncio.sleep(0.01)
+            await until_locked_out(pool)
             await rebuild.execute("INSERT INTO tasks VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", *row.values())
         with pytest.raises(log.VersionConflict):
             await waiting

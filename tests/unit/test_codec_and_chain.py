@@ -13,10 +13,8 @@ from events import hash_chain
 from events.serialization import UnknownEvent, canonical, decode, encode, from_row, header, meta, rfc3339
 from events.task import Event, Metadata, TaskCreated, TaskDeleted, TaskEvent, TaskRestored, TaskToggled, TaskUpdated
 from tests import independent
-from tests.spec import DAWN, event
+from tests.spec import DAWN, MILK, event
 from tests.strategies import events, facts
-
-MILK = TaskCreated("Buy milk", None, False)
 
 
 def digest(event: Event) -> bytes:

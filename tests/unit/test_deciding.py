@@ -9,9 +9,8 @@ from commands.commands import CreateTask, DeleteTask, RestoreTask, ToggleTask, U
 from commands.decider import NotRestorable, TaskExists, TaskNotFound, VersionMismatch, moment
 from commands.precondition import EntityTag, Precondition
 from events.task import TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
-from tests.spec import DAWN, TASK, USER, Ids, fold, given, hash_at
+from tests.spec import DAWN, MILK, TASK, USER, Ids, fold, given, hash_at
 
-MILK = TaskCreated("Buy milk", None, False)
 ID: Ids = {"user_id": USER, "task_id": TASK}
 
 

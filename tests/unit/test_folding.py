@@ -9,7 +9,6 @@ import pytest
 from events.task import (
     ImpossibleEvent,
     Task,
-    TaskCreated,
     TaskDeleted,
     TaskEvent,
     TaskRestored,
@@ -17,9 +16,7 @@ from events.task import (
     TaskUpdated,
     evolve,
 )
-from tests.spec import DAWN, TASK, USER, event, fold
-
-MILK = TaskCreated("Buy milk", None, False)
+from tests.spec import DAWN, MILK, TASK, USER, event, fold
 
 
 def test_a_creation_makes_version_1() -> None:

@@ -1,0 +1,42 @@
+"""Arrangements that several tests share: commands that are carried out, and moments that are waited for."""
+
+import asyncio
+from collections.abc import Callable
+
+from uuid_utils.compat import uuid7
+
+from commands.commands import Command, CreateTask
+from commands.handler import handle
+from db.pool import Executor, Pool
+from events.task import Metadata, Task
+
+METADATA = Metadata(request_id="r-1", client_address="192.0.2.7", client_agent="tests")
+
+
+async def run(pool: Pool, command: Command) -> Task | None:
+    """Carry the command out as its user, and return the task as it left it."""
+    return (await handle(pool, command, actor=command.user_id, metadata=METADATA)).task
+
+
+async def create(pool: Pool, user_id: str = "ann", title: str = "Buy milk") -> Task:
+    """Create a task of this user."""
+    task = await run(pool, CreateTask(user_id=user_id, task_id=uuid7(), title=title))
+    assert task is not None
+    return task
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until the condition holds. Raise `TimeoutError` after ten seconds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+_WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+async def until_locked_out(watching: Executor) -> int:
+    """Wait until a statement in this database waits for a lock, and return the process id of its backend."""
+    while (pid := await watching.fetchval(_WAITING)) is None:
+        await asyncio.sleep(0.01)
+    return int(pid)
