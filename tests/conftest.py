@@ -1,4 +1,4 @@
-"""A real Postgres for the whole run, and a database of its own for each test that asks for one."""
+"""A real Postgres for the whole run, and a database for each test that asks for one."""
 
 import asyncio
 import gc

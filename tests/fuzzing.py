@@ -1,4 +1,4 @@
-"""What schemathesis must not hold against the service: each exception to its checks, as narrow as it can be said."""
+"""Exceptions to schemathesis's checks, each as narrow as possible."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""A user's log of many tasks, made by Postgres in a moment. Its hashes are of nothing, so `verify` won't have it."""
+"""A long log of one user, made by Postgres at once. Its hashes are made up, so `verify` refuses it."""
 
 from db.pool import Connection
 

@@ -1,4 +1,4 @@
-"""A network between the service and Postgres that can be made to fail."""
+"""A network between the service and Postgres that fails on demand."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

@@ -1,4 +1,4 @@
-"""The OpenAPI document as it lies in docs/, for those who read it without running the service."""
+"""The OpenAPI document as docs/openapi.json has it."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A client of raw bytes, and the least of apps behind the protocol."""
+"""A client that sends raw bytes, and a minimal app behind the protocol."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What may be put into a task, for properties."""
+"""Hypothesis strategies for tasks and events."""
 
 from datetime import UTC, datetime
 

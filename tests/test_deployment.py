@@ -1,4 +1,4 @@
-"""What is deployed fits together: every file reads, and every query is of a metric that there is."""
+"""The files for deployment are valid and fit together, and every query is of an existing metric."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Tokens made by hand, since libraries refuse to make such ones."""
+"""Tokens made by hand, since libraries refuse to make them."""
 
 import base64
 import hmac

@@ -1,4 +1,4 @@
-"""A task that is there already."""
+"""Fixtures for the API: a task that exists already."""
 
 from typing import Any
 

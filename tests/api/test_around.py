@@ -1,4 +1,4 @@
-"""Contract, sections 3 and 6: errors of the framework's own, request ids, the log line, and health."""
+"""Errors of the framework, request ids, the log line and health (docs/http-api.md, "Errors")."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Contract, section 4, over real connections: many writers at once, and answers that are lost on their way."""
+"""Concurrent writers over real connections, and answers that are lost on the way (docs/http-api.md, "Safe writes")."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What somebody might try who isn't the user: one test for each, and none leaves its token in the log."""
+"""Attacks on authentication: each is refused, and no token gets into the log."""
 
 import base64
 import hmac

@@ -1,4 +1,4 @@
-"""Contract, section 5: the audit trail in pages and as a stream, its head, and a task's history."""
+"""The audit trail as pages and as an export, its head, and a task's history (docs/http-api.md, "History")."""
 
 import asyncio
 import csv

@@ -1,4 +1,4 @@
-"""Contract, sections 1 and 3: what a body may be, at the edge and one past it."""
+"""Request bodies at each limit and one past it (docs/http-api.md, "Bodies" and "Errors")."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Contract, section 6: what browsers are told, so that pages of the right origins may call, and others may not."""
+"""CORS (docs/http-api.md, "Health, documentation and CORS"): only pages of the configured origins may call."""
 
 import httpx2
 import pytest

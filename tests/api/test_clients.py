@@ -1,4 +1,4 @@
-"""Client modules in the forms that public frontends have, run by Node against the service."""
+"""Client modules as public frontends have them, run by Node against the service."""
 
 import asyncio
 import shutil

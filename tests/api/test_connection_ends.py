@@ -1,4 +1,4 @@
-"""Nothing of a connection is kept after its end, whatever the end."""
+"""However a connection ends, nothing of it is kept."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Connections are bounded, and who is refused is told."""
+"""The number of connections is bounded, and a refused client gets an answer."""
 
 import asyncio
 from collections.abc import AsyncIterator

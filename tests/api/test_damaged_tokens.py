@@ -1,4 +1,4 @@
-"""A token that can't be read is refused with the sentence that helps."""
+"""A token that can't be read is refused with a sentence that names the fault."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The page at /docs: all of it comes from here, under a prefix too, and browsers are told to load nothing else."""
+"""The page at /docs loads only the service's own files, under a prefix too."""
 
 import re
 from urllib.parse import urljoin

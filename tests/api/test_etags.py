@@ -1,4 +1,4 @@
-"""Contract, section 4: entity tags, and what they make safe or cheap."""
+"""Entity tags: conditional reads and writes (docs/http-api.md, "Safe writes")."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""RFC 9112, section 6, and RFC 9110, section 7.8: a body that was announced is read, or the request refused."""
+"""Framing (RFC 9112, section 6; RFC 9110, section 7.8): an announced body is read, or the request refused."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Contract, section 1: HEAD is answered wherever GET is, with the same headers."""
+"""HEAD is answered wherever GET is, with the same headers (docs/http-api.md, "Paths and ids")."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Contract, section 4: a write with a key can be sent again, and is answered again."""
+"""A write with an Idempotency-Key can be repeated and is answered again (docs/http-api.md, "Safe writes")."""
 
 from typing import Any
 

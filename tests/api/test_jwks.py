@@ -1,4 +1,4 @@
-"""The issuer's keys: fetched from a real server that fails on demand, by a clock of the test's own."""
+"""The issuer's keys, fetched from a real server that fails on demand, by a clock of the test's own."""
 
 import asyncio
 import json

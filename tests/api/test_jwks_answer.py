@@ -1,4 +1,4 @@
-"""What comes in place of an issuer's keys: redirects are followed within its origin, and a failure says what to set."""
+"""An issuer's answers in place of keys: redirects stay within its origin, and a failure names the setting."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Contract, section 1: filters, words, orders, pages."""
+"""Filters, search, orders and pages of the list (docs/http-api.md, "Lists")."""
 
 import asyncio
 import base64

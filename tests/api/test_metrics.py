@@ -1,4 +1,4 @@
-"""What is counted, and where it is told."""
+"""Metrics of the API, and the endpoint that shows them."""
 
 import asyncio
 from typing import Any

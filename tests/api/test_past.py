@@ -1,4 +1,4 @@
-"""Contract, section 5: the past is what it was, restoring brings it back, and the history folds to the present."""
+"""Reads of the past, restoration, and a history that folds to the present (docs/http-api.md, "History")."""
 
 import asyncio
 from collections.abc import Coroutine

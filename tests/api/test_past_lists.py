@@ -1,4 +1,4 @@
-"""A list of the past means the same as one of the present: orders, pages, words."""
+"""Lists of the past have the same orders, pages and search as the present list."""
 
 import unicodedata
 from itertools import product

@@ -1,4 +1,4 @@
-"""Every precondition on every method (RFC 9110, section 13; the table is in docs/guides/safe-writes.md)."""
+"""Each precondition on each method (RFC 9110, section 13; the table is in docs/guides/safe-writes.md)."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Served under a path prefix: what is answered leads back through the proxy, and nobody else can say where to."""
+"""The service under a path prefix: its links lead back through the proxy, and no client can redirect them."""
 
 import re
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Contract, section 6: the service keeps to its document, as schemathesis.toml and tests/fuzzing.py have it asked."""
+"""The service keeps to its OpenAPI document, as schemathesis.toml and tests/fuzzing.py have it asked."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""RFC 9110, section 5.3: a field that has one value is sent once."""
+"""A header field with a single value is sent once (RFC 9110, section 5.3)."""
 
 from collections.abc import AsyncIterator
 

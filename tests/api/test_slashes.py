@@ -1,4 +1,4 @@
-"""Contract, section 1: a trailing slash, and doubled slashes, are served like none, without a redirect."""
+"""A trailing slash and doubled slashes are served without a redirect (docs/http-api.md, "Paths and ids")."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a spreadsheet makes of the CSV, with each of comma, semicolon and tab between cells, as LibreOffice asks for."""
+"""A spreadsheet runs no cell of the CSV, with comma, semicolon or tab between cells, as LibreOffice offers them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Contract, section 1: the endpoints, a test per row and rule."""
+"""The endpoints for tasks, a test for each row and rule (docs/http-api.md, "Tasks")."""
 
 import json
 import re

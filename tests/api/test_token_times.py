@@ -1,4 +1,4 @@
-"""A token's times: those that can't be meant are refused, and say what they must be (RFC 7519, sections 2 and 4.1)."""
+"""The times in a token: impossible ones are refused with a sentence (RFC 7519, sections 2 and 4.1)."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""Verified tokens are remembered: for as long as they hold, and not longer."""
+"""Verified tokens are cached for as long as they hold, and no longer."""
 
 import asyncio
 import time

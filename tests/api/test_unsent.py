@@ -1,4 +1,4 @@
-"""Long answers wait for their readers within bounds."""
+"""Unsent parts of long answers are bounded in memory."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Contract, section 2: who may ask for what."""
+"""Authentication and authorization (docs/http-api.md, "Authentication")."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What commands keep in the data folder, and whom they let read it."""
+"""Files that commands keep in the data folder, and their permissions."""
 
 import fcntl
 import stat

@@ -1,4 +1,4 @@
-"""What the Makefile says to uv."""
+"""The certificates that the Makefile has uv trust."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Metrics of the service as it is run: on a port of their own, of all workers together."""
+"""Metrics of the running service, on their own port, of all workers together."""
 
 import json
 import os

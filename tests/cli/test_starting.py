@@ -1,4 +1,4 @@
-"""Whatever stops a start is told in one sentence, which names a variable or a file, with exit status 2."""
+"""Anything that prevents a start is reported in one sentence that names a variable or a file, with exit status 2."""
 
 import os
 import re

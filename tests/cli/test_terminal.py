@@ -1,4 +1,4 @@
-"""The `daybook` command, as a process of its own."""
+"""The `daybook` command as a process of its own."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Writers who keep the service busy while things break, and know what must be in the log afterwards."""
+"""Writers that keep the service busy during faults, and know what must be in the log afterwards."""
 
 import asyncio
 import random

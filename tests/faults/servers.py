@@ -1,4 +1,4 @@
-"""A Postgres of one's own, to be killed, and services on it."""
+"""A Postgres of the test's own that can be killed, and services on it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Memory of a real process, whatever its clients do to their connections."""
+"""Memory of the service's process while clients misuse their connections."""
 
 import json
 import resource

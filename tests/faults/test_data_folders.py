@@ -1,4 +1,4 @@
-"""The embedded Postgres runs in a folder of any name, and no name is ever a command."""
+"""The embedded Postgres runs in a folder of any name, and no name is run as a command."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What was acknowledged is there after a crash, also where Postgres was told not to wait for its disk."""
+"""Acknowledged writes survive a crash, even if Postgres is configured not to wait for its disk."""
 
 import asyncio
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""What is killed without warning takes nothing with it that was acknowledged."""
+"""Killing Postgres or the service loses no acknowledged write."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""A reader of the service's output that stops reading stops nothing else; one that shows it on a terminal is safe."""
+"""A reader of the service's log that stops reading holds up nothing, and a terminal is safe from what it shows."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Metrics never end the service, whatever becomes of the place where workers keep them, or of who asks for them."""
+"""No fault of the metrics' folder, and no client of their port, ends the service."""
 
 import json
 import signal

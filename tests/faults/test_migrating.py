@@ -1,4 +1,4 @@
-"""Migrations on a database that is in use, and that fails meanwhile."""
+"""Migrations of a database that is in use, and that fails meanwhile."""
 
 import asyncio
 import os

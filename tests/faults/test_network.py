@@ -1,4 +1,4 @@
-"""Connections that end, and a network that says nothing at all."""
+"""Connections that end, and a network that goes silent."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Lists of the past by a user with many long tasks: bounded in memory, and ended with their clients."""
+"""Lists of the past of a user with many long tasks: bounded in memory, and ended with their clients."""
 
 import asyncio
 from collections.abc import AsyncIterator

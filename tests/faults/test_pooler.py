@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode, with TLS, in between."""
+"""PgBouncer in transaction mode, with TLS, between the service and Postgres."""
 
 import asyncio
 from collections import Counter

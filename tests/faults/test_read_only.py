@@ -1,4 +1,4 @@
-"""A database that can be read and not written to isn't one that can be served from."""
+"""A database that takes no writes counts as down."""
 
 import asyncio
 import os

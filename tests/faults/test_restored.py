@@ -1,4 +1,4 @@
-"""A database that was put back to a backup: what clients saw after it never was, though its numbers come again."""
+"""A database restored from a backup: tags and keys from after the backup are never taken for new ones."""
 
 import subprocess
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What one user asks for at once is no reason for anybody else's requests to be refused."""
+"""One user's requests never have other users' requests refused."""
 
 import asyncio
 from collections import Counter

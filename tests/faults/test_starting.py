@@ -1,4 +1,4 @@
-"""Servers that start at once, and on a database that isn't theirs."""
+"""Servers that start at the same time, and on a database that isn't theirs."""
 
 import asyncio
 import signal

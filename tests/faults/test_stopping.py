@@ -1,4 +1,4 @@
-"""SIGTERM: what is under way is finished, what is new is refused, and nothing is lost."""
+"""SIGTERM: requests under way are finished, new ones are refused, and nothing is lost."""
 
 import asyncio
 import signal

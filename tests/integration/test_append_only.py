@@ -1,4 +1,4 @@
-"""The database refuses to change the log, for its owner as for the service's role."""
+"""The database refuses to change the log, to its owner as to the service's role."""
 
 from pathlib import Path
 

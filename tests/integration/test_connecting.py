@@ -1,4 +1,4 @@
-"""Connections: by the address alone, and with TLS if the server has it."""
+"""Connections follow the address alone, with TLS if the server has it."""
 
 import asyncio
 import os

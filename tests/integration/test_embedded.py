@@ -1,4 +1,4 @@
-"""The embedded Postgres: kept data, shared use, nothing left behind."""
+"""The embedded Postgres: it keeps its data, is shared, and leaves nothing running."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The schema: complete, named, commented, and safe to migrate from several places at once."""
+"""The schema is complete, named and commented, and several processes can migrate it at once."""
 
 import asyncio
 import os

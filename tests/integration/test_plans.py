@@ -1,4 +1,4 @@
-"""How Postgres finds what the statements ask for: one partition, by an index, however much there is (docs/adr/0016)."""
+"""Query plans: each statement reads one partition by an index, however many rows there are (docs/adr/0016)."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Whatever happens, in whatever order and however much at once: the projection is the fold of the log."""
+"""The projection is the fold of the log, after any commands in any order and concurrency."""
 
 import asyncio
 from collections.abc import Coroutine

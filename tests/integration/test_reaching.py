@@ -1,4 +1,4 @@
-"""What stops a command is told for what it is: the database, or a file or a limit of this machine."""
+"""A command that can't run says if the database, a file or a limit of the machine is at fault."""
 
 import asyncio
 import resource

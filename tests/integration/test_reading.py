@@ -1,4 +1,4 @@
-"""The log in batches, and the past that is folded from them."""
+"""The log read in batches, and the past that is folded from them."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The projection is emptied and rebuilt, again and again, while the service takes writes: none fails or is lost."""
+"""The projection is emptied and rebuilt repeatedly while the service takes writes; none fails or is lost."""
 
 import asyncio
 import json

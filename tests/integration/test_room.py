@@ -1,4 +1,4 @@
-"""A server that takes no further connection from us is there: those that work do for everybody."""
+"""A server without room for further connections is up: the existing connections serve all requests."""
 
 import asyncio
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What a server must be like, and what is warned of."""
+"""The server's settings and the login's rights that the service warns of."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Group commit (docs/adr/0016): what comes at once is written together, and to each their own outcome."""
+"""Group commit (docs/adr/0016): concurrent appends share a statement, and each gets its own outcome."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Words are found as ILIKE finds them, though each text is made lower case once, and not once for each word."""
+"""Search finds the same tasks as ILIKE, and folds each text once, not once for each word."""
 
 import random
 

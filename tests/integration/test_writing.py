@@ -1,4 +1,4 @@
-"""Commands on a real database: one event each, a chain that holds, a projection that follows, or nothing at all."""
+"""Commands on a real database: each leaves one event, an unbroken chain and an up-to-date projection, or nothing."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What is stored can be read back, and what is hashed is what the design says."""
+"""Stored events read back unchanged, and their hashes are those of the design."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Every rule of the write side, as given events, when a command, then events."""
+"""Each rule of the decider, as given events, when a command, then events."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What is asked for at the same time is read together, and nobody gets another's answer or failure."""
+"""Batching: reads that arrive together go in one statement, and each gets its own answer or error."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

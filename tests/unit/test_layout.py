@@ -1,4 +1,4 @@
-"""The packages have plain names: each must be ours, wherever Python was started from."""
+"""The packages' plain names resolve to this repository, wherever Python was started from."""
 
 import importlib
 import subprocess

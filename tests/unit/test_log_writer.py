@@ -1,4 +1,4 @@
-"""The thread that writes the log: what keeps a line from being written keeps no later one."""
+"""The thread that writes log lines: a line that can't be written holds up no later one."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What earlier releases wrote is read for ever: one event of each type as it was stored in form 1, with its hash."""
+"""Events of earlier releases stay readable: one of each type as stored in form 1, with its hash."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Whose pages may call: what may be written, and what it lets in."""
+"""CORS_ORIGINS: the patterns it takes, and the origins that they allow."""
 
 import pytest
 

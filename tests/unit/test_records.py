@@ -1,4 +1,4 @@
-"""Events as CSV: what a spreadsheet might run is text, and nothing is lost."""
+"""Events as CSV: nothing is lost, and nothing that a spreadsheet might run stays a formula."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Settings fail early, by name, and never show a secret."""
+"""Wrong settings fail early, by name, and never show a secret."""
 
 import stat
 from pathlib import Path

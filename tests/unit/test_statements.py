@@ -1,4 +1,4 @@
-"""Every statement on a user's rows names the user: read from the source, and parsed by Postgres's own parser."""
+"""Every statement on a user's rows names the user, by Postgres's own parser."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""What text may be stored and shown."""
+"""Text that may be stored and shown."""
 
 import re
 import sys

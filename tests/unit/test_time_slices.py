@@ -1,4 +1,4 @@
-"""Long work lets everything else go first, takes turns with other long work, and is never put off for ever."""
+"""Long work gives way to everything else, takes turns with other long work, and always goes on."""
 
 import asyncio
 from contextlib import suppress
