@@ -153,7 +153,7 @@ async def test_a_failure_says_nothing_of_the_inside_and_the_log_everything(
     assert request["status"] == 500
 
 
-async def test_without_a_database_requests_are_503_and_health_says_so(server: str, empty_database: str) -> None:
+async def test_requests_without_a_database_are_503_and_health_says_so(server: str, empty_database: str) -> None:
     name = urlsplit(empty_database).path.removeprefix("/")
     async with serving(empty_database) as service:
         await execute(
@@ -249,9 +249,7 @@ async def test_probes_are_logged_only_when_they_fail(
         assert [line["event"] for line in Lines(capsys)] == ["database unavailable", "request"]
 
 
-async def test_books_that_do_not_agree_are_warned_of_at_the_start(
-    database: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_mismatch_is_warned_of_at_the_start(database: str, capsys: pytest.CaptureFixture[str]) -> None:
     async with serving(database) as service:
         created = await service.client.post("/api/ann/tasks", json={"title": "Secret plans"})
         await sql(service.pool, "UPDATE tasks SET version = 7")
@@ -325,12 +323,14 @@ async def test_a_problem_says_in_a_sentence_what_is_wrong(
         (f"{TASKS}?page=2&offset=3", "cursor, offset (or skip) and page exclude each other; give one of them."),
     ],
 )
-async def test_what_only_a_developer_can_mend_is_said_in_the_hint(service: Service, path: str, hint: str) -> None:
+async def test_a_fault_that_only_a_developer_can_mend_is_named_in_the_hint(
+    service: Service, path: str, hint: str
+) -> None:
     problem = assert_problem(await service.client.get(path), 400)
     assert (problem["hint"], "limit" in problem["detail"]) == (hint, False)
 
 
-async def test_what_a_client_sent_is_not_sent_back_without_bound(service: Service) -> None:
+async def test_a_problem_quotes_a_bounded_part_of_the_request(service: Service) -> None:
     headers = {"Content-Type": "x" * 30_000}
     answer = await service.client.post(TASKS, content=b"{}", headers=headers)
     assert (answer.status_code, len(answer.content) < 1000) == (415, True)

@@ -146,7 +146,7 @@ async def test_a_read_whose_connection_was_lost_is_asked_again(database: str) ->
             assert (await service.client.get(path)).status_code == 200
 
 
-async def test_where_it_cannot_be_found_out_what_came_of_a_write_the_answer_says_so(database: str, pool: Pool) -> None:
+async def test_a_write_whose_outcome_stays_unknown_is_answered_so(database: str, pool: Pool) -> None:
     async with over_a_link(database) as (service, link):
         link.lose(range(1000))
         lost = await service.client.post(TASKS, json={"title": "x"}, headers=KEY)

@@ -236,7 +236,7 @@ async def test_a_users_trail_is_their_own(service: Service, task: dict[str, Any]
         assert (await bob.get("/api/bob/audit/head")).json()["seq"] == 1
 
 
-async def test_nothing_has_happened_yet(service: Service) -> None:
+async def test_a_new_user_has_an_empty_trail(service: Service) -> None:
     assert await get(service) == []
     assert await get(service, f"{AUDIT}/head") == {"seq": 0, "hash": "", "at": None}
     assert (await service.client.get(AUDIT, headers=NDJSON)).content == b""

@@ -164,7 +164,7 @@ async def test_half_a_character_in_a_field_that_is_not_known_is_ignored(service:
         b'{"title": "\\ud800", }',
     ],
 )
-async def test_what_is_no_json_is_400(service: Service, body: bytes) -> None:
+async def test_a_body_that_is_no_json_is_400(service: Service, body: bytes) -> None:
     answer = await service.client.post(TASKS, content=body, headers=JSON)
     assert answer.status_code == 400
     assert isinstance(answer.json()["detail"], str)
@@ -187,7 +187,7 @@ async def test_a_body_may_have_64_kib_and_no_more(service: Service) -> None:
     assert isinstance(answer.json()["detail"], str)
 
 
-async def test_nor_where_its_length_is_not_announced(service: Service) -> None:
+async def test_a_body_of_unannounced_length_may_have_64_kib_and_no_more(service: Service) -> None:
     assert (await service.client.post(TASKS, content=_streamed(_padded(KIB_64)), headers=JSON)).status_code == 201
     answer = await service.client.post(TASKS, content=_streamed(_padded(KIB_64 + 1)), headers=JSON)
     assert answer.status_code == 413
@@ -220,7 +220,7 @@ async def test_another_media_type_is_415(service: Service, headers: dict[str, st
     assert isinstance(answer.json()["detail"], str)
 
 
-async def test_who_asks_is_known_before_the_body_is_read(service: Service) -> None:
+async def test_the_user_is_known_before_the_body_is_read(service: Service) -> None:
     answer = await service.client.post(TASKS, content=b"{", headers={**JSON, "Authorization": ""})
     assert answer.status_code == 401
     answer = await service.client.post("/api/bob/tasks", content=b"{", headers=JSON)

@@ -331,7 +331,7 @@ def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_nothing_of_a_connection_outlives_its_end(
+def test_no_object_of_a_connection_outlives_its_end(
     runner: asyncio.Runner,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

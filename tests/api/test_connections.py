@@ -27,7 +27,9 @@ async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
         yield port
 
 
-async def test_past_the_bound_a_newcomer_is_503(port: int, fresh: Connections, request: pytest.FixtureRequest) -> None:
+async def test_a_connection_past_the_bound_is_503(
+    port: int, fresh: Connections, request: pytest.FixtureRequest
+) -> None:
     async with connected(port) as first, connected(port) as second, connected(port) as third:
         for each in (first, second):
             await each.send(GET)

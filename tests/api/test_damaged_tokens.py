@@ -89,7 +89,7 @@ async def test_a_damaged_token_is_told_which_of_its_parts_is_damaged(bad: str, s
         ("[object Promise]", "stands for none"),
     ],
 )
-async def test_what_is_sent_around_a_token_or_instead_of_one_is_named(bad: str, says: str) -> None:
+async def test_characters_around_a_token_or_instead_of_one_are_named(bad: str, says: str) -> None:
     assert says in await reason(bad)
 
 

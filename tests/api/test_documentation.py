@@ -48,7 +48,7 @@ async def test_the_page_may_neither_load_nor_run_anything_else(service: Service)
 
 
 @pytest.mark.parametrize("name", FILES)
-async def test_its_files_are_kept_by_browsers_for_a_day(service: Service, name: str) -> None:
+async def test_the_pages_files_are_cached_by_browsers_for_a_day(service: Service, name: str) -> None:
     answer = await service.client.get(f"/docs/{name}")
     assert (answer.status_code, answer.headers["content-type"]) == (200, FILES[name])
     assert answer.headers["cache-control"] == "public, max-age=86400"
@@ -66,7 +66,7 @@ async def test_no_other_file_of_the_package_is_served(service: Service, name: st
 
 
 @pytest.mark.parametrize("path", ["/docs", *(f"/docs/{name}" for name in FILES)])
-async def test_it_is_for_reading_only(service: Service, path: str) -> None:
+async def test_the_page_takes_get_and_head_only(service: Service, path: str) -> None:
     assert (await service.client.post(path)).status_code == 405
     head = await service.client.head(path)
     assert (head.status_code, head.content) == (200, b"")

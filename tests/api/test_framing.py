@@ -119,7 +119,7 @@ async def test_requests_behind_it_are_answered_in_turn(connection: Connection, e
     assert echo.asked == ["/a", "/b", "/c", "/d"]
 
 
-async def test_one_that_waits_behind_another_is_served_in_its_turn(connection: Connection, echo: Echo) -> None:
+async def test_a_pipelined_request_is_served_in_its_turn(connection: Connection, echo: Echo) -> None:
     await connection.send(b"POST /a HTTP/1.1\r\nContent-Length: 1\r\n\r\n")
     await connection.send(b"xPOST /b HTTP/1.1\r\n" + H2C + LENGTH)
     assert [(await echoed(connection))[2] for _ in range(2)] == ["x", BODY.decode()]
@@ -142,7 +142,9 @@ async def test_a_connection_that_ends_with_it_ends(connection: Connection, how: 
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-async def test_its_head_is_bounded_too(connection: Connection, echo: Echo, at_once: bool) -> None:
+async def test_the_head_of_a_request_that_offers_h2c_is_bounded(
+    connection: Connection, echo: Echo, at_once: bool
+) -> None:
     head = [b"POST /a HTTP/1.1\r\n" + H2C, *[b"X-Long: " + b"x" * 11_000 + b"\r\n"] * 6, LENGTH]
     for piece in [b"".join(head)] if at_once else head:
         await connection.send(piece)
@@ -153,7 +155,9 @@ async def test_its_head_is_bounded_too(connection: Connection, echo: Echo, at_on
 
 
 @pytest.mark.parametrize("half", ["head", "body"])
-async def test_its_time_is_bounded_too(echo: Echo, monkeypatch: pytest.MonkeyPatch, half: str) -> None:
+async def test_the_time_of_a_request_that_offers_h2c_is_bounded(
+    echo: Echo, monkeypatch: pytest.MonkeyPatch, half: str
+) -> None:
     monkeypatch.setattr(protocol, "_SLOWEST", 0.1)
     request = b"POST /a HTTP/1.1\r\n" + H2C + LENGTH
     async with listening(echo) as port, connected(port) as connection:
@@ -354,9 +358,7 @@ class Skipping:
 
 
 @pytest.mark.parametrize("framed", [LENGTH, CHUNKED], ids=["length", "chunked"])
-async def test_whatever_the_parser_does_a_body_that_was_not_read_is_400(
-    monkeypatch: pytest.MonkeyPatch, echo: Echo, framed: bytes
-) -> None:
+async def test_a_body_that_the_parser_skips_is_400(monkeypatch: pytest.MonkeyPatch, echo: Echo, framed: bytes) -> None:
     monkeypatch.setattr(httptools, "HttpRequestParser", Skipping)
     async with listening(echo) as port, connected(port) as connection:
         await connection.send(b"GET /a HTTP/1.1\r\n\r\n")
@@ -368,7 +370,7 @@ async def test_whatever_the_parser_does_a_body_that_was_not_read_is_400(
 
 
 @pytest.mark.parametrize("h2c", [b"", H2C], ids=["", "h2c"])
-async def test_what_is_said_is_done(service: Service, h2c: bytes) -> None:
+async def test_a_request_that_offers_h2c_is_carried_out(service: Service, h2c: bytes) -> None:
     task = (await service.client.post("/api/ann/tasks", json={"title": "x", "completed": True})).json()
     await service.client.patch(f"/api/ann/tasks/{task['id']}", json={"title": "y"})
     async with listening(service.asgi) as port, connected(port) as connection:

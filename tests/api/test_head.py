@@ -65,7 +65,9 @@ async def test_every_route_that_answers_get_answers_head(served: Service) -> Non
         ("/api/ann/audit?format=ndjson", {}, 200),
     ],
 )
-async def test_so_is_every_kind_of_answer(served: Service, path: str, headers: dict[str, str], status: int) -> None:
+async def test_head_is_answered_for_every_kind_of_answer(
+    served: Service, path: str, headers: dict[str, str], status: int
+) -> None:
     for title in ("a", "b"):
         await served.client.post(TASKS, json={"title": title})
     assert await assert_same(served, path, {"X-Request-ID": "same", **headers}) == status
@@ -82,7 +84,7 @@ async def assert_same(service: Service, path: str, headers: dict[str, str]) -> i
     return int(head.status_code)
 
 
-async def test_it_is_logged_and_counted_as_what_it_is(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_head_is_logged_and_counted_as_head(database: str, capsys: pytest.CaptureFixture[str]) -> None:
     labels = {"method": "HEAD", "route": "/api/{user_id}/tasks", "status": "200"}
     before = value("daybook_http_request_duration_seconds_count", **labels)
     async with serving(database, log_format="json") as service:
@@ -139,7 +141,7 @@ async def test_a_stream_is_ended_with_its_head_and_lets_go_of_what_it_holds(spec
         await asyncio.sleep(0)
 
 
-async def test_it_has_no_body_on_the_wire_either(served: Service) -> None:
+async def test_the_answer_to_head_has_no_body_on_the_wire(served: Service) -> None:
     token = f"Authorization: {bearer()['Authorization']}\r\n".encode()
     async with listening(served.asgi) as port, connected(port) as connection:
         for path in [*await paths(served), "/nope", "/api/ann/audit?format=csv"]:

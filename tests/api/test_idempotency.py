@@ -179,7 +179,7 @@ async def test_two_keys_are_400(service: Service) -> None:
     assert (await service.client.post(TASKS, json={"title": "x"}, headers=headers)).status_code == 400
 
 
-async def test_what_was_refused_or_changed_nothing_leaves_its_key_free(service: Service, path: str) -> None:
+async def test_a_request_that_was_refused_or_changed_nothing_leaves_its_key_free(service: Service, path: str) -> None:
     """A key stands on its event: where there is none, the request is simply asked anew."""
     nothing = await service.client.patch(f"{path}/complete", json={"completed": False}, headers=KEY)
     refused = await service.client.post(TASKS, json={"title": ""}, headers=KEY)

@@ -31,7 +31,7 @@ async def test_many_at_once_share_one_fetch() -> None:
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["the first fetch", "for a new key"])
-async def test_one_that_gives_up_waiting_does_not_end_the_others_fetch(*, first: bool) -> None:
+async def test_a_request_that_gives_up_waiting_does_not_end_the_others_fetch(*, first: bool) -> None:
     clock = Clock()
     async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
         if not first:
@@ -107,7 +107,7 @@ async def test_known_keys_go_on_while_the_issuer_is_away(how: str, monkeypatch: 
             await jwks.key("old")
 
 
-async def test_while_the_issuer_is_away_it_is_asked_once_in_ten_seconds() -> None:
+async def test_an_unreachable_issuer_is_asked_once_in_ten_seconds() -> None:
     clock = Clock()
     async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
         await jwks.key("old")
@@ -122,7 +122,7 @@ async def test_while_the_issuer_is_away_it_is_asked_once_in_ten_seconds() -> Non
         assert issuer.requests == asked + 3
 
 
-async def test_while_the_issuer_is_away_requests_do_not_wait_for_it() -> None:
+async def test_requests_do_not_wait_for_an_unreachable_issuer() -> None:
     clock = Clock()
     async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
         key = await jwks.key("old")
@@ -143,7 +143,7 @@ async def at_once(coroutine: Coroutine[Any, Any, Key]) -> Key:
     return await task
 
 
-async def test_it_says_when_to_try_again() -> None:
+async def test_a_refusal_says_when_to_try_again() -> None:
     clock = Clock()
     async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
         await issuer.fail("500")
@@ -187,7 +187,7 @@ async def test_a_key_published_during_a_fetch_is_found_by_the_next_one_at_once()
         assert issuer.requests == 3
 
 
-async def test_without_any_keys_yet_nobody_is_told_that_the_token_is_bad() -> None:
+async def test_before_the_first_keys_no_token_is_called_bad() -> None:
     clock = Clock()
     async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
         await issuer.fail("refused")
@@ -223,7 +223,7 @@ async def test_a_key_dropped_while_the_issuer_was_away_is_not_trusted_when_an_id
             await jwks.key("old")
 
 
-async def test_nobody_waits_for_a_second_fetch_after_one_that_failed() -> None:
+async def test_no_request_waits_for_a_second_fetch_after_a_failed_one() -> None:
     clock = Clock()
     async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
         await jwks.key("old")
@@ -244,7 +244,7 @@ async def test_an_inner_address_is_not_asked_of_a_proxy(monkeypatch: pytest.Monk
         assert (await jwks.key("old")).algorithms == {"EdDSA"}
 
 
-async def test_in_a_busy_service_nobody_waits_for_the_keys_to_be_fetched_again() -> None:
+async def test_no_request_of_a_busy_service_waits_for_the_keys_to_be_fetched_again() -> None:
     clock = Clock()
     async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
         key = await jwks.key("old")

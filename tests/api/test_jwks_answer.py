@@ -198,7 +198,7 @@ async def test_a_name_that_is_not_known_is_named(
         assert "inner address" in line["hint"]
 
 
-async def test_what_fails_in_tls_is_named(
+async def test_a_failure_of_tls_is_named(
     issuer: Issuer, warned: Callable[[], MutableMapping[str, Any]], tmp_path: Path
 ) -> None:
     async def in_plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

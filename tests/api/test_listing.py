@@ -213,7 +213,7 @@ async def test_words_are_found_in_title_or_description_in_any_case(service: Serv
         assert await titles(service, query) == expected, query
 
 
-async def test_of_words_only_so_many_are_looked_for(service: Service) -> None:
+async def test_the_number_of_words_in_a_search_is_bounded(service: Service) -> None:
     """Each costs a look at every text, so repeated ones and those within another are left out."""
     await create(service, "abcdefghijklmnopqrstuvwxyz")
     many = [f"{chr(97 + n)}{chr(98 + n)}" for n in range(MOST_WORDS + 1)]
@@ -397,7 +397,7 @@ async def test_a_list_holds_a_thousand_and_its_next_page_the_rest(service: Servi
     assert len(set(chain.from_iterable(pages))) == 1003
 
 
-async def test_nobody_sees_another_users_tasks(service: Service) -> None:
+async def test_a_user_does_not_see_another_users_tasks(service: Service) -> None:
     await create(service, "mine")
     async with service.as_user("bob") as bob:
         assert (await bob.get("/api/bob/tasks")).json() == []

@@ -254,7 +254,7 @@ async def test_a_version_to_restore_is_a_whole_number(
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "version")
 
 
-async def test_what_never_was_has_no_past(service: Service, life: list[dict[str, Any]]) -> None:
+async def test_a_task_that_never_existed_has_no_past(service: Service, life: list[dict[str, Any]]) -> None:
     before = "2020-01-01T00:00:00Z"
     assert (await get(service, TASKS, as_of=before)).json() == []
     for path, parameters in (

@@ -32,7 +32,7 @@ async def pages(service: Service, parameters: dict[str, Any], *, most: int) -> l
         answer = await service.client.get(following)
 
 
-async def test_its_orders_and_pages_are_those_of_the_present(service: Service) -> None:
+async def test_orders_and_pages_are_those_of_the_present_list(service: Service) -> None:
     async with service.pool.acquire() as connection:
         await make_tasks(connection, "ann", MANY)
     for sort, order in product(("created_at", "updated_at", "title"), ("asc", "desc")):
@@ -57,7 +57,7 @@ TEXTS = (
 )
 
 
-async def test_its_words_are_those_of_the_present(service: Service) -> None:
+async def test_search_is_that_of_the_present_list(service: Service) -> None:
     for number, text in enumerate(TEXTS):
         body = {"title": text, "description": None if number % 2 else f"about\n{text.swapcase()}"}
         assert (await service.client.post(TASKS, json=body)).status_code == 201

@@ -121,7 +121,7 @@ async def test_a_write_whose_precondition_cannot_be_read_is_400(
     assert await count(pool) == 1
 
 
-async def test_who_knows_a_number_of_a_log_that_was_restored_is_told_so(service: Service, path: str) -> None:
+async def test_a_tag_from_before_a_restore_is_refused_with_the_reason(service: Service, path: str) -> None:
     for method, where, body, what in (
         ("PUT", path, {"title": "y"}, "task is at version"),
         ("POST", TASKS, {"title": "y"}, "list is at event"),
@@ -131,7 +131,7 @@ async def test_who_knows_a_number_of_a_log_that_was_restored_is_told_so(service:
             assert answer.json()["hint"] == f"The {what} 1 {when}: look at it, then repeat the change."
 
 
-async def test_of_many_who_create_on_the_same_list_one_is_first(service: Service, pool: Pool) -> None:
+async def test_of_many_creations_on_the_same_list_one_succeeds(service: Service, pool: Pool) -> None:
     for _ in range(2):  # the very first event, too
         known = (await service.client.get(TASKS)).headers["etag"]
         answers = await asyncio.gather(

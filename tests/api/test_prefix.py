@@ -131,7 +131,7 @@ async def trusting(database: str, **options: Any) -> AsyncIterator[Service]:
         ([], ""),
     ],
 )
-async def test_what_proxies_have_stripped_is_put_together(
+async def test_the_prefixes_that_several_proxies_strip_are_joined(
     database: str, headers: list[tuple[str, str]], prefix: str
 ) -> None:
     async with trusting(database) as service:
@@ -188,7 +188,7 @@ async def test_no_other_text_reaches_an_answer(unchanged_database: str, nasty: s
 
 
 @pytest.mark.parametrize("proxies", [None, "127.0.0.1", "192.0.2.8", "192.0.3.0/24", "2001:db8::/32"])
-async def test_others_than_the_named_proxies_are_not_believed(database: str, proxies: str | None) -> None:
+async def test_proxies_that_are_not_named_are_not_believed(database: str, proxies: str | None) -> None:
     async with serving(database, forwarded_allow_ips=proxies) as service:
         for prefix in ("/a", "//evil.example"):
             made = await service.client.post(TASKS, json={"title": "x"}, headers={HEADER: prefix})

@@ -30,7 +30,7 @@ async def test_doubled_slashes_are_served_like_single_ones(service: Service, pat
     ("path", "status"),
     [("/health//", 200), ("//livez", 200), ("//", 404), ("/api//tasks", 404), ("//api//bob//tasks", 403)],
 )
-async def test_they_lead_nowhere_else(service: Service, path: str, status: int) -> None:
+async def test_slashes_lead_to_no_other_route(service: Service, path: str, status: int) -> None:
     async with listening(service.asgi) as port, connected(port) as connection:
         await connection.send(f"GET {path} HTTP/1.1\r\nAuthorization: {bearer()['Authorization']}\r\n\r\n".encode())
         assert (await connection.answer()).status == status

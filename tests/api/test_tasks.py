@@ -58,7 +58,7 @@ async def test_the_defaults_are_no_description_and_not_completed(service: Servic
     assert (task["description"], task["completed"]) == (None, False)
 
 
-async def test_what_a_write_answers_is_what_reads_answer(service: Service) -> None:
+async def test_a_write_and_a_read_answer_with_the_same_task(service: Service) -> None:
     task = await created(service, title='Ünïcode 🥛 "quoted" \\ </script> \u2028', description="\n\t")
     assert (await service.client.get(f"{TASKS}/{task['id']}")).json() == task
     assert (await service.client.get(TASKS)).json() == [task]

@@ -124,7 +124,7 @@ async def test_remembered_tokens_hold_while_the_issuer_is_away(
     await issuer.recover()
 
 
-async def test_only_so_many_are_remembered_and_the_least_used_goes_first(
+async def test_the_cache_of_tokens_is_bounded_and_drops_the_least_used_first(
     verifier: Verifier, verifications: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokens, "_REMEMBERED", 3)
@@ -138,7 +138,7 @@ async def test_only_so_many_are_remembered_and_the_least_used_goes_first(
     assert verifications == [first, *others, others[0]]
 
 
-async def test_one_that_is_pushed_out_while_its_key_is_looked_up_still_holds(
+async def test_a_token_dropped_while_its_key_is_looked_up_still_holds(
     verifier: Verifier, issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokens, "_REMEMBERED", 3)
@@ -154,7 +154,7 @@ async def test_one_that_is_pushed_out_while_its_key_is_looked_up_still_holds(
     assert await waiting == "ann"
 
 
-async def test_what_is_remembered_does_not_hold_the_token(verifier: Verifier) -> None:
+async def test_the_cache_does_not_hold_the_token_itself(verifier: Verifier) -> None:
     held = token()
     await verifier.user(held)
     memory = repr(verifier._remembered)

@@ -106,7 +106,7 @@ async def test_a_list_that_is_not_read_counts_until_its_connection_ends(
 
 
 @pytest.mark.usefixtures("answers")
-async def test_what_is_buffered_of_it_is_a_slice_or_two() -> None:
+async def test_one_or_two_slices_of_an_answer_are_buffered() -> None:
     loop = asyncio.get_running_loop()
     sent = 0
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.once
 
 
 @pytest.mark.parametrize("scheme", ["Basic YW5uOng=", "Bearer", "bearer ", "Token x"])
-async def test_another_scheme_is_no_token(service: Service, scheme: str) -> None:
+async def test_a_token_under_another_scheme_is_401(service: Service, scheme: str) -> None:
     answer = await service.client.get(TASKS, headers={"Authorization": scheme})
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -73,7 +73,7 @@ async def test_a_number_names_a_user_too(service: Service) -> None:
     assert answer.status_code == 200
 
 
-async def test_while_an_issuer_is_away_its_unknown_tokens_are_503_and_its_known_ones_go_on(database: str) -> None:
+async def test_an_unreachable_issuers_unknown_tokens_are_503_and_known_ones_hold(database: str) -> None:
     known, new = SigningKey.new("known"), SigningKey.new("new")
     async with issuing(known) as issuer, serving(database, jwt_jwks_url=f"{issuer.origin}/jwks") as service:
         assert (await service.client.get(TASKS, headers=known.bearer())).status_code == 200
@@ -88,7 +88,7 @@ async def test_while_an_issuer_is_away_its_unknown_tokens_are_503_and_its_known_
         await issuer.recover()
 
 
-async def test_what_the_challenge_quotes_stays_within_its_quotes(database: str) -> None:
+async def test_the_challenge_escapes_the_values_that_it_quotes(database: str) -> None:
     async with serving(database, jwt_issuer='https://"app"\\\r\nSet-Cookie: x=é') as service:
         answer = await service.client.get(TASKS, headers=bearer(iss="x"))
         assert answer.status_code == 401

@@ -38,7 +38,7 @@ def ask(serving: Serving, times: int, port: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_they_are_of_all_workers_together(database: str, folder: Path, workers: int) -> None:
+def test_metrics_are_of_all_workers_together(database: str, folder: Path, workers: int) -> None:
     port = free_port()
     with service(folder, database, "--workers", str(workers), METRICS_PORT=str(port)) as serving:
         serving.wait_until_ready()
@@ -51,7 +51,7 @@ def test_they_are_of_all_workers_together(database: str, folder: Path, workers: 
         assert serving.stop(signal.SIGTERM) == 0
 
 
-def test_of_a_worker_that_ended_what_it_counted_stays_and_what_it_held_does_not(database: str, folder: Path) -> None:
+def test_an_ended_workers_counters_stay_and_its_gauges_do_not(database: str, folder: Path) -> None:
     port = free_port()
     with service(folder, database, "--workers", "2", METRICS_PORT=str(port)) as serving:
         serving.wait_until_ready()
@@ -88,7 +88,7 @@ def test_the_apis_own_port_is_not_for_metrics_too(database: str, folder: Path) -
     assert f"METRICS_PORT: {port} is the API's own" in "".join(serving.errors)
 
 
-async def test_they_tell_what_verify_found(database: str, folder: Path) -> None:
+async def test_metrics_show_the_result_of_verify(database: str, folder: Path) -> None:
     import asyncpg
 
     from db.dsn import connect_arguments

@@ -44,7 +44,7 @@ def told(result: "subprocess.CompletedProcess[str]") -> str:
         ({"OTEL_PROPAGATORS": "pigeon"}, "OTEL_PROPAGATORS: Propagator pigeon not found"),
     ],
 )
-def test_what_keeps_from_reading_an_issuers_keys_is_named(
+def test_an_obstacle_to_reading_an_issuers_keys_is_named(
     unchanged_database: str, folder: Path, variables: dict[str, str], says: str
 ) -> None:
     environment = {"DATABASE_URL": unchanged_database, "NO_PROXY": "", "no_proxy": "", **ISSUER, **variables}
@@ -62,7 +62,7 @@ def test_a_proxy_is_nothing_to_one_who_reads_no_keys_through_it(unchanged_databa
 
 
 @pytest.mark.parametrize("content", [b"LOG_LEVEL=loud\n", b"LOG_LEVEL=\xff\n"])
-def test_of_several_workers_one_that_cannot_start_ends_all_and_says_why(
+def test_one_worker_that_cannot_start_ends_all_and_says_why(
     unchanged_database: str, folder: Path, content: bytes
 ) -> None:
     """The supervisor and each worker read the settings; here, they get others."""
@@ -181,14 +181,14 @@ def test_a_result_that_cannot_be_written_nor_told_is_status_2(folder: Path, wher
 
 
 @pytest.mark.parametrize("command", WRITING)
-def test_nothing_depends_on_standard_error(unchanged_database: str, folder: Path, command: str) -> None:
+def test_no_command_depends_on_standard_error(unchanged_database: str, folder: Path, command: str) -> None:
     for where in ("2>/dev/full", "2>&-"):
         result = shell(folder, f"daybook {command} {where}", unchanged_database)
         assert (result.returncode, bool(result.stdout), result.stderr) == (0, True, "")
 
 
 @pytest.mark.parametrize("where", ["2>/dev/full", "2>&-"])
-def test_what_cannot_be_told_is_status_2(folder: Path, where: str) -> None:
+def test_a_message_that_cannot_be_written_is_status_2(folder: Path, where: str) -> None:
     wrong = shell(folder, f"daybook token a/b {where}", "")
     assert (wrong.returncode, wrong.stdout) == (2, "")
 

@@ -99,7 +99,9 @@ def test_a_port_in_use_is_named(folder: Path) -> None:
         ({"DATABASE_URL": "postgresql://ann:hunter2@127.0.0.1:1/d"}, "can't be reached"),
     ],
 )
-def test_what_cannot_start_says_why_and_exits_with_2(folder: Path, variables: dict[str, str], says: str) -> None:
+def test_a_command_that_cannot_start_says_why_and_exits_with_2(
+    folder: Path, variables: dict[str, str], says: str
+) -> None:
     for command in ("serve", "migrate"):
         result = run(folder, command, **variables)
         assert (command, result.returncode) == (command, 2)
@@ -252,7 +254,7 @@ def test_ctrl_c_ends_a_command_with_status_2(folder: Path, loaded: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--workers", "2"]])
-def test_who_presses_ctrl_c_twice_leaves_nothing_running_either(folder: Path, arguments: list[str]) -> None:
+def test_ctrl_c_pressed_several_times_leaves_nothing_running(folder: Path, arguments: list[str]) -> None:
     with Serving(folder, *arguments) as serving:
         serving.greeting()
         for _ in range(3):
@@ -413,7 +415,9 @@ def test_an_empty_export_is_clean_only_where_a_head_says_so(folder: Path, export
         (lines(LOG).decode().encode("utf-16"), "it is UTF-16"),
     ],
 )
-def test_what_is_no_export_is_not_called_a_changed_one(folder: Path, export: Path, content: bytes, says: str) -> None:
+def test_a_file_that_is_no_export_is_not_called_a_changed_one(
+    folder: Path, export: Path, content: bytes, says: str
+) -> None:
     export.write_bytes(content)
     told = run(folder, "verify", "--export", "ann.ndjson")
     piped = subprocess.run([*DAYBOOK, "verify", "--export", "-"], input=content, capture_output=True, check=False)
@@ -451,7 +455,9 @@ def test_an_export_moves_nothing_on_the_terminal(folder: Path, export: Path) -> 
         (["--export", "newer.ndjson"], "event 5 (line 5): TaskRestored in form 99 is not known to this release"),
     ],
 )
-def test_what_cannot_be_verified_exits_with_2(folder: Path, export: Path, arguments: list[str], says: str) -> None:
+def test_an_export_that_cannot_be_verified_exits_with_2(
+    folder: Path, export: Path, arguments: list[str], says: str
+) -> None:
     newer = [*LOG[:4], {**LOG[4], "data": {"v": 99}}, *LOG[5:]]
     export.with_name("newer.ndjson").write_bytes(lines(rehashed(newer)))
     result = run(folder, "verify", *arguments)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.once
 
 @pytest.mark.parametrize("setting", ["ALTER DATABASE postgres SET", "ALTER ROLE daybook SET", "ALTER SYSTEM SET"])
 @pytest.mark.parametrize("by_way", [False, pytest.param(True, marks=pytest.mark.skipif(PGBOUNCER is None, reason=""))])
-async def test_what_was_acknowledged_survives_a_crash(folder: Path, setting: str, by_way: bool) -> None:
+async def test_acknowledged_writes_survive_a_crash(folder: Path, setting: str, by_way: bool) -> None:
     (folder / "pooler").mkdir()
     writers = [Writer(f"user-{number}", keyed=False) for number in range(4)]
     with ExitStack() as stack:

@@ -102,7 +102,7 @@ def test_a_handler_that_is_closed_ends_its_thread() -> None:
         pass
 
 
-def test_nothing_that_is_logged_for_people_does_anything_on_a_terminal() -> None:
+def test_log_lines_for_people_contain_no_control_sequences() -> None:
     code = r"""
 import structlog
 from config import logs

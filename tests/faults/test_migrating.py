@@ -151,7 +151,7 @@ async def test_a_table_that_stays_in_use_is_given_up_with_a_sentence(
     assert await asyncio.to_thread(migrate, database) == [f"{int(HEAD) + 1:04}"]
 
 
-async def test_another_one_that_migrates_for_long_is_named(
+async def test_a_migration_that_waits_for_another_one_says_so(
     database: str, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrating, "LOCK_TIMEOUT_SECONDS", 0.1)
@@ -197,7 +197,7 @@ async def test_a_migration_that_is_not_heard_of_any_more_lets_go_of_its_locks(
         ("42P07", "Migration"),
     ],
 )
-async def test_what_the_server_says_is_told_in_a_sentence(
+async def test_an_error_of_the_server_is_told_in_a_sentence(
     database: str, migrations: Path, code: str, words: str
 ) -> None:
     raising = f"DO $$ BEGIN RAISE EXCEPTION 'of the server' USING ERRCODE = '{code}'; END $$"

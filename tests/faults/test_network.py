@@ -57,9 +57,7 @@ async def test_when_the_server_ends_every_idle_connection_the_next_requests_succ
         assert [tuple(row) for row in events] == [("TaskCreated", 121), ("TaskToggled", 30)]
 
 
-async def test_while_the_network_stalls_requests_end_and_afterwards_all_is_as_before(
-    database: str, folder: Path
-) -> None:
+async def test_requests_end_while_the_network_stalls_and_succeed_afterwards(database: str, folder: Path) -> None:
     link, port = Link(database), free_port()
     async with (
         link.open() as dsn,
@@ -150,7 +148,7 @@ async def told(port: int, metric: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-async def test_past_what_the_database_can_serve_soon_requests_are_refused_and_then_no_more(
+async def test_requests_past_the_queue_are_refused_until_there_is_room(
     database: str, other: asyncpg.Connection, folder: Path
 ) -> None:
     async with started(folder, database, DATABASE_POOL_SIZE="2", DATABASE_POOL_MAX_WAITING="5") as (_, client):

@@ -154,7 +154,7 @@ async def _do(pool: Pool, command: Command) -> Outcome:
     return await handle(pool, command, actor="ann", metadata=Metadata(request_id="test"))
 
 
-async def test_nothing_is_said_twice_however_many_find_out_at_once(database: str, folder: Path) -> None:
+async def test_the_pooler_is_logged_once_however_many_requests_find_it_at_once(database: str, folder: Path) -> None:
     with pooled(database, folder, connections=1, told=False) as dsn:
         async with open_pool(dsn, size=5) as pool:
 

@@ -50,7 +50,7 @@ async def test_one_users_searches_leave_room_for_others(database: str, folder: P
         assert searches[200] > 0
 
 
-async def test_nor_do_writes_that_wait_for_their_users_lock_take_all_connections(
+async def test_writes_that_wait_for_their_users_lock_leave_connections_for_others(
     database: str, other: asyncpg.Connection, folder: Path
 ) -> None:
     """As restores and creations with a precondition do, which hold it for a transaction."""

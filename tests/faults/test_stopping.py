@@ -61,7 +61,9 @@ async def test_a_write_under_way_is_answered_while_new_connections_are_refused(
         assert not [line for line in serving.errors if "Traceback" in line]
 
 
-async def test_what_does_not_end_in_time_is_cut_off_and_told_so(database: str, folder: Path, workers: str) -> None:
+async def test_a_request_that_does_not_end_in_time_is_cut_off_and_told_so(
+    database: str, folder: Path, workers: str
+) -> None:
     with service(folder, database, "--workers", workers) as serving:
         await asyncio.to_thread(serving.wait_until_ready)
         async with writing(serving, database) as task:

@@ -14,7 +14,7 @@ from tests.service import COLUMNS
 EVENTS = 500
 
 
-async def test_it_is_chained_folds_to_its_tasks_and_ends_where_the_journal_says(pool: Pool) -> None:
+async def test_the_made_log_verifies_and_ends_at_its_head(pool: Pool) -> None:
     async with pool.acquire() as connection:
         last = await load(connection, Author("ann"), EVENTS)
         await load(connection, Author("bob"), 1)
@@ -35,7 +35,7 @@ async def test_it_is_chained_folds_to_its_tasks_and_ends_where_the_journal_says(
     assert stream == [(EVENTS, rows[-1]["hash"])] == [(last.seq, last.hash)]
 
 
-def test_it_has_everything_that_can_happen_and_is_the_same_every_time() -> None:
+def test_the_made_log_has_every_event_type_and_is_reproducible() -> None:
     first, again = (list(entries(Author("ann", seed=7).events(EVENTS))) for _ in range(2))
     assert first == again
     assert first != list(entries(Author("ann", seed=8).events(EVENTS)))

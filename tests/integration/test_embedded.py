@@ -99,7 +99,7 @@ def test_processes_that_start_at_once_start_one_server(folder: Path) -> None:
     assert servers(folder) == []
 
 
-def test_what_a_killed_process_left_is_adopted_and_stopped(folder: Path) -> None:
+def test_a_server_left_by_a_killed_process_is_adopted_and_stopped(folder: Path) -> None:
     with using(folder) as (process, _):
         process.kill()
     [left] = servers(folder)

@@ -119,7 +119,7 @@ async def _rebuild(pool: Pool, user: str) -> Rebuilt:
         return await rebuild(connection, portion.heads)
 
 
-async def test_what_is_appended_while_the_log_is_read_is_folded_too(pool: Pool) -> None:
+async def test_events_appended_while_the_log_is_read_are_folded_too(pool: Pool) -> None:
     """The lock is waited for after the log was read; what came in between is read once more."""
     events = list(Author("ann").events(30))
     async with pool.acquire() as connection, pool.acquire() as other:

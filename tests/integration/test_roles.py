@@ -38,7 +38,7 @@ async def name(server: str) -> AsyncIterator[str]:
     await execute(server, f'DROP ROLE IF EXISTS "{quoted}"')
 
 
-async def test_it_is_made_once_and_can_do_what_the_service_does(database: str, pool: Pool, name: str) -> None:
+async def test_the_login_is_made_once_and_has_the_rights_of_the_service(database: str, pool: Pool, name: str) -> None:
     service = as_login(database, name)
     assert await grant_service_role(database, service) is True
     assert await grant_service_role(database, service) is False
@@ -54,7 +54,7 @@ async def test_it_is_made_once_and_can_do_what_the_service_does(database: str, p
     assert kept.startswith("SCRAM-SHA-256$")
 
 
-async def test_one_that_is_there_keeps_its_password(database: str, pool: Pool, name: str) -> None:
+async def test_an_existing_login_keeps_its_password(database: str, pool: Pool, name: str) -> None:
     await grant_service_role(database, as_login(database, name))
     kept = "SELECT rolpassword FROM pg_authid WHERE rolname = $1"
     before = await pool.fetchval(kept, name)
@@ -67,7 +67,7 @@ async def test_servers_that_start_at_once_make_it_once(database: str, name: str)
     assert sorted(made) == [False, False, False, True]
 
 
-async def test_in_several_databases_of_one_server_at_once(server: str, name: str) -> None:
+async def test_the_login_is_made_in_several_databases_of_one_server_at_once(server: str, name: str) -> None:
     """Roles are the server's: there a turn in one database doesn't hold."""
     async with AsyncExitStack() as stack:
         databases = [await stack.enter_async_context(new_database(server, FROM_TEMPLATE)) for _ in range(6)]
@@ -75,11 +75,11 @@ async def test_in_several_databases_of_one_server_at_once(server: str, name: str
         assert sorted(made) == [*[False] * 5, True]
 
 
-async def test_where_both_logins_are_the_same_nothing_is_made(database: str) -> None:
+async def test_no_login_is_made_if_both_are_the_same(database: str) -> None:
     assert await grant_service_role(database, database) is False
 
 
-async def test_who_may_not_is_told_what_to_have_done(database: str, name: str) -> None:
+async def test_an_owner_without_the_right_is_told_what_to_have_done(database: str, name: str) -> None:
     service = as_login(database, name)
     await grant_service_role(database, service)
     with pytest.raises(CannotGrant, match=r"db/roles.sql"):
@@ -98,7 +98,7 @@ async def test_a_database_that_takes_no_writes_is_no_lack_of_rights(database: st
         await grant_service_role(database, as_login(database, name))
 
 
-async def test_another_one_that_migrates_for_long_is_no_lack_of_rights(
+async def test_waiting_for_another_migration_is_no_lack_of_rights(
     database: str, other: asyncpg.Connection, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(roles, "LOCK_TIMEOUT_SECONDS", 0.1)

@@ -32,7 +32,7 @@ async def test_a_database_in_another_encoding_is_refused(server: str, folder: Pa
         assert "Traceback" not in result.stderr
 
 
-async def test_in_production_what_the_log_is_not_safe_from_is_warned_of(
+async def test_a_server_that_may_lose_the_log_is_warned_of_in_production(
     server: str, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     role = f"guest_{uuid4().hex}"

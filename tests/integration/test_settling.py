@@ -38,7 +38,7 @@ def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("what", ["toggle", "delete"])
-async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(
+async def test_a_first_try_that_arrives_late_is_found(
     database: str, pool: Pool, other: asyncpg.Connection, what: str
 ) -> None:
     """The second try is refused, although no event has its version: by a transaction that it can't be put in order
@@ -85,7 +85,7 @@ async def test_a_first_try_that_arrives_late_is_not_taken_for_lost(
 
 
 @pytest.mark.parametrize(("losses", "fails"), [(1, False), (3, False), (10**6, True)])
-async def test_who_loses_a_connection_and_then_to_another_writer_decides_anew(
+async def test_a_lost_connection_followed_by_another_writers_event_is_decided_anew(
     database: str, pool: Pool, losses: int, fails: bool
 ) -> None:
     """Again and again, also under the lock, which ends with the connection."""

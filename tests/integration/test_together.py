@@ -76,13 +76,13 @@ async def books(pool: Pool) -> tuple[int, Sequence[object]]:
         return (await connection.fetchval("SELECT count(*) FROM events")), (await verify(connection, heads)).mismatches
 
 
-async def test_a_lone_command_goes_alone_and_at_once(pool: Pool, statements: list[Sequence[str]]) -> None:
+async def test_a_lone_append_has_a_statement_of_its_own(pool: Pool, statements: list[Sequence[str]]) -> None:
     for _ in range(3):
         await create(pool, "ann")
     assert statements == [["ann"]] * 3
 
 
-async def test_what_comes_at_once_goes_together(pool: Pool, statements: list[Sequence[str]]) -> None:
+async def test_concurrent_appends_share_a_statement(pool: Pool, statements: list[Sequence[str]]) -> None:
     await asyncio.gather(*(create(pool, user) for user in EVERYBODY))  # their first events go alone
     assert await books(pool) == (40, [])
     statements.clear()
@@ -96,7 +96,7 @@ async def test_what_comes_at_once_goes_together(pool: Pool, statements: list[Seq
     assert await books(pool) == (80, [])
 
 
-async def test_one_users_events_go_together(pool: Pool, statements: list[Sequence[str]]) -> None:
+async def test_one_users_concurrent_events_share_a_statement(pool: Pool, statements: list[Sequence[str]]) -> None:
     titles = [f"title {number}" for number in range(50)]
     made = await asyncio.gather(*(create(pool, "ann", title) for title in titles))
     assert [task.title for task in made] == titles
@@ -109,7 +109,7 @@ async def test_one_users_events_go_together(pool: Pool, statements: list[Sequenc
     assert await books(pool) == (50, [])
 
 
-async def test_each_is_told_the_place_of_its_own_event(pool: Pool) -> None:
+async def test_each_append_returns_the_place_of_its_own_event(pool: Pool) -> None:
     appends = pool.companion(GroupCommit)
     for _ in range(2):  # first events, and others
         entries = await asyncio.gather(*(appends.append(creation(user)) for user in EVERYBODY for _ in range(2)))
@@ -117,7 +117,7 @@ async def test_each_is_told_the_place_of_its_own_event(pool: Pool) -> None:
         assert {(entry.event.id, entry.seq, entry.hash) for entry in entries} == {tuple(row) for row in rows}
 
 
-async def test_commands_of_all_kinds_go_together(pool: Pool) -> None:
+async def test_commands_of_all_kinds_share_statements(pool: Pool) -> None:
     tasks = await asyncio.gather(*(create(pool, user) for user in EVERYBODY for _ in range(3)))
     kinds = (ToggleTask, DeleteTask)
     done = await asyncio.gather(
@@ -129,7 +129,7 @@ async def test_commands_of_all_kinds_go_together(pool: Pool) -> None:
     assert await books(pool) == (120 + 120 + 40, [])
 
 
-async def test_one_that_fails_does_not_fail_its_neighbours(pool: Pool, statements: list[Sequence[str]]) -> None:
+async def test_a_failed_append_does_not_fail_its_neighbours(pool: Pool, statements: list[Sequence[str]]) -> None:
     taken = creation("taken", key="its key")
     deleted = creation("deleted")
     async with pool.acquire() as connection:  # as another process would
@@ -160,7 +160,9 @@ async def test_one_that_fails_does_not_fail_its_neighbours(pool: Pool, statement
     assert len(ids) == 3 + len(good)
 
 
-async def test_who_made_the_others_fail_is_kept_apart_for_a_moment(pool: Pool, statements: list[Sequence[str]]) -> None:
+async def test_a_user_whose_event_failed_a_statement_is_kept_apart_for_a_moment(
+    pool: Pool, statements: list[Sequence[str]]
+) -> None:
     first = creation("noisy", key="a key")
     appends = pool.companion(GroupCommit)
     await appends.append(first)
@@ -180,7 +182,7 @@ async def test_who_made_the_others_fail_is_kept_apart_for_a_moment(pool: Pool, s
     assert not any("noisy" in users and len(set(users)) > 1 for users in statements)
 
 
-async def test_of_two_for_one_version_or_key_one_is_written(pool: Pool) -> None:
+async def test_of_several_events_for_one_version_or_key_one_is_written(pool: Pool) -> None:
     """Both decided on the same state; neither makes the others' statement fail."""
     appends = pool.companion(GroupCommit)
     task = creation("ann")
@@ -213,7 +215,7 @@ async def test_fifty_toggles_at_once_are_fifty_events(pool: Pool) -> None:
     assert await books(pool) == (1 + len(done), [])
 
 
-async def test_a_client_who_gives_up_takes_nobody_along(pool: Pool, other: asyncpg.Connection) -> None:
+async def test_a_cancelled_append_cancels_no_other(pool: Pool, other: asyncpg.Connection) -> None:
     """One whose event is being written, and one whose event still waits."""
     await asyncio.gather(*(create(pool, user) for user in EVERYBODY))
     async with other.transaction():
@@ -243,7 +245,7 @@ async def test_a_backend_killed_in_the_middle_loses_nothing(pool: Pool, other: a
     assert await books(pool) == (80, [])
 
 
-async def test_nobody_waits_for_another_users_lock(pool: Pool, other: asyncpg.Connection) -> None:
+async def test_no_append_waits_for_another_users_lock(pool: Pool, other: asyncpg.Connection) -> None:
     await asyncio.gather(*(create(pool, user) for user in ("ann", *EVERYBODY)))
     async with other.transaction():
         await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
@@ -258,7 +260,7 @@ async def test_nobody_waits_for_another_users_lock(pool: Pool, other: asyncpg.Co
     assert await books(pool) == (41 + 120 + 20, [])
 
 
-async def test_who_floods_does_not_keep_the_others_waiting(pool: Pool) -> None:
+async def test_a_flood_of_one_user_does_not_keep_others_waiting(pool: Pool) -> None:
     sent: list[tuple[float, Sequence[str]]] = []
     await observe(pool, lambda began, users: sent.append((began, users)))
     appends = pool.companion(GroupCommit)
@@ -276,7 +278,7 @@ async def test_who_floods_does_not_keep_the_others_waiting(pool: Pool) -> None:
     assert await books(pool) == (2 + 8 * MOST + 4, [])
 
 
-async def test_who_floods_does_not_take_the_others_places(database: str, other: asyncpg.Connection) -> None:
+async def test_a_flood_of_one_user_does_not_take_the_others_places(database: str, other: asyncpg.Connection) -> None:
     async with open_pool(database, size=2, max_waiting=40) as pool:
         await asyncio.gather(*(create(pool, user) for user in ("ann", "bob")))
         async with other.transaction():
@@ -294,7 +296,7 @@ async def test_who_floods_does_not_take_the_others_places(database: str, other: 
         assert await books(pool) == (2 + 41 + 1, [])
 
 
-async def test_those_who_gave_up_hold_nobody_up(pool: Pool, other: asyncpg.Connection) -> None:
+async def test_cancelled_appends_hold_up_no_other(pool: Pool, other: asyncpg.Connection) -> None:
     """However many there are, and first in the queue."""
     async with other.transaction():
         await other.execute("LOCK TABLE events IN SHARE MODE")
@@ -310,7 +312,7 @@ async def test_those_who_gave_up_hold_nobody_up(pool: Pool, other: asyncpg.Conne
         await staying
 
 
-async def test_what_one_was_refused_for_the_others_dont_wait_for(pool: Pool, other: asyncpg.Connection) -> None:
+async def test_a_refused_append_keeps_no_other_waiting(pool: Pool, other: asyncpg.Connection) -> None:
     """Nor for the locks of those whose events were in the same statement."""
     held = ["bob", "cat", "dan"]
     appends = pool.companion(GroupCommit)
@@ -337,7 +339,7 @@ async def test_new_users_in_two_processes_do_not_wait_for_each_other(database: s
     assert await books(pool) == (240, [])
 
 
-async def test_who_waits_for_too_long_is_refused_and_nothing_is_sent(database: str, other: asyncpg.Connection) -> None:
+async def test_an_append_that_waits_too_long_is_refused_and_not_sent(database: str, other: asyncpg.Connection) -> None:
     async with open_pool(database, timeout=0.5) as pool:
         appends = pool.companion(GroupCommit)
         await appends.append(creation("ann"))

@@ -67,12 +67,12 @@ def test_a_deletion_keeps_the_task_as_it_last_was() -> None:
     given(MILK, TaskToggled(True)).when(DeleteTask(**ID)).then(TaskDeleted("Buy milk", None, True))
 
 
-def test_what_was_never_there_cannot_be_changed() -> None:
+def test_a_task_that_never_existed_cannot_be_changed() -> None:
     for command in (UpdateTask(**ID, fields={"title": "x"}), ToggleTask(**ID), DeleteTask(**ID)):
         given().when(command).then_raises(TaskNotFound)
 
 
-def test_what_was_deleted_cannot_be_changed() -> None:
+def test_a_deleted_task_cannot_be_changed() -> None:
     for command in (UpdateTask(**ID, fields={"title": "x"}), ToggleTask(**ID), DeleteTask(**ID)):
         given(MILK, TaskDeleted("Buy milk", None, False)).when(command).then_raises(TaskNotFound)
 
@@ -138,7 +138,7 @@ def test_a_refusal_tells_who_was_first_from_a_log_that_was_restored(seen: set[En
     )
 
 
-def test_what_is_not_there_is_not_found_whatever_version_is_meant() -> None:
+def test_a_missing_task_is_not_found_under_any_precondition() -> None:
     given().when(ToggleTask(**ID, precondition=Precondition(tags(1)))).then_raises(TaskNotFound)
 
 
@@ -198,7 +198,7 @@ def test_a_restoration_meant_for_another_version_is_refused(version: int | None)
     )
 
 
-def test_what_was_never_there_cannot_be_restored() -> None:
+def test_a_task_that_never_existed_cannot_be_restored() -> None:
     given().when(RestoreTask(**ID, precondition=Precondition(tags(1)))).then_raises(TaskNotFound)
     given().when(RestoreTask(**ID)).then_raises(TaskNotFound)
     given().when(RestoreTask(**ID, version=1)).then_raises(TaskNotFound)

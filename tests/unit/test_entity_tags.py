@@ -36,7 +36,7 @@ CODINGS = ["-gzip", "--gzip", ";gzip", "-br", "-zstd", "-deflate", "-dcb", "-x-g
 
 @pytest.mark.parametrize("added", ["", *CODINGS])
 @pytest.mark.parametrize("weak", ["", "W/", "w/"])
-def test_what_proxies_make_of_a_tag_is_understood(weak: str, added: str) -> None:
+def test_a_tag_changed_by_a_proxy_is_understood(weak: str, added: str) -> None:
     assert entity_tags(f'{weak}"3{added}"') == frozenset({ANY_THREE})
     assert entity_tags(f'{weak}"3-{PART}{added}"') == frozenset({THREE})
 
@@ -73,7 +73,7 @@ def test_a_list_of_tags_is_read_for_ours(tags: str, expected: set[EntityTag]) ->
         "3-unknown",
     ],
 )
-def test_what_is_not_ours_is_passed_over(tags: str) -> None:
+def test_a_foreign_tag_is_ignored(tags: str) -> None:
     assert entity_tags(tags) == frozenset()
 
 

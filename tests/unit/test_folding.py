@@ -51,7 +51,7 @@ def test_a_deletion_leaves_nothing() -> None:
 
 
 @pytest.mark.parametrize("payload", [TaskUpdated({}, {}), TaskToggled(True), TaskDeleted("Buy milk", None, False)])
-def test_nothing_follows_where_there_is_no_task(payload: TaskEvent) -> None:
+def test_no_event_follows_without_a_task(payload: TaskEvent) -> None:
     with pytest.raises(ImpossibleEvent, match=f"{type(payload).__name__} as version 1 .* no task"):
         evolve(None, event(payload, 1))
 
@@ -105,11 +105,11 @@ def test_a_restoration_of_what_is_there_changes_its_fields_and_no_others() -> No
         (replace(BACK, version=3), 3),  # as it was after itself
     ],
 )
-def test_nothing_comes_back_that_was_not_there(payload: TaskEvent, version: int) -> None:
+def test_a_task_that_never_existed_is_not_restored(payload: TaskEvent, version: int) -> None:
     with pytest.raises(ImpossibleEvent):
         evolve(None, event(payload, version))
 
 
-def test_what_a_later_release_adds_to_a_restoration_is_passed_over() -> None:
+def test_a_field_that_a_later_release_adds_to_a_restoration_is_ignored() -> None:
     more: Any = {**BACK.after, "colour": "red"}
     assert fold(MILK, DELETED, replace(BACK, after=more)) == fold(MILK, DELETED, BACK)

@@ -38,7 +38,7 @@ async def asked(together: BatchLoader[int, int], keys: Sequence[int]) -> list[as
     return tasks
 
 
-async def test_what_comes_while_others_are_under_way_goes_together() -> None:
+async def test_reads_that_arrive_while_others_run_share_a_statement() -> None:
     reads = Reads()
     together = BatchLoader(POOL, reads, user_of=str)
     first = await asked(together, [1])
@@ -50,7 +50,7 @@ async def test_what_comes_while_others_are_under_way_goes_together() -> None:
     assert reads.asked[NUMBER:] == [[3, 4, 5, 100, 3]]
 
 
-async def test_no_more_go_together_than_may() -> None:
+async def test_a_batch_is_bounded() -> None:
     reads = Reads()
     together = BatchLoader(POOL, reads, user_of=str)
     tasks = await asked(together, range(20, 60))
@@ -59,7 +59,7 @@ async def test_no_more_go_together_than_may() -> None:
     assert max(map(len, reads.asked)) == MOST
 
 
-async def test_one_that_cannot_be_read_fails_alone() -> None:
+async def test_a_key_that_cannot_be_read_fails_alone() -> None:
     reads = Reads()
     reads.go.set()
     outcomes = await asyncio.gather(
@@ -69,7 +69,7 @@ async def test_one_that_cannot_be_read_fails_alone() -> None:
     assert isinstance(outcomes[1], ValueError)
 
 
-async def test_a_lost_connection_is_everybodys_and_those_who_gave_up_are_passed_over() -> None:
+async def test_a_lost_connection_fails_the_batch_and_cancelled_reads_are_skipped() -> None:
     reads = Reads()
     together = BatchLoader(POOL, reads, user_of=str)
     tasks = [*await asked(together, [1]), *await asked(together, [2]), *await asked(together, [3, 4])]
@@ -85,7 +85,7 @@ async def test_a_lost_connection_is_everybodys_and_those_who_gave_up_are_passed_
     ]
 
 
-async def test_past_the_bound_they_are_refused() -> None:
+async def test_reads_past_the_bound_are_refused() -> None:
     reads = Reads()
     together = BatchLoader(POOL, reads, user_of=str)
     waiting = [*await asked(together, [1]), *await asked(together, [2]), *await asked(together, range(50))]
@@ -112,7 +112,7 @@ async def test_users_take_turns() -> None:
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_a_lane_that_takes_long_makes_room_for_another() -> None:
+async def test_a_long_batch_makes_room_for_another() -> None:
     begun: list[int] = []
     long: list[int] = []
     left = iter(range(NUMBER + 2))

@@ -31,6 +31,6 @@ def test_no_module_of_ours_is_named_like_one_of_the_standard_library() -> None:
     assert not modules & set(sys.stdlib_module_names)
 
 
-def test_what_serves_has_not_loaded_what_migrates() -> None:
+def test_the_service_does_not_load_alembic() -> None:
     code = "import sys, api.app, cli.serve; print([*{'alembic', 'sqlalchemy', 'mako'} & {*sys.modules}])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

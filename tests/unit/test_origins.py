@@ -34,7 +34,7 @@ MOZ = "moz-extension://5a0c7d3e-8f44-4d5c-9a83-5d9f2b7a6c11"
         ("*", "https://anything.example"),
     ],
 )
-def test_what_is_written_lets_in_what_browsers_send(written: str, sent: str) -> None:
+def test_each_pattern_allows_the_origins_that_browsers_send(written: str, sent: str) -> None:
     assert sent in Origins([parse(written)])
     assert sent in Origins(["https://other.example", parse("https://*.other.example"), parse(written)])
 
@@ -121,7 +121,7 @@ def test_an_origin_is_compared_whole() -> None:
         ("https://hunter2@app.example.com", "origins such as"),
     ],
 )
-def test_what_cannot_be_an_origin_is_refused_and_says_why(written: str, why: str) -> None:
+def test_an_impossible_origin_is_refused_with_the_reason(written: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as refused:
         parse(written)
     assert "hunter2" not in str(refused.value)

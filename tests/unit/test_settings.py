@@ -23,7 +23,7 @@ def load_with(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
     return load()
 
 
-def test_nothing_need_be_set_in_development(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_development_needs_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_with(monkeypatch)
     assert (settings.environment, settings.database_url, settings.log_form) == ("development", None, "console")
 
@@ -101,7 +101,7 @@ def test_a_secret_that_is_no_text_is_named(secrets: Path, monkeypatch: pytest.Mo
         ({**PRODUCTION, "CORS_ORIGINS": "https://app.example.com,*"}, ["CORS_ORIGINS", "not *"]),
     ],
 )
-def test_what_is_wrong_is_named_and_never_shown(
+def test_a_wrong_setting_is_named_and_never_shown(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], says: list[str]
 ) -> None:
     with pytest.raises(BadSettings) as raised:
@@ -242,7 +242,7 @@ def test_each_of_these_can_be_said_otherwise(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.cors == ("http://x",)
 
 
-def test_another_issuers_tokens_may_come_from_anybody_unless_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_jwks_url_alone_sets_neither_issuer_nor_audience(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_with(monkeypatch, JWT_JWKS_URL="https://id.example/jwks.json")
     assert (settings.jwks_issuer, settings.jwks_audience) == (None, None)
 
@@ -260,13 +260,11 @@ def test_another_issuers_tokens_may_come_from_anybody_unless_said_otherwise(monk
         "http://web.default.svc.cluster.local",
     ],
 )
-def test_in_production_keys_come_by_https_or_by_a_network_of_ones_own(
-    monkeypatch: pytest.MonkeyPatch, url: str
-) -> None:
+def test_keys_come_by_https_or_a_private_network_in_production(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     assert load_with(monkeypatch, **{**PRODUCTION, "JWT_SECRET": ""}, BETTER_AUTH_URL=url).jwks_url
 
 
-def test_with_an_issuer_no_secret_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_is_made_if_there_is_an_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_with(monkeypatch, BETTER_AUTH_URL=APP).signing_secret is None
     assert not Path(".daybook").exists()
     assert load_with(monkeypatch, JWT_SECRET=LONG).signing_secret == LONG

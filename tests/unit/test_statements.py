@@ -215,7 +215,7 @@ def test_each_exception_is_still_there() -> None:
         "UPDATE tasks SET title = 'x' FROM unnest($1::uuid[]) AS t (id) WHERE tasks.id = t.id",
     ],
 )
-def test_one_that_does_not_would_be_noticed(statement: str) -> None:
+def test_a_statement_without_the_user_is_noticed(statement: str) -> None:
     assert unbound(statement)
 
 

@@ -20,7 +20,7 @@ def is_visible(character: str) -> bool:
         return False
 
 
-def test_nothing_of_the_categories_that_are_not_drawn_is_visible() -> None:
+def test_characters_of_undrawn_categories_are_invisible() -> None:
     not_drawn = {"Cc", "Cf", "Zs", "Zl", "Zp"}
     assert [each for each in EVERYTHING if unicodedata.category(each) in not_drawn and is_visible(each)] == []
     assert [each for each in INVISIBLE_LETTERS if is_visible(each)] == []

@@ -53,7 +53,7 @@ async def test_users_take_turns_however_much_one_of_them_asks_for(clock: Clock) 
     assert "".join(each[0] for each in done[9:15]) == "ababab"
 
 
-async def test_whatever_is_ready_goes_first(clock: Clock) -> None:
+async def test_ready_tasks_go_before_long_work(clock: Clock) -> None:
     done: list[str] = []
     await asyncio.gather(long_work(clock, done, "long", 2), short_work(clock, done, 10))
     assert done == ["long", *["short"] * 10, "long"]
@@ -80,7 +80,7 @@ async def test_work_that_is_cancelled_holds_up_no_other(clock: Clock) -> None:
     assert (done.count("a"), done.count("b"), done.count("c")) == (1, 5, 5)
 
 
-async def test_what_is_short_enough_is_not_interrupted(clock: Clock) -> None:
+async def test_short_work_is_not_interrupted(clock: Clock) -> None:
     done: list[str] = []
     others = asyncio.create_task(short_work(clock, done, 1))
     slices = TimeSlices("ann")
