@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from config.log_writer import WriterThreadHandler
-from tests.cli.test_terminal import call
+from tests.cli.test_daybook_command import call
 from tests.processes import DAYBOOK, free_port
 from tests.service import SECRET, token
 

@@ -16,7 +16,7 @@ from db.dsn import connect_arguments
 from db.embedded import running
 from db.errors import CannotConnect
 from tests.conftest import execute
-from tests.faults.test_starting import MISLEADING
+from tests.faults.test_concurrent_starts import MISLEADING
 from tests.processes import free_port
 
 pytestmark = pytest.mark.once

@@ -15,7 +15,7 @@ from api.app import create_app
 from config.errors import BadSettings
 from tests.processes import DAYBOOK, Serving, free_port, run
 from tests.service import SECRET, settings
-from tests.unit.test_export import LOG, lines
+from tests.unit.test_export_verification import LOG, lines
 
 pytestmark = pytest.mark.once
 

@@ -23,7 +23,7 @@ from tests.faults.servers import service as server
 from tests.integration.test_embedded import ask, servers
 from tests.processes import DAYBOOK, Serving, free_port, run
 from tests.spec import event
-from tests.unit.test_export import LOG, lines, records, rehashed
+from tests.unit.test_export_verification import LOG, lines, records, rehashed
 
 
 def call(

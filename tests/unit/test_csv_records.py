@@ -13,7 +13,7 @@ from events.records import CSV_COLUMNS, csv_cells, full_record
 from events.serialization import rfc3339
 from events.task import Event
 from tests.strategies import events
-from tests.unit.test_codec_and_chain import as_row
+from tests.unit.test_serialization_and_hash_chain import as_row
 
 RUN_BY_SPREADSHEETS = "=+-@"
 

@@ -27,7 +27,7 @@ from events.task import Event, Metadata, TaskCreated, TaskDeleted, TaskEvent, Ta
 from tests import independent
 from tests.spec import DAWN, event
 from tests.strategies import events
-from tests.unit.test_codec_and_chain import as_row
+from tests.unit.test_serialization_and_hash_chain import as_row
 
 Record = dict[str, Any]
 Path = tuple[str, ...]
