@@ -10,10 +10,14 @@ GENESIS = b""
 
 
 class Head(NamedTuple):
-    """The number and hash of a user's last event; 0 and empty if there is none."""
+    """The number, hash and time of a stream's last event; 0, empty and `None` if there is none.
 
-    seq: int
-    hash: bytes
+    The time is text, as `events.serialization.rfc3339` formats it. It is `None` also if it wasn't read.
+    """
+
+    seq: int = 0
+    hash: bytes = GENESIS
+    at: str | None = None
 
 
 def digest(header: Json, data: Json, meta: Json, salt: bytes) -> bytes:

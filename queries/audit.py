@@ -85,7 +85,7 @@ async def everything(
     Between batches no connection is held, however slowly they are taken, and none is needed: the log only grows.
     """
     left = limit
-    last, _ = await log.head(pool, user_id)
+    last = (await log.head(pool, user_id)).seq
     selection = replace(selection, before=min(selection.before, last + 1))
     while left is None or left > 0:
         size = BATCH if left is None else min(BATCH, left)

@@ -104,8 +104,10 @@ async def list_tasks(
     With `as_of`, as they were at that moment. The `ETag` changes with every change to any of the user's tasks.
     """
     asked = list_query(parameters)
-    if has_condition(request) and matches(request, tag := EntityTag(*await log.head(database, user))):
-        return responses.not_modified(tag)
+    if has_condition(request):
+        head = await log.head(database, user)
+        if matches(request, tag := EntityTag(head.seq, head.hash)):
+            return responses.not_modified(tag)
     unsent.check(user)
     read = query.list_tasks if asked.as_of is None else partial(as_of.list_tasks, at=asked.as_of)
     is_long = asked.as_of is not None or asked.looks_at_all
@@ -114,7 +116,7 @@ async def list_tasks(
     reading = read(database, user, asked)
     page = await (while_connected(request, reading) if is_long else reading)
     link = {"Link": next_list(request, asked, page.end)} if page.end else None
-    return responses.of_read(request, page.body, EntityTag(*page.head), link)
+    return responses.of_read(request, page.body, EntityTag(page.head.seq, page.head.hash), link)
 
 
 @router.post(

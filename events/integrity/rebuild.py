@@ -107,7 +107,7 @@ async def _one(connection: Connection, user_id: str, *, verified: bool) -> Rebui
     Before any row is written, the log is verified, unless it is `verified`, and folded to its end.
     """
     found = [] if verified else (await verify(connection, [Head(user_id, reads.MOST)], log_only=True)).mismatches
-    upto, _ = await log.head(connection, user_id)
+    upto = (await log.head(connection, user_id)).seq
     if not found:
         async for part in reads.folded(connection, user_id, upto=upto):
             found += part.fold.broken.values()

@@ -122,7 +122,7 @@ class Daybook(RuleBasedStateMachine):
         for user in self.users:
             folded: dict[UUID, Task] = {}
             async with self.pool.acquire() as connection:
-                upto, _ = await log.head(connection, user)
+                upto = (await log.head(connection, user)).seq
                 entries = [entry async for entry in log.read(connection, user, upto=upto)]
                 rows = await connection.fetch(
                     "SELECT *, data::text AS data FROM events WHERE user_id = $1 ORDER BY seq", user
