@@ -18,7 +18,8 @@ from db.dsn import connect_arguments
 from db.errors import FAILED
 from db.pool import Connection
 from events.integrity import work_units
-from events.integrity.work_units import Head, WorkUnit
+from events.integrity.work_units import StreamSize as Head
+from events.integrity.work_units import WorkUnit
 
 Job: TypeAlias = Literal["verify", "rebuild"]
 Result: TypeAlias = dict[str, Any]

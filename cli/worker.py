@@ -21,7 +21,7 @@ from db.errors import FAILED
 from db.pool import Connection
 from events.integrity.rebuild import Rebuilt, rebuild
 from events.integrity.verify import Verified, verify
-from events.integrity.work_units import Head
+from events.integrity.work_units import StreamSize as Head
 
 Job = Callable[[Connection, Sequence[Head]], Awaitable[Verified | Rebuilt]]
 JOBS: Mapping[str, Job] = {"verify": verify, "rebuild": rebuild}

@@ -13,7 +13,7 @@ from events.integrity import reads
 from events.integrity.mismatch import Mismatch
 from events.integrity.replay import Fold, Key, compare
 from events.integrity.verify import verify
-from events.integrity.work_units import BATCH, Head, split
+from events.integrity.work_units import BATCH, StreamSize, split
 from events.serialization import parsed
 from events.store import log
 from events.task import Task
@@ -43,7 +43,7 @@ class _Numbers(NamedTuple):
     last: int
 
 
-async def rebuild(connection: Connection, heads: Sequence[Head]) -> Rebuilt:
+async def rebuild(connection: Connection, streams: Sequence[StreamSize]) -> Rebuilt:
     """Make these users' rows of `tasks` equal to the tasks that their logs fold to; write only rows that differ.
 
     Batch by batch, the log is read and folded without a lock. Then the batch's streams are locked, events appended
@@ -54,12 +54,13 @@ async def rebuild(connection: Connection, heads: Sequence[Head]) -> Rebuilt:
     they have none, no row can be lost, and rows come back sooner: the log must be numbered without a gap and must fold,
     but its hashes aren't computed. Raise the connection's errors.
     """
-    with_tasks = await reads.users_with_tasks(connection, [head.user_id for head in heads])
-    found = (await verify(connection, [head for head in heads if head.user_id in with_tasks], log_only=True)).mismatches
+    with_tasks = await reads.users_with_tasks(connection, [stream.user_id for stream in streams])
+    to_verify = [stream for stream in streams if stream.user_id in with_tasks]
+    found = (await verify(connection, to_verify, log_only=True)).mismatches
     refused = {each.user_id for each in found}
     parts = [Rebuilt(users=len(refused), mismatches=found)]
-    for batch in split((head for head in heads if head.user_id not in refused), BATCH):
-        parts.append(await _batch(connection, [head.user_id for head in batch], verified=with_tasks))
+    for batch in split((stream for stream in streams if stream.user_id not in refused), BATCH):
+        parts.append(await _batch(connection, [stream.user_id for stream in batch], verified=with_tasks))
     return _sum(parts)
 
 
@@ -106,7 +107,7 @@ async def _one(connection: Connection, user_id: str, *, verified: bool) -> Rebui
 
     Before any row is written, the log is verified, unless it is `verified`, and folded to its end.
     """
-    found = [] if verified else (await verify(connection, [Head(user_id, reads.MOST)], log_only=True)).mismatches
+    found = [] if verified else (await verify(connection, [StreamSize(user_id, reads.MOST)], log_only=True)).mismatches
     upto = (await log.head(connection, user_id)).seq
     if not found:
         async for part in reads.folded(connection, user_id, upto=upto):

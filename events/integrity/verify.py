@@ -12,7 +12,7 @@ from events.integrity import reads
 from events.integrity.chain_verifier import ChainVerifier
 from events.integrity.mismatch import Mismatch
 from events.integrity.replay import Fold, compare, mismatches
-from events.integrity.work_units import BATCH, Head, split
+from events.integrity.work_units import BATCH, StreamSize, split
 from events.serialization import parsed
 
 
@@ -26,21 +26,21 @@ class Verified:
     mismatches: list[Mismatch] = field(default_factory=list)
 
 
-async def verify(connection: Connection, heads: Sequence[Head], *, log_only: bool = False) -> Verified:
+async def verify(connection: Connection, streams: Sequence[StreamSize], *, log_only: bool = False) -> Verified:
     """Check these users' hash chains, their streams against their logs, and their tasks against the fold.
 
     Each batch is read in a snapshot of its own (REPEATABLE READ, read-only), in constant memory. No row is changed, and
     no writer is held up. Raise the connection's errors.
     """
     parts = []
-    for batch in split(heads, BATCH):
-        users = [head.user_id for head in batch]
+    for batch in split(streams, BATCH):
+        users = [stream.user_id for stream in batch]
         try:
             async with reads.snapshot(connection):
                 parts.append(await _batch(connection, users, log_only=log_only))
         except reads.UNREADABLE as error:
             if len(users) > 1:
-                parts += [await verify(connection, [head], log_only=log_only) for head in batch]
+                parts += [await verify(connection, [stream], log_only=log_only) for stream in batch]
             else:
                 parts.append(Verified(users=1, mismatches=[reads.unreadable(users[0], error)]))
     return _sum(parts)

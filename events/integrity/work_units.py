@@ -12,18 +12,18 @@ _UNIT = 10 * BATCH
 _PAGE = 500
 
 
-class Head(NamedTuple):
+class StreamSize(NamedTuple):
     """A user, and the number of events that their stream counted when it was read. Work is divided by this number."""
 
     user_id: str
-    seq: int
+    events: int
 
 
 class WorkUnit(NamedTuple):
     """The users that one process goes through. To come to them again, go on after user id `after`."""
 
     after: str
-    heads: list[Head]
+    heads: list[StreamSize]
 
 
 PAGE = "SELECT user_id, seq FROM streams WHERE user_id > $1 ORDER BY user_id LIMIT $2"
@@ -32,10 +32,10 @@ PAGE = "SELECT user_id, seq FROM streams WHERE user_id > $1 ORDER BY user_id LIM
 async def everyone(connection: Connection, *, after: str = "") -> AsyncIterator[WorkUnit]:
     """Yield all users after `after` in the database's key order, and those orphaned: tasks or events, but no stream."""
     while True:
-        page = [Head(*row) for row in await connection.fetch(PAGE, after, _PAGE)]
+        page = [StreamSize(*row) for row in await connection.fetch(PAGE, after, _PAGE)]
         upto = page[-1].user_id if len(page) == _PAGE else None
-        for heads in split(page, _UNIT):
-            yield WorkUnit(after, heads)
+        for piece in split(page, _UNIT):
+            yield WorkUnit(after, piece)
         async for orphans in _orphaned(connection, after, upto):
             yield WorkUnit(after, orphans)
         if upto is None:
@@ -54,7 +54,7 @@ ORPHANED = _ORPHANED.format(upto="AND user_id <= $3")
 ORPHANED_AT_THE_END = _ORPHANED.format(upto="")
 
 
-async def _orphaned(connection: Connection, after: str, upto: str | None) -> AsyncIterator[list[Head]]:
+async def _orphaned(connection: Connection, after: str, upto: str | None) -> AsyncIterator[list[StreamSize]]:
     """Yield the orphaned users after `after`, up to `upto` if given. A sound database has none.
 
     There are two statements, since a plan that fits both cases would read all the remaining users each time.
@@ -65,7 +65,7 @@ async def _orphaned(connection: Connection, after: str, upto: str | None) -> Asy
         else:
             rows = await connection.fetch(ORPHANED, after, _PAGE, upto)
         if rows:
-            yield [Head(row["user_id"], 0) for row in rows]
+            yield [StreamSize(row["user_id"], 0) for row in rows]
         if len(rows) < _PAGE:
             return
         after = rows[-1]["user_id"]
@@ -79,10 +79,10 @@ async def some(connection: Connection, number: int) -> AsyncIterator[WorkUnit]:
 
     Reads all streams. From the other tables, it reads the rows of some hundred users.
     """
-    heads = [Head(*row) for row in await connection.fetch(SAMPLE, number)]
-    for piece in split(heads, _UNIT):
+    drawn = [StreamSize(*row) for row in await connection.fetch(SAMPLE, number)]
+    for piece in split(drawn, _UNIT):
         yield WorkUnit("", piece)
-    after = heads[0].user_id if len(heads) == number else ""
+    after = drawn[0].user_id if len(drawn) == number else ""
     page = await connection.fetch(PAGE, after, _PAGE)
     async for orphans in _orphaned(connection, after, page[-1]["user_id"] if len(page) == _PAGE else None):
         yield WorkUnit("", orphans)
@@ -93,7 +93,7 @@ ONE = "SELECT seq FROM streams WHERE user_id = $1"
 
 async def one(connection: Connection, user_id: str) -> AsyncIterator[WorkUnit]:
     """Yield this user alone, even if they have no stream."""
-    yield WorkUnit("", [Head(user_id, await connection.fetchval(ONE, user_id) or 0)])
+    yield WorkUnit("", [StreamSize(user_id, await connection.fetchval(ONE, user_id) or 0)])
 
 
 TOTAL = "SELECT coalesce(sum(seq), 0) FROM streams WHERE user_id > $1"
@@ -104,16 +104,16 @@ async def total(connection: Connection, *, after: str = "") -> int:
     return int(await connection.fetchval(TOTAL, after))
 
 
-def split(heads: Iterable[Head], events: int) -> Iterator[list[Head]]:
+def split(streams: Iterable[StreamSize], events: int) -> Iterator[list[StreamSize]]:
     """Divide users into groups: of several with at most `events` events together, or of a single user."""
-    piece: list[Head] = []
+    piece: list[StreamSize] = []
     left = events
-    for head in heads:
-        weight = max(head.seq, _LEAST)
+    for stream in streams:
+        weight = max(stream.events, _LEAST)
         if piece and weight > left:
             yield piece
             piece, left = [], events
-        piece.append(head)
+        piece.append(stream)
         left -= weight
     if piece:
         yield piece

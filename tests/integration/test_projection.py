@@ -136,7 +136,7 @@ class Daybook(RuleBasedStateMachine):
             assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
             assert [row["hash"] for row in rows] == independent.chain(rows)
             async with self.pool.acquire() as connection:
-                assert (await verify(connection, [work_units.Head(user, upto)])).mismatches == []
+                assert (await verify(connection, [work_units.StreamSize(user, upto)])).mismatches == []
 
 
 def test_the_projection_always_equals_the_fold_of_the_log(server: str, runner: asyncio.Runner) -> None:

@@ -19,7 +19,7 @@ from events.integrity import reads, work_units
 from events.integrity.rebuild import Rebuilt, rebuild
 from events.integrity.spot_check import spot_check
 from events.integrity.verify import Verified, verify
-from events.integrity.work_units import Head
+from events.integrity.work_units import StreamSize
 from events.task import Task
 from tests import independent
 from tests.conftest import FROM_TEMPLATE, new_database
@@ -81,7 +81,7 @@ async def user(connection: asyncpg.Connection, request: pytest.FixtureRequest) -
 async def check(connection: Connection, user: str) -> Verified:
     """Verify one user, seeing to it that nothing changes."""
     before = await everything(connection, user)
-    result = await verify(connection, [Head(user, EVENTS)])
+    result = await verify(connection, [StreamSize(user, EVENTS)])
     assert await everything(connection, user) == before
     return result
 
@@ -97,7 +97,7 @@ async def everything(connection: Connection, user: str) -> list[list[tuple[Any, 
 
 async def test_sound_books_have_no_difference(connection: asyncpg.Connection, user: str) -> None:
     assert await check(connection, user) == Verified(1, EVENTS, len(await reads.tasks(connection, [user])), [])
-    assert (await rebuild(connection, [Head(user, EVENTS)])).written == 0
+    assert (await rebuild(connection, [StreamSize(user, EVENTS)])).written == 0
 
 
 # Damage to the projection: SQL with the user as $1 and, where it says $2, one of their tasks; then what is told of it.
@@ -137,7 +137,7 @@ async def test_a_row_that_is_not_as_the_log_says_is_named_and_mended(
     [found] = (await check(connection, user)).mismatches
     assert (found.table, found.user_id, found.task_id, found.seq) == ("tasks", user, task.id, None)
     assert (found.field, found.found, found.expected) == told(task)
-    result = await rebuild(connection, [Head(user, EVENTS)])
+    result = await rebuild(connection, [StreamSize(user, EVENTS)])
     assert result == Rebuilt(1, EVENTS, written=1, removed=0, right=len(sound[2]) - 1)
     assert await everything(connection, user) == sound
 
@@ -160,7 +160,7 @@ async def test_a_row_that_no_task_stands_for_is_named_and_removed(
         7,
         None,
     )
-    assert await rebuild(connection, [Head(user, EVENTS)]) == Rebuilt(1, EVENTS, removed=1, right=len(sound[2]))
+    assert await rebuild(connection, [StreamSize(user, EVENTS)]) == Rebuilt(1, EVENTS, removed=1, right=len(sound[2]))
     assert await everything(connection, user) == sound
 
 
@@ -169,7 +169,7 @@ async def test_an_emptied_projection_comes_back(connection: asyncpg.Connection, 
     await connection.execute("DELETE FROM tasks WHERE user_id = $1", user)
     assert len((await check(connection, user)).mismatches) == len(sound[2])
     unverified = reads.MOST > EVENTS  # a log that is read piece by piece is proved first
-    assert await rebuild(connection, [Head(user, EVENTS)]) == Rebuilt(
+    assert await rebuild(connection, [StreamSize(user, EVENTS)]) == Rebuilt(
         1, EVENTS, written=len(sound[2]), unverified=unverified
     )
     assert await everything(connection, user) == sound
@@ -305,7 +305,7 @@ async def test_damage_to_the_log_is_named_and_no_row_changes_on_its_word(
     for each, (*_, piece) in zip(found, told, strict=True):
         assert piece in each.message
     before = await everything(connection, user)
-    result = await rebuild(connection, [Head(user, EVENTS)])
+    result = await rebuild(connection, [StreamSize(user, EVENTS)])
     assert (result.written, result.removed) == (0, 0)
     assert result.mismatches == found
     assert await everything(connection, user) == before
@@ -348,7 +348,7 @@ async def test_a_log_that_cannot_be_folded_is_named_and_left_alone(
     assert (found.seq, found.field) == (seq, "data")
     assert told in found.message
     before = await everything(connection, user)
-    result = await rebuild(connection, [Head(user, EVENTS)])
+    result = await rebuild(connection, [StreamSize(user, EVENTS)])
     assert (result.written, result.removed, result.mismatches) == (0, 0, [found])
     assert await everything(connection, user) == before
 
@@ -387,7 +387,7 @@ async def test_what_python_cannot_hold_is_named_and_keeps_nobody_else_from_being
     sound = [await everything(connection, each) for each in (user, other)]
     task = (await reads.tasks(connection, [user]))[0]
     await connection.execute(ODD[damage], user, task["id"])
-    heads = [Head(user, EVENTS), Head(other, EVENTS)]
+    heads = [StreamSize(user, EVENTS), StreamSize(other, EVENTS)]
     assert {each.user_id for each in (await verify(connection, heads)).mismatches} == {user}
     if emptied:
         await connection.execute("DELETE FROM tasks WHERE user_id = $1", user)
@@ -410,7 +410,7 @@ async def test_nobody_waits_for_the_sake_of_another_of_the_batch(pool: Pool) -> 
         transaction = holder.transaction()
         await transaction.start()
         await holder.execute("SELECT FROM streams WHERE user_id = 'cleo' FOR UPDATE")
-        waiting = asyncio.create_task(rebuild(connection, [Head(user, 5) for user in ("ann", "bob", "cleo")]))
+        waiting = asyncio.create_task(rebuild(connection, [StreamSize(user, 5) for user in ("ann", "bob", "cleo")]))
         posted = "SELECT count(DISTINCT user_id) FROM tasks"
         while await pool.fetchval(posted) < 2:
             await asyncio.sleep(0.01)
@@ -429,7 +429,7 @@ async def test_an_emptied_projection_does_not_come_back_from_a_log_with_gaps(
 ) -> None:
     await spoil(connection, user, LOG[damage][0])
     await connection.execute("DELETE FROM tasks WHERE user_id = $1", user)
-    result = await rebuild(connection, [Head(user, EVENTS)])
+    result = await rebuild(connection, [StreamSize(user, EVENTS)])
     assert {each.table for each in result.mismatches} & {"events", "streams"}
     assert result.written == 0
     assert await reads.tasks(connection, [user]) == []
@@ -447,7 +447,7 @@ async def test_what_no_row_can_hold_is_named_and_the_others_are_rebuilt(
     null = "UPDATE events SET data = jsonb_set(data, '{changes,title,to}', 'null') WHERE user_id = $1 AND seq = $2"
     await connection.execute(null, user, seq)
     await seal(connection, user)
-    heads = [Head(each, 2) for each in (others[0], user, others[1])]
+    heads = [StreamSize(each, 2) for each in (others[0], user, others[1])]
     sound = [await everything(connection, other) for other in others]
     await connection.execute("DELETE FROM tasks WHERE user_id = ANY($1)", [user, *others])
     result = await rebuild(connection, heads)
@@ -464,14 +464,14 @@ async def test_one_user_with_a_damaged_log_keeps_nobody_else_from_being_mended(
     sound = await everything(connection, other)
     await spoil(connection, user, LOG["changed data"][0])
     await connection.execute("UPDATE tasks SET title = 'Wrong' WHERE user_id = ANY($1)", [user, other])
-    result = await rebuild(connection, [Head(user, 2), Head(other, 2)])
+    result = await rebuild(connection, [StreamSize(user, 2), StreamSize(other, 2)])
     assert {each.user_id for each in result.mismatches} == {user}
     assert result.users == 2
     assert await everything(connection, other) == sound
     assert {row["title"] for row in await reads.tasks(connection, [user])} == {"Wrong"}
 
 
-async def walked(connection: asyncpg.Connection, after: str = "") -> list[Head]:
+async def walked(connection: asyncpg.Connection, after: str = "") -> list[StreamSize]:
     return [head async for portion in work_units.everyone(connection, after=after) for head in portion.heads]
 
 
@@ -487,7 +487,7 @@ async def test_everyone_is_walked_once_also_who_has_no_journal(
     known = sorted(row["user_id"] for row in await connection.fetch(everybody))
     heads = await walked(connection)
     assert sorted(head.user_id for head in heads) == known
-    assert Head(user, 0) in heads
+    assert StreamSize(user, 0) in heads
     orphans = await walked(connection, after="zz-")
     assert sorted(head.user_id for head in orphans) == [each for each in known if each > "zz-"]
     assert (await rebuild(connection, orphans)).removed == 4
@@ -506,14 +506,14 @@ async def test_a_sample_sees_that_there_are_no_journals(pool: Pool) -> None:
 async def test_a_sample_is_of_so_many_users(connection: asyncpg.Connection, user: str) -> None:
     await load(connection, Author(f"{user}-other"), 1)
     everyone = set(await walked(connection))
-    drawn = [head async for portion in work_units.some(connection, 2) for head in portion.heads if head.seq]
+    drawn = [head async for portion in work_units.some(connection, 2) for head in portion.heads if head.events]
     assert len(drawn) == len(set(drawn)) == 2
     assert set(drawn) <= everyone
     assert [portion async for portion in work_units.one(connection, user)] == [
-        work_units.WorkUnit("", [Head(user, EVENTS)])
+        work_units.WorkUnit("", [StreamSize(user, EVENTS)])
     ]
     assert [portion async for portion in work_units.one(connection, "nobody")] == [
-        work_units.WorkUnit("", [Head("nobody", 0)])
+        work_units.WorkUnit("", [StreamSize("nobody", 0)])
     ]
 
 

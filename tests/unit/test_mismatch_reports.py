@@ -10,7 +10,7 @@ from cli.main import _to_go_on
 from cli.parallel import Choice, Job
 from cli.progress import Results
 from events.integrity.mismatch import Mismatch, Mismatches
-from events.integrity.work_units import Head, split
+from events.integrity.work_units import StreamSize, split
 
 
 def mismatch(number: int) -> Mismatch:
@@ -39,10 +39,10 @@ def test_a_thousand_differences_of_a_user_are_told_and_the_others_counted() -> N
     ],
 )
 def test_work_is_split_by_events(events: list[int], pieces: list[int]) -> None:
-    heads = [Head(str(number), seq) for number, seq in enumerate(events)]
-    split_up = list(split(heads, 100))
+    streams = [StreamSize(str(number), size) for number, size in enumerate(events)]
+    split_up = list(split(streams, 100))
     assert [len(piece) for piece in split_up] == pieces
-    assert [head for piece in split_up for head in piece] == heads
+    assert [stream for piece in split_up for stream in piece] == streams
 
 
 VERIFIED = {"users": 1, "events": 40, "tasks": 3}
