@@ -12,8 +12,9 @@ from typing import BinaryIO
 import orjson
 
 from config.errors import CannotRun
-from events.export.diagnosis import Head
 from events.export.verification import BadHead, NothingToSay, Report, check, read_head
+from events.hash_chain import Head
+from events.integrity.mismatch import Mismatch
 from events.serialization import UnknownEvent
 
 STDIN = "-"
@@ -76,13 +77,20 @@ def for_people(report: Report) -> str:
     """Return the report as one to three lines."""
     found = report.mismatch
     if not report.events:
-        return found.message if found else _none(report.head or 0)
+        return _said(found) if found else _none(report.head or 0)
     held = f"Event {report.first}" if report.events == 1 else f"Events {report.first} to {report.last}"
     whose = f"of {_shown(report.user_id or '')}"
     if found:
-        return f"{found.message}\n{held} {whose} {'fits' if report.events == 1 else 'fit together'}."
+        return f"{_said(found)}\n{held} {whose} {'fits' if report.events == 1 else 'fit together'}."
     fine = f"{held} {whose}: nothing was changed, removed, added or reordered."
     return f"{fine}\nThe hash of event {report.last} is {report.hash}.\n{_against(report)}"
+
+
+def _said(found: Mismatch) -> str:
+    if found.line is None:
+        return f"{found.message[0].upper()}{found.message[1:]}."
+    whole = " Only a whole export can be verified, not one that was filtered." if found.kind == "removed" else ""
+    return f"Line {found.line}: {found.message}.{whole}"
 
 
 def _none(head: int) -> str:

@@ -7,18 +7,17 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import dropwhile, islice, pairwise
-from typing import Any, BinaryIO, Literal, TypeAlias
+from itertools import pairwise
+from typing import Any, BinaryIO, TypeAlias
 
 import orjson
 
 from events import hash_chain
 from events.export.formats import MARK
+from events.integrity.mismatch import Kind, Mismatch
 from events.records import changes
 from events.serialization import Json, UnknownEvent, canonical, meta
 from events.task import Metadata
-
-Kind: TypeAlias = Literal["changed", "removed", "added", "reordered", "unreadable", "rewritten"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +29,6 @@ class Line:
     hash: bytes
     digest: bytes
     record: Json
-
-    def follows(self, hash_: bytes) -> bool:
-        """Say if this event's hash shows that it was logged right after the event with hash `hash_`."""
-        return hash_chain.link(hash_, self.digest) == self.hash
-
-
-@dataclass(frozen=True, slots=True)
-class BadLine:
-    """A line that can't be of any export; `seq` is `None` if the line has no valid one."""
-
-    line: int
-    why: str
-    kind: Kind = "unreadable"
-    seq: int | None = None
-    column: str | None = None
 
 
 def is_number(value: object) -> bool:
@@ -93,16 +77,17 @@ SHOWN_WITHOUT = "user_id"
 _CLIENT: _Columns = {"address": _text_or_null, "agent": _text_or_null}
 
 
-def _read(number: int, line: bytes) -> Line | BadLine:
+def _read(number: int, line: bytes) -> Line | Mismatch:
+    """Read a line. Return a mismatch if no export has such a line; its `seq` is `None` if the line has no valid one."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return BadLine(number, "isn't JSON")
+        return _bad(number, "the line isn't JSON: it was damaged, or the download broke off")
     if not isinstance(record, dict):
-        return BadLine(number, "isn't a JSON object")
+        return _bad(number, "the line isn't a JSON object")
     seq = record.get("seq")
     if fault := _fault(record, _COLUMNS) or _fault(record["client"], _CLIENT, "client.") or _twice(record, line):
-        return BadLine(number, fault[1], "changed", seq if is_number(seq) else None, fault[0])
+        return _bad(number, fault[1], kind="changed", seq=seq if is_number(seq) else None, field=fault[0])
     client, fingerprint = record["client"], record["fingerprint"]
     metadata = Metadata(
         request_id=record["request_id"],
@@ -114,6 +99,12 @@ def _read(number: int, line: bytes) -> Line | BadLine:
     header = {name: record[name] for name in _HEADER}
     digest = hash_chain.digest(header, record["data"], meta(metadata), bytes.fromhex(record["salt"]))
     return Line(number, record["seq"], bytes.fromhex(record["hash"]), digest, record)
+
+
+def _bad(
+    line: int, message: str, *, kind: Kind = "unreadable", seq: int | None = None, field: str | None = None
+) -> Mismatch:
+    return Mismatch(kind=kind, user_id="", seq=seq, line=line, field=field, message=message)
 
 
 def _fault(record: Json, columns: _Columns, under: str = "") -> tuple[str, str] | None:
@@ -177,7 +168,7 @@ class Lines:
     seqs: "array[int]"
     newest_first: bool
 
-    def events(self) -> Iterator[Line | BadLine]:
+    def events(self) -> Iterator[Line | Mismatch]:
         """Read the lines in the log's order, without blank ones."""
         if self.newest_first:
             numbered = zip(range(len(self.seqs), 0, -1), _backwards(self.file, self.start), strict=False)
@@ -186,18 +177,11 @@ class Lines:
             numbered = zip(range(1, len(self.seqs) + 1), self.file, strict=False)
         return (_read(number, line) for number, line in numbered if line and not line.isspace())
 
-    def readable(self) -> Iterator[Line]:
-        return (event for event in self.events() if isinstance(event, Line))
-
-    def after(self, event: Line) -> Iterator[Line]:
-        return islice(dropwhile(lambda each: each.line != event.line, self.readable()), 1, None)
-
-    def where(self, seq: int) -> list[int]:
-        """Return the line numbers of the events with this `seq`."""
-        return [line for line, each in enumerate(self.seqs, 1) if each == seq]
+    def has_an_event(self) -> bool:
+        return any(isinstance(each, Line) for each in self.events())
 
 
-def survey(file: BinaryIO) -> Lines | BadLine:
+def survey(file: BinaryIO) -> Lines | Mismatch:
     """Make the first pass, which finds the event numbers and the order. Return a line that is too long instead."""
     seqs = array("q")
     file.seek(0)
@@ -206,7 +190,7 @@ def survey(file: BinaryIO) -> Lines | BadLine:
     while line := file.readline(_LONGEST):
         seqs.append(_seq(line))
         if len(line) == _LONGEST and not line.endswith(b"\n"):
-            return BadLine(len(seqs), "is longer than an event can be")
+            return _bad(len(seqs), "the line is longer than an event can be")
     return Lines(file, start, seqs, _newest_first(seqs))
 
 

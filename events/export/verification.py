@@ -5,9 +5,11 @@ from typing import BinaryIO
 
 import orjson
 
-from events.export.diagnosis import Head, Held, Mismatch, cut_off, diagnosis, parted, rewritten, told, unreadable
 from events.export.formats import AGAIN, MARK, by_beginning, form
-from events.export.lines import SHOWN_WITHOUT, BadLine, Lines, derives, is_hash, is_moment, is_number, survey
+from events.export.lines import SHOWN_WITHOUT, Line, Lines, derives, is_hash, is_moment, is_number, survey
+from events.hash_chain import Head
+from events.integrity.chain_verifier import ChainVerifier
+from events.integrity.mismatch import Kind, Mismatch
 from events.serialization import UnknownEvent
 
 
@@ -65,72 +67,105 @@ def check(file: BinaryIO, head: Head | None = None, *, after: Head | None = None
     on from, if it isn't the whole log. Raise `NothingToSay`, or `UnknownEvent` if the chain is whole and this release
     can't read an event.
     """
-    report = _check(file, head, after)
-    return replace(report, head=head.seq) if head else report
-
-
-def _check(file: BinaryIO, head: Head | None, after: Head | None) -> Report:
-    held = Held()
-    if after:
-        held.begin(after.seq, after.hash)
-        if head and head.seq < after.seq:
-            raise EarlierHead
-        if head and head.seq == after.seq and head != after:
-            return _report(held, parted(head))
+    if head and after and head.seq < after.seq:
+        raise EarlierHead
+    if head and after and head.seq == after.seq and head != after:
+        parted = _rewritten(head.seq, "the two heads differ (or one was changed)")
+        return _report(ChainVerifier(start=after), head, parted)
     lines = survey(file)
-    if isinstance(lines, BadLine):
+    if isinstance(lines, Mismatch):
         file.seek(0)
         if lines.line == 1 and (likely := by_beginning(file.read(_BEGINNING))):
             raise NotAnExport(likely)
-        return _report(Held(), unreadable(lines, seq=None, last=False))
+        return _report(ChainVerifier(start=after), head, lines)
+    verifier = ChainVerifier(start=after, numbers=lines.seqs)
     if _is_none(lines):
         raise NotAnExport(form(file))
-    unknown: UnknownEvent | None = None
-    for event in lines.events():
-        if isinstance(event, BadLine) and not held.events and event.column == SHOWN_WITHOUT and _all_bad(lines):
-            raise NotAnExport(f"its events are those of a page of /audit, without what they were hashed with; {AGAIN}")
-        if isinstance(event, BadLine) or not held.takes(event):
-            return _report(held, diagnosis(event, lines, held, head))
-        if head and event.seq == head.seq and (event.hash, event.record["at"]) != (head.hash, head.at):
-            return _report(Held(user_id=event.record["user_id"]), rewritten(event, head))
-        try:
-            if not derives(event):
-                why = "`changes` doesn't follow from `data`"
-                return _report(held, told("changed", event.seq, event.line, why, column="changes"))
-        except UnknownEvent as error:
-            unknown = unknown or UnknownEvent(f"event {event.seq} (line {event.line}): {error}")
-        held.add(event)
-    if head and held.seq < head.seq:
-        return _report(held, cut_off(held, head))
-    if unknown:
+    mismatch, unknown = _first(lines, verifier, head)
+    if not mismatch and head:
+        mismatch = verifier.end(head)
+    if not mismatch and unknown:
         raise unknown
-    if not held.events and not head:
+    if not mismatch and not verifier.events and not head:
         raise EmptyExport
-    return _report(held, None)
+    return _report(verifier, head, mismatch)
 
 
 _BEGINNING = 1024
 """Number of bytes from which the format of a file is guessed."""
 
 
-def _all_bad(lines: Lines) -> bool:
-    return next(lines.readable(), None) is None
-
-
 def _is_none(lines: Lines) -> bool:
     return not any(lines.seqs) and any(True for _ in lines.events())
 
 
-def _report(held: Held, mismatch: Mismatch | None) -> Report:
+def _report(verifier: ChainVerifier, head: Head | None, mismatch: Mismatch | None) -> Report:
+    events = 0 if mismatch and mismatch.kind == "rewritten" else verifier.events  # nobody knows where it began
     return Report(
-        user_id=held.user_id,
-        events=held.events,
-        first=held.start + 1 if held.events else None,
-        last=held.seq if held.events else None,
-        hash=held.hash.hex() if held.events else "",
-        head=None,
+        user_id=verifier.user_id or None,
+        events=events,
+        first=verifier.seq - events + 1 if events else None,
+        last=verifier.seq if events else None,
+        hash=verifier.hash.hex() if events else "",
+        head=head.seq if head else None,
         mismatch=mismatch,
     )
+
+
+def _first(lines: Lines, verifier: ChainVerifier, head: Head | None) -> tuple[Mismatch | None, UnknownEvent | None]:
+    """Return the first mismatch in the log's order, and the error of the first event that this release can't read."""
+    unknown: UnknownEvent | None = None
+    for event in lines.events():
+        if isinstance(event, Mismatch):
+            return _completed(event, lines, verifier), unknown
+        try:
+            found = _misfit(event, verifier, head)
+        except UnknownEvent as error:
+            found, unknown = None, unknown or UnknownEvent(f"event {event.seq} (line {event.line}): {error}")
+        if found:
+            return replace(found, user_id=verifier.user_id, line=event.line), unknown
+        verifier.advance(event.seq, event.hash)
+    return None, unknown
+
+
+def _completed(bad: Mismatch, lines: Lines, verifier: ChainVerifier) -> Mismatch:
+    """Complete the mismatch of a line that no export has. If its event is out of place too, tell that instead."""
+    if bad.field == SHOWN_WITHOUT and not verifier.events and not lines.has_an_event():
+        raise NotAnExport(f"its events are those of a page of /audit, without what they were hashed with; {AGAIN}")
+    bad, due = replace(bad, user_id=verifier.user_id), verifier.seq + 1
+    if bad.kind == "unreadable":
+        return bad
+    if bad.seq is None and due in lines.seqs:
+        return replace(bad, kind="added", message=f"the line was added: event {due} is on another one")
+    if bad.seq not in (None, due) and (misplaced := verifier.check(bad.seq, None, b"")):
+        return replace(misplaced, line=bad.line)
+    return replace(bad, seq=due, message=f"event {due} was changed: {bad.message}")
+
+
+def _misfit(event: Line, verifier: ChainVerifier, head: Head | None) -> Mismatch | None:
+    """Check an event. Raise `UnknownEvent` if nothing is wrong with it, but this release can't read it."""
+    seq, record = event.seq, event.record
+    if not verifier.events:
+        verifier.user_id = record["user_id"]
+    if record["user_id"] != verifier.user_id:
+        return _told("changed", seq, f"event {seq} was changed: it is of another user than those before", "user_id")
+    if found := verifier.check(seq, event.digest, event.hash):
+        return found
+    if head and seq == head.seq and event.hash != head.hash:
+        return _rewritten(seq, "the head that was kept has another hash (or is of another log)")
+    if head and seq == head.seq and record["at"] != head.at:
+        return _told("changed", seq, f"the head was changed: it has event {seq}'s hash, and another time", "at")
+    if derives(event):
+        return None
+    return _told("changed", seq, f"event {seq} was changed: `changes` doesn't follow from `data`", "changes")
+
+
+def _rewritten(seq: int, why: str) -> Mismatch:
+    return _told("rewritten", seq, f"the log was rewritten, at event {seq} or before: {why}")
+
+
+def _told(kind: Kind, seq: int, message: str, field: str | None = None) -> Mismatch:
+    return Mismatch(kind=kind, user_id="", seq=seq, field=field, message=message)
 
 
 def read_head(text: bytes) -> Head:

@@ -1,4 +1,4 @@
-"""Mismatches: faults in a log, in its stream, or between a log and its tasks in the projection."""
+"""Mismatches: faults in a log or an export of it, in its stream, or between a log and its tasks in the projection."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +10,9 @@ Value: TypeAlias = str | int | bool | None
 
 Table: TypeAlias = Literal["events", "streams", "tasks"]
 
+Kind: TypeAlias = Literal["changed", "removed", "added", "reordered", "rewritten", "unreadable"]
+"""What happened to an event: `rewritten` to it or to one before, with all later hashes; `unreadable`: there is none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mismatch:
@@ -17,12 +20,17 @@ class Mismatch:
 
     `table` is the one that is wrong: `tasks`, which a rebuild repairs, or the log itself, which nothing repairs. If
     several events are missing, `seq` is the first one's. The message is the rest of a sentence that begins with the
-    user.
+    user, or with the line of an export.
     """
 
-    table: Table
+    table: Table = "events"
+    kind: Kind | None = None
+    """`None` if it isn't about an event's place in the chain."""
     user_id: str
+    """Empty if it is about an export, and no event of it says the user."""
     seq: int | None = None
+    line: int | None = None
+    """Line of an export, from 1: that of the event, or of the one found instead. `None`: after the end, or no export"""
     task_id: UUID | None = None
     field: str | None = None
     found: Value = None
@@ -42,13 +50,9 @@ class Mismatches:
         self._kept: list[Mismatch] = []
         self._more = 0
 
-    @property
-    def full(self) -> bool:
-        return len(self._kept) == self._MOST
-
     def add(self, found: Iterable[Mismatch]) -> None:
         for each in found:
-            if self.full:
+            if len(self._kept) == self._MOST:
                 self._more += 1
             else:
                 self._kept.append(each)

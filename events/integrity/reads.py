@@ -9,8 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from db.pool import Connection
-from events import hash_chain
-from events.integrity.chain_verifier import ChainVerifier
+from events.hash_chain import Head
 from events.integrity.mismatch import Mismatch
 from events.integrity.replay import Fold
 from events.integrity.work_units import BATCH
@@ -60,10 +59,10 @@ async def turn(connection: Connection) -> AsyncIterator[None]:
 STREAMS = "SELECT user_id, seq, hash FROM streams WHERE user_id = ANY($1)"
 
 
-async def streams(connection: Connection, users: Sequence[str]) -> dict[str, hash_chain.Head]:
+async def streams(connection: Connection, users: Sequence[str]) -> dict[str, Head]:
     """Read the number and hash of the last event in these users' streams. Users without a stream are left out."""
     rows = await connection.fetch(STREAMS, users)
-    return {row["user_id"]: hash_chain.Head(row["seq"], row["hash"]) for row in rows}
+    return {row["user_id"]: Head(row["seq"], row["hash"]) for row in rows}
 
 
 EVENTS = f"SELECT {log.COLUMNS} FROM events WHERE user_id = ANY($1) LIMIT $2"  # noqa: S608 - a constant fragment
@@ -83,13 +82,12 @@ def _in_order(rows: list[asyncpg.Record]) -> list[asyncpg.Record]:
 EVENTS_OF_ONE = f"SELECT {log.COLUMNS} FROM events WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"  # noqa: S608 - a constant fragment
 
 
-async def verify_chain(connection: Connection, user_id: str) -> ChainVerifier:
-    """Verify a user's whole log, in constant memory. The caller ends the verifier with the user's stream."""
-    verifier = ChainVerifier(user_id)
-    while rows := await connection.fetch(EVENTS_OF_ONE, user_id, verifier.seq, BATCH):
-        for row in rows:
-            verifier.take(row, parsed(row["data"]))
-    return verifier
+async def events_of_one(connection: Connection, user_id: str) -> AsyncIterator[Sequence[asyncpg.Record]]:
+    """Read a user's whole log in order, batch by batch."""
+    seq = 0
+    while rows := await connection.fetch(EVENTS_OF_ONE, user_id, seq, BATCH):
+        yield rows
+        seq = rows[-1]["seq"]
 
 
 # In the order of the parameters of `Fold.take`.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any
 
 import asyncpg
 
@@ -10,10 +11,10 @@ from db.pool import Connection
 from events import hash_chain
 from events.integrity import reads
 from events.integrity.chain_verifier import ChainVerifier
-from events.integrity.mismatch import Mismatch
+from events.integrity.mismatch import Mismatch, Mismatches, Value
 from events.integrity.replay import Fold, compare, mismatches
 from events.integrity.work_units import BATCH, StreamSize, split
-from events.serialization import parsed
+from events.serialization import Json, header_of, meta_of, parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +61,17 @@ async def _batch(connection: Connection, users: list[str], *, log_only: bool) ->
     rows = await reads.events(connection, users)
     if len(rows) == reads.MOST:
         return _sum([await _one(connection, user, streams.get(user), log_only=log_only) for user in users])
-    verifiers = {user: ChainVerifier(user) for user in users}
+    logs = {user: _Log(user) for user in users}
     fold = Fold()
     for row in rows:
         user, seq, _, _, task, version, type_, at, _, data, *_ = row
         data = parsed(data)
-        verifiers[user].take(row, data)
+        logs[user].take(row, data)
         if not log_only:
             fold.take(user, seq, task, version, type_, at, data)
-    found = {user: verifier.end(streams.get(user)) for user, verifier in verifiers.items()}
+    for user, log in logs.items():
+        log.end(streams.get(user))
+    found = {user: log.mismatches for user, log in logs.items()}
     task_rows = [] if log_only else await reads.tasks(connection, users)
     damaged = {user for user in users if found[user].listed()}
     for each in _held_against(fold, task_rows):
@@ -78,16 +81,63 @@ async def _batch(connection: Connection, users: list[str], *, log_only: bool) ->
 
 async def _one(connection: Connection, user_id: str, stream: hash_chain.Head | None, *, log_only: bool) -> Verified:
     """Verify a user with a log of any length, in constant memory: first the log in its order, then the tasks by id."""
-    verifier = await reads.verify_chain(connection, user_id)
-    found, tasks = verifier.end(stream), 0
+    log, tasks = _Log(user_id), 0
+    async for rows in reads.events_of_one(connection, user_id):
+        for row in rows:
+            log.take(row, parsed(row["data"]))
+    log.end(stream)
+    found = log.mismatches
     damaged = bool(found.listed())
     if not log_only:
-        async for part in reads.folded(connection, user_id, upto=verifier.seq):
+        async for part in reads.folded(connection, user_id, upto=log.verifier.seq):
             task_rows = await reads.tasks(connection, [user_id], part.first, part.last)
             tasks += len(task_rows)
             differing = _held_against(part.fold, task_rows)
             found.add(map(_in_doubt, differing) if damaged else differing)
-    return Verified(1, verifier.events, tasks, found.listed())
+    return Verified(1, log.verifier.events, tasks, found.listed())
+
+
+class _Log:
+    """A user's log as its rows are read, in order of `seq`: its verifier, and the mismatches found so far."""
+
+    def __init__(self, user_id: str) -> None:
+        self.verifier = ChainVerifier(user_id)
+        self.mismatches = Mismatches(user_id)
+
+    def take(self, row: Iterable[Any], data: Json) -> None:
+        """Check the next event: its row (`events.store.log.COLUMNS`), and its data as stored."""
+        user, seq, hash_, id_, task, version, type_, at, actor, _, request, address, agent, key, fingerprint, salt = row
+        try:
+            header = header_of(user, id_, task, version, type_, at, actor)
+            digest = hash_chain.digest(header, data, meta_of(request, address, agent, key, fingerprint), salt)
+        except (TypeError, ValueError, AttributeError):  # never written by Daybook, such as times before our era
+            digest = None
+        if mismatch := self.verifier.check(seq, digest, hash_):
+            self.mismatches.add([mismatch])
+        self.verifier.advance(seq, hash_)
+
+    def end(self, stream: hash_chain.Head | None) -> None:
+        """Compare the stream with the last event, once all events were taken."""
+        last, hash_ = self.verifier.seq, self.verifier.hash
+        if stream is None:
+            if last:
+                self._tell("seq", None, last, f"there is no stream, and events up to {last}")
+        elif missing := self.verifier.end(stream):
+            self.mismatches.add([missing])
+        elif stream.seq < last:
+            self._tell(
+                "seq", stream.seq, last, f"the stream is at event {stream.seq}, and the log goes on to event {last}"
+            )
+        elif stream.hash != hash_:
+            told = f"the stream has another hash than its last event, {last}"
+            self._tell("hash", stream.hash.hex(), hash_.hex(), told)
+
+    def _tell(self, field: str, found: Value, expected: Value, message: str) -> None:
+        user_id = self.verifier.user_id
+        mismatch = Mismatch(
+            table="streams", user_id=user_id, field=field, found=found, expected=expected, message=message
+        )
+        self.mismatches.add([mismatch])
 
 
 def _in_doubt(mismatch: Mismatch) -> Mismatch:

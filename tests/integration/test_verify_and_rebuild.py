@@ -191,6 +191,7 @@ MAKE_ROOM = """
 UPDATE events SET seq = -seq WHERE user_id = $1 AND seq > 20;
 UPDATE events SET seq = 1 - seq WHERE user_id = $1 AND seq < 0
 """
+UNFITTING = "its hash doesn't follow from its content and the hash before"
 SECOND_TO_LAST = "(SELECT hash FROM events WHERE user_id = $1 AND seq = 39)"
 
 # Damage to the log: SQL with the user as $1; then table, seq, field of each mismatch, and a piece of its message.
@@ -198,7 +199,7 @@ LOG: Mapping[str, tuple[str, list[tuple[str, int | None, str, str]]]] = {
     **{
         f"changed {column}": (
             f"UPDATE events SET {column} = {value} WHERE user_id = $1 AND seq = 20",
-            [("events", 20, "hash", "event 20 isn't as it was logged: its content or its hash was changed")],
+            [("events", 20, "hash", f"event 20 was changed: {UNFITTING}")],
         )
         for column, value in {
             "data": """jsonb_set(data, '{changes,x}', '{"from": 1, "to": 2}')""",
@@ -223,51 +224,58 @@ LOG: Mapping[str, tuple[str, list[tuple[str, int | None, str, str]]]] = {
     ),
     "removed tail": (
         "DELETE FROM events WHERE user_id = $1 AND seq > 37",
-        [("events", 38, "seq", "events 38 to 40 are missing: the stream is at event 40")],
+        [("events", 38, "seq", "events 38 to 40 are missing: the head is event 40")],
     ),
     "removed all": (
         "DELETE FROM events WHERE user_id = $1",
-        [("events", 1, "seq", "events 1 to 40 are missing: the stream is at event 40")],
+        [("events", 1, "seq", "events 1 to 40 are missing: the head is event 40")],
     ),
     "swapped": (
         SWAP.format(other=21),
         [
-            ("events", 20, "hash", "by its hash it follows on event 21"),
-            ("events", 21, "hash", "by its hash it follows on event 19"),
-            ("events", 22, "hash", "by its hash it follows on event 20"),
+            ("events", 20, "hash", f"event 20 was changed: {UNFITTING}"),
+            ("events", 21, "hash", f"event 21 was changed: {UNFITTING}"),
+            ("events", 22, "hash", f"event 22 was changed: {UNFITTING}"),
         ],
     ),
     "swapped far apart": (
         SWAP.format(other=30),
         [
-            ("events", 20, "hash", "by its hash it follows on event 29"),
-            ("events", 21, "hash", "by its hash it follows on event 30"),
-            ("events", 30, "hash", "by its hash it follows on event 19"),
-            ("events", 31, "hash", "by its hash it follows on event 20"),
+            ("events", 20, "hash", UNFITTING),
+            ("events", 21, "hash", UNFITTING),
+            ("events", 30, "hash", UNFITTING),
+            ("events", 31, "hash", UNFITTING),
         ],
     ),
     "swapped with the first": (
         SWAP.format(other=1),
         [
-            ("events", 1, "hash", "by its hash it follows on event 19"),
-            ("events", 2, "hash", "by its hash it follows on event 20"),
-            ("events", 20, "hash", "by its hash it begins the log"),
-            ("events", 21, "hash", "by its hash it follows on event 1"),
+            ("events", 1, "hash", UNFITTING),
+            ("events", 2, "hash", UNFITTING),
+            ("events", 20, "hash", UNFITTING),
+            ("events", 21, "hash", UNFITTING),
         ],
     ),
     "inserted": (
         MAKE_ROOM + ";\n" + INSERT.format(seq=21, hash="sha256('x')"),
         [
-            ("events", 21, "hash", "its content or its hash was changed"),
-            ("events", 22, "hash", "by its hash it follows on event 20"),
+            ("events", 21, "hash", UNFITTING),
+            ("events", 22, "hash", UNFITTING),
             ("streams", None, "seq", "the stream is at event 40, and the log goes on to event 41"),
         ],
     ),
     "added": (
         INSERT.format(seq=41, hash="sha256('x')"),
         [
-            ("events", 41, "hash", "its content or its hash was changed"),
+            ("events", 41, "hash", UNFITTING),
             ("streams", None, "seq", "the stream is at event 40, and the log goes on to event 41"),
+        ],
+    ),
+    "numbered anew": (
+        "UPDATE events SET seq = seq + 5 WHERE user_id = $1 AND seq = 40",
+        [
+            ("events", 40, "seq", "event 40 was changed: it is numbered 45"),
+            ("streams", None, "seq", "the stream is at event 40, and the log goes on to event 45"),
         ],
     ),
     "stream set back": (

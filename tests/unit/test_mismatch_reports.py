@@ -47,7 +47,7 @@ def test_work_is_split_by_events(events: list[int], pieces: list[int]) -> None:
 
 VERIFIED = {"users": 1, "events": 40, "tasks": 3}
 TITLE = {
-    "table": "tasks", "user_id": "ann\n", "seq": None, "task_id": "t", "field": "title",
+    "table": "tasks", "kind": None, "user_id": "ann\n", "seq": None, "line": None, "task_id": "t", "field": "title",
     "found": "\x1b[2J", "expected": None, "more": 0, "message": "task t has another `title` than the log",
 }  # fmt: skip
 TOLD = """'ann\\n': task t has another `title` than the log (title: found "\\u001b[2J", expected null)"""
