@@ -1,7 +1,9 @@
 """Entry point of `daybook`: it ends with status 0, 1 or 2, and if it can't run, with a sentence on the reason."""
 
+import signal
 import sys
 from contextlib import suppress
+from types import FrameType
 
 from cli.exit_codes import COULD_NOT_RUN, MISMATCH, MismatchFound
 from cli.output import NobodyReads, Unwritten, close_all, give_up, note, open_all
@@ -10,10 +12,24 @@ from config.errors import CannotRun
 
 def run() -> None:
     """Run the console script."""
+    terminating = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+    for each in terminating:  # none that is ignored: nohup does that to SIGHUP
+        signal.signal(each, _as_ctrl_c)
     open_all()
     ended = status()
+    for each in terminating:
+        signal.signal(each, signal.SIG_DFL)
     close_all()
     sys.exit(ended)
+
+
+def _as_ctrl_c(_number: int, frame: FrameType | None) -> None:
+    """Do what Ctrl-C does at this moment: then an embedded Postgres is stopped, too.
+
+    Within `asyncio.run` it cancels the task. An exception at any place, amid asyncpg's C code, would crash.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 
 
 def status() -> int:

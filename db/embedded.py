@@ -11,7 +11,6 @@ import os
 import pwd
 import re
 import shutil
-import signal
 import stat
 import subprocess
 import tempfile
@@ -28,6 +27,7 @@ from urllib.parse import quote
 import structlog
 
 from config.errors import CannotRun
+from db.deferred_signals import deferred_signals
 
 _log = structlog.get_logger(__name__)
 
@@ -67,12 +67,13 @@ def running(folder: Path, *, settings: Mapping[str, str] | None = None) -> Itera
             server = _Server.under(folder)
             turn, users = (stack.enter_context(_private(folder / f"postgres.{name}")) for name in ("lock", "users"))
         try:
-            with _of_the_folder(folder), _undisturbed(), _locked(turn):
+            # Ctrl-C must not leave a server half started and unknown to everybody.
+            with _of_the_folder(folder), deferred_signals(), _locked(turn):
                 server.start(settings or {})
                 fcntl.flock(users, fcntl.LOCK_SH)
             yield server.dsn
         finally:
-            with _undisturbed(), _locked(turn):
+            with deferred_signals(), _locked(turn):
                 try:
                     fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -106,16 +107,6 @@ def _of_the_folder(folder: Path) -> Iterator[None]:
         raise EmbeddedPostgresFailed(
             f"DAYBOOK_DATA_DIR: no Postgres can be run in {folder}: {error}; name another folder, or set DATABASE_URL"
         ) from error
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Keep signals waiting: Ctrl-C must not leave a server half started and unknown to everybody."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import pytest
 from events.task import TaskToggled
 from tests.faults.servers import children
 from tests.faults.servers import service as server
+from tests.forking import Command
 from tests.integration.test_embedded import ask, servers
 from tests.processes import DAYBOOK, Serving, free_port, run
 from tests.spec import event
@@ -235,6 +236,20 @@ def test_a_start_that_is_interrupted_leaves_nothing_running(folder: Path) -> Non
                 os.killpg(serving.process.pid, signal.SIGINT)
                 time.sleep(0.05)
             serving.process.wait(30)
+        assert servers(folder / ".daybook") == []
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminated_command_leaves_nothing_running(folder: Path, sign: signal.Signals) -> None:
+    for command, delay in [("migrate", 0.0), ("migrate", 0.2), ("migrate", 1.0), ("rebuild", 0.0), ("verify", 0.2)]:
+        process = Command([command], cwd=folder, env={**os.environ})
+        with process.stdout, process.stderr:
+            while not servers(folder / ".daybook") and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(delay)
+            process.send_signal(sign)
+            assert process.wait(60) in (0, 2, -sign)  # the last while Python itself ends
+            assert "Traceback" not in process.stderr.read()
         assert servers(folder / ".daybook") == []
 
 
