@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from cli.parallel import Choice
     from cli.progress import Results
+    from cli.worker import Job
 
 from cli.exit_codes import MismatchFound
 from cli.output import note, say
-from cli.parallel import Choice, Job
 from cli.tokens import sign
 from config import logs
 from config.errors import BadSettings, CannotRun
@@ -152,8 +153,10 @@ def rebuild(
 
     Exit status: 0 all rows are right now; 1 somebody's log is damaged; 2 it couldn't run, or not to its end.
     """
+    from cli.parallel import Choice
+
     _exclusive({"--user": user, "--start-after": start_after})
-    _walk("rebuild", Choice(user=user, after=start_after or ""), workers, as_json=as_json)
+    _go_through("rebuild", Choice(user=user, after=start_after or ""), workers, as_json=as_json)
 
 
 @app.command()
@@ -190,10 +193,12 @@ def verify(
     Exit status: 0 clean; 1 a mismatch was found; 2 it couldn't run, or not to its end.
     """
     if export is None:
+        from cli.parallel import Choice
+
         if head is not None or after is not None:
             raise typer.BadParameter("--head and --after go with --export")
         _exclusive({"--user": user, "--sample": sample})
-        _walk("verify", Choice(user=user, sample=sample), workers, as_json=as_json)
+        _go_through("verify", Choice(user=user, sample=sample), workers, as_json=as_json)
     else:
         _exclusive({"--export": export, "--user": user, "--sample": sample, "--workers": workers})
         _verify_export(export, head, after, as_json=as_json)
@@ -205,7 +210,7 @@ def _exclusive(options: Mapping[str, object]) -> None:
         raise typer.BadParameter(f"{' and '.join(given)} don't go together")
 
 
-def _walk(job: Job, choice: Choice, workers: int | None, *, as_json: bool) -> None:
+def _go_through(job: "Job", choice: "Choice", workers: int | None, *, as_json: bool) -> None:
     import asyncio
 
     import asyncpg
@@ -253,7 +258,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _to_go_on(job: Job, choice: Choice, after: str) -> str:
+def _to_go_on(job: "Job", choice: "Choice", after: str) -> str:
     if job == "verify" or choice.user or not after:
         return "Run it again."
     return f"To go on: daybook rebuild --start-after {shlex.quote(after)}"

@@ -1,36 +1,33 @@
-"""Verify and rebuild on several processes: work units of users go out, results come back."""
+"""Verify and rebuild on several processes: users over a `ProcessPoolExecutor`."""
 
 import asyncio
+import multiprocessing
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+import traceback
+from asyncio import Future
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Protocol
 
 import asyncpg
-import orjson
 
+from cli import worker
+from cli.children import starting_children
 from cli.output import Unwritten
+from cli.worker import Job, Result
 from db.connection import connect
 from db.dsn import connect_arguments
 from db.errors import FAILED
 from db.pool import Connection
 from events.integrity import work_units
-from events.integrity.work_units import StreamSize as Head
 from events.integrity.work_units import WorkUnit
-
-Job: TypeAlias = Literal["verify", "rebuild"]
-Result: TypeAlias = dict[str, Any]
-"""A `Verified` or a `Rebuilt` as JSON."""
-
-_LONGEST_ANSWER = 2**28
-"""Longest answer of a worker, in bytes. A work unit in which nothing is right has much to tell."""
 
 
 class CutShort(Exception):
-    """The early end of a walk. Finished work is right; `after` is the user to go on after, "" for the beginning."""
+    """The early end of a job. Finished work is right; `after` is the user to go on after, "" for the beginning."""
 
     def __init__(self, why: str, after: str) -> None:
         super().__init__(why)
@@ -67,157 +64,129 @@ class Choice:
         return await work_units.total(connection, after=self.after)
 
 
-class _Failed(Exception):
-    """A worker couldn't do its work"""
-
-
-_FAILURES: tuple[type[Exception], ...] = (_Failed, *FAILED, asyncpg.InterfaceError, ValueError)
-"""Errors ending a walk. `InterfaceError`: the connection ended between statements; `ValueError`: too long an answer."""
+_FAILURES: tuple[type[Exception], ...] = (BrokenProcessPool, *FAILED, asyncpg.InterfaceError)
+"""Errors that may end a job early. `InterfaceError`: the connection ended between statements."""
 
 
 async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report: Report) -> None:
     """Do the job on all chosen users.
 
     After SIGINT or SIGTERM the work units under way are finished; a second signal stops at once. Raises `CutShort`
-    then, and if the database fails meanwhile; `Unwritten`; else the errors of connecting and the first statement.
+    then, and if a worker or the database fails meanwhile; `Unwritten`; else the errors of connecting and the first
+    statement.
     """
     connection = await connect(**connect_arguments(dsn))
+    under_way = _UnderWay(job, dsn, report)
     try:
-        queue = _Queue(choice.work_units(connection), report)
-        with _stopped_by_signals(queue):
-            report.begin(await choice.events(connection))
+        with _stopped_by_signals(report) as stop:
             try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(workers):
-                        group.create_task(_work(dsn, job, queue))
-            except* asyncpg.UndefinedTableError as none:
-                raise none.exceptions[0] from None
-            except* Unwritten as unwritten:
-                raise unwritten.exceptions[0] from None
-            except* _FAILURES as failed:
-                raise CutShort(_first(failed), queue.unfinished) from None
-            except* asyncio.CancelledError:
-                if not queue.stopped:
+                report.begin(await choice.events(connection))
+                await _share_out(choice.work_units(connection), workers, under_way, stop)
+            except asyncio.CancelledError:
+                if not stop.is_set():
                     raise
-                raise CutShort("Stopped.", queue.unfinished) from None
-        if queue.stopped and (left := await queue.left()) is not None:
-            raise CutShort("Stopped.", left)
+                raise CutShort("Stopped.", under_way.after) from None
     finally:
         await connection.close()
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> str:
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else str(error) or type(error).__name__
+async def _share_out(units: AsyncIterator[WorkUnit], workers: int, under_way: "_UnderWay", stop: asyncio.Event) -> None:
+    try:
+        with _pool(workers) as pool:
+            async for unit in units:
+                await under_way.finish(down_to=workers - 1)
+                if stop.is_set():
+                    await under_way.finish()
+                    raise CutShort("Stopped.", unit.after)
+                under_way.submit(pool, unit)
+            await under_way.finish()
+    except (CutShort, Unwritten, asyncpg.UndefinedTableError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the user to go on after is told, whatever it was
+        if not isinstance(error, _FAILURES):  # unforeseen
+            traceback.print_exception(error)
+        raise CutShort(_why(error), under_way.after) from None
 
 
-class _Queue:
-    """The work units, handed out in order."""
+class _UnderWay:
+    """The work units that workers have: few, so that memory stays constant and a stop doesn't take long."""
 
-    def __init__(self, work_units: AsyncIterator[WorkUnit], report: Report) -> None:
-        self.stopped = False
-        self._work_units = work_units
+    def __init__(self, job: Job, dsn: str, report: Report) -> None:
+        self._job = job
+        self._dsn = dsn
         self._report = report
-        self._turn = asyncio.Lock()
-        self._under_way: dict[int, WorkUnit] = {}
-        self._after = ""
+        self._units: dict[Future[Result], WorkUnit] = {}
+        self._last = ""
 
-    async def take(self) -> tuple[int, list[Head]] | None:
-        async with self._turn:
-            unit = None if self.stopped else await anext(self._work_units, None)
-            if unit is None:
-                return None
-            self._after = unit.after
-            number = max(self._under_way, default=0) + 1
-            self._under_way[number] = unit
-            return number, unit.heads
+    def submit(self, pool: ProcessPoolExecutor, unit: WorkUnit) -> None:
+        with starting_children():
+            future = asyncio.get_running_loop().run_in_executor(pool, worker.run, self._job, self._dsn, unit.streams)
+        # Else asyncio would log the errors that nobody asks for after the first one.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._units[future] = unit
+        self._last = unit.after
 
-    def finish(self, number: int, result: Result) -> None:
-        del self._under_way[number]
-        self._report.add(result)
-
-    def stop(self) -> None:
-        self.stopped = True
-        self._report.stopping()
+    async def finish(self, *, down_to: int = 0) -> None:
+        """Report results as they come, until only `down_to` work units are left. Raises the workers' errors."""
+        while len(self._units) > down_to:
+            done, _ = await asyncio.wait(self._units, return_when=asyncio.FIRST_COMPLETED)
+            for future in sorted(done, key=lambda each: each.exception() is not None):  # results before errors
+                self._report.add(future.result())
+                del self._units[future]
 
     @property
-    def unfinished(self) -> str:
-        """Return the user to go on after if work units were lost."""
-        return self._under_way[min(self._under_way)].after if self._under_way else self._after
-
-    async def left(self) -> str | None:
-        """Return the user to go on after if all units handed out are finished; `None` if none is left."""
-        unit = await anext(self._work_units, None)
-        return None if unit is None else unit.after
+    def after(self) -> str:
+        """Return the user to go on after if the work units under way are lost."""
+        return next((unit.after for unit in self._units.values()), self._last)
 
 
 @contextmanager
-def _stopped_by_signals(queue: _Queue) -> Iterator[None]:
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Provide worker processes, which are killed if the block fails: their transactions are rolled back."""
+    with starting_children():  # the resource tracker is one
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), worker.start)
+    with pool:
+        try:
+            yield pool
+        except BaseException:
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
 
-    def stop() -> None:
-        if queue.stopped and task:
+
+@contextmanager
+def _stopped_by_signals(report: Report) -> Iterator[asyncio.Event]:
+    """Set an event at the first SIGINT or SIGTERM within the block; cancel the task at the second."""
+    loop, task, stop, over = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event(), False
+
+    def handle() -> None:
+        if over or task is None:
+            return
+        if stop.is_set():
             task.cancel()
-        elif not queue.stopped:
-            queue.stop()
+        else:
+            stop.set()
+            report.stopping()
 
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for each in signals:
-        loop.add_signal_handler(each, stop)
+    def receive(*_: object) -> None:
+        loop.call_soon_threadsafe(handle)
+
+    # Not `loop.add_signal_handler`, which can't put the former handlers back.
+    former = {each: signal.signal(each, receive) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stop
     finally:
-        for each in signals:
-            loop.remove_signal_handler(each)
+        over = True
+        for each, handler in former.items():
+            signal.signal(each, handler)
 
 
-async def _work(dsn: str, job: Job, queue: _Queue) -> None:
-    taken = await queue.take()
-    if taken is None:
-        return
-    async with _worker(dsn, job) as process:
-        while taken is not None:
-            number, heads = taken
-            queue.finish(number, await _ask(process, heads))
-            taken = await queue.take()
-
-
-@asynccontextmanager
-async def _worker(dsn: str, job: Job) -> AsyncIterator[Process]:
-    """Start a process that ends with its input: we close that, or the kernel does if we are killed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "cli.worker"),
-        stdin=PIPE,
-        stdout=PIPE,
-        limit=_LONGEST_ANSWER,
-        start_new_session=True,  # Ctrl-C is for us
-    )
-    assert process.stdin is not None  # noqa: S101 - it is a pipe
-    try:
-        process.stdin.write(orjson.dumps({"job": job, "dsn": dsn}) + b"\n")
-        yield process
-        process.stdin.close()
-        await process.wait()
-    finally:
-        if process.returncode is None:
-            process.terminate()  # its transaction is rolled back
-            await process.wait()
-
-
-async def _ask(process: Process, heads: Sequence[Head]) -> Result:
-    assert process.stdin is not None  # noqa: S101 - both are pipes
-    assert process.stdout is not None  # noqa: S101
-    try:
-        process.stdin.write(orjson.dumps([list(head) for head in heads]) + b"\n")
-        await process.stdin.drain()
-    except ConnectionError:
-        pass  # it has ended; its last line, or the lack of one, tells the reason
-    line = await process.stdout.readline()
-    if not line:
-        status = await process.wait()
-        how = f"signal {-status} ended it" if status < 0 else f"it ended with status {status}"
-        raise _Failed(f"{_Failed.__doc__}: {how}.")
-    answer: Result = orjson.loads(line)
-    if "failed" in answer:
-        raise _Failed(answer["failed"])
-    return answer
+def _why(error: Exception) -> str:
+    if isinstance(error, BrokenProcessPool):
+        return "A worker process has ended before its work: perhaps the system killed it, for want of memory."
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return (
+            "A transaction that is no write of the service holds the stream of one of these users for seconds: "
+            "pg_stat_activity shows which."
+        )
+    return str(error) or type(error).__name__

@@ -1,16 +1,17 @@
-"""Results and progress of a walk (verify or rebuild), for people and for machines."""
+"""Results and progress of verify and rebuild, for people and for machines."""
 
 import sys
 import time
 from collections import Counter
-from typing import Any
+from dataclasses import asdict, replace
 
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.output import note, say
-from cli.parallel import Job, Result
+from cli.worker import Job, Result
+from events.integrity.mismatch import Mismatch, Value
 
 _PLAIN_SECONDS = 10
 """Seconds between two lines of progress without a terminal."""
@@ -34,24 +35,25 @@ class Results:
             say('{"mismatches":[', end="")
 
     def add(self, result: Result) -> None:
-        mismatches = result.pop("mismatches")
-        if mismatches:
+        if result.mismatches:
             self._progress.hide()
-        for mismatch in mismatches:
+        for mismatch in result.mismatches:
             if self._json:
-                say(("," if self._tables else "") + "\n" + orjson.dumps(mismatch).decode(), end="")
+                say(("," if self._tables else "") + "\n" + orjson.dumps(mismatch, default=str).decode(), end="")
             else:
                 say(_for_people(mismatch))
-            self._tables[mismatch["table"]] += mismatch["more"] or 1
-            self._users.add(mismatch["user_id"])
-        self._totals.update(result)
-        self._progress.advance(result["events"])
+            self._tables[mismatch.table] += mismatch.more or 1
+            self._users.add(mismatch.user_id)
+        figures = asdict(replace(result, mismatches=[]))
+        del figures["mismatches"]
+        self._totals.update(figures)
+        self._progress.advance(result.events)
 
     def stopping(self) -> None:
         note("Finishing what is under way; once more stops it at once.")
 
     def end(self, *, cut_short: str | None = None) -> None:
-        """Print the totals. `cut_short` is the reason if the walk didn't come to its end."""
+        """Print the totals. `cut_short` is the reason if the job didn't come to its end."""
         self._progress.end()
         seconds = time.perf_counter() - self._began
         if self._json:
@@ -105,15 +107,14 @@ def _counted(number: int, what: str, plural: str = "s") -> str:
     return f"{number:,} {what}" + ("" if number == 1 else plural)
 
 
-def _for_people(mismatch: dict[str, Any]) -> str:
-    user, told = _shown(mismatch["user_id"]), _shown(mismatch["message"])
-    found, expected = mismatch["found"], mismatch["expected"]
-    if found is None and expected is None:
-        return f"{user}: {told}"
-    return f"{user}: {told} ({mismatch['field']}: found {_value(found)}, expected {_value(expected)})"
+def _for_people(mismatch: Mismatch) -> str:
+    told = f"{_shown(mismatch.user_id)}: {_shown(mismatch.message)}"
+    if mismatch.found is None and mismatch.expected is None:
+        return told
+    return f"{told} ({mismatch.field}: found {_value(mismatch.found)}, expected {_value(mismatch.expected)})"
 
 
-def _value(value: object) -> str:
+def _value(value: Value) -> str:
     return orjson.dumps(value).decode()
 
 

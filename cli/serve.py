@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from importlib.metadata import version
-from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -30,6 +29,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from cli.children import starting_children
 from cli.output import say_unbuffered
 from cli.scrapes import start_metrics_server
 from cli.tokens import sign
@@ -181,7 +181,7 @@ class _Supervisor(Multiprocess):
     """
 
     def init_processes(self) -> None:
-        with _no_ctrl_c():
+        with starting_children():
             super().init_processes()
 
     def terminate_all(self) -> None:
@@ -191,22 +191,11 @@ class _Supervisor(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         before = list(self.processes)
-        with _no_ctrl_c():
+        with starting_children():
             super().keep_subprocess_alive()
         for old, new in zip(before, self.processes, strict=True):
             if old is not new:
                 _log.error("a worker ended; another takes its place", pid=old.pid, status=old.exitcode)
-
-
-@contextlib.contextmanager
-def _no_ctrl_c() -> Iterator[None]:
-    """Block SIGINT, so that processes started meanwhile never receive it. We receive it afterwards."""
-    resource_tracker.ensure_running()  # if it started with the first process, it would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

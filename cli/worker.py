@@ -1,78 +1,69 @@
-"""A process that verifies or rebuilds work units: a line of JSON in, a line out, until its input ends.
-
-Its input also ends if its parent is killed; it finishes the unit under way, and ends.
-"""
+"""The part of verify and rebuild that runs in worker processes."""
 
 import asyncio
+import atexit
 import gc
-import signal
-import sys
+import multiprocessing
+import os
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from functools import cache
+from typing import Literal, TypeAlias
 
-import asyncpg
-import orjson
 import uvloop
 
 from config import logs
 from db.connection import connect
 from db.dsn import connect_arguments
-from db.errors import FAILED
 from db.pool import Connection
 from events.integrity.rebuild import Rebuilt, rebuild
 from events.integrity.verify import Verified, verify
-from events.integrity.work_units import StreamSize as Head
+from events.integrity.work_units import StreamSize
 
-Job = Callable[[Connection, Sequence[Head]], Awaitable[Verified | Rebuilt]]
-JOBS: Mapping[str, Job] = {"verify": verify, "rebuild": rebuild}
+Job: TypeAlias = Literal["verify", "rebuild"]
+Result: TypeAlias = Verified | Rebuilt
 
-
-_FAILURES: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
-"""Errors that are reported. `InterfaceError`: the connection ended within a transaction."""
-_SILENCE = 600
+_JOBS: Mapping[Job, Callable[[Connection, Sequence[StreamSize]], Awaitable[Result]]] = {
+    "verify": verify,
+    "rebuild": rebuild,
+}
+_COMMAND_SECONDS = 600
 """Seconds without an answer to a statement after which the server is taken for dead. No statement takes long."""
 
 
-def main() -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and ends us by way of our input
-    logs.configure("ERROR", "console")  # to standard error; the parent has logged all about the address
-    first = orjson.loads(sys.stdin.buffer.readline())
-    job = JOBS[first["job"]]
+def start() -> None:
+    """Prepare this process for its work units."""
+    os.setsid()  # a terminal that is closed is the parent's affair
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    logs.configure("ERROR", "console")  # the parent has logged all about the address
     # A batch's objects are freed by reference counts; a search for cycles among them would find none.
     gc.freeze()
     gc.disable()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            connection = runner.run(connect(**connect_arguments(first["dsn"]), command_timeout=_SILENCE))
-            for line in sys.stdin.buffer:
-                done = runner.run(_do(job, connection, [Head(*head) for head in orjson.loads(line)]))
-                _answer(orjson.dumps(done, default=str))  # asyncpg's UUIDs
-                gc.collect()
-            runner.run(connection.close())
-        except _FAILURES as error:
-            _answer(orjson.dumps({"failed": _why(error)}))
-            return 1
-    return 0
 
 
-async def _do(job: Job, connection: Connection, heads: Sequence[Head]) -> Verified | Rebuilt:
-    return await job(connection, heads)
+def _end_with_parent() -> None:
+    """End this process at once when its parent ends: a parent that was killed can't stop it."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)  # the transaction under way is rolled back
 
 
-def _why(error: Exception) -> str:
-    if isinstance(error, asyncpg.LockNotAvailableError):
-        return (
-            "A transaction that is no write of the service holds the stream of one of these users for seconds: "
-            "pg_stat_activity shows which."
-        )
-    return str(error) or type(error).__name__
+def run(job: Job, dsn: str, streams: Sequence[StreamSize]) -> Result:
+    """Do the job on these users, over the connection of this process."""
+    runner, connection = _connected(dsn)
+    result = runner.run(_run(job, connection, streams))
+    gc.collect()
+    return result
 
 
-def _answer(line: bytes) -> None:
-    with suppress(BrokenPipeError):  # the parent was killed, so our input ends, too
-        sys.stdout.buffer.write(line + b"\n")
-        sys.stdout.buffer.flush()
+async def _run(job: Job, connection: Connection, streams: Sequence[StreamSize]) -> Result:
+    return await _JOBS[job](connection, streams)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@cache
+def _connected(dsn: str) -> tuple[asyncio.Runner, Connection]:
+    """Connect, once in the life of this process."""
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    connection = runner.run(connect(**connect_arguments(dsn), command_timeout=_COMMAND_SECONDS))
+    atexit.register(lambda: runner.run(connection.close()))
+    return runner, connection

@@ -23,7 +23,7 @@ class WorkUnit(NamedTuple):
     """The users that one process goes through. To come to them again, go on after user id `after`."""
 
     after: str
-    heads: list[StreamSize]
+    streams: list[StreamSize]
 
 
 PAGE = "SELECT user_id, seq FROM streams WHERE user_id > $1 ORDER BY user_id LIMIT $2"

@@ -2,17 +2,17 @@
 
 import asyncio
 import json
+import multiprocessing
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
+import sysconfig
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -20,9 +20,12 @@ import pytest
 
 from bench.load import Author, load
 from cli.parallel import Choice, CutShort, go_through
+from cli.worker import Result
 from db.dsn import connect_arguments
+from db.pool import Connection
 from events.integrity import work_units
 from tests.conftest import execute
+from tests.faults.servers import children
 from tests.processes import DAYBOOK, run
 
 pytestmark = pytest.mark.once
@@ -221,8 +224,8 @@ class Kept(list[str]):
     def begin(self, events: int | None) -> None:
         self.append(f"begin {events}")
 
-    def add(self, result: dict[str, Any]) -> None:
-        self.append(f"{result['users']} users")
+    def add(self, result: Result) -> None:
+        self.append(f"{result.users} users")
 
     def stopping(self) -> None:
         self.append("stopping")
@@ -256,7 +259,7 @@ async def test_a_first_signal_lets_what_is_under_way_be_finished(
     monkeypatch.setattr(work_units, "_PAGE", 6)
 
     class Interrupting(Kept):
-        def add(self, result: dict[str, Any]) -> None:
+        def add(self, result: Result) -> None:
             super().add(result)
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -269,11 +272,108 @@ async def test_a_first_signal_lets_what_is_under_way_be_finished(
     assert len(report) + len(rest) >= 1 + 5 + 1
 
 
+async def _killing(victim: Callable[[], None], dsn: str, report: Kept) -> CutShort:
+    """Rebuild up to the user who is locked, and call `victim` there."""
+    task = asyncio.create_task(go_through(dsn, "rebuild", Choice(), workers=1, report=report))
+    while len(report) < 4:
+        await asyncio.sleep(0.01)
+    victim()
+    with pytest.raises(CutShort) as cut:
+        await task
+    assert report[:4] == [f"begin {USERS * EVENTS}", "6 users", "6 users", "6 users"]
+    assert multiprocessing.active_children() == []
+    return cut.value
+
+
+async def test_a_worker_that_is_killed_ends_it_and_tells_where_to_go_on(
+    locked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_units, "_PAGE", 6)
+    cut = await _killing(lambda: multiprocessing.active_children()[0].kill(), locked, Kept())
+    assert (str(cut).startswith("A worker process has ended before its work"), cut.after) == (True, "user-17")
+
+
+async def test_a_second_signal_stops_what_is_under_way(locked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_units, "_PAGE", 6)
+    former = signal.getsignal(signal.SIGTERM)
+
+    def twice() -> None:
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), sign)
+
+    report = Kept()
+    cut = await _killing(twice, locked, report)
+    assert (str(cut), cut.after, report[4:]) == ("Stopped.", "user-17", ["stopping"])
+    assert signal.getsignal(signal.SIGTERM) == former
+
+
 @pytest.mark.usefixtures("tasks")
-async def test_a_worker_that_dies_ends_the_walk(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    with pytest.raises(CutShort, match="ended with status 1"):
-        await go_through(database, "verify", Choice(), workers=2, report=Kept())
+async def test_workers_keep_their_connection_and_get_few_units_ahead(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_units, "_PAGE", 1)
+    everyone, taken, ahead, report = work_units.everyone, 0, list[int](), Kept()
+
+    async def counted(connection: Connection, *, after: str) -> AsyncIterator[work_units.WorkUnit]:
+        nonlocal taken
+        async for unit in everyone(connection, after=after):
+            taken += 1
+            ahead.append(taken - report.count("1 users"))
+            yield unit
+
+    monkeypatch.setattr(work_units, "everyone", counted)
+    before = await _sessions(database)
+    await go_through(database, "verify", Choice(), workers=2, report=report)
+    assert report.count("1 users") == taken == USERS
+    assert max(ahead) == 3
+    assert await _sessions(database) - before == 1 + 2 + 1  # ours, the workers', and the one that asks
+
+
+async def _sessions(dsn: str) -> int:
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    while await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    ):
+        await asyncio.sleep(0.01)  # they tell of themselves at their end, at the latest
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    sessions: int = await connection.fetchval(
+        "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+    )
+    await connection.close()
+    return sessions
+
+
+def test_workers_never_hear_ctrl_c_and_end_with_a_parent_that_is_killed(locked: str, folder: Path) -> None:
+    with subprocess.Popen(
+        [*DAYBOOK, "rebuild"], cwd=folder, env={**os.environ, "DATABASE_URL": locked}, stderr=subprocess.DEVNULL
+    ) as process:
+        while not (workers := _workers(process.pid)):
+            time.sleep(0.01)
+        for each in workers:
+            blocked = re.findall(r"SigBlk:\s*(\w+)", Path(f"/proc/{each}/status").read_text())[0]
+            assert int(blocked, 16) & 1 << signal.SIGINT - 1
+        process.kill()
+    while any(Path(f"/proc/{each}/cmdline").exists() and _is_worker(each) for each in workers):
+        time.sleep(0.01)
+
+
+def _workers(pid: int) -> list[int]:
+    return [each for each in children(pid) if _is_worker(each)]
+
+
+def _is_worker(pid: int) -> bool:
+    return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@pytest.mark.usefixtures("tasks")
+def test_workers_load_nothing_from_the_working_folder(database: str, folder: Path) -> None:
+    for name in ("cli", "config", "db", "events", "multiprocessing", "pickle", "struct", "uvloop"):
+        (folder / f"{name}.py").write_text("raise SystemExit('taken from the working folder')")
+    result = subprocess.run(
+        [Path(sysconfig.get_path("scripts"), "daybook"), "verify"],
+        cwd=folder, env={**os.environ, "DATABASE_URL": database}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_progress_is_shown_on_a_terminal_and_ctrl_c_ends_it(locked: str, folder: Path) -> None:

@@ -72,8 +72,9 @@ def toggle(before: Posting) -> Posting:
 async def books(pool: Pool) -> tuple[int, Sequence[object]]:
     """How many events there are, and what `verify` says of all users."""
     async with pool.acquire() as connection:
-        heads = [head async for portion in work_units.everyone(connection) for head in portion.heads]
-        return (await connection.fetchval("SELECT count(*) FROM events")), (await verify(connection, heads)).mismatches
+        streams = [stream async for unit in work_units.everyone(connection) for stream in unit.streams]
+        count = await connection.fetchval("SELECT count(*) FROM events")
+        return count, (await verify(connection, streams)).mismatches
 
 
 async def test_a_lone_append_has_a_statement_of_its_own(pool: Pool, statements: list[Sequence[str]]) -> None:

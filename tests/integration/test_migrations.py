@@ -180,7 +180,7 @@ async def test_a_database_may_have_another_number_of_partitions(empty_database: 
     assert [row[0] for row in counts] == ["tasks_p00", "tasks_p01", "tasks_p02", "tasks_p03"]
     await connection.execute("TRUNCATE tasks")
     async for unit in work_units.everyone(connection):
-        rebuilt, verified = await rebuild(connection, unit.heads), await verify(connection, unit.heads)
+        rebuilt, verified = await rebuild(connection, unit.streams), await verify(connection, unit.streams)
         assert (rebuilt.written, rebuilt.mismatches, verified.mismatches) == (20, [], [])
     await connection.close()
 

@@ -108,9 +108,9 @@ class Daybook(RuleBasedStateMachine):
         async with self.pool.acquire() as connection:
             posted = await connection.fetch("SELECT * FROM tasks WHERE user_id = $1 ORDER BY id", user)
             await connection.execute(damage, user)
-            heads = [head async for portion in work_units.one(connection, user) for head in portion.heads]
-            wrong = {difference.task_id for difference in (await verify(connection, heads)).mismatches}
-            result = await rebuild(connection, heads)
+            streams = [stream async for unit in work_units.one(connection, user) for stream in unit.streams]
+            wrong = {difference.task_id for difference in (await verify(connection, streams)).mismatches}
+            result = await rebuild(connection, streams)
             assert (result.mismatches, result.written + result.removed) == ([], len(wrong))
             assert await connection.fetch("SELECT * FROM tasks WHERE user_id = $1 ORDER BY id", user) == posted
 

@@ -29,14 +29,14 @@ ROUNDS = 20
 
 
 async def rebuild_all(connection: Connection) -> list[Rebuilt]:
-    return [await rebuild(connection, portion.heads) async for portion in work_units.everyone(connection)]
+    return [await rebuild(connection, unit.streams) async for unit in work_units.everyone(connection)]
 
 
 async def mismatches(connection: Connection) -> list[object]:
     return [
         difference
-        async for portion in work_units.everyone(connection)
-        for difference in (await verify(connection, portion.heads)).mismatches
+        async for unit in work_units.everyone(connection)
+        for difference in (await verify(connection, unit.streams)).mismatches
     ]
 
 
@@ -115,8 +115,8 @@ async def test_a_write_of_the_batch_waits_for_it_and_another_does_not(pool: Pool
 
 async def _rebuild(pool: Pool, user: str) -> Rebuilt:
     async with pool.acquire() as connection:
-        [portion] = [portion async for portion in work_units.one(connection, user)]
-        return await rebuild(connection, portion.heads)
+        [unit] = [unit async for unit in work_units.one(connection, user)]
+        return await rebuild(connection, unit.streams)
 
 
 async def test_events_appended_while_the_log_is_read_are_folded_too(pool: Pool) -> None:

@@ -395,12 +395,12 @@ async def test_what_python_cannot_hold_is_named_and_keeps_nobody_else_from_being
     sound = [await everything(connection, each) for each in (user, other)]
     task = (await reads.tasks(connection, [user]))[0]
     await connection.execute(ODD[damage], user, task["id"])
-    heads = [StreamSize(user, EVENTS), StreamSize(other, EVENTS)]
-    assert {each.user_id for each in (await verify(connection, heads)).mismatches} == {user}
+    streams = [StreamSize(user, EVENTS), StreamSize(other, EVENTS)]
+    assert {each.user_id for each in (await verify(connection, streams)).mismatches} == {user}
     if emptied:
         await connection.execute("DELETE FROM tasks WHERE user_id = $1", user)
     await connection.execute("UPDATE tasks SET title = 'Wrong' WHERE user_id = $1", other)
-    result = await rebuild(connection, heads)
+    result = await rebuild(connection, streams)
     orjson.dumps(result, default=str)  # as it is told by a worker
     assert await everything(connection, other) == sound[1]
     if damage.startswith("a row"):
@@ -455,10 +455,10 @@ async def test_what_no_row_can_hold_is_named_and_the_others_are_rebuilt(
     null = "UPDATE events SET data = jsonb_set(data, '{changes,title,to}', 'null') WHERE user_id = $1 AND seq = $2"
     await connection.execute(null, user, seq)
     await seal(connection, user)
-    heads = [StreamSize(each, 2) for each in (others[0], user, others[1])]
+    streams = [StreamSize(each, 2) for each in (others[0], user, others[1])]
     sound = [await everything(connection, other) for other in others]
     await connection.execute("DELETE FROM tasks WHERE user_id = ANY($1)", [user, *others])
-    result = await rebuild(connection, heads)
+    result = await rebuild(connection, streams)
     [found] = result.mismatches
     assert (found.user_id, "what tasks can't hold" in found.message) == (user, True)
     assert [await everything(connection, other) for other in others] == sound
@@ -480,7 +480,7 @@ async def test_one_user_with_a_damaged_log_keeps_nobody_else_from_being_mended(
 
 
 async def walked(connection: asyncpg.Connection, after: str = "") -> list[StreamSize]:
-    return [head async for portion in work_units.everyone(connection, after=after) for head in portion.heads]
+    return [stream async for unit in work_units.everyone(connection, after=after) for stream in unit.streams]
 
 
 async def test_everyone_is_walked_once_also_who_has_no_journal(
@@ -493,11 +493,11 @@ async def test_everyone_is_walked_once_also_who_has_no_journal(
     await connection.copy_records_to_table("tasks", records=rows, columns=Task._fields)
     everybody = "SELECT user_id FROM tasks UNION SELECT user_id FROM events UNION SELECT user_id FROM streams"
     known = sorted(row["user_id"] for row in await connection.fetch(everybody))
-    heads = await walked(connection)
-    assert sorted(head.user_id for head in heads) == known
-    assert StreamSize(user, 0) in heads
+    streams = await walked(connection)
+    assert sorted(stream.user_id for stream in streams) == known
+    assert StreamSize(user, 0) in streams
     orphans = await walked(connection, after="zz-")
-    assert sorted(head.user_id for head in orphans) == [each for each in known if each > "zz-"]
+    assert sorted(stream.user_id for stream in orphans) == [each for each in known if each > "zz-"]
     assert (await rebuild(connection, orphans)).removed == 4
     assert await walked(connection, after="zz-") == []
 
@@ -507,20 +507,20 @@ async def test_a_sample_sees_that_there_are_no_journals(pool: Pool) -> None:
         for number in range(3):
             await load(connection, Author(f"user-{number}"), 5)
         await connection.execute("DELETE FROM streams")
-        found = [head.user_id async for portion in work_units.some(connection, 100) for head in portion.heads]
+        found = [stream.user_id async for unit in work_units.some(connection, 100) for stream in unit.streams]
     assert found == ["user-0", "user-1", "user-2"]
 
 
 async def test_a_sample_is_of_so_many_users(connection: asyncpg.Connection, user: str) -> None:
     await load(connection, Author(f"{user}-other"), 1)
     everyone = set(await walked(connection))
-    drawn = [head async for portion in work_units.some(connection, 2) for head in portion.heads if head.events]
+    drawn = [stream async for unit in work_units.some(connection, 2) for stream in unit.streams if stream.events]
     assert len(drawn) == len(set(drawn)) == 2
     assert set(drawn) <= everyone
-    assert [portion async for portion in work_units.one(connection, user)] == [
+    assert [unit async for unit in work_units.one(connection, user)] == [
         work_units.WorkUnit("", [StreamSize(user, EVENTS)])
     ]
-    assert [portion async for portion in work_units.one(connection, "nobody")] == [
+    assert [unit async for unit in work_units.one(connection, "nobody")] == [
         work_units.WorkUnit("", [StreamSize("nobody", 0)])
     ]
 

@@ -1,15 +1,19 @@
 """How much is told of one user, how work is shared out, and what a terminal shows of it."""
 
 import json
+from dataclasses import asdict, replace
 from uuid import UUID
 
 import pytest
 
 from cli import progress
 from cli.main import _to_go_on
-from cli.parallel import Choice, Job
+from cli.parallel import Choice
 from cli.progress import Results
+from cli.worker import Job
 from events.integrity.mismatch import Mismatch, Mismatches
+from events.integrity.rebuild import Rebuilt
+from events.integrity.verify import Verified
 from events.integrity.work_units import StreamSize, split
 
 
@@ -45,11 +49,11 @@ def test_work_is_split_by_events(events: list[int], pieces: list[int]) -> None:
     assert [stream for piece in split_up for stream in piece] == streams
 
 
-VERIFIED = {"users": 1, "events": 40, "tasks": 3}
-TITLE = {
-    "table": "tasks", "kind": None, "user_id": "ann\n", "seq": None, "line": None, "task_id": "t", "field": "title",
-    "found": "\x1b[2J", "expected": None, "more": 0, "message": "task t has another `title` than the log",
-}  # fmt: skip
+VERIFIED = Verified(users=1, events=40, tasks=3)
+TITLE = Mismatch(
+    table="tasks", user_id="ann\n", task_id=UUID(int=7), field="title", found="\x1b[2J",
+    message="task t has another `title` than the log",
+)  # fmt: skip
 TOLD = """'ann\\n': task t has another `title` than the log (title: found "\\u001b[2J", expected null)"""
 
 
@@ -57,8 +61,8 @@ def test_people_get_a_line_each_and_a_sum(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setattr(progress, "_PLAIN_SECONDS", 0)
     told = Results("verify", as_json=False)
     told.begin(80)
-    told.add({**VERIFIED, "mismatches": [TITLE]})
-    told.add({**VERIFIED, "mismatches": []})
+    told.add(replace(VERIFIED, mismatches=[TITLE]))
+    told.add(VERIFIED)
     told.end()
     out, err = capsys.readouterr()
     first, last = out.splitlines()
@@ -71,15 +75,15 @@ def test_people_get_a_line_each_and_a_sum(capsys: pytest.CaptureFixture[str], mo
 @pytest.mark.parametrize("found", [[], [TITLE], [TITLE, TITLE]])
 @pytest.mark.parametrize("cut_short", [None, "Stopped."])
 def test_machines_get_one_object(
-    found: list[object], cut_short: str | None, capsys: pytest.CaptureFixture[str]
+    found: list[Mismatch], cut_short: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = Results("verify", as_json=True)
     told.begin(None)
     for each in found:
-        told.add({**VERIFIED, "mismatches": [each]})
+        told.add(replace(VERIFIED, mismatches=[each]))
     told.end(cut_short=cut_short)
     result = json.loads(capsys.readouterr().out)
-    assert result["mismatches"] == found
+    assert result["mismatches"] == [{**asdict(each), "task_id": str(each.task_id)} for each in found]
     assert (result["clean"], result["cut_short"]) == (not found and cut_short is None, cut_short)
     assert result.get("events", 0) == 40 * len(found)
 
@@ -98,20 +102,19 @@ def test_how_to_go_on(job: Job, choice: Choice, after: str, told: str) -> None:
 
 
 def test_what_was_not_done_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    broken = {**TITLE, "table": "events", "more": 4, "message": "4 more mismatches"}
+    broken = replace(TITLE, table="events", more=4, message="4 more mismatches")
     verified = Results("verify", as_json=False)
-    verified.add({**VERIFIED, "mismatches": [TITLE, broken]})
+    verified.add(replace(VERIFIED, mismatches=[TITLE, broken]))
     verified.end()
     assert ": 1 mismatch in tasks (`daybook rebuild`) and 4 mismatches in the log (docs/" in capsys.readouterr().out
     rebuilt = Results("rebuild", as_json=False)
-    rows = {"written": 1, "removed": 0, "right": 2, "unverified": 3}
-    rebuilt.add({"users": 2, "events": 9, **rows, "mismatches": [broken]})
+    rebuilt.add(Rebuilt(users=2, events=9, written=1, right=2, unverified=3, mismatches=[broken]))
     rebuilt.end()
     _, unverified, alone, last = capsys.readouterr().out.splitlines()
     assert unverified == "3 users had no rows, and their log wasn't verified: `daybook verify` does that."
     assert alone.startswith("1 user left alone, since their log isn't as it was written: ")
     assert last.startswith("2 users, 9 events: 1 row written, 0 removed, 2 already right. ")
     stopped = Results("verify", as_json=False)
-    stopped.add({**VERIFIED, "mismatches": []})
+    stopped.add(VERIFIED)
     stopped.end(cut_short="Stopped.")
     assert ": no mismatch so far. " in capsys.readouterr().out
