@@ -53,7 +53,7 @@ class Results:
         note("Finishing what is under way; once more stops it at once.")
 
     def end(self, *, cut_short: str | None = None) -> None:
-        """Print the totals. `cut_short` is the reason if the job didn't come to its end."""
+        """Print the totals, unless there is nothing in them but `cut_short`, the reason of an early end."""
         self._progress.end()
         seconds = time.perf_counter() - self._began
         if self._json:
@@ -61,7 +61,9 @@ class Results:
             clean = not self.mismatches and cut_short is None
             say("]," + orjson.dumps({"clean": clean, **figures}).decode()[1:])
             return
-        say(f"{self._sum(whole=cut_short is None)} {seconds:.1f} s, {self._totals['events'] / seconds:,.0f} events/s.")
+        if cut_short is None or not self.nothing:
+            total = self._sum(whole=cut_short is None)
+            say(f"{total} {seconds:.1f} s, {self._totals['events'] / seconds:,.0f} events/s.")
 
     @property
     def mismatches(self) -> int:
@@ -83,7 +85,7 @@ class Results:
         if self.job == "verify":
             read = f"{read}, {_counted(total['tasks'], 'task')}"
             if not self.mismatches and not total["users"]:
-                return f"{read}: there was nothing to look at." if whole else f"{read}: nothing was looked at yet."
+                return f"{read}: there was nothing to look at."
             if not self.mismatches:
                 return f"{read}: no mismatch{'' if whole else ' so far'}."
             found = [f"{_counted(mendable, 'mismatch', 'es')} in tasks (`daybook rebuild`)"] if mendable else []

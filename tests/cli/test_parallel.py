@@ -148,6 +148,8 @@ def test_a_user_of_whom_there_is_nothing_is_not_clean(database: str, folder: Pat
         result = run(folder, command, "--user", "nobody", "--json", DATABASE_URL=database)
         assert (result.returncode, json.loads(result.stdout)["clean"]) == (2, False)
         assert "There is nothing of a user 'nobody': no event, no task." in result.stderr
+        people = run(folder, command, "--user", "nobody", DATABASE_URL=database)
+        assert (people.returncode, people.stdout, people.stderr) == (2, "", result.stderr)
 
 
 def test_what_cannot_be_written_or_read_is_no_difference(database: str, folder: Path) -> None:
@@ -385,4 +387,4 @@ def test_progress_is_shown_on_a_terminal_and_ctrl_c_ends_it(locked: str, folder:
     status, output, shown = command.end()
     assert (status, "Traceback" in shown) == (2, False)
     assert "What was finished is right." in shown
-    assert "events" in output
+    assert output == ""

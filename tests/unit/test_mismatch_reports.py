@@ -118,3 +118,9 @@ def test_what_was_not_done_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     stopped.add(VERIFIED)
     stopped.end(cut_short="Stopped.")
     assert ": no mismatch so far. " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("job", ["verify", "rebuild"])
+def test_an_end_before_anything_was_looked_at_has_no_sum(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    Results(job, as_json=False).end(cut_short="Stopped.")
+    assert capsys.readouterr().out == ""
