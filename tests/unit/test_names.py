@@ -1,0 +1,82 @@
+"""A public name means one thing: no two modules define it, unless a reason is given here."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+
+from tests.unit.test_layout import PACKAGES, ROOT
+
+_ON_THE_WIRE = "the thing itself, and on the wire: the class names the schema in the OpenAPI document"
+_IN_THE_TERMINAL = "the command in the terminal, and the function that it runs"
+
+ON_PURPOSE = {
+    "Head": ("api.schemas events.hash_chain", _ON_THE_WIRE),
+    "Task": ("api.schemas events.task", _ON_THE_WIRE),
+    "install": ("api.documentation api.openapi api.problems", "each adds its part to the app, by one signature"),
+    "list_tasks": ("api.routers.tasks queries.as_of queries.tasks", "the endpoint, and the two queries that answer it"),
+    "migrate": ("cli.main db.migrate", _IN_THE_TERMINAL),
+    "rebuild": ("cli.main events.integrity.rebuild", _IN_THE_TERMINAL),
+    "router": ("api.routers.audit api.routers.health api.routers.tasks", "FastAPI's custom: the routes of a module"),
+    "serve": ("cli.main cli.serve", _IN_THE_TERMINAL),
+    "verify": ("cli.main events.integrity.verify", _IN_THE_TERMINAL),
+}
+"""Names with one meaning in several modules: these modules, and the reason."""
+
+TO_BE_RENAMED = {
+    "BATCH": "events.integrity.work_units events.store.log queries.audit",
+    "Database": "api.dependencies api.routers.health",
+    "HEAD": "api.examples db.schema events.store.log queries.audit",
+    "Head": "api.middleware",
+    "Job": "cli.parallel cli.worker",
+    "Key": "api.auth.jwks db.batching events.integrity.replay queries.tasks",
+    "MOST": "db.batching events.integrity.reads",
+    "ORPHANED": "events.integrity.spot_check events.integrity.work_units",
+    "Order": "queries.audit queries.tasks",
+    "Report": "cli.parallel events.export.verification",
+    "Result": "api.server.disconnects cli.parallel db.errors",
+    "STDIN": "cli.output cli.verify",
+    "TASKS": "api.examples events.integrity.reads",
+    "USER_ID": "api.schemas config.settings",
+    "User": "cli.main db.turns",
+    "Value": "db.batching events.integrity.mismatch",
+    "answer": "api.openapi api.problems",
+    "check": "api.server.unsent db.schema events.export.verification",
+    "everything": "queries.audit telemetry.metrics",
+    "head": "events.store.log queries.audit",
+    "load": "config.settings events.store.snapshots",
+    "refusal": "api.server.refusals api.user_turns",
+    "take_turn": "api.user_turns db.roles",
+    "unreadable": "api.auth.malformed_tokens events.integrity.reads",
+    "verify": "cli.verify",
+}
+"""Names with several meanings, and the modules in which to rename them. This list only gets shorter."""
+
+
+def defined(body: list[ast.stmt]) -> Iterator[str]:
+    """Yield the names that a module defines at its top level, also under `if` and `try`; imports define none."""
+    for statement in body:
+        match statement:
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield statement.name
+            case ast.Assign(targets=targets):
+                yield from (each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                yield name
+            case ast.If() | ast.Try() | ast.With():
+                for branch in ("body", "orelse", "finalbody"):
+                    yield from defined(getattr(statement, branch, []))
+
+
+def test_no_public_name_is_defined_in_two_modules() -> None:
+    found = defaultdict[str, set[str]](set)
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            if "migrations" not in path.parts:
+                module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                for name in defined(ast.parse(path.read_text()).body):
+                    found[name].add(module)
+    several = {name: modules for name, modules in found.items() if len(modules) > 1 and not name.startswith("_")}
+    known = {name: set(modules.split()) for name, modules in TO_BE_RENAMED.items()}
+    for name, (modules, _) in ON_PURPOSE.items():
+        known[name] = known.get(name, set()) | set(modules.split())
+    assert several == known
