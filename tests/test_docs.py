@@ -1,5 +1,6 @@
-"""What isn't documented doesn't exist: settings, routes, commands, problems, event types."""
+"""What isn't documented doesn't exist: settings, routes, commands, problems, event types. What is named exists."""
 
+import pkgutil
 import re
 from pathlib import Path
 from typing import get_args
@@ -9,6 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from api.app import create_app
 from api.problems import Problem
+from api.schemas import EventType
 from cli.main import app
 from config.settings import Settings
 from events.task import TaskEvent
@@ -16,6 +18,8 @@ from telemetry import metrics
 from tests.service import settings
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")])
+PACKAGES = ("api", "bench", "cli", "commands", "config", "db", "events", "queries", "telemetry", "tests")
 README = (ROOT / "README.md").read_text()
 ERRORS = (ROOT / "docs/guides/errors.md").read_text()
 OPERATE = (ROOT / "docs/guides/operate.md").read_text()
@@ -59,14 +63,49 @@ def test_every_problem_is_in_the_guide(problem: type[Problem]) -> None:
 
 
 @pytest.mark.parametrize("payload", get_args(TaskEvent))
-def test_every_event_type_is_in_the_readme(payload: type) -> None:
+def test_every_event_type_is_in_the_readme_and_in_the_document(payload: type) -> None:
     assert f"`{payload.__name__}`" in README
+    assert payload.__name__ in get_args(EventType)
 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#:]+)[)#]", document.read_text()):
             assert (document.parent / target).exists(), (document.name, target)
+
+
+def test_every_link_to_a_heading_leads_somewhere() -> None:
+    for document in DOCUMENTS:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", document.read_text()):
+            headings = re.findall(r"(?m)^#+ (.+)$", (document.parent / target if target else document).read_text())
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in anchors, (document.name, target, anchor)
+
+
+def is_there(name: str) -> bool:
+    """Say if a path (with `*` for any text), or the dotted name of a module or of a name in it, exists."""
+    if "/" in name:
+        return any(ROOT.glob(name))
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+NAME = re.compile(rf"`((?:{'|'.join((*PACKAGES, 'deploy', 'docs'))})(?:/[\w./*-]*|(?:\.\w+)+))(?:\(\))?`")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_path_module_and_name_in_a_document_exists(document: Path) -> None:
+    assert not [name for name in NAME.findall(document.read_text()) if not is_there(name)]
+
+
+def test_every_word_of_the_glossary_has_one_row_and_a_place_in_the_code() -> None:
+    text = (ROOT / "docs/glossary.md").read_text()
+    rows = [row.strip("| ").split(" | ") for row in re.findall(r"(?m)^\| (?!word ).+$", text)]
+    assert all(is_there(where.strip("`")) for _, _, where in rows)
+    assert len(rows) == len({word for word, _, _ in rows})
 
 
 SOURCES = [path for path in ROOT.glob("[a-z]*/**/*.py") if "node_modules" not in path.parts]
