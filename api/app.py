@@ -17,7 +17,15 @@ from api.auth.jwks import open_jwks
 from api.auth.verifier import Expected, Verifier
 from api.cors import Cors
 from api.dependencies import State
-from api.middleware import BehindProxies, CatchAll, Head, RequestContext, SecurityHeaders, Slashes, TrustedProxies
+from api.middleware import (
+    BehindProxies,
+    CatchAll,
+    HeadRequests,
+    RequestContext,
+    SecurityHeaders,
+    Slashes,
+    TrustedProxies,
+)
 from api.routers import audit, health, tasks
 from api.routers.metrics import scraping
 from api.server.startup import check_integrity, check_server, told
@@ -118,7 +126,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.router.routes[:0] = [*tasks.router.routes, *audit.router.routes, *health.router.routes]
     if settings.metrics_public:
         app.include_router(scraping(settings.daybook_data_dir))
-    app.add_middleware(Head)  # innermost
+    app.add_middleware(HeadRequests)  # innermost
     app.add_middleware(CatchAll)
     if settings.forwarded_allow_ips or settings.root_path:
         trusted = settings.forwarded_allow_ips or ""

@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from api.problems import METHODS, BadRequest, answer
+from api.problems import METHODS, BadRequest, problem_response
 from config.origins import Origins
 
 EXPOSED = (
@@ -65,7 +65,7 @@ class Cors(CORSMiddleware):
                 if not name.startswith("content-") and name != "access-control-allow-private-network"
             },
         )
-        return answer(problem, request_id=structlog.contextvars.get_contextvars()["request_id"])
+        return problem_response(problem, request_id=structlog.contextvars.get_contextvars()["request_id"])
 
 
 def _refusal(origin: str) -> str:

@@ -53,7 +53,7 @@ RESTORATIONS: Named = {
     "last": {"summary": "As it last was, as without a body", "value": {}},
 }
 
-TASKS: Named = {
+TASK_LIST: Named = {
     "some": {"summary": "Newest first", "value": [_COMPLETED]},
     "none": {"summary": "Nothing found", "value": []},
 }
@@ -110,7 +110,7 @@ CSV_FILE = _one(
 
 NEWEST_FIRST = _one("Newest first", [_UPDATED, _CREATED])
 OLDEST_FIRST = _one("Oldest first", [_CREATED, _UPDATED])
-HEAD: Named = {
+AUDIT_HEAD: Named = {
     "some": {"summary": "After two events", "value": {"seq": 2, "hash": _UPDATED["hash"], "at": _UPDATED["at"]}},
     "none": {"summary": "Nothing has happened", "value": {"seq": 0, "hash": "", "at": None}},
 }

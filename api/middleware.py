@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware, _TrustedHosts
 
-from api.problems import MAYBE_CHANGED, METHODS, BadRequest, Failure, Unavailable, answer
+from api.problems import MAYBE_CHANGED, METHODS, BadRequest, Failure, Unavailable, problem_response
 from config.settings import PATH_PREFIX
 from telemetry import metrics
 
@@ -122,7 +122,7 @@ class _HeadSent(Exception):
     """Raised to end an endpoint that has sent its response's head, since a HEAD request needs no body."""
 
 
-class Head:
+class HeadRequests:
     """Middleware that answers HEAD on every GET route, with GET's status and headers (RFC 9110, section 9.3.2).
 
     The endpoint sees a GET, and ends as soon as the head of its response has been sent: an export reads no more than it
@@ -177,7 +177,7 @@ class BehindProxies(ProxyHeadersMiddleware):
                 hint="X-Forwarded-Prefix must be a path such as /daybook, of letters, digits, - . _ ~ and /: "
                 "have the proxy set it."
             )
-            return await answer(problem, request_id=scope["state"]["request_id"])(scope, receive, send)
+            return await problem_response(problem, request_id=scope["state"]["request_id"])(scope, receive, send)
         path, prefix = scope.get("path", ""), stripped or self._root_path
         if stripped or not f"{path}/".startswith(f"{prefix}/"):
             scope["path"] = prefix + path
@@ -220,10 +220,10 @@ class CatchAll:
             else:
                 unknown = "The service is stopping: the change may have been made. Look, then repeat it."
                 stopping = Unavailable(MAYBE_CHANGED, hint=unknown)
-            await answer(stopping, request_id=scope["state"]["request_id"])(scope, receive, send)
+            await problem_response(stopping, request_id=scope["state"]["request_id"])(scope, receive, send)
         except Exception:
             if started:
                 raise
             _log.exception("request failed")
             failure = Failure(hint="The log has it under this request_id.")
-            await answer(failure, request_id=scope["state"]["request_id"])(scope, receive, send)
+            await problem_response(failure, request_id=scope["state"]["request_id"])(scope, receive, send)

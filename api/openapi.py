@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from api.examples import FAULTS, TASK_ID, Named
 from api.problems import MEDIA_TYPE, Problem
-from api.schemas import USER_ID, ProblemDetails
+from api.schemas import USER_ID_SCHEMA, ProblemDetails
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
@@ -257,7 +257,7 @@ def _complete_parameters(operation: dict[str, Any]) -> None:
         if "anyOf" in schema:  # pydantic allows null, but a parameter is left out, and never null
             schema |= schema.pop("anyOf")[0]
         if parameter["name"] == "user_id":
-            schema |= USER_ID
+            schema |= USER_ID_SCHEMA
             parameter["example"] = schema["examples"][0]  # Swagger UI fills it in
     parameters[len(own) :] = _takes("X-Request-ID")["parameters"] + parameters[len(own) :]
 

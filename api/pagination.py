@@ -14,7 +14,7 @@ from fastapi import Request
 from api.parameters import ListParameters, distinct_words
 from api.problems import BadRequest
 from events.serialization import rfc3339
-from queries.tasks import Key, ListQuery, Order, Sort
+from queries.tasks import ListQuery, Order, PageKey, Sort
 
 _LONGEST_PAGE, _PAGE = 1000, 50
 """Tasks on a page unless a size is given: by default, and if pages are requested by number."""
@@ -70,14 +70,14 @@ def _either(parameters: ListParameters, name: str, other: str) -> Any:
     return two if one is None else one
 
 
-def cursor(asked: ListQuery, end: Key) -> str:
+def cursor(asked: ListQuery, end: PageKey) -> str:
     """Encode the end of a page as a cursor, opaque to the client and bound to the list's filter and order."""
     value, task_id = end
     key = rfc3339(value) if isinstance(value, datetime) else value
     return base64.urlsafe_b64encode(orjson.dumps([_question(asked), key, task_id.hex])).rstrip(b"=").decode()
 
 
-def _start(asked: ListQuery, text: str) -> Key:
+def _start(asked: ListQuery, text: str) -> PageKey:
     """Decode a cursor to the end of its page. Raises `BadRequest` if it isn't ours, or is of another list."""
     unreadable = BadRequest(hint="cursor can't be read; take it from the Link header as it is.")
     try:
@@ -112,7 +112,7 @@ def here(request: Request) -> str:
     return quote(request.scope["path"], safe="/:@!$&'()*+,;=~")
 
 
-def next_list(request: Request, asked: ListQuery, end: Key) -> str:
+def next_list(request: Request, asked: ListQuery, end: PageKey) -> str:
     """Make the `Link` header to the next page of tasks, by cursor even if this page was found by offset or number."""
     by_number = [name for name in ("page", "page_size", "per_page") if name in request.query_params]
     instead_of = ("offset", "skip", *(by_number and (*by_number, "limit")))

@@ -43,7 +43,7 @@ _log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-"""Methods of all routes together. GET routes serve HEAD too: `api.middleware.Head`."""
+"""Methods of all routes together. GET routes serve HEAD too: `api.middleware.HeadRequests`."""
 
 _UNQUOTABLE = re.compile(r"[^ !#-\[\]-~]")
 """Characters that an error_description must not contain (RFC 6750, section 3)."""
@@ -185,7 +185,7 @@ _NO_ROUTE, _NO_METHOD = "Not found.", "This can't be done here."
 """Sentences for the framework's own 404 and 405."""
 
 
-def answer(problem: Problem, *, request_id: str) -> Response:
+def problem_response(problem: Problem, *, request_id: str) -> Response:
     """Render a problem as an HTTP response."""
     body = problem_body(
         problem.status,
@@ -250,7 +250,7 @@ def install(app: FastAPI) -> None:
 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101 - by registration
-    return answer(error, request_id=request.state.request_id)
+    return problem_response(error, request_id=request.state.request_id)
 
 
 async def _task_not_found(request: Request, error: Exception) -> Response:

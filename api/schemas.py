@@ -12,7 +12,7 @@ from api import text
 LARGEST_VERSION = 2**31 - 1
 
 _TIMESTAMP = r"^[0-9-]{10}T[0-9:]{8}\.[0-9]{6}Z$"
-USER_ID: dict[str, Any] = {"minLength": 1, "maxLength": 255, "pattern": r"^(?!\.{1,2}$)[^/\x00]+$"}
+USER_ID_SCHEMA: dict[str, Any] = {"minLength": 1, "maxLength": 255, "pattern": r"^(?!\.{1,2}$)[^/\x00]+$"}
 """JSON Schema of a user id: `config.settings.USER_ID` for the OpenAPI document."""
 
 
@@ -64,7 +64,7 @@ class Task(BaseModel):
     """A task as it is answered."""
 
     id: UUID
-    user_id: str = Field(json_schema_extra={**USER_ID})
+    user_id: str = Field(json_schema_extra={**USER_ID_SCHEMA})
     title: str = Field(min_length=1, max_length=255)
     description: str | None = Field(max_length=5000)
     completed: bool

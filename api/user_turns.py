@@ -69,10 +69,12 @@ def give_turn_back(scope: Scope) -> None:
 
 
 def _full(why: str, at_once: int) -> Overloaded:
-    return refusal(f"{why}: {at_once} of a user are carried out at a time. Send fewer at once. Nothing was changed.")
+    return user_overloaded(
+        f"{why}: {at_once} of a user are carried out at a time. Send fewer at once. Nothing was changed."
+    )
 
 
-def refusal(hint: str) -> Overloaded:
+def user_overloaded(hint: str) -> Overloaded:
     """Count a refusal of a user with too much under way, and make the problem, with a hint for the client."""
     metrics.REFUSALS.labels("user_overloaded").inc()
     return Overloaded(hint=hint, headers={"Retry-After": "1"})

@@ -127,7 +127,7 @@ def token(
     say(said)
 
 
-User = Annotated[str | None, typer.Option(callback=_user, metavar="USER", help="Only this user.")]
+OnlyUser = Annotated[str | None, typer.Option(callback=_user, metavar="USER", help="Only this user.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="How many processes share the work.", show_default="one for each core")
 ]
@@ -136,7 +136,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 @app.command()
 def rebuild(
-    user: User = None,
+    user: OnlyUser = None,
     workers: Workers = None,
     start_after: Annotated[
         str | None,
@@ -161,7 +161,7 @@ def rebuild(
 
 @app.command()
 def verify(
-    user: User = None,
+    user: OnlyUser = None,
     sample: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Only so many users, drawn by lot: for a cron job.")
     ] = None,
@@ -266,7 +266,7 @@ def _to_go_on(job: "Job", choice: "Choice", after: str) -> str:
 
 def _verify_export(export: str, head: str | None, after: str | None, *, as_json: bool) -> None:
     from cli.verify import for_machines, for_people
-    from cli.verify import verify as report_on
+    from cli.verify import report_on as report_on
 
     report = report_on(export, head=head, after=after)
     say(for_machines(report) if as_json else for_people(report))

@@ -34,7 +34,7 @@ class CutShort(Exception):
         self.after = after
 
 
-class Report(Protocol):
+class Receiver(Protocol):
     """A receiver of results, as they come. Its methods raise `Unwritten`."""
 
     def begin(self, events: int | None) -> None: ...
@@ -68,7 +68,7 @@ _FAILURES: tuple[type[Exception], ...] = (BrokenProcessPool, *FAILED, asyncpg.In
 """Errors that may end a job early. `InterfaceError`: the connection ended between statements."""
 
 
-async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report: Report) -> None:
+async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report: Receiver) -> None:
     """Do the job on all chosen users.
 
     After SIGINT or SIGTERM the work units under way are finished; a second signal stops at once. Raises `CutShort`
@@ -111,7 +111,7 @@ async def _share_out(units: AsyncIterator[WorkUnit], workers: int, under_way: "_
 class _UnderWay:
     """The work units that workers have: few, so that memory stays constant and a stop doesn't take long."""
 
-    def __init__(self, job: Job, dsn: str, report: Report) -> None:
+    def __init__(self, job: Job, dsn: str, report: Receiver) -> None:
         self._job = job
         self._dsn = dsn
         self._report = report
@@ -120,7 +120,9 @@ class _UnderWay:
 
     def submit(self, pool: ProcessPoolExecutor, unit: WorkUnit) -> None:
         with starting_children():
-            future = asyncio.get_running_loop().run_in_executor(pool, worker.run, self._job, self._dsn, unit.streams)
+            future = asyncio.get_running_loop().run_in_executor(
+                pool, worker.run_unit, self._job, self._dsn, unit.streams
+            )
         # Else asyncio would log the errors that nobody asks for after the first one.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._units[future] = unit
@@ -155,7 +157,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 @contextmanager
-def _stopped_by_signals(report: Report) -> Iterator[asyncio.Event]:
+def _stopped_by_signals(report: Receiver) -> Iterator[asyncio.Event]:
     """Set an event at the first SIGINT or SIGTERM within the block; cancel the task at the second."""
     loop, task, stop, over = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event(), False
 

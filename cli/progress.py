@@ -18,7 +18,7 @@ _PLAIN_SECONDS = 10
 
 
 class Results:
-    """A `cli.parallel.Report`: mismatches to stdout as they come, progress to stderr, and totals at the end."""
+    """A `cli.parallel.Receiver`: mismatches to stdout as they come, progress to stderr, and totals at the end."""
 
     def __init__(self, job: Job, *, as_json: bool) -> None:
         self.job = job

@@ -39,8 +39,8 @@ from config.settings import Settings
 from db.embedded import database
 from db.reach import reaching
 from db.roles import grant_service_role
-from db.schema import NotMigrated, check
-from telemetry.metrics import everything
+from db.schema import NotMigrated, check_schema
+from telemetry.metrics import all_metrics
 from telemetry.worker_metrics import WORKERS_FOLDER
 
 DEMO_USER = "demo"
@@ -85,7 +85,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                     owner = settings.migration_url or dsn
                     _migrate(owner)
                     asyncio.run(grant_service_role(owner, dsn))
-                asyncio.run(check(dsn))
+                asyncio.run(check_schema(dsn))
             if settings.jwks_url:
                 outgoing.client(str(settings.jwks_url))  # only checks that it can be made
             _check_propagators()
@@ -149,7 +149,7 @@ def _run(config: dict[str, Any], *, reload_excludes: list[str] | None) -> None:
 def _migrate(owner: str) -> None:
     """Bring the schema up to date. Raises `CannotRun`, or the errors of connecting."""
     try:
-        asyncio.run(check(owner))
+        asyncio.run(check_schema(owner))
     except NotMigrated:
         from db.migrate import migrate  # with Alembic, 30 MB that a service seldom needs
 
@@ -215,7 +215,7 @@ def _metrics_folder() -> Iterator[Path]:
 def _tell_metrics(settings: Settings, port: int) -> None:
     host = settings.metrics_host
     try:
-        start_metrics_server(host, port, everything(settings.daybook_data_dir))
+        start_metrics_server(host, port, all_metrics(settings.daybook_data_dir))
     except (OSError, UnicodeError) as error:
         name = "METRICS_HOST" if _no_such_host(error) else "METRICS_PORT"
         raise CannotServe(f"{name}: can't listen on {host}:{port}: {_reason(error)}; choose another one") from error

@@ -12,25 +12,25 @@ from typing import BinaryIO
 import orjson
 
 from config.errors import CannotRun
-from events.export.verification import BadHead, NothingToSay, Report, check, read_head
+from events.export.verification import BadHead, NothingToSay, Report, read_head, verify_export
 from events.hash_chain import Head
 from events.integrity.mismatch import Mismatch
 from events.serialization import UnknownEvent
 
-STDIN = "-"
+FROM_STDIN = "-"
 
 
 class CannotVerify(CannotRun):
     """There is nothing that could be said of the export."""
 
 
-def verify(export: str, *, head: str | None, after: str | None) -> Report:
+def report_on(export: str, *, head: str | None, after: str | None) -> Report:
     """Return the report on the file `export` (`-`: stdin). Raises `CannotVerify`."""
     kept, begun = (None if path is None else _head(path) for path in (head, after))
-    name = "stdin" if export == STDIN else export
+    name = "stdin" if export == FROM_STDIN else export
     try:
         with _opened(export) as file:
-            return check(file, kept, after=begun)
+            return verify_export(file, kept, after=begun)
     except OSError as error:
         raise CannotVerify(f"{name} can't be read: {error.strerror or error}") from error
     except NothingToSay as error:
@@ -57,10 +57,10 @@ def _head(path: str) -> Head:
 @contextmanager
 def _opened(path: str) -> Iterator[BinaryIO]:
     """Open the file to be read more than once: a pipe is copied to a temporary file first."""
-    if path == STDIN and sys.stdin is None:
+    if path == FROM_STDIN and sys.stdin is None:
         raise CannotVerify("stdin is closed")
-    with nullcontext(sys.stdin.buffer) if path == STDIN else Path(path).open("rb") as file:
-        if path != STDIN and file.seekable():
+    with nullcontext(sys.stdin.buffer) if path == FROM_STDIN else Path(path).open("rb") as file:
+        if path != FROM_STDIN and file.seekable():
             yield file
             return
         with TemporaryFile() as spool:

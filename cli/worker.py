@@ -48,7 +48,7 @@ def _end_with_parent() -> None:
         os._exit(1)  # the transaction under way is rolled back
 
 
-def run(job: Job, dsn: str, streams: Sequence[StreamSize]) -> Result:
+def run_unit(job: Job, dsn: str, streams: Sequence[StreamSize]) -> Result:
     """Do the job on these users, over the connection of this process."""
     runner, connection = _connected(dsn)
     result = runner.run(_run(job, connection, streams))

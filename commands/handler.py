@@ -16,13 +16,13 @@ from db.errors import NOT_SENT, UNAVAILABLE, TooManyRequests, is_ambiguous, is_t
 from db.pool import Connection, Executor, Pool
 from events.store import log
 from events.store.group_commit import GroupCommit
-from events.store.log import Posting, RecordedEvent
+from events.store.log import PendingAppend, RecordedEvent
 from events.store.past import task_at
-from events.store.snapshots import load
+from events.store.snapshots import load_snapshot
 from events.task import Event, Metadata, Task, TaskCreated, TaskDeleted, evolve
 from telemetry import metrics
 
-_SETTLING = 0.9
+_RESOLVE_SECONDS = 0.9
 """Seconds in which an in-doubt commit must be resolved."""
 
 What: TypeAlias = Literal["done", "unchanged", "replayed"]
@@ -40,10 +40,10 @@ class _Undecided(Exception):
     """A refusal of this try, with no other event in this one's place, so that an earlier try may still commit."""
 
 
-_UNSETTLED: tuple[type[Exception], ...] = (*UNAVAILABLE, _Undecided)
+_STILL_IN_DOUBT: tuple[type[Exception], ...] = (*UNAVAILABLE, _Undecided)
 
 
-class _NotPosted(Exception):
+class _NoRow(Exception):
     """The projection has no row of the task: the task doesn't exist, or the projection is being rebuilt."""
 
 
@@ -71,7 +71,7 @@ async def handle(pool: Pool, command: Command, *, actor: str, metadata: Metadata
     it can't lose a second time. If the projection has no row of the task, or one that differs from the log, the log
     decides. If a connection is dropped, the command is retried on another for a moment; nothing is done twice. If the
     idempotency key is in the log already, the command's first outcome is returned. Raise `IdempotencyKeyReused`, a
-    refusal of `commands.task`, or one of `db.errors.UNAVAILABLE`.
+    refusal of `commands.decider`, or one of `db.errors.UNAVAILABLE`.
     """
 
     async def carried_out() -> Outcome:
@@ -97,57 +97,57 @@ def _worth_another_try(error: Exception) -> bool:
 
 async def _execute(pool: Pool, command: Command, actor: str, metadata: Metadata) -> Outcome:
     try:
-        result = await _carry_out(pool, command, actor, metadata)
+        result = await _append_decided(pool, command, actor, metadata)
     except log.IdempotencyKeyTaken:  # the event that has it is committed
         before = await log.find(pool, command.user_id, metadata.idempotency_key or "")
         assert before is not None  # noqa: S101 - the log forgets nothing
-        result = _the_same(before, metadata)
-    return result if isinstance(result, Outcome) else await _again(pool, result)
+        result = _of_same_request(before, metadata)
+    return result if isinstance(result, Outcome) else await _replay(pool, result)
 
 
-async def _carry_out(pool: Pool, command: Command, actor: str, metadata: Metadata) -> Outcome | RecordedEvent:
+async def _append_decided(pool: Pool, command: Command, actor: str, metadata: Metadata) -> Outcome | RecordedEvent:
     """Try on the task's row, then on the row under the stream's lock, then on the log under the lock."""
     if _is_conditional_creation(command):
-        return await _attempt(pool, command, None, actor, metadata, locked=True)
+        return await _decide_and_append(pool, command, None, actor, metadata, locked=True)
     past = await _rehydrate(pool, command, TaskState()) if isinstance(command, RestoreTask) else None
     try:
         try:
-            return await _attempt(pool, command, past, actor, metadata)
+            return await _decide_and_append(pool, command, past, actor, metadata)
         except log.VersionConflict:
             metrics.CONFLICTS.inc()
-            return await _attempt(pool, command, past, actor, metadata, locked=True)
-    except (_NotPosted, log.VersionConflict):
+            return await _decide_and_append(pool, command, past, actor, metadata, locked=True)
+    except (_NoRow, log.VersionConflict):
         there = await log.is_there(pool, command.user_id, command.task_id)
         before = await _find(pool, command, metadata)
         if before is not None:  # this request left its event a moment ago
-            return _the_same(before, metadata)
+            return _of_same_request(before, metadata)
         past = (
             await _rehydrate(pool, command, TaskState()) if there or isinstance(command, RestoreTask) else TaskState()
         )
         decide(command, past)  # a refusal needs no lock
-        return await _attempt(pool, command, past, actor, metadata, locked=True)
+        return await _decide_and_append(pool, command, past, actor, metadata, locked=True)
 
 
-async def _attempt(
+async def _decide_and_append(
     pool: Pool, command: Command, past: TaskState | None, actor: str, metadata: Metadata, *, locked: bool = False
 ) -> Outcome | RecordedEvent:
     """Decide and append; return the outcome, or the recorded event that the request left before.
 
-    Raise `_NotPosted`, a `log.Conflict`, a refusal or one of `UNAVAILABLE`, with nothing written, or else `InDoubt`.
+    Raise `_NoRow`, a `log.Conflict`, a refusal or one of `UNAVAILABLE`, with nothing written, or else `InDoubt`.
     """
-    sent: Posting | None = None
+    sent: PendingAppend | None = None
     try:
         if locked:
             async with pool.transaction() as on:
                 await log.lock_stream(on, command.user_id)
                 decided = await _decide(on, command, past, actor, metadata)
-                if not isinstance(decided, Posting):
+                if not isinstance(decided, PendingAppend):
                     return decided
                 sent = decided
                 entry = await _append(on, command, sent)
         else:
             decided = await _decide(pool, command, past, actor, metadata)
-            if not isinstance(decided, Posting):
+            if not isinstance(decided, PendingAppend):
                 return decided
             sent = decided
             entry = await pool.companion(GroupCommit).append(sent)
@@ -163,13 +163,13 @@ def _is_conditional_creation(command: Command) -> bool:
     return isinstance(command, CreateTask) and command.precondition != UNCONDITIONAL
 
 
-async def _append(on: Connection, command: Command, posting: Posting) -> RecordedEvent:
+async def _append(on: Connection, command: Command, pending: PendingAppend) -> RecordedEvent:
     """Append the event; refuse a creation with `VersionMismatch` if its precondition doesn't hold for the list.
 
     The list is checked after the append, in its transaction, which the refusal rolls back. By then no other writer can
     be first, and the request wasn't carried out before. Raise the errors of `log.append` too.
     """
-    entry = await log.append(on, posting.event, posting.task, on_row=posting.on_row)
+    entry = await log.append(on, pending.event, pending.task, on_row=pending.on_row)
     if _is_conditional_creation(command):
         last = entry.seq - 1
         current = EntityTag(last, await log.hash_of(on, command.user_id, last))
@@ -178,7 +178,7 @@ async def _append(on: Connection, command: Command, posting: Posting) -> Recorde
     return entry
 
 
-async def _resolve_in_doubt(pool: Pool, command: Command, sent: Posting) -> RecordedEvent:
+async def _resolve_in_doubt(pool: Pool, command: Command, sent: PendingAppend) -> RecordedEvent:
     """Resolve an in-doubt commit: get the event into the log once, and return it as recorded.
 
     The identical event is sent again. The task's version is a unique key, so only one of the two can be committed, even
@@ -191,22 +191,22 @@ async def _resolve_in_doubt(pool: Pool, command: Command, sent: Posting) -> Reco
             async with (pool.transaction if _is_conditional_creation(command) else pool.acquire)() as on:
                 return await _append(on, command, sent)
         except log.Conflict as conflict:
-            if entry := await log.entered(pool, sent.event):
+            if entry := await log.find_appended(pool, sent.event):
                 return entry
             if isinstance(conflict, log.VersionTaken | log.IdempotencyKeyTaken):
                 raise
             raise _Undecided from conflict
 
     try:
-        async with asyncio.timeout(_SETTLING):
+        async with asyncio.timeout(_RESOLVE_SECONDS):
             return await retry(once_more, on=lambda error: is_ambiguous(error) or isinstance(error, _Undecided))
-    except _UNSETTLED as error:
+    except _STILL_IN_DOUBT as error:
         raise InDoubt(str(error)) from error
 
 
 async def _decide(
     on: Executor, command: Command, past: TaskState | None, actor: str, metadata: Metadata
-) -> Posting | Outcome | RecordedEvent:
+) -> PendingAppend | Outcome | RecordedEvent:
     """Decide on the state `past`, brought up to date from the log, or on the task's row if `past` is `None`.
 
     With the append, this takes two round trips, and three with a key. A creation takes one: its id is new, so there is
@@ -219,11 +219,11 @@ async def _decide(
     if not isinstance(command, CreateTask):
         before = await _find(on, command, metadata)
         if before is not None:
-            same = _the_same(before, metadata)
+            same = _of_same_request(before, metadata)
             nothing_since = found.task is not None and same.event.version == found.version
             return Outcome(found.task, same.hash, "replayed") if nothing_since else same
     if past is None and not found.version and not isinstance(command, CreateTask):
-        raise _NotPosted
+        raise _NoRow
     payload = decide(command, found)
     if payload is None:
         return Outcome(found.task, found.hash, "unchanged")
@@ -238,7 +238,7 @@ async def _decide(
         metadata=metadata,
         salt=secrets.token_bytes(16),
     )
-    return Posting(event, evolve(found.task, event), on_row=past is None)
+    return PendingAppend(event, evolve(found.task, event), on_row=past is None)
 
 
 async def _load(on: Executor, command: Command, past: TaskState | None) -> TaskState:
@@ -246,7 +246,7 @@ async def _load(on: Executor, command: Command, past: TaskState | None) -> TaskS
         return await _rehydrate(on, command, past)
     if isinstance(command, CreateTask):
         return TaskState()
-    return state_of(await load(on, command.user_id, command.task_id))
+    return state_of(await load_snapshot(on, command.user_id, command.task_id))
 
 
 async def _rehydrate(database: Executor, command: Command, so_far: TaskState) -> TaskState:
@@ -269,7 +269,7 @@ async def _find(database: Executor, command: Command, metadata: Metadata) -> Rec
     return None if key is None else await log.find(database, command.user_id, key)
 
 
-def _the_same(before: RecordedEvent, metadata: Metadata) -> RecordedEvent:
+def _of_same_request(before: RecordedEvent, metadata: Metadata) -> RecordedEvent:
     """Return the event if this request left it. Raise `IdempotencyKeyReused` if another request did."""
     if before.event.metadata.fingerprint != metadata.fingerprint:
         raise IdempotencyKeyReused(
@@ -278,7 +278,7 @@ def _the_same(before: RecordedEvent, metadata: Metadata) -> RecordedEvent:
     return before
 
 
-async def _again(pool: Pool, before: RecordedEvent) -> Outcome:
+async def _replay(pool: Pool, before: RecordedEvent) -> Outcome:
     """Replay the outcome of the command that left this event. Between batches of its history, no connection is held."""
     event = before.event
     match event.payload:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import asyncpg
 import stamina
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 _RETRYING = 0.7
 """Seconds for all tries together: a request is answered within one second, even if the database is down."""
@@ -104,7 +104,7 @@ def is_transient(error: Exception) -> bool:
     return is_ambiguous(error) and not isinstance(error, TimeoutError | DatabaseUnavailable | TooManyRequests)
 
 
-async def retry(work: Callable[[], Awaitable[Result]], *, on: Callable[[Exception], bool] = is_transient) -> Result:
+async def retry(work: Callable[[], Awaitable[_Result]], *, on: Callable[[Exception], bool] = is_transient) -> _Result:
     """Call `work`, an `async def`; call it again with backoff, for 0.7 s, while it raises an error that `on` accepts.
 
     `work` must be safe to do twice. Raises the error of the last try.

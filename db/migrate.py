@@ -19,7 +19,7 @@ from config.errors import CannotRun
 from db.connection import connect
 from db.dsn import connect_arguments
 from db.errors import UNAVAILABLE, ConnectionLost
-from db.roles import LOCK_TIMEOUT_SECONDS, take_turn
+from db.roles import LOCK_TIMEOUT_SECONDS, take_advisory_lock
 from db.schema import FROM_DEVELOPMENT, DevelopmentSchema, NewerSchema
 from db.server import NotUtf8, check_encoding
 
@@ -101,8 +101,12 @@ SELECT set_config('lock_timeout', :lock, true),
 """
 
 
-# Of a database without our tables, it is null.
-_PARTITIONS = "SELECT nullif(count(*), 0) FROM pg_inherits WHERE inhparent = to_regclass('events')"
+_PARTITIONS = "SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass(:table)"
+
+
+def _partitions(connection: Connection) -> int:
+    """Count the partitions of `events`; 0 if the database has no such table yet."""
+    return int(connection.execute(text(_PARTITIONS), {"table": "events"}).scalar_one())
 
 
 def _apply_next(connection: Connection, login: str, partitions: int | None) -> str | None:
@@ -121,10 +125,10 @@ def _apply_next(connection: Connection, login: str, partitions: int | None) -> s
         with connection.begin():
             # The first statement: SQLAlchemy begins the transaction with it, and the turn is held in that transaction.
             from_development = connection.execute(text(f"SELECT {FROM_DEVELOPMENT}")).scalar()
-            connection.connection.run_async(take_turn)
+            connection.connection.run_async(take_advisory_lock)
             if from_development:
                 raise DevelopmentSchema(DevelopmentSchema.__doc__)
-            if partitions and connection.execute(text(_PARTITIONS)).scalar() not in (None, partitions):
+            if partitions and _partitions(connection) not in (0, partitions):
                 raise OtherPartitions(OtherPartitions.__doc__)
             connection.execute(text(_BOUNDS), {"lock": f"{_LOCK_SECONDS}s", "statement": f"{_STATEMENT_SECONDS}s"})
             with EnvironmentContext(config, script, fn=oldest_missing):

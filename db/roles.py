@@ -60,7 +60,7 @@ async def _grant(own: dict[str, Any], name: str, password: str) -> bool:
     connection = await connect(**own)
     try:
         async with connection.transaction():
-            await take_turn(connection)
+            await take_advisory_lock(connection)
             await connection.execute(_RIGHTS.read_text())
             made = not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", name)
             if made:
@@ -76,7 +76,7 @@ async def _grant(own: dict[str, Any], name: str, password: str) -> bool:
     return made
 
 
-async def take_turn(connection: asyncpg.Connection) -> None:
+async def take_advisory_lock(connection: asyncpg.Connection) -> None:
     """Wait until no other Daybook migrates this database or grants rights in it, and keep others off until the commit.
 
     Raises `NotOurTurn` after a minute.

@@ -12,7 +12,7 @@ from db.server import check_encoding
 _REVISIONS = sorted(path.name.partition("_")[0] for path in Path(__file__).parent.glob("migrations/versions/*_*.py"))
 """This release's revisions, oldest first: each migration's file is named after its revision."""
 
-HEAD = _REVISIONS[-1]
+CURRENT = _REVISIONS[-1]
 """The revision that this release expects."""
 
 FROM_DEVELOPMENT = "to_regclass('journals') IS NOT NULL"
@@ -33,7 +33,7 @@ class NotMigrated(CannotRun):
     """The database has no schema yet, or an older release's: run `daybook migrate` first."""
 
 
-async def check(dsn: str) -> None:
+async def check_schema(dsn: str) -> None:
     """Check that the database answers, and has this release's schema.
 
     Raises `NewerSchema`, `DevelopmentSchema`, `NotMigrated`, `NotUtf8`, or the errors of connecting.
@@ -55,6 +55,6 @@ async def check(dsn: str) -> None:
         raise DevelopmentSchema(DevelopmentSchema.__doc__)
     found = {row["version_num"] for row in rows}
     if unknown := found.difference(_REVISIONS):
-        raise NewerSchema(f"{NewerSchema.__doc__} (It is at {', '.join(unknown)}, and this one knows {HEAD}.)")
-    if found != {HEAD}:
+        raise NewerSchema(f"{NewerSchema.__doc__} (It is at {', '.join(unknown)}, and this one knows {CURRENT}.)")
+    if found != {CURRENT}:
         raise NotMigrated(NotMigrated.__doc__)

@@ -9,17 +9,17 @@ from typing import Generic, TypeAlias, TypeVar
 from db.errors import TooManyRequests
 from telemetry import metrics
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 User: TypeAlias = "str | None"
 """A user's id; `None` stands for work that is done for many users together."""
 
 
-class FairQueue(Generic[Item]):
+class FairQueue(Generic[_Item]):
     """A queue of items for each user; the users are in the order of their turns."""
 
     def __init__(self) -> None:
-        self._of: dict[User, deque[Item]] = {}
+        self._of: dict[User, deque[_Item]] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -29,16 +29,16 @@ class FairQueue(Generic[Item]):
         """Iterate over the users, the next one first."""
         return iter(self._of)
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[_Item]:
         """Iterate over all waiting items, in no particular order."""
         return chain.from_iterable(self._of.values())
 
-    def put(self, user: User, item: Item) -> None:
+    def put(self, user: User, item: _Item) -> None:
         """Put the item at the end of the user's queue."""
         self._of.setdefault(user, deque()).append(item)
         self._size += 1
 
-    def take(self, user: User) -> Item:
+    def take(self, user: User) -> _Item:
         """Take the user's oldest item, and put the user behind all others."""
         queue = self._of.pop(user)
         item = queue.popleft()
@@ -47,7 +47,7 @@ class FairQueue(Generic[Item]):
             self._of[user] = queue
         return item
 
-    def discard(self, user: User, item: Item) -> None:
+    def discard(self, user: User, item: _Item) -> None:
         """Remove the item, if it still waits."""
         queue = self._of.get(user)
         if queue and item in queue:
@@ -56,7 +56,7 @@ class FairQueue(Generic[Item]):
             if not queue:
                 del self._of[user]
 
-    def drop(self, *, for_user: User) -> Item | None:
+    def drop(self, *, for_user: User) -> _Item | None:
         """Take the last item of the user with most, if `for_user` would have fewer even with another one; else None."""
         user = max(self._of, key=lambda each: len(self._of[each]), default=None)
         queue = self._of.get(user, deque())

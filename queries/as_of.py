@@ -29,7 +29,7 @@ async def list_tasks(pool: Pool, user_id: str, query: ListQuery, *, at: datetime
     found: _Found = _Titles(pool, query) if query.sort == "title" else _Times(query)
     lowered = [lower(word) for word in query.words]
     async with AsyncExitStack() as turn:
-        if upto > log.BATCH:
+        if upto > log.READ_BATCH:
             await turn.enter_async_context(pool.companion(LongReads).turn(user_id))
         slices = TimeSlices(user_id)
         async for tasks in past.tasks_at(pool, user_id, at, upto=upto):

@@ -3,17 +3,15 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, TypeAlias
 from uuid import UUID
 
 from db.pool import Pool
 from events.serialization import Row
 from events.store import log
-
-Order: TypeAlias = Literal["asc", "desc"]
+from queries.tasks import Order
 
 LAST_SEQ = 2**63 - 1
-BATCH = 50
+EXPORT_BATCH = 50
 """Number of events of an export in memory at once, 3 MB if all are of the largest size: many exports may be read at
 once, and slowly."""
 
@@ -77,7 +75,7 @@ def behind(selection: Selection, row: Row) -> Selection:
     return replace(selection, before=row["seq"], versions=(above, row["version"] - 1 if selection.task_id else upto))
 
 
-async def everything(
+async def export(
     pool: Pool, user_id: str, selection: Selection, *, limit: int | None = None
 ) -> AsyncIterator[Sequence[Row]]:
     """Read the selection as it is now, or its first `limit` events, in one or more batches of rows.
@@ -88,7 +86,7 @@ async def everything(
     last = (await log.head(pool, user_id)).seq
     selection = replace(selection, before=min(selection.before, last + 1))
     while left is None or left > 0:
-        size = BATCH if left is None else min(BATCH, left)
+        size = EXPORT_BATCH if left is None else min(EXPORT_BATCH, left)
         rows = await page(pool, user_id, selection, limit=size)
         complete = len(rows) < size
         if rows:
@@ -100,7 +98,7 @@ async def everything(
         left = None if left is None else left - size
 
 
-HEAD = """
+HEAD_JSON = """
 SELECT format(
     '{"seq":%s,"hash":"%s","at":"%s"}',
     seq, encode(hash, 'hex'), to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
@@ -109,7 +107,7 @@ FROM events WHERE user_id = $1 ORDER BY seq DESC LIMIT 1
 """
 
 
-async def head(pool: Pool, user_id: str) -> bytes:
+async def head_json(pool: Pool, user_id: str) -> bytes:
     """Read the number, hash and time of a user's last event as JSON; 0, empty and null if there is none."""
-    body: str = await pool.fetchval(HEAD, user_id) or '{"seq":0,"hash":"","at":null}'
+    body: str = await pool.fetchval(HEAD_JSON, user_id) or '{"seq":0,"hash":"","at":null}'
     return body.encode()

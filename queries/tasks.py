@@ -21,7 +21,7 @@ from events.task import Task
 
 Sort: TypeAlias = Literal["created_at", "updated_at", "title"]
 Order: TypeAlias = Literal["asc", "desc"]
-Key: TypeAlias = tuple[datetime | str, UUID]
+PageKey: TypeAlias = tuple[datetime | str, UUID]
 """The last task of a page: its value in the sort column (text for `title`) and its id."""
 
 
@@ -100,7 +100,7 @@ class ListQuery:
     """Past moment at which to look, for `queries.as_of`; None for the present."""
     limit: int
     offset: int = 0
-    after: Key | None = None
+    after: PageKey | None = None
 
     @property
     def looks_at_all(self) -> bool:
@@ -157,7 +157,7 @@ class Page:
     """A JSON array of tasks, its end if there are more tasks, and the user's head at that moment."""
 
     body: bytes
-    end: Key | None
+    end: PageKey | None
     head: hash_chain.Head
 
 
@@ -179,7 +179,7 @@ async def list_tasks(pool: Pool, user_id: str, query: ListQuery) -> Page:
     return Page(body, end_of(found[query.limit - 1], query.sort) if len(found) > query.limit else None, head)
 
 
-def end_of(task: bytes, sort: Sort) -> Key:
+def end_of(task: bytes, sort: Sort) -> PageKey:
     """Return the key of a page's last task, given as JSON."""
     last = orjson.loads(task)
     return (last["title"] if sort == "title" else datetime.fromisoformat(last[sort])), UUID(last["id"])

@@ -49,7 +49,7 @@ _COMBINED = {DATABASE_UP._name: min, DATABASE_READ_ONLY._name: max}
 """Functions that combine several workers' gauges; the other metrics are summed."""
 
 
-def everything(folder: Path) -> CollectorRegistry:
+def all_metrics(folder: Path) -> CollectorRegistry:
     """Return a registry of the metrics of this process, or of all workers if there are several.
 
     It includes the last results of `daybook verify`, as stored in `folder`.
@@ -88,7 +88,7 @@ _OF_VERIFY = {
 
 
 def note_verified(folder: Path, scope: str, *, complete: bool, users: int, mismatches: int) -> None:
-    """Store a result of `daybook verify` for `everything`. Raises `OSError`."""
+    """Store a result of `daybook verify` for `all_metrics`. Raises `OSError`."""
     file = folder / VERIFIED
     try:
         found = json.loads(file.read_text())

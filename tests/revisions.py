@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from db.schema import HEAD
+from db.schema import CURRENT
 from tests.test_docs import ROOT
 
 PACKAGES = ("api", "cli", "commands", "config", "db", "events", "queries", "telemetry")
@@ -23,7 +23,7 @@ def upgrade() -> None:
 
 def add_revisions(migrations: Path, *revisions: str | tuple[str, ...]) -> list[str]:
     """Write one migration for each element, after the newest of ours. Return their names."""
-    names = [f"{int(HEAD) + number:04}" for number in range(len(revisions) + 1)]
+    names = [f"{int(CURRENT) + number:04}" for number in range(len(revisions) + 1)]
     for before, name, statements in zip(names, names[1:], revisions, strict=False):
         each = (statements,) if isinstance(statements, str) else statements
         text = REVISION.format(revision=name, before=before, statements=each)

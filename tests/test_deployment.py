@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped] # its stubs aren't worth a dependency
 
-from telemetry.metrics import everything, note_verified
+from telemetry.metrics import all_metrics, note_verified
 from tests.test_docs import variables
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ def metrics(query: str) -> set[str]:
 def told(tmp_path: Path) -> set[str]:
     """The metrics that the service tells of itself."""
     note_verified(tmp_path, "all", complete=True, users=0, mismatches=0)
-    families = everything(tmp_path).collect()
+    families = all_metrics(tmp_path).collect()
     names = {family.name + ("_total" if family.type == "counter" else "") for family in families}
     return {name for name in names if name.startswith("daybook_")} | {
         "stamina_retries_total"

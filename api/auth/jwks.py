@@ -59,7 +59,7 @@ class KeysUnavailable(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Key:
+class IssuerKey:
     """A public key, and the names of the algorithms that it may verify."""
 
     public: PublicKey
@@ -79,12 +79,12 @@ class Jwks:
         self._client = client
         self._clock = clock
         self._published: Mapping[str, Mapping[str, Any]] = {}
-        self._keys: dict[str, Key] = {}
+        self._keys: dict[str, IssuerKey] = {}
         self._fetching: asyncio.Task[None] | None = None
         # Times by the clock: last success, last failure since then, last try, last try for an unknown key.
         self._fetched = self._failed = self._tried = self._asked = _NEVER
 
-    async def key(self, kid: str) -> Key:
+    async def key(self, kid: str) -> IssuerKey:
         """Return the key with this id: one object for as long as the issuer publishes it.
 
         Wait for a fetch if one is needed; each takes at most three seconds. Raise `UnknownKey`, `UnusableKey` or
@@ -155,7 +155,7 @@ async def open_jwks(url: str) -> AsyncIterator[Jwks]:
             await jwks.close()
 
 
-def _key(jwk: Mapping[str, Any]) -> Key:
+def _key(jwk: Mapping[str, Any]) -> IssuerKey:
     """Make a published key ready for use, or raise `UnusableKey`."""
     if "d" in jwk:
         raise UnusableKey("its private half is published")
@@ -175,7 +175,7 @@ def _key(jwk: Mapping[str, Any]) -> Key:
         raise UnusableKey("it can't be read") from error
     if isinstance(public, RSAPublicKey) and public.key_size < _SMALLEST_RSA:
         raise UnusableKey(f"it has less than {_SMALLEST_RSA} bits")
-    return Key(public, algorithms)
+    return IssuerKey(public, algorithms)
 
 
 # By curve, or by type if there is none: the function that reads such a key, and the algorithms that it may verify

@@ -21,7 +21,7 @@ _SIGNATURE_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64, "EdDSA": 64, "Ed25519
 NO_CLAIMS = f"The token's {_PAYLOAD} isn't a JSON object."
 
 
-def unreadable(token: str) -> str:
+def why_unreadable(token: str) -> str:
     """Explain why a token can't be parsed: other text surrounds or replaces it, or one of its parts is damaged."""
     if wrong := _around(token):
         return wrong

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jwt
 
 from api.auth import malformed_tokens
-from api.auth.jwks import ALGORITHMS, Jwks, Key, PublicKey, UnknownKey, UnusableKey, algorithm
+from api.auth.jwks import ALGORITHMS, IssuerKey, Jwks, PublicKey, UnknownKey, UnusableKey, algorithm
 from config.settings import USER_ID
 
 _OF_SECRET = frozenset({"HS256", "HS384", "HS512"})
@@ -50,7 +50,7 @@ class _Verified(NamedTuple):
     user: str
     until: float
     kid: str | None
-    key: Key | None
+    key: IssuerKey | None
 
 
 class Verifier:
@@ -106,7 +106,7 @@ class Verifier:
         try:
             header = jwt.get_unverified_header(token)
         except jwt.InvalidTokenError as error:
-            raise BadToken(malformed_tokens.unreadable(token)) from error
+            raise BadToken(malformed_tokens.why_unreadable(token)) from error
         name, kid = str(header.get("alg")), header.get("kid")  # alg could be anything
         if name in _OF_SECRET:
             if self._secret is None:

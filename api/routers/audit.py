@@ -23,7 +23,7 @@ from api.responses import JSON
 from api.routing import Route
 from api.schemas import AuditEvent, ExportedEvent, Head
 from api.server import unsent
-from api.user_turns import refusal
+from api.user_turns import user_overloaded
 from db.time_slices import TimeSlices
 from events.records import CSV_COLUMNS, csv_cells, full_record, record
 from events.serialization import Row
@@ -99,7 +99,7 @@ async def list_events(
         page.headers.update(_VARY)
         return page
     _check_exports(user)
-    batches = await _begun(query.everything(database, user, selection, limit=parameters.limit))
+    batches = await _begun(query.export(database, user, selection, limit=parameters.limit))
     if form == "csv":
         lines = _stream(user, batches, lambda row: _csv_line(csv_cells(row)), beginning=_csv_line(CSV_COLUMNS))
     else:
@@ -114,11 +114,11 @@ async def list_events(
     summary="The end of the log",
     response_model=Head,
     response_description="The last event's number, hash and time",
-    responses={200: answer(examples.HEAD), **problems()},
+    responses={200: answer(examples.AUDIT_HEAD), **problems()},
 )
 async def get_head(user: CurrentUser, database: Database) -> Response:
     """The last event's number, hash and time. Keep it, and nobody can rewrite what was before."""
-    return Response(await query.head(database, user), media_type=JSON)
+    return Response(await query.head_json(database, user), media_type=JSON)
 
 
 @router.get(
@@ -158,7 +158,7 @@ def _preferred(accept: str) -> Form:
 
 
 async def _page(request: Request, database: Database, user: str, selection: Selection, limit: int) -> Response:
-    unsent.check(user)
+    unsent.require_room(user)
     rows = await query.page(database, user, selection, limit=limit + 1)
     answer = unsent.response(await _array(user, rows[:limit]), {}, JSON)
     if len(rows) > limit:
@@ -196,7 +196,7 @@ class _Export(StreamingResponse):
 
 def _check_exports(user: str) -> None:
     if _exports[user] >= _MOST_EXPORTS:
-        raise refusal(
+        raise user_overloaded(
             f"{_MOST_EXPORTS} exports of yours are being sent already: read one to its end, or close it, before this."
         )
 

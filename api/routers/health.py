@@ -41,7 +41,7 @@ _HEALTH: dict[str, Any] = {
 }
 
 
-Database: TypeAlias = Literal["reachable", "read-only", "unreachable"]
+DatabaseState: TypeAlias = Literal["reachable", "read-only", "unreachable"]
 
 
 class Readiness:
@@ -51,9 +51,9 @@ class Readiness:
         self._pool = pool
         self._lock = asyncio.Lock()
         self._asked = float("-inf")
-        self._found: Database = "unreachable"
+        self._found: DatabaseState = "unreachable"
 
-    async def check(self) -> Database:
+    async def check(self) -> DatabaseState:
         """Return `reachable` if a statement came back within two seconds, now or in the last second."""
         async with self._lock:
             if time.monotonic() - self._asked >= _FRESH_SECONDS:
@@ -61,7 +61,7 @@ class Readiness:
                 self._asked = time.monotonic()
             return self._found
 
-    async def _ask(self) -> Database:
+    async def _ask(self) -> DatabaseState:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 await self._pool.probe(PROBE)

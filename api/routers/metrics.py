@@ -5,12 +5,12 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from telemetry.metrics import everything
+from telemetry.metrics import all_metrics
 
 
 def scraping(folder: Path) -> APIRouter:
     """Make a router with `/metrics`, which answers in the Prometheus format that the request accepts."""
-    router, registry = APIRouter(), everything(folder)
+    router, registry = APIRouter(), all_metrics(folder)
 
     @router.get("/metrics", include_in_schema=False)
     def metrics(request: Request) -> Response:

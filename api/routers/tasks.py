@@ -87,7 +87,7 @@ Write = Annotated[_Write, Depends(_write)]
     response_model=list[Task],
     response_description="The tasks, or a page of them",
     responses={
-        200: answer(examples.TASKS, "Link", "ETag"),
+        200: answer(examples.TASK_LIST, "Link", "ETag"),
         **problems(*OF_CONDITION, "badParameter", "badCursor", "otherCursor", "contradiction", "noMoment"),
         304: _NOT_MODIFIED,
     },
@@ -108,7 +108,7 @@ async def list_tasks(
         head = await log.head(database, user)
         if matches(request, tag := EntityTag(head.seq, head.hash)):
             return responses.not_modified(tag)
-    unsent.check(user)
+    unsent.require_room(user)
     read = query.list_tasks if asked.as_of is None else partial(as_of.list_tasks, at=asked.as_of)
     is_long = asked.as_of is not None or asked.looks_at_all
     if is_long:

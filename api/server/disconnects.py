@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+async def while_connected(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
     """Do the work for a request. If the client disconnects first, cancel it and raise `ClientDisconnect`.
 
     Nothing else may receive from the request meanwhile, so its body must have been read by now, or not be needed.

@@ -13,7 +13,7 @@ from api.problems import BadRequest, Overloaded, Problem, RequestTimeout
 from api.server.connections import CONNECTIONS
 from api.server.graceful_close import GracefulProtocol
 from api.server.incoming_request import IncomingRequest, announces_too_much, without_upgrade
-from api.server.refusals import origin_in, refusal
+from api.server.refusals import origin_in, refusal_bytes
 from telemetry import metrics
 
 _SLOWEST = 10
@@ -183,7 +183,7 @@ class BoundedRequests(GracefulProtocol):
             return
         headers = self.scope["headers"] if bool(self.scope) else ()  # None before the first request, whatever its type
         origin = origin_in(headers, self._incoming.head)
-        self.transport.write(refusal(problem, origins=self.app_state.get("origins"), origin=origin))
+        self.transport.write(refusal_bytes(problem, origins=self.app_state.get("origins"), origin=origin))
         self._write_eof()
 
     def _refuse_message(self, reason: str) -> None:

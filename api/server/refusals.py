@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api.cors import cors_headers
 from api.middleware import SECURITY_HEADERS
-from api.problems import Problem, answer
+from api.problems import Problem, problem_response
 from config.origins import Origins
 
 _ORIGIN = re.compile(rb"\r\norigin:([^\r\n]*)\r\n", re.IGNORECASE)
@@ -21,11 +21,11 @@ _VISIBLE = re.compile(rb"[!-~]+")
 _log = structlog.get_logger(__name__)
 
 
-def refusal(problem: Problem, *, origins: Origins | None, origin: str | None) -> bytes:
+def refusal_bytes(problem: Problem, *, origins: Origins | None, origin: str | None) -> bytes:
     """Make the response, head and body, and log it. A page's script may read it if `origin` is one of `origins`."""
     request_id = uuid7().hex
     _log.info("request refused", request_id=request_id, status=problem.status, reason=str(problem))
-    response = answer(problem, request_id=request_id)
+    response = problem_response(problem, request_id=request_id)
     response.headers.update(
         {
             "X-Request-ID": request_id,

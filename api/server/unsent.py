@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.problems import Overloaded
-from api.user_turns import refusal
+from api.user_turns import user_overloaded
 
 _MOST = 96 * 1024 * 1024
 """Largest number of bytes of this process's long responses together. A single one may be larger, if it is alone."""
@@ -59,12 +59,12 @@ class UnsentAnswers:
     def check(self, user: str) -> None:
         """Raise `Overloaded` if the user's limit is reached already, before another response is made in vain."""
         if self._of_users and self._of_users[user] >= self._most_of_user:
-            raise refusal(_HINT)
+            raise user_overloaded(_HINT)
 
     def begin(self, user: str, size: int, abort: Callable[[], None], now: float) -> _Answer:
         """Count a response of `size` bytes. Raises `Overloaded` if the user, or the process, has too many already."""
         if self._of_users[user] + size > self._most_of_user and self._of_users[user]:
-            raise refusal(_HINT)
+            raise user_overloaded(_HINT)
         while self.bytes + size > self._most and self._end_slowest(now):
             pass
         if self.bytes + size > self._most and self.bytes:  # not by this user alone
@@ -101,7 +101,7 @@ _unsent = UnsentAnswers()
 """The unsent long responses of this process."""
 
 
-def check(user: str) -> None:
+def require_room(user: str) -> None:
     """Raise `Overloaded` if the user has too many long responses under way to get another one."""
     _unsent.check(user)
 

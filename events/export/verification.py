@@ -58,7 +58,7 @@ class BadHead(Exception):
     """It isn't what GET /api/{user_id}/audit/head answers"""
 
 
-def check(file: BinaryIO, head: Head | None = None, *, after: Head | None = None) -> Report:
+def verify_export(file: BinaryIO, head: Head | None = None, *, after: Head | None = None) -> Report:
     """Verify an export, one `events.records.full_record` per line as JSON, oldest or newest event first.
 
     The file is read at least twice, so it must be seekable. The check takes constant memory, but for 8 bytes per line.

@@ -16,7 +16,7 @@ from events.integrity.work_units import BATCH
 from events.serialization import parsed
 from events.store import log
 
-MOST = BATCH + BATCH // 4
+MAX_EVENTS = BATCH + BATCH // 4
 """Largest number of events read for several users together. If there are more, the streams counted too few of them."""
 
 FIRST_TASK, LAST_TASK = UUID(int=0), UUID(int=2**128 - 1)
@@ -25,7 +25,7 @@ UNREADABLE = (ValueError, OverflowError)
 """Errors of the driver for a value that Python can't hold, such as a time before our era."""
 
 
-def unreadable(user_id: str, error: Exception) -> Mismatch:
+def unreadable_row(user_id: str, error: Exception) -> Mismatch:
     """Make the mismatch for a user with a row that can't be read."""
     return Mismatch(table="events", user_id=user_id, message=f"there is a value that can't be read: {error}")
 
@@ -69,8 +69,8 @@ EVENTS = f"SELECT {log.COLUMNS} FROM events WHERE user_id = ANY($1) LIMIT $2"  #
 
 
 async def events(connection: Connection, users: Sequence[str]) -> Sequence[asyncpg.Record]:
-    """Read these users' events, each user's in order of `seq`; if there are too many, `MOST` of them."""
-    return _in_order(await connection.fetch(EVENTS, users, MOST))
+    """Read these users' events, each user's in order of `seq`; if there are too many, `MAX_EVENTS` of them."""
+    return _in_order(await connection.fetch(EVENTS, users, MAX_EVENTS))
 
 
 def _in_order(rows: list[asyncpg.Record]) -> list[asyncpg.Record]:
@@ -98,7 +98,7 @@ FOLDABLE = f"SELECT {_COLUMNS_TO_FOLD} FROM events WHERE user_id = ANY($1) LIMIT
 
 async def foldable(connection: Connection, users: Sequence[str]) -> Sequence[asyncpg.Record]:
     """Read these users' events as `events` does, but only the columns that the fold needs."""
-    return _in_order(await connection.fetch(FOLDABLE, users, MOST))
+    return _in_order(await connection.fetch(FOLDABLE, users, MAX_EVENTS))
 
 
 FOLDABLE_SINCE = f"SELECT {_COLUMNS_TO_FOLD} FROM events WHERE user_id = $1 AND seq > $2 ORDER BY seq"  # noqa: S608 - a constant fragment

@@ -11,7 +11,7 @@ import asyncpg
 from db.pool import Connection
 from events.integrity import reads
 from events.integrity.mismatch import Mismatch
-from events.integrity.replay import Fold, Key, compare
+from events.integrity.replay import Fold, TaskKey, compare
 from events.integrity.verify import verify
 from events.integrity.work_units import BATCH, StreamSize, split
 from events.serialization import parsed
@@ -83,8 +83,8 @@ async def _batch(connection: Connection, users: list[str], *, verified: Set[str]
     except reads.UNREADABLE as error:
         if len(users) > 1:
             return _sum([await _batch(connection, [user], verified=verified) for user in users])
-        return Rebuilt(users=1, mismatches=[reads.unreadable(users[0], error)])
-    if len(rows) == reads.MOST:
+        return Rebuilt(users=1, mismatches=[reads.unreadable_row(users[0], error)])
+    if len(rows) == reads.MAX_EVENTS:
         return _sum([await _one(connection, user, verified=user in verified) for user in users])
     fold = Fold()
     for user, seq, task, version, type_, at, data in rows:
@@ -107,7 +107,11 @@ async def _one(connection: Connection, user_id: str, *, verified: bool) -> Rebui
 
     Before any row is written, the log is verified, unless it is `verified`, and folded to its end.
     """
-    found = [] if verified else (await verify(connection, [StreamSize(user_id, reads.MOST)], log_only=True)).mismatches
+    found = (
+        []
+        if verified
+        else (await verify(connection, [StreamSize(user_id, reads.MAX_EVENTS)], log_only=True)).mismatches
+    )
     upto = (await log.head(connection, user_id)).seq
     if not found:
         async for part in reads.folded(connection, user_id, upto=upto):
@@ -234,7 +238,7 @@ RETURNING tasks.id
 """
 
 
-async def _remove(connection: Connection, extra: Sequence[Key], locked: Sequence[str]) -> int:
+async def _remove(connection: Connection, extra: Sequence[TaskKey], locked: Sequence[str]) -> int:
     if not extra:
         return 0
     users, ids = zip(*extra, strict=True)

@@ -10,7 +10,7 @@ from events.integrity.mismatch import Mismatch, Value
 from events.serialization import Json, UnknownEvent, decode, rfc3339
 from events.task import FoldedEvent, ImpossibleEvent, Task, evolve
 
-Key: TypeAlias = tuple[str, UUID]
+TaskKey: TypeAlias = tuple[str, UUID]
 """User id and task id."""
 
 
@@ -28,10 +28,10 @@ class Fold:
     """
 
     def __init__(self) -> None:
-        self.tasks: dict[Key, Task] = {}
-        self.deleted: dict[Key, int] = {}
+        self.tasks: dict[TaskKey, Task] = {}
+        self.deleted: dict[TaskKey, int] = {}
         """Version of the last deletion, by task. A restoration leaves it in place."""
-        self.broken: dict[Key, Mismatch] = {}
+        self.broken: dict[TaskKey, Mismatch] = {}
 
     def take(self, user_id: str, seq: int, task_id: UUID, version: int, type_: str, at: datetime, data: Json) -> None:
         """Fold one more event. A task's events must come in order of their versions."""
@@ -68,7 +68,7 @@ class Fold:
             del self.tasks[key]
             self.deleted[key] = version
 
-    def all_but(self, last: Key) -> "Fold":
+    def all_but(self, last: TaskKey) -> "Fold":
         """Take out and return all tasks but `last`, which may have more events to come."""
         finished = Fold()
         for name in ("tasks", "deleted", "broken"):
@@ -90,7 +90,7 @@ class Comparison:
     extra: list[TaskRow]
 
 
-def compare(tasks: Mapping[Key, Task], rows: Iterable[TaskRow], *, broken: Iterable[Key] = ()) -> Comparison:
+def compare(tasks: Mapping[TaskKey, Task], rows: Iterable[TaskRow], *, broken: Iterable[TaskKey] = ()) -> Comparison:
     """Compare rows, with their columns in `Task`'s order, with the folded tasks. Skip rows of the broken ones."""
     due = dict(tasks)
     unknown = frozenset(broken)

@@ -24,7 +24,7 @@ LEFT JOIN tasks AS task ON task.user_id = few.user_id AND task.id = last.task_id
 """
 
 
-ORPHANED = """
+NEXT_ORPHANED = """
 SELECT user_id FROM (SELECT user_id FROM events WHERE user_id >= $1 ORDER BY user_id LIMIT 1) AS next
 WHERE NOT EXISTS (SELECT FROM streams WHERE streams.user_id = next.user_id)
 """
@@ -41,7 +41,7 @@ async def spot_check(database: Executor) -> list[Mismatch]:
     if len(rows) < _USERS:
         start = ""
         rows = await database.fetch(SPOT_CHECK, start, _USERS)
-    orphaned = await database.fetchval(ORPHANED, start)
+    orphaned = await database.fetchval(NEXT_ORPHANED, start)
     found = [mismatch for row in rows for mismatch in _mismatches(row)]
     if orphaned is not None:
         found.append(Mismatch(table="streams", user_id=orphaned, field="seq", message="there is no stream, but events"))

@@ -43,7 +43,7 @@ async def verify(connection: Connection, streams: Sequence[StreamSize], *, log_o
             if len(users) > 1:
                 parts += [await verify(connection, [stream], log_only=log_only) for stream in batch]
             else:
-                parts.append(Verified(users=1, mismatches=[reads.unreadable(users[0], error)]))
+                parts.append(Verified(users=1, mismatches=[reads.unreadable_row(users[0], error)]))
     return _sum(parts)
 
 
@@ -59,7 +59,7 @@ def _sum(parts: Sequence[Verified]) -> Verified:
 async def _batch(connection: Connection, users: list[str], *, log_only: bool) -> Verified:
     streams = await reads.streams(connection, users)
     rows = await reads.events(connection, users)
-    if len(rows) == reads.MOST:
+    if len(rows) == reads.MAX_EVENTS:
         return _sum([await _one(connection, user, streams.get(user), log_only=log_only) for user in users])
     logs = {user: _Log(user) for user in users}
     fold = Fold()

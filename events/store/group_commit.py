@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from db.batching import MOST, NUMBER, Lanes, full
+from db.batching import MAX_BATCH, NUMBER, BatchWorkers, full
 from db.errors import NOT_SENT, UNAVAILABLE, CannotConnect, TooManyRequests
 from db.pool import Pool
 from events.store import log
-from events.store.log import IdempotencyKeyTaken, Posting, RecordedEvent, VersionTaken
+from events.store.log import IdempotencyKeyTaken, PendingAppend, RecordedEvent, VersionTaken
 from telemetry import metrics
 
 _APART = 1.0
@@ -18,7 +18,7 @@ _APART = 1.0
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    posting: Posting
+    pending: PendingAppend
     outcome: asyncio.Future[RecordedEvent]
     deadline: float
 
@@ -45,7 +45,9 @@ class GroupCommit:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._lanes = Lanes(pool.size if pool.sharded else NUMBER, self._choose, self._do, on_long=self._is_slow)
+        self._workers = BatchWorkers(
+            pool.size if pool.sharded else NUMBER, self._choose, self._do, on_long=self._is_slow
+        )
         self._queues: dict[str, deque[_Waiting]] = {}
         """Waiting events by user, in the order of the users' turns."""
         self._writing: set[str] = set()
@@ -59,20 +61,20 @@ class GroupCommit:
         self._admitted = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def append(self, posting: Posting) -> RecordedEvent:
+    async def append(self, pending: PendingAppend) -> RecordedEvent:
         """Append an event as `log.append` does, together with events that other callers append at that time.
 
         Raise the errors of `log.append`. `TooManyRequests`, `DatabaseUnavailable` and `CannotConnect` mean that nothing
         was sent. After any other of `UNAVAILABLE`, or if the caller is cancelled, the event may be in the log.
         """
-        if full(self._pool, self._admitted) and not self._made_room(posting.event.user_id):
+        if full(self._pool, self._admitted) and not self._made_room(pending.event.user_id):
             metrics.REFUSALS.labels("overloaded").inc()
             raise TooManyRequests(f"{self._admitted} writes wait for the database already")
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(posting, loop.create_future(), loop.time() + self._pool.timeout)
-        self._queues.setdefault(posting.event.user_id, deque()).append(waiting)
+        waiting = _Waiting(pending, loop.create_future(), loop.time() + self._pool.timeout)
+        self._queues.setdefault(pending.event.user_id, deque()).append(waiting)
         self._admitted += 1
-        self._lanes.go_on()
+        self._workers.wake()
         if self._timer is None:
             self._timer = loop.call_at(waiting.deadline, self._refuse_late)
         try:
@@ -91,7 +93,7 @@ class GroupCommit:
         self._writing -= chosen.users - chosen.slow
         self._slow -= chosen.slow
         if self._queues:
-            self._lanes.go_on()
+            self._workers.wake()
 
     def _made_room(self, user: str) -> bool:
         """Refuse the last event of the longest queue, if this user's stays shorter; say if that made room."""
@@ -114,7 +116,7 @@ class GroupCommit:
         while more:
             more = False
             for user in turns:
-                if len(chosen) < MOST and (waiting := self._take(user, taken)):
+                if len(chosen) < MAX_BATCH and (waiting := self._take(user, taken)):
                     chosen.append(waiting)
                     more = True
         for user in turns:
@@ -139,7 +141,7 @@ class GroupCommit:
                     return [user]
             else:
                 turns.append(user)
-                if len(turns) == MOST:
+                if len(turns) == MAX_BATCH:
                     break
         return turns
 
@@ -148,7 +150,7 @@ class GroupCommit:
         queue = _still_waiting(self._queues[user])
         if not queue:
             return None
-        event = queue[0].posting.event
+        event = queue[0].pending.event
         marks = {(user, event.task_id), (user, event.metadata.idempotency_key or event.task_id)}
         if taken & marks:
             return None
@@ -174,7 +176,7 @@ class GroupCommit:
 
     def _again(self, waiting: _Waiting, *, failed: bool) -> None:
         """Queue an unwritten event first, in a statement of its user's own, so that no other user waits for it."""
-        user = waiting.posting.event.user_id
+        user = waiting.pending.event.user_id
         self._alone[user] = failed
         self._queues.setdefault(user, deque()).appendleft(waiting)
 
@@ -183,11 +185,11 @@ class GroupCommit:
         try:
             async with self._pool.acquire() as on:
                 sent = True
-                written = await log.append_together(on, [each.posting for each in chosen], wait=alone)
+                written = await log.append_many(on, [each.pending for each in chosen], wait=alone)
         except UNAVAILABLE as error:
             raise error if sent else _not_sent(error) from error
         for each in reversed(chosen):
-            entry = written.get(each.posting.event.id)
+            entry = written.get(each.pending.event.id)
             if entry:
                 self._succeed(each, entry)
             else:  # the user has no stream yet, or another process holds its lock
@@ -196,16 +198,16 @@ class GroupCommit:
     async def _one(self, waiting: _Waiting, *, failed: bool) -> None:
         if waiting.outcome.done():  # the caller gave up, and the event isn't in the log
             return
-        posting, sent = waiting.posting, False
+        pending, sent = waiting.pending, False
         try:
             async with self._pool.acquire() as on:
                 sent = True
-                entry = await log.append(on, posting.event, posting.task, on_row=posting.on_row)
+                entry = await log.append(on, pending.event, pending.task, on_row=pending.on_row)
         except UNAVAILABLE as error:
             _fail([waiting], error if sent else _not_sent(error))
         except Exception as error:  # noqa: BLE001 - it is raised in the caller of `append`
             if failed:  # so this event made the shared statement fail
-                user = posting.event.user_id
+                user = pending.event.user_id
                 self._apart.pop(user, None)
                 self._apart[user] = asyncio.get_running_loop().time() + _APART
             _fail([waiting], error)
@@ -217,7 +219,7 @@ class GroupCommit:
             waiting.outcome.set_result(entry)
         event = entry.event
         for other in self._queues.get(event.user_id, ()):
-            of = other.posting.event
+            of = other.pending.event
             if of.task_id == event.task_id and of.version == event.version:
                 _fail([other], VersionTaken("a moment ago"))
             elif (

@@ -37,7 +37,7 @@ class IdempotencyKeyTaken(Conflict):
     """The log already holds another event with this user's idempotency key: this one can never be in it."""
 
 
-class Posting(NamedTuple):
+class PendingAppend(NamedTuple):
     """An event to append, and the task after it (`None`: deleted). `on_row`: it was decided on the task's row."""
 
     event: Event
@@ -80,17 +80,17 @@ WITH stream AS (
         request_id, client_address, client_agent, idempotency_key, fingerprint, salt
     )
     SELECT $1, seq, hash, $3, $4, $5, $6, $7, $8, $9::jsonb, $10, $11, $12, $13, $14, $15 FROM stream
-), posted AS (
+), upserted AS (
     INSERT INTO tasks (user_id, id, title, description, completed, created_at, updated_at, version)
     SELECT $1, $4, $17, $18, $19, $20, $7, $5 FROM stream WHERE NOT $16::boolean
     ON CONFLICT (user_id, id) DO UPDATE SET
         title = excluded.title, description = excluded.description, completed = excluded.completed,
         created_at = excluded.created_at, updated_at = excluded.updated_at, version = excluded.version
-), struck AS (
+), deleted AS (
     DELETE FROM tasks USING stream WHERE $16::boolean AND tasks.user_id = $1 AND tasks.id = $4 RETURNING tasks.id
 )
 SELECT seq, hash, {_DURABLY},
-    1 / CASE WHEN $16::boolean AND $21::boolean THEN (SELECT count(*) FROM struck) ELSE 1 END
+    1 / CASE WHEN $16::boolean AND $21::boolean THEN (SELECT count(*) FROM deleted) ELSE 1 END
 FROM stream
 """  # noqa: S608 - a constant fragment
 
@@ -102,7 +102,7 @@ async def append(connection: Connection, event: Event, task: Task | None, *, on_
     the caller's transaction. Raise `VersionConflict` or `IdempotencyKeyTaken`: then this try has written nothing.
     """
     try:
-        row = await connection.fetchrow(APPEND, *_arguments(Posting(event, task, on_row)))
+        row = await connection.fetchrow(APPEND, *_arguments(PendingAppend(event, task, on_row)))
     except asyncpg.UniqueViolationError as error:
         raise _conflict(error) or error from error
     except (
@@ -115,9 +115,9 @@ async def append(connection: Connection, event: Event, task: Task | None, *, on_
     return RecordedEvent(row["seq"], row["hash"], event)
 
 
-def _arguments(posting: Posting) -> tuple[Any, ...]:
-    """Return the arguments of `APPEND`, in order. Those of several postings are the rows of `TOGETHER`'s input."""
-    event, task, on_row = posting
+def _arguments(pending: PendingAppend) -> tuple[Any, ...]:
+    """Return the arguments of `APPEND`, in order. Those of several appends are the rows of `APPEND_MANY`'s input."""
+    event, task, on_row = pending
     metadata = event.metadata
     data = encode(event.payload)
     return (
@@ -149,7 +149,7 @@ def _arguments(posting: Posting) -> tuple[Any, ...]:
 # A user is left out if another transaction has locked their stream, so that no user waits for another, or if they have
 # no stream. FOR UPDATE reads the newest version of a stream, however long ago the statement began. Each deletion that
 # was decided on a row must delete one, as above.
-_TOGETHER = """
+_APPEND_MANY = """
 WITH RECURSIVE input AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::text[], $2::bytea[], $3::uuid[], $4::uuid[], $5::integer[], $6::text[], $7::timestamptz[], $8::text[],
@@ -183,20 +183,20 @@ WITH RECURSIVE input AS MATERIALIZED (
     SELECT input.user_id, chained.seq, chained.hash, id, task_id, version, type, at, actor, data::jsonb,
            request_id, client_address, client_agent, idempotency_key, fingerprint, salt
     FROM stream, chained, input WHERE chained.user_id = stream.user_id AND input.n = chained.n
-), posted AS (
+), upserted AS (
     INSERT INTO tasks (user_id, id, title, description, completed, created_at, updated_at, version)
     SELECT input.user_id, task_id, title, description, completed, created_at, at, version
     FROM stream, input WHERE input.user_id = stream.user_id AND NOT deleted
     ON CONFLICT (user_id, id) DO UPDATE SET
         title = excluded.title, description = excluded.description, completed = excluded.completed,
         created_at = excluded.created_at, updated_at = excluded.updated_at, version = excluded.version
-), struck AS (
+), deleted AS (
     DELETE FROM tasks USING stream, input
     WHERE tasks.user_id = ANY ($22) AND input.user_id = stream.user_id AND deleted
       AND tasks.user_id = input.user_id AND tasks.id = input.task_id
     RETURNING on_row
 )
-SELECT chained.n, chained.seq, chained.hash, {durably}, 1 / CASE WHEN (SELECT count(*) FROM struck WHERE on_row) = (
+SELECT chained.n, chained.seq, chained.hash, {durably}, 1 / CASE WHEN (SELECT count(*) FROM deleted WHERE on_row) = (
     SELECT count(*) FROM stream, input WHERE input.user_id = stream.user_id AND deleted AND on_row
 ) THEN 1 ELSE 0 END
 FROM stream, chained WHERE chained.user_id = stream.user_id
@@ -205,14 +205,14 @@ FROM stream, chained WHERE chained.user_id = stream.user_id
 _new = """
     UNION ALL
     SELECT user_id, first, last, 0, ''::bytea FROM writers WHERE NOT EXISTS (SELECT FROM held)"""
-TOGETHER = {
-    False: _TOGETHER.format(locked=" SKIP LOCKED", new="", durably=_DURABLY),
-    True: _TOGETHER.format(locked="", new=_new, durably=_DURABLY),
+APPEND_MANY = {
+    False: _APPEND_MANY.format(locked=" SKIP LOCKED", new="", durably=_DURABLY),
+    True: _APPEND_MANY.format(locked="", new=_new, durably=_DURABLY),
 }
 
 
-async def append_together(
-    connection: Connection, postings: Sequence[Posting], *, wait: bool
+async def append_many(
+    connection: Connection, appends: Sequence[PendingAppend], *, wait: bool
 ) -> Mapping[UUID, RecordedEvent]:
     """Append many events, no two of one task or of one user and key; return the written ones by event id.
 
@@ -220,15 +220,15 @@ async def append_together(
     its lock. With `wait`, which is for a single user, the statement waits for the lock. Raise the database's errors,
     even if only one event can't be written: then no event is.
     """
-    by_user: dict[str, list[Posting]] = {}
-    for posting in postings:
-        by_user.setdefault(posting.event.user_id, []).append(posting)
-    ordered = [posting for of_user in by_user.values() for posting in of_user]
+    by_user: dict[str, list[PendingAppend]] = {}
+    for pending in appends:
+        by_user.setdefault(pending.event.user_id, []).append(pending)
+    ordered = [pending for of_user in by_user.values() for pending in of_user]
     last = list(accumulate(len(of_user) for of_user in by_user.values()))
     first = [1, *(number + 1 for number in last[:-1])]
     columns = zip(*map(_arguments, ordered), strict=True)
     written: dict[UUID, RecordedEvent] = {}
-    for n, seq, hash_, *_ in await connection.fetch(TOGETHER[wait], *columns, list(by_user), first, last):
+    for n, seq, hash_, *_ in await connection.fetch(APPEND_MANY[wait], *columns, list(by_user), first, last):
         event = ordered[n - 1].event
         written[event.id] = RecordedEvent(seq, hash_, event)
     return written
@@ -266,7 +266,7 @@ COLUMNS = """user_id, seq, hash, id, task_id, version, type, at, actor, convert_
        request_id, client_address, client_agent, idempotency_key, fingerprint, salt"""
 """Columns of `events` that `events.serialization.from_row` and `events.records` need."""
 
-BATCH = 200
+READ_BATCH = 200
 """Number of events read at once: enough to make round trips cheap, and 12 MB if all are of the largest size."""
 
 
@@ -310,9 +310,9 @@ async def read(
     held only while a batch is fetched. Raise `UnknownEvent` (events.serialization).
     """
     seq = 0
-    while rows := await database.fetch(READ, user_id, seq, upto, at, BATCH):
+    while rows := await database.fetch(READ, user_id, seq, upto, at, READ_BATCH):
         for row in rows:
-            yield _entry(row)
+            yield _recorded(row)
         seq = rows[-1]["seq"]
 
 
@@ -341,11 +341,11 @@ async def history(
     """
     seen, slices = after, TimeSlices(user_id)
     async with AsyncExitStack() as turn:
-        while rows := await database.fetch(HISTORY, user_id, task_id, seen, version, at, BATCH):
+        while rows := await database.fetch(HISTORY, user_id, task_id, seen, version, at, READ_BATCH):
             for row in rows:
-                yield _entry(row)
+                yield _recorded(row)
                 await slices.pause()
-            if len(rows) < BATCH:
+            if len(rows) < READ_BATCH:
                 return
             if isinstance(database, Pool) and seen == after:
                 await turn.enter_async_context(database.companion(LongReads).turn(user_id))
@@ -368,25 +368,25 @@ FIND = f"SELECT {COLUMNS} FROM events WHERE user_id = $1 AND idempotency_key = $
 async def find(database: Executor, user_id: str, idempotency_key: str) -> RecordedEvent | None:
     """Find the event of the request with this idempotency key. Raise `UnknownEvent` (events.serialization)."""
     row = await database.fetchrow(FIND, user_id, idempotency_key)
-    return None if row is None else _entry(row)
+    return None if row is None else _recorded(row)
 
 
-def _entry(row: Row) -> RecordedEvent:
+def _recorded(row: Row) -> RecordedEvent:
     return RecordedEvent(row["seq"], row["hash"], from_row(row))
 
 
 PLACE = "SELECT seq, hash FROM events WHERE user_id = $1 AND task_id = $2 AND version = $3 AND id = $4"
 
 
-async def entered(database: Executor, event: Event) -> RecordedEvent | None:
+async def find_appended(database: Executor, event: Event) -> RecordedEvent | None:
     """Find this event in the log by its id; return `None` if it isn't there."""
     row = await database.fetchrow(PLACE, event.user_id, event.task_id, event.version, event.id)
     return None if row is None else RecordedEvent(row["seq"], row["hash"], event)
 
 
 def _heads(pool: Pool) -> BatchLoader[str, hash_chain.Head]:
-    return BatchLoader(pool, _heads_together, user_of=str)
+    return BatchLoader(pool, _read_heads, user_of=str)
 
 
-async def _heads_together(pool: Pool, users: Sequence[str]) -> Mapping[str, hash_chain.Head]:
+async def _read_heads(pool: Pool, users: Sequence[str]) -> Mapping[str, hash_chain.Head]:
     return {row["user_id"]: hash_chain.Head(row["seq"], row["hash"]) for row in await pool.fetch(HEADS, users)}

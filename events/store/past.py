@@ -63,8 +63,8 @@ async def tasks_at(
     slices = TimeSlices(user_id)
     complete = False
     while not complete:
-        rows = await database.fetch(statement, user_id, upto, at, *last, log.BATCH, *some)
-        complete = len(rows) < log.BATCH
+        rows = await database.fetch(statement, user_id, upto, at, *last, log.READ_BATCH, *some)
+        complete = len(rows) < log.READ_BATCH
         finished = []
         for task_id, version, type_, moment, data in rows:
             if task is not None and task.id != task_id:

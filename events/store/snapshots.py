@@ -20,7 +20,7 @@ WHERE tasks.user_id = $1 AND tasks.id = $2
 
 # Returns one row for each task that exists. OFFSET 0 forces one look-up per task: in small tables, a join over all
 # partitions looks cheaper, but the plan stays when the tables have grown.
-LOAD_TOGETHER = """
+LOAD_MANY = """
 SELECT found.* FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), LATERAL (
     SELECT tasks.user_id, tasks.id, title, description, completed, created_at, updated_at, tasks.version, hash
     FROM tasks, events
@@ -32,7 +32,7 @@ SELECT found.* FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), LATE
 """
 
 
-async def load(database: Executor, user_id: str, task_id: UUID) -> Snapshot | None:
+async def load_snapshot(database: Executor, user_id: str, task_id: UUID) -> Snapshot | None:
     """Read the task's row, which is never stale, since it is written with the task's last event.
 
     Return `None` if there is no row, or one that no event left so. On a pool, this goes through a batch loader.
@@ -44,14 +44,14 @@ async def load(database: Executor, user_id: str, task_id: UUID) -> Snapshot | No
 
 
 def _loads(pool: Pool) -> BatchLoader[tuple[str, UUID], Snapshot]:
-    return BatchLoader(pool, _load_together, user_of=itemgetter(0))
+    return BatchLoader(pool, _load_many, user_of=itemgetter(0))
 
 
-async def _load_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], Snapshot]:
+async def _load_many(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], Snapshot]:
     if len(wanted) == 1:
         rows = await pool.fetch(LOAD, *wanted[0])
     else:
-        rows = await pool.fetch(LOAD_TOGETHER, *zip(*wanted, strict=True))
+        rows = await pool.fetch(LOAD_MANY, *zip(*wanted, strict=True))
     return {(row["user_id"], row["id"]): _snapshot(row) for row in rows}
 
 

@@ -291,7 +291,7 @@ async def test_the_form_is_the_one_that_the_client_likes_best(service: Service, 
 
 @pytest.mark.usefixtures("task")
 async def test_an_export_is_the_whole_log_with_all_that_it_takes_to_verify_it(service: Service, pool: Pool) -> None:
-    await many(pool, 2 * log.BATCH)
+    await many(pool, 2 * log.READ_BATCH)
     answer = await service.client.get(f"{AUDIT}?order=asc", headers=NDJSON)
     assert answer.headers["content-disposition"] == 'attachment; filename="audit.ndjson"'
     events = lines(answer)
@@ -309,7 +309,7 @@ async def test_an_export_is_the_whole_log_with_all_that_it_takes_to_verify_it(se
         for event in events
     ]
     assert [hash_.hex() for hash_ in independent.chain(rows)] == [event["hash"] for event in events]
-    assert len(events) == 6 + 2 * log.BATCH
+    assert len(events) == 6 + 2 * log.READ_BATCH
     newest_first = lines(await service.client.get(AUDIT, headers=NDJSON))
     assert newest_first == events[::-1]
     assert lines(await service.client.get(f"{AUDIT}?format=ndjson&limit=250")) == newest_first[:250]
@@ -325,18 +325,18 @@ async def walk(service: Service, url: str | None) -> AsyncIterator[dict[str, Any
 
 async def test_an_export_ends_where_the_log_ended_when_it_began(service: Service, pool: Pool) -> None:
     """Else, under enough writers, it would never end."""
-    await many(pool, 3 * log.BATCH)
+    await many(pool, 3 * log.READ_BATCH)
     found = b""
 
     async def send(message: Any) -> None:
         nonlocal found
         if not found and message.get("body"):
-            await many(pool, log.BATCH)
+            await many(pool, log.READ_BATCH)
         found += message.get("body", b"")
 
     await service.asgi(request(AUDIT, "order=asc&format=ndjson"), forever, send)
-    assert (await log.head(pool, "ann")).seq == 4 * log.BATCH
-    assert seqs(map(json.loads, found.splitlines())) == list(range(1, 3 * log.BATCH + 1))
+    assert (await log.head(pool, "ann")).seq == 4 * log.READ_BATCH
+    assert seqs(map(json.loads, found.splitlines())) == list(range(1, 3 * log.READ_BATCH + 1))
 
 
 def request(path: str, query: str) -> dict[str, Any]:

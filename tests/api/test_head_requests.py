@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from api.middleware import Head
+from api.middleware import HeadRequests
 from tests.service import SECRET, TASKS, Service, bearer, listening, serving, value
 from tests.sockets import connected
 
@@ -123,7 +123,7 @@ async def test_a_stream_is_ended_with_its_head_and_lets_go_of_what_it_holds(spec
 
     begun = lines()
     await anext(begun)  # as an export does, so that it can fail before its head
-    app = Head(StreamingResponse(begun, headers={"X-Kept": "1"}))
+    app = HeadRequests(StreamingResponse(begun, headers={"X-Kept": "1"}))
     sent: list[Any] = []
 
     async def send(message: Any) -> None:

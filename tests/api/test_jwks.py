@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from api.auth.jwks import Key, KeysUnavailable, UnknownKey, UnusableKey, open_jwks
+from api.auth.jwks import IssuerKey, KeysUnavailable, UnknownKey, UnusableKey, open_jwks
 from api.auth.verifier import BadToken, Verifier
 from tests.issuer import ALGORITHMS, FAILURES, Clock, SigningKey, cache, issuing
 
@@ -135,7 +135,7 @@ async def test_requests_do_not_wait_for_an_unreachable_issuer() -> None:
         assert jwks._fetching
 
 
-async def at_once(coroutine: Coroutine[Any, Any, Key]) -> Key:
+async def at_once(coroutine: Coroutine[Any, Any, IssuerKey]) -> IssuerKey:
     """What it returns without waiting for anything."""
     task = asyncio.create_task(coroutine)
     await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from tests.service import Service, bearer, serving
 pytestmark = pytest.mark.once
 
 LATER = "2026-06-01T00:00:00Z"
-LONG = log.BATCH + 1
+LONG = log.READ_BATCH + 1
 LIST = f"/api/ann/tasks?as_of={LATER}&limit=1"
 KINDS = ("list", "version", "moment", "restore")
 

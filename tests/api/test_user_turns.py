@@ -70,7 +70,7 @@ async def test_long_reads_wait_for_each_other_and_end_with_their_clients(
     service: Service, kind: type[LongReads], query: str
 ) -> None:
     """As a search box has them that asks anew at each key."""
-    for _ in range(log.BATCH + 1):  # past lists of shorter logs take no turn
+    for _ in range(log.READ_BATCH + 1):  # past lists of shorter logs take no turn
         await service.client.post(TASKS, json={"title": "x"})
     reads = service.pool.companion(kind)
     async with listening(service.asgi) as port, AsyncExitStack() as clients:

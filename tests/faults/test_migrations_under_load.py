@@ -13,7 +13,7 @@ from db.dsn import connect_arguments
 from db.migrate import migrate
 from db.reach import reaching
 from db.roles import ADVISORY_LOCK_KEY
-from db.schema import HEAD
+from db.schema import CURRENT
 from tests.conftest import execute
 from tests.network import Link
 from tests.processes import DAYBOOK, run
@@ -127,7 +127,7 @@ async def test_a_cancelled_migration_says_so_and_leaves_nothing(
     migration = asyncio.create_task(sentence(database))
     await other.execute("SELECT pg_cancel_backend($1)", await until_sleeping(other))
     assert "cancel" in await migration
-    assert await other.fetchval("SELECT version_num FROM alembic_version") == HEAD
+    assert await other.fetchval("SELECT version_num FROM alembic_version") == CURRENT
     assert not await other.fetchval("SELECT count(*) FROM pg_attribute WHERE attname = 'note'")
 
 
@@ -148,7 +148,7 @@ async def test_a_table_that_stays_in_use_is_given_up_with_a_sentence(
     async with other.transaction():
         await other.execute("SELECT FROM tasks LIMIT 0")
         assert "found a table in use" in await sentence(database)
-    assert await asyncio.to_thread(migrate, database) == [f"{int(HEAD) + 1:04}"]
+    assert await asyncio.to_thread(migrate, database) == [f"{int(CURRENT) + 1:04}"]
 
 
 async def test_a_migration_that_waits_for_another_one_says_so(
@@ -182,7 +182,7 @@ async def test_a_migration_that_is_not_heard_of_any_more_lets_go_of_its_locks(
         assert await other.fetch("SELECT FROM tasks LIMIT 0") == []
         assert not migration.done()
         assert "no answer" in await migration
-    assert await asyncio.to_thread(migrate, database) == [f"{int(HEAD) + 1:04}"]
+    assert await asyncio.to_thread(migrate, database) == [f"{int(CURRENT) + 1:04}"]
 
 
 @pytest.mark.parametrize(

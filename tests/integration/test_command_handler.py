@@ -32,7 +32,7 @@ async def rows(pool: Pool, user_id: str = "ann") -> Sequence[Any]:
 
 async def load(pool: Pool, task_id: UUID) -> Task | None:
     async with pool.acquire() as connection:
-        found = await snapshots.load(connection, "ann", task_id)
+        found = await snapshots.load_snapshot(connection, "ann", task_id)
         return found and found.task
 
 

@@ -16,14 +16,14 @@ from uuid_utils.compat import uuid7
 from commands.commands import DeleteTask, ToggleTask
 from commands.decider import VersionMismatch
 from commands.precondition import EntityTag, Precondition
-from db.batching import MOST
+from db.batching import MAX_BATCH
 from db.errors import TooManyRequests
 from db.pool import Pool, open_pool
 from events.integrity import work_units
 from events.integrity.verify import verify
 from events.store import log
 from events.store.group_commit import GroupCommit
-from events.store.log import IdempotencyKeyTaken, Posting, VersionConflict, VersionTaken
+from events.store.log import IdempotencyKeyTaken, PendingAppend, VersionConflict, VersionTaken
 from events.task import Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from tests.arrange import METADATA, create, run, until_locked_out
 from tests.spec import event
@@ -41,7 +41,7 @@ async def observe(pool: Pool, note: Callable[[float, Sequence[str]], None]) -> N
     """Have `note` called after each statement that appends: when it began, and the user of each of its events."""
 
     def logged(query: LoggedQuery) -> None:
-        if query.query in (log.APPEND, *log.TOGETHER.values()):
+        if query.query in (log.APPEND, *log.APPEND_MANY.values()):
             user = query.args[0]
             note(time.monotonic() - query.elapsed, [user] if isinstance(user, str) else user)
 
@@ -58,15 +58,15 @@ async def statements(pool: Pool) -> list[Sequence[str]]:
     return found
 
 
-def creation(user: str, *, title: str = "x", key: str | None = None, task_id: UUID | None = None) -> Posting:
+def creation(user: str, *, title: str = "x", key: str | None = None, task_id: UUID | None = None) -> PendingAppend:
     made = replace(event(TaskCreated(title, None, False), 1, user_id=user, task_id=task_id or uuid7()), id=uuid7())
     made = replace(made, metadata=replace(METADATA, idempotency_key=key, fingerprint=bytes(32) if key else None))
-    return Posting(made, evolve(None, made), on_row=True)
+    return PendingAppend(made, evolve(None, made), on_row=True)
 
 
-def toggle(before: Posting) -> Posting:
+def toggle(before: PendingAppend) -> PendingAppend:
     made = replace(event(TaskToggled(True), 2, user_id=before.event.user_id, task_id=before.event.task_id), id=uuid7())
-    return Posting(made, evolve(before.task, made), on_row=True)
+    return PendingAppend(made, evolve(before.task, made), on_row=True)
 
 
 async def books(pool: Pool) -> tuple[int, Sequence[object]]:
@@ -92,7 +92,7 @@ async def test_concurrent_appends_share_a_statement(pool: Pool, statements: list
     if pool.sharded:
         assert all(len(set(users)) == 1 for users in statements)
     else:
-        assert max(len(users) for users in statements) == MOST
+        assert max(len(users) for users in statements) == MAX_BATCH
         assert len(statements) < len(EVERYBODY) / 3
     assert await books(pool) == (80, [])
 
@@ -141,11 +141,11 @@ async def test_a_failed_append_does_not_fail_its_neighbours(pool: Pool, statemen
     statements.clear()
     payload = TaskDeleted("x", None, False)
     deletion = replace(event(payload, 2, user_id="deleted", task_id=deleted.event.task_id), id=uuid7())
-    bad: list[tuple[Posting, type[Exception]]] = [
+    bad: list[tuple[PendingAppend, type[Exception]]] = [
         (toggle(taken), VersionTaken),
         (creation("taken", key="its key"), IdempotencyKeyTaken),
         (creation("long", title="x" * 256), asyncpg.CheckViolationError),
-        (Posting(deletion, None, on_row=True), VersionConflict),  # there is no row to strike
+        (PendingAppend(deletion, None, on_row=True), VersionConflict),  # there is no row to strike
     ]
     good = [creation(user) for user in ("ann", "bob", "taken", "long", "deleted", "eve")]
     postings = [*good[:3], *(posting for posting, _ in bad), *good[3:]]
@@ -266,7 +266,7 @@ async def test_a_flood_of_one_user_does_not_keep_others_waiting(pool: Pool) -> N
     await observe(pool, lambda began, users: sent.append((began, users)))
     appends = pool.companion(GroupCommit)
     await asyncio.gather(*(appends.append(creation(user)) for user in ("ann", "bob")))
-    flood = [asyncio.create_task(appends.append(creation("ann"))) for _ in range(8 * MOST)]
+    flood = [asyncio.create_task(appends.append(creation("ann"))) for _ in range(8 * MAX_BATCH)]
     asked = []
     for _ in range(4):
         asked.append(time.monotonic())
@@ -276,7 +276,7 @@ async def test_a_flood_of_one_user_does_not_keep_others_waiting(pool: Pool) -> N
         later = sorted(each for each in sent if each[0] > moment)
         ahead = next(number for number, (_, users) in enumerate(later) if "bob" in users)
         assert ahead <= 2  # two of hers may have begun, and all of hers would be eight
-    assert await books(pool) == (2 + 8 * MOST + 4, [])
+    assert await books(pool) == (2 + 8 * MAX_BATCH + 4, [])
 
 
 async def test_a_flood_of_one_user_does_not_take_the_others_places(database: str, other: asyncpg.Connection) -> None:
@@ -350,7 +350,7 @@ async def test_an_append_that_waits_too_long_is_refused_and_not_sent(database: s
             outcomes = await asyncio.gather(*map(appends.append, postings), return_exceptions=True)
         kinds = Counter(type(outcome) for outcome in outcomes)
         assert kinds.keys() == {TimeoutError, TooManyRequests}
-        assert kinds[TimeoutError] <= 2 * MOST  # those that were sent
+        assert kinds[TimeoutError] <= 2 * MAX_BATCH  # those that were sent
         assert any("turn" in str(outcome) for outcome in outcomes)
         refused = [
             posting.event.id

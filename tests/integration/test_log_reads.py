@@ -16,7 +16,7 @@ from events.store import log
 from events.store.past import task_at, tasks_at
 from events.task import Metadata, Task
 
-MANY = 2 * log.BATCH + 7
+MANY = 2 * log.READ_BATCH + 7
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ async def test_the_log_is_read_in_order_up_to_a_number_or_a_moment(pool: Pool, s
     everything = [entry async for entry in log.read(pool, "ann", upto=last)]
     assert [entry.seq for entry in everything] == list(range(1, last + 1))
     assert {entry.event.user_id for entry in everything} == {"ann"}
-    for upto in (0, 1, log.BATCH, log.BATCH + 1, last - 1, last + 1):
+    for upto in (0, 1, log.READ_BATCH, log.READ_BATCH + 1, last - 1, last + 1):
         assert [entry async for entry in log.read(pool, "ann", upto=upto)] == everything[:upto]
-    for entry in everything[:: log.BATCH - 1]:
+    for entry in everything[:: log.READ_BATCH - 1]:
         found = [each async for each in log.read(pool, "ann", upto=last, at=entry.event.at)]
         assert found == everything[: entry.seq]
     assert states[-1].version == MANY
@@ -56,9 +56,9 @@ async def test_a_tasks_history_is_read_in_order_up_to_a_version_or_a_moment(pool
     task = states[0].id
     everything = [entry async for entry in log.history(pool, "ann", task)]
     assert [entry.event.version for entry in everything] == list(range(1, MANY + 1))
-    for version in (1, log.BATCH, log.BATCH + 1, MANY, MANY + 1):
+    for version in (1, log.READ_BATCH, log.READ_BATCH + 1, MANY, MANY + 1):
         assert [entry async for entry in log.history(pool, "ann", task, version=version)] == everything[:version]
-    for after in (1, log.BATCH, MANY - 1, MANY):
+    for after in (1, log.READ_BATCH, MANY - 1, MANY):
         assert [entry async for entry in log.history(pool, "ann", task, after=after)] == everything[after:]
     middle = everything[MANY // 2].event.at
     assert [entry async for entry in log.history(pool, "ann", task, at=middle)] == everything[: MANY // 2 + 1]
@@ -72,7 +72,7 @@ async def test_every_version_of_a_long_history_can_be_had(pool: Pool, states: li
         found = await task_at(pool, "ann", task, **when)
         return found and found.task
 
-    for state in states[:: log.BATCH - 1]:
+    for state in states[:: log.READ_BATCH - 1]:
         assert await then(version=state.version) == state
         assert await then(at=state.updated_at) == state
     assert await task_at(pool, "ann", task, version=MANY + 1) is None
@@ -82,7 +82,7 @@ async def test_every_version_of_a_long_history_can_be_had(pool: Pool, states: li
 
 async def test_a_task_with_a_long_history_is_restored_by_many_at_once(pool: Pool, states: list[Task]) -> None:
     task = states[0].id
-    then = states[log.BATCH]
+    then = states[log.READ_BATCH]
 
     async def restore() -> Task | None:
         command = RestoreTask(user_id="ann", task_id=task, version=then.version)
@@ -102,7 +102,7 @@ async def test_all_tasks_of_a_moment_are_those_of_the_events_until_then(pool: Po
     now = await all_tasks(pool, states[-1].updated_at, upto=last)
     assert states[-1] in now
     assert len(now) == 1 + (MANY - 1) // 100
-    assert await all_tasks(pool, states[-1].updated_at, upto=log.BATCH + 1) != now
+    assert await all_tasks(pool, states[-1].updated_at, upto=log.READ_BATCH + 1) != now
     assert await all_tasks(pool, states[0].created_at, upto=last) == [states[0]]
     for some in (now[:1], now[1:], now[::2], []):
         ids = [task.id for task in some]

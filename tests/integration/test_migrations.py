@@ -14,7 +14,7 @@ from db import migrate as migrating
 from db.dsn import connect_arguments
 from db.migrate import OtherPartitions, TableInUse, migrate
 from db.pool import Pool
-from db.schema import HEAD, DevelopmentSchema, NewerSchema, check
+from db.schema import CURRENT, DevelopmentSchema, NewerSchema, check_schema
 from events.integrity import work_units
 from events.integrity.rebuild import rebuild
 from events.integrity.verify import verify
@@ -49,7 +49,7 @@ async def test_a_database_of_before_the_first_release_is_refused(empty_database:
         f"INSERT INTO alembic_version VALUES ('{revision}')",
     )
     with pytest.raises(DevelopmentSchema, match=r"before 0\.1\.0"):
-        await check(empty_database)
+        await check_schema(empty_database)
     with pytest.raises(DevelopmentSchema, match=r"before 0\.1\.0"):
         await asyncio.to_thread(migrate, empty_database)
 
@@ -63,7 +63,7 @@ async def test_a_newer_schema_is_refused(database: str) -> None:
 async def test_a_newer_schema_beside_ours_is_refused_too(database: str) -> None:
     await execute(database, "INSERT INTO alembic_version VALUES ('9999')")
     with pytest.raises(NewerSchema, match="9999"):
-        await check(database)
+        await check_schema(database)
 
 
 async def test_a_migration_that_cannot_get_its_lock_leaves_nothing(
@@ -80,7 +80,7 @@ async def test_a_migration_that_cannot_get_its_lock_leaves_nothing(
 
 
 async def test_the_head_is_what_a_migrated_database_says(pool: Pool) -> None:
-    assert await pool.fetchval("SELECT version_num FROM alembic_version") == HEAD
+    assert await pool.fetchval("SELECT version_num FROM alembic_version") == CURRENT
 
 
 def test_the_schema_for_readers_is_what_the_migrations_make(unchanged_database: str) -> None:
@@ -167,7 +167,7 @@ async def test_what_is_found_to_disturb(database: str, migrations: Path, stateme
 
 
 async def test_a_database_may_have_another_number_of_partitions(empty_database: str) -> None:
-    assert await asyncio.to_thread(migrate, empty_database, partitions=4) == [HEAD]
+    assert await asyncio.to_thread(migrate, empty_database, partitions=4) == [CURRENT]
     async with serving(empty_database) as service:
         for number in range(20):
             client = service.as_user(f"user-{number}")

@@ -79,7 +79,7 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
         "audit": (audit.AUDIT["desc"], page, {"events_pkey"}),
         "oldest events": (audit.AUDIT["asc"], page, {"events_pkey"}),
         "audit of a task": (audit.AUDIT_OF_TASK["desc"], of_task, {"events_task_version_key"}),
-        "head": (audit.HEAD, (USER,), {"events_pkey"}),
+        "head": (audit.HEAD_JSON, (USER,), {"events_pkey"}),
         "read": (log.READ, (USER, 10, 20, None, 5), {"events_pkey"}),
         "history": (log.HISTORY, (USER, task.id, 0, None, None, 200), {"events_task_version_key"}),
         "past": (past.FACTS_AT, (USER, 150, middle.created_at, *behind_task), {"events_task_version_key"}),
@@ -103,7 +103,7 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
         assert rows <= arguments[3] + 1 if name in ("next page", "list") else rows <= 300, (name, rows)
 
     wanted = ([author.user_id for author in authors[:5]], [next(author.tasks).id for author in authors[:5]])
-    for name, statement in {"get": tasks.GET_TOGETHER, "load": snapshots.LOAD_TOGETHER}.items():
+    for name, statement in {"get": tasks.GET_TOGETHER, "load": snapshots.LOAD_MANY}.items():
         found = await explained(pool, statement, *wanted)
         scans = [node for node in found if node.get("Relation Name", "").startswith(("tasks_p", "events_p"))]
         scans = [node for node in scans if node["Actual Loops"]]  # all others were pruned

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from db.migrate import migrate
-from db.schema import check
+from db.schema import check_schema
 from db.server import NotUtf8
 from tests.conftest import execute, new_database
 from tests.integration.test_roles import as_login
@@ -25,7 +25,7 @@ async def test_a_database_in_another_encoding_is_refused(server: str, folder: Pa
         with pytest.raises(NotUtf8, match=f"encoding is {encoding}.*CREATE DATABASE daybook ENCODING 'UTF8'"):
             await asyncio.to_thread(migrate, dsn)
         with pytest.raises(NotUtf8):
-            await check(dsn)
+            await check_schema(dsn)
         result = await asyncio.to_thread(run, folder, "serve", DATABASE_URL=dsn, JWT_SECRET=SECRET)
         assert result.returncode == 2
         assert "UTF8" in result.stderr

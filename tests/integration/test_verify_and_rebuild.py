@@ -168,7 +168,7 @@ async def test_an_emptied_projection_comes_back(connection: asyncpg.Connection, 
     sound = await everything(connection, user)
     await connection.execute("DELETE FROM tasks WHERE user_id = $1", user)
     assert len((await check(connection, user)).mismatches) == len(sound[2])
-    unverified = reads.MOST > EVENTS  # a log that is read piece by piece is proved first
+    unverified = reads.MAX_EVENTS > EVENTS  # a log that is read piece by piece is proved first
     assert await rebuild(connection, [StreamSize(user, EVENTS)]) == Rebuilt(
         1, EVENTS, written=len(sound[2]), unverified=unverified
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from db.batching import MOST, NUMBER, BatchLoader, Lanes
+from db.batching import MAX_BATCH, NUMBER, BatchLoader, BatchWorkers
 from db.errors import ConnectionLost, TooManyRequests
 
 POOL: Any = SimpleNamespace(size=2, max_waiting=48)
@@ -56,7 +56,7 @@ async def test_a_batch_is_bounded() -> None:
     tasks = await asked(together, range(20, 60))
     reads.go.set()
     assert await asyncio.gather(*tasks) == [key**2 for key in range(20, 60)]
-    assert max(map(len, reads.asked)) == MOST
+    assert max(map(len, reads.asked)) == MAX_BATCH
 
 
 async def test_a_key_that_cannot_be_read_fails_alone() -> None:
@@ -122,9 +122,9 @@ async def test_a_long_batch_makes_room_for_another() -> None:
         begun.append(number)
         await go.wait()
 
-    lanes = Lanes(NUMBER, lambda: next(left, None), do, on_long=long.append)
+    workers = BatchWorkers(NUMBER, lambda: next(left, None), do, on_long=long.append)
     for _ in range(NUMBER + 2):
-        lanes.go_on()
+        workers.wake()
     await asyncio.sleep(0)
     assert begun == list(range(NUMBER))
     async with asyncio.timeout(5):

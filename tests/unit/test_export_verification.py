@@ -19,7 +19,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from events import hash_chain
-from events.export.verification import BadHead, EarlierHead, EmptyExport, NotAnExport, Report, check, read_head
+from events.export.verification import BadHead, EarlierHead, EmptyExport, NotAnExport, Report, read_head, verify_export
 from events.hash_chain import Head
 from events.integrity.mismatch import Mismatch
 from events.records import full_record
@@ -109,7 +109,7 @@ def lines(export: Sequence[Record]) -> bytes:
 
 
 def checked(export: Sequence[Record] | bytes, head: Head | None = None, *, after: Head | None = None) -> Report:
-    return check(BytesIO(export if isinstance(export, bytes) else lines(export)), head, after=after)
+    return verify_export(BytesIO(export if isinstance(export, bytes) else lines(export)), head, after=after)
 
 
 def found(export: Sequence[Record] | bytes, head: Head | None = None, *, after: Head | None = None) -> Mismatch:

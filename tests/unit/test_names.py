@@ -22,35 +22,6 @@ ON_PURPOSE = {
 }
 """Names with one meaning in several modules: these modules, and the reason."""
 
-TO_BE_RENAMED = {
-    "BATCH": "events.integrity.work_units events.store.log queries.audit",
-    "Database": "api.dependencies api.routers.health",
-    "HEAD": "api.examples db.schema events.store.log queries.audit",
-    "Head": "api.middleware",
-    "Job": "cli.parallel cli.worker",
-    "Key": "api.auth.jwks db.batching events.integrity.replay queries.tasks",
-    "MOST": "db.batching events.integrity.reads",
-    "ORPHANED": "events.integrity.spot_check events.integrity.work_units",
-    "Order": "queries.audit queries.tasks",
-    "Report": "cli.parallel events.export.verification",
-    "Result": "api.server.disconnects cli.parallel db.errors",
-    "STDIN": "cli.output cli.verify",
-    "TASKS": "api.examples events.integrity.reads",
-    "USER_ID": "api.schemas config.settings",
-    "User": "cli.main db.turns",
-    "Value": "db.batching events.integrity.mismatch",
-    "answer": "api.openapi api.problems",
-    "check": "api.server.unsent db.schema events.export.verification",
-    "everything": "queries.audit telemetry.metrics",
-    "head": "events.store.log queries.audit",
-    "load": "config.settings events.store.snapshots",
-    "refusal": "api.server.refusals api.user_turns",
-    "take_turn": "api.user_turns db.roles",
-    "unreadable": "api.auth.malformed_tokens events.integrity.reads",
-    "verify": "cli.verify",
-}
-"""Names with several meanings, and the modules in which to rename them. This list only gets shorter."""
-
 
 def defined(body: list[ast.stmt]) -> Iterator[str]:
     """Yield the names that a module defines at its top level, also under `if` and `try`; imports define none."""
@@ -76,7 +47,4 @@ def test_no_public_name_is_defined_in_two_modules() -> None:
                 for name in defined(ast.parse(path.read_text()).body):
                     found[name].add(module)
     several = {name: modules for name, modules in found.items() if len(modules) > 1 and not name.startswith("_")}
-    known = {name: set(modules.split()) for name, modules in TO_BE_RENAMED.items()}
-    for name, (modules, _) in ON_PURPOSE.items():
-        known[name] = known.get(name, set()) | set(modules.split())
-    assert several == known
+    assert several == {name: set(modules.split()) for name, (modules, _) in ON_PURPOSE.items()}

@@ -36,9 +36,9 @@ EXCEPTIONS = {
     "events.integrity.work_units.SAMPLE": "an operator's: draws users by lot",
     "events.integrity.work_units.TOTAL": "an operator's: counts all users' events",
     "events.integrity.spot_check.SPOT_CHECK": "an operator's: looks at users by lot; its joins are on user_id",
-    "events.store.log.TOGETHER[False]": "many users' events: each row is its own command's; its joins are on user_id",
-    "events.store.log.TOGETHER[True]": "the same",
-    "events.integrity.spot_check.ORPHANED": "an operator's: looks at a user by lot",
+    "events.store.log.APPEND_MANY[False]": "many users': each row is its own command's; its joins are on user_id",
+    "events.store.log.APPEND_MANY[True]": "the same",
+    "events.integrity.spot_check.NEXT_ORPHANED": "an operator's: looks at a user by lot",
 }
 """Statements that don't name the user, and why they needn't."""
 
