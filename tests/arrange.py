@@ -32,11 +32,12 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-_WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+# Not from pg_stat_activity, of which a transaction sees the same snapshot until its end.
+_WAITING = "SELECT DISTINCT pid FROM pg_locks WHERE NOT granted"
 
 
-async def until_locked_out(watching: Executor) -> int:
-    """Wait until a statement in this database waits for a lock, and return the process id of its backend."""
-    while (pid := await watching.fetchval(_WAITING)) is None:
+async def until_locked_out(watching: Executor, number: int = 1) -> int:
+    """Wait until so many statements wait for locks, and return the process id of one's backend."""
+    while len(waiting := await watching.fetch(_WAITING)) < number:
         await asyncio.sleep(0.01)
-    return int(pid)
+    return int(waiting[0]["pid"])

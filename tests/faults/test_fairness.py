@@ -10,7 +10,7 @@ import asyncpg
 import httpx2
 import pytest
 
-from db.dsn import connect_arguments
+from tests.arrange import until_locked_out
 from tests.conftest import execute
 from tests.faults.test_network import started
 from tests.service import TASKS, bearer
@@ -61,21 +61,12 @@ async def test_writes_that_wait_for_their_users_lock_leave_connections_for_other
         await other.execute("SELECT FROM streams WHERE user_id = 'greedy' FOR UPDATE")
         seen = {"If-Match": '"1"'}
         waiting = [asyncio.create_task(greedy.post(GREEDY, json={"title": "y"}, headers=seen)) for _ in range(20)]
-        await until_locked_out(database, 2)  # all that one user may have
+        await until_locked_out(other, 2)  # all that one user may have
         answers = await asked(client, 5)
         await transaction.rollback()
         assert set(answers) == {200, 201}
         assert Counter([(await task).status_code for task in waiting])[201] >= 1
         assert made.status_code == 201
-
-
-async def until_locked_out(database: str, number: int) -> None:
-    """Wait until so many statements wait for a lock."""
-    watcher = await asyncpg.connect(**connect_arguments(database))
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    while await watcher.fetchval(waiting) < number:
-        await asyncio.sleep(0.01)
-    await watcher.close()
 
 
 @asynccontextmanager
