@@ -32,7 +32,7 @@ async def _read(request: Request) -> bytes:
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > _DIGITS or int(length) > LARGEST):
         raise _too_large()
-    if getattr(request.state, "arrived", False):  # set by api.protocol
+    if getattr(request.state, "arrived", False):  # set by `api.server.protocol`
         return await _chunks(request)
     try:
         async with asyncio.timeout(_SLOWEST):

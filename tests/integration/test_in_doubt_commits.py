@@ -34,7 +34,7 @@ async def do(pool: Pool, command: Command, request: str) -> Outcome:
 @pytest.fixture(autouse=True)
 def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a busy machine take its time."""
-    monkeypatch.setattr(handler, "_SETTLING", 30)
+    monkeypatch.setattr(handler, "_RESOLVE_SECONDS", 30)
 
 
 @pytest.mark.parametrize("what", ["toggle", "delete"])

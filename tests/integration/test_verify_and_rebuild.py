@@ -65,7 +65,7 @@ def _batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """Books that are read at once, and books that are too long for that."""
     for module in (reads, verify_module, rebuild_module):
         monkeypatch.setattr(module, "BATCH", request.param)
-    monkeypatch.setattr(reads, "MOST", request.param + 2)
+    monkeypatch.setattr(reads, "MAX_EVENTS", request.param + 2)
 
 
 @pytest.fixture
