@@ -77,17 +77,17 @@ async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report
     """
     connection = await connect(**connect_arguments(dsn))
     under_way = _UnderWay(job, dsn, report)
-    try:
-        with _stopped_by_signals(report) as stop:
+    with _stopped_by_signals(report) as stop:
+        try:
             try:
                 report.begin(await choice.events(connection))
                 await _share_out(choice.work_units(connection), workers, under_way, stop)
-            except asyncio.CancelledError:
-                if not stop.is_set():
-                    raise
-                raise CutShort("Stopped.", under_way.after) from None
-    finally:
-        await connection.close()
+            finally:
+                await connection.close()
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
+            raise CutShort("Stopped.", under_way.after) from None
 
 
 async def _share_out(units: AsyncIterator[WorkUnit], workers: int, under_way: "_UnderWay", stop: asyncio.Event) -> None:
