@@ -46,7 +46,7 @@ bench-growth: setup ## whether it is as fast with five million events as with a 
 bench-export: setup ## how much memory the export of a log takes, and how fast it is (EVENTS=…)
 	@$(RUN)python -m bench.export --events $(EVENTS)
 
-bench-rebuild: setup ## how fast the projection is rebuilt and the books verified, a million events
+bench-rebuild: setup ## how fast the projection is rebuilt and the log verified, a million events
 	@$(RUN)python -m bench.rebuild
 
 bench-writes: setup ## what writes wait while the projection is emptied and rebuilt, and whether any is lost

@@ -9,7 +9,7 @@ from db.pool import Executor, Pool
 from events.serialization import Row
 from events.task import Snapshot, Task
 
-# A row that doesn't fit its last event counts as none, so that a fault of the projection never gets into the log.
+# A row that no event of its task left, by version and time, counts as none: the command is then decided on the log.
 LOAD = """
 SELECT tasks.user_id, tasks.id, title, description, completed, created_at, updated_at, tasks.version, hash
 FROM tasks, events
