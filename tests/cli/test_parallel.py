@@ -328,7 +328,8 @@ async def test_workers_keep_their_connection_and_get_few_units_ahead(
     await go_through(database, "verify", Choice(), workers=2, report=report)
     assert report.count("1 users") == taken == USERS
     assert max(ahead) == 3
-    assert await _sessions(database) - before == 1 + 2 + 1  # ours, the workers', and the one that asks
+    # Ours, the workers' (one may have done all), and the one that asks.
+    assert await _sessions(database) - before in (1 + 1 + 1, 1 + 2 + 1)
 
 
 async def _sessions(dsn: str) -> int:
