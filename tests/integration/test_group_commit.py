@@ -13,6 +13,7 @@ import pytest
 from asyncpg.connection import LoggedQuery
 from uuid_utils.compat import uuid7
 
+from commands import handler
 from commands.commands import DeleteTask, ToggleTask
 from commands.decider import VersionMismatch
 from commands.precondition import EntityTag, Precondition
@@ -233,7 +234,10 @@ async def test_a_cancelled_append_cancels_no_other(pool: Pool, other: asyncpg.Co
     assert 40 + 78 <= count <= 40 + 79  # the first one's was sent
 
 
-async def test_a_backend_killed_in_the_middle_loses_nothing(pool: Pool, other: asyncpg.Connection) -> None:
+async def test_a_backend_killed_in_the_middle_loses_nothing(
+    pool: Pool, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handler, "_RESOLVE_SECONDS", 30)  # the table stays locked until the third is killed
     await asyncio.gather(*(create(pool, user) for user in EVERYBODY))
     transaction = other.transaction()
     await transaction.start()
