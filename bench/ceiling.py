@@ -14,7 +14,7 @@ from db.pool import Pool
 from events.task import Metadata, Task
 
 
-async def _nothing(pool: Pool, command: Command, *, actor: str, metadata: Metadata) -> Outcome:  # noqa: ARG001 - as execute
+async def _nothing(pool: Pool, command: Command, *, actor: str, metadata: Metadata) -> Outcome:  # noqa: ARG001 - as handle
     assert isinstance(command, CreateTask)  # noqa: S101 - what is measured
     now = datetime.now(UTC)
     return Outcome(

@@ -265,8 +265,7 @@ def _to_go_on(job: "Job", choice: "Choice", after: str) -> str:
 
 
 def _verify_export(export: str, head: str | None, after: str | None, *, as_json: bool) -> None:
-    from cli.verify import for_machines, for_people
-    from cli.verify import report_on as report_on
+    from cli.verify import for_machines, for_people, report_on
 
     report = report_on(export, head=head, after=after)
     say(for_machines(report) if as_json else for_people(report))

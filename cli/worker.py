@@ -6,9 +6,9 @@ import gc
 import multiprocessing
 import os
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import cache
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import uvloop
 
@@ -23,7 +23,7 @@ from events.integrity.work_units import StreamSize
 Job: TypeAlias = Literal["verify", "rebuild"]
 Result: TypeAlias = Verified | Rebuilt
 
-_JOBS: Mapping[Job, Callable[[Connection, Sequence[StreamSize]], Awaitable[Result]]] = {
+_JOBS: Mapping[Job, Callable[[Connection, Sequence[StreamSize]], Coroutine[Any, Any, Result]]] = {
     "verify": verify,
     "rebuild": rebuild,
 }
@@ -51,13 +51,9 @@ def _end_with_parent() -> None:
 def run_unit(job: Job, dsn: str, streams: Sequence[StreamSize]) -> Result:
     """Do the job on these users, over the connection of this process."""
     runner, connection = _connected(dsn)
-    result = runner.run(_run(job, connection, streams))
+    result = runner.run(_JOBS[job](connection, streams))
     gc.collect()
     return result
-
-
-async def _run(job: Job, connection: Connection, streams: Sequence[StreamSize]) -> Result:
-    return await _JOBS[job](connection, streams)
 
 
 @cache

@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from db.errors import UNAVAILABLE, TooManyRequests
+from db.errors import UNAVAILABLE
 from db.pool import Pool
-from db.turns import FairQueue
-from telemetry import metrics
+from db.turns import FairQueue, overloaded
 
 NUMBER = 2
 """Number of statements at once: Postgres runs one while we handle the result of the other."""
@@ -92,10 +91,9 @@ class BatchLoader(Generic[_Key, _Value]):
         user = self._user_of(key)
         if full(self._pool, len(self._waiting)):
             last = self._waiting.drop(for_user=user)
-            metrics.REFUSALS.labels("overloaded").inc()
             if last is None:
-                raise TooManyRequests(f"{len(self._waiting)} reads wait for the database already")
-            _fail(last[1], TooManyRequests("others wait too, with fewer reads"))
+                raise overloaded(f"{len(self._waiting)} reads wait for the database already")
+            _fail(last[1], overloaded("others wait too, with fewer reads"))
         answer: asyncio.Future[_Value | None] = asyncio.get_running_loop().create_future()
         self._waiting.put(user, (key, answer))
         self._workers.wake()

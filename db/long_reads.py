@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from db.errors import TooManyRequests
 from db.pool import Pool
+from db.turns import overloaded
 from db.user_semaphore import QueueFull, UserSemaphore
-from telemetry import metrics
 
 AT_ONCE = 2
 """Largest number of long reads at once in a process. They share one event loop: each of more would take longer, and
@@ -43,9 +42,9 @@ class LongReads:
                     turn.callback(self.users.release, user_id)
                     await turn.enter_async_context(self._process)
             except QueueFull:
-                raise _refused(f"{WAITING} long reads of the user wait already") from None
+                raise overloaded(f"{WAITING} long reads of the user wait already") from None
             except TimeoutError:
-                raise _refused(f"other long reads took more than {self._timeout:g} s") from None
+                raise overloaded(f"other long reads took more than {self._timeout:g} s") from None
             yield
 
 
@@ -57,8 +56,3 @@ class Scans(LongReads):
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool, at_once=max(1, pool.size // 2))
-
-
-def _refused(reason: str) -> TooManyRequests:
-    metrics.REFUSALS.labels("overloaded").inc()
-    return TooManyRequests(reason)

@@ -98,14 +98,14 @@ class Turns:
         if len(self._waiting) >= self._max_waiting:
             last = self._waiting.drop(for_user=user)
             if last is None:
-                raise _busy(f"{len(self._waiting)} requests wait for the database already")
-            _refuse(last, lambda: _busy("others wait too, with fewer requests"))
+                raise overloaded(f"{len(self._waiting)} requests wait for the database already")
+            _refuse(last, lambda: overloaded("others wait too, with fewer requests"))
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting.put(user, turn)
         metrics.POOL_WAITING.inc()
         late = f"no connection was free for {self._timeout:g} s"
-        timer = loop.call_later(self._timeout, _refuse, turn, lambda: _busy(late))
+        timer = loop.call_later(self._timeout, _refuse, turn, lambda: overloaded(late))
         try:
             await turn
         except BaseException:
@@ -164,7 +164,8 @@ class Turns:
             self._held[user] = held
 
 
-def _busy(message: str) -> TooManyRequests:
+def overloaded(message: str) -> TooManyRequests:
+    """Count a refusal of a request that would wait too long, or behind too many, and make its error."""
     metrics.REFUSALS.labels("overloaded").inc()
     return TooManyRequests(message)
 

@@ -18,12 +18,14 @@ _FOLDED_AT_ONCE = 50
 """Number of tasks of the page that are folded at once, in the page's order."""
 
 
-async def list_tasks(pool: Pool, user_id: str, query: ListQuery, *, at: datetime) -> Page:
-    """List a user's tasks as they were at the moment `at`.
+async def list_tasks(pool: Pool, user_id: str, query: ListQuery) -> Page:
+    """List a user's tasks as they were at the moment `query.as_of`, which must be given.
 
     The log is folded twice: all of it for the ids of the page, then the events of the page's tasks. A log of more than
     one batch takes a turn of `LongReads`. Raise `TooManyRequests`, or the errors of `events.store.past.tasks_at`.
     """
+    at = query.as_of
+    assert at is not None  # noqa: S101 - lists of the present are another query's
     head = await log.head(pool, user_id)
     upto = head.seq
     found: _Found = _Titles(pool, query) if query.sort == "title" else _Times(query)

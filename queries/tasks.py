@@ -16,7 +16,6 @@ from db.long_reads import Scans
 from db.pool import Pool
 from events import hash_chain
 from events.serialization import Row, rfc3339
-from events.store import log
 from events.task import Task
 
 Sort: TypeAlias = Literal["created_at", "updated_at", "title"]
@@ -46,7 +45,7 @@ FROM tasks WHERE user_id = $1 AND id = $2
 
 # Returns one row for each task that exists. OFFSET 0 forces one look-up per task: in small tables, a join over all
 # partitions looks cheaper, but the plan stays when the tables have grown.
-GET_TOGETHER = """
+GET_MANY = """
 SELECT found.* FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), LATERAL (
     SELECT user_id, id, version, convert_to(json, 'UTF8') AS body, (
         SELECT hash FROM events
@@ -73,14 +72,14 @@ def _found(row: Row) -> Found:
 
 
 def _gets(pool: Pool) -> BatchLoader[tuple[str, UUID], Found]:
-    return BatchLoader(pool, _get_together, user_of=itemgetter(0))
+    return BatchLoader(pool, _get_many, user_of=itemgetter(0))
 
 
-async def _get_together(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], Found]:
+async def _get_many(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], Found]:
     if len(wanted) == 1:
         row = await pool.fetchrow(GET, *wanted[0])
         return {} if row is None else {wanted[0]: _found(row)}
-    rows = await pool.fetch(GET_TOGETHER, *zip(*wanted, strict=True))
+    rows = await pool.fetch(GET_MANY, *zip(*wanted, strict=True))
     return {(row["user_id"], row["id"]): _found(row) for row in rows}
 
 
@@ -174,7 +173,7 @@ async def list_tasks(pool: Pool, user_id: str, query: ListQuery) -> Page:
         row = await pool.fetchrow(LIST[query.sort, query.order], *arguments)
     assert row is not None  # noqa: S101 - there is always one
     found: list[bytes] = row["found"]
-    head = hash_chain.Head(*row["head"]) if row["head"] else log.NOTHING
+    head = hash_chain.Head(*row["head"]) if row["head"] else hash_chain.Head()
     body = b"[%b]" % b",".join(found[: query.limit])
     return Page(body, end_of(found[query.limit - 1], query.sort) if len(found) > query.limit else None, head)
 

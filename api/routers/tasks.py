@@ -1,7 +1,6 @@
 """The task endpoints: each makes one command or one query (docs/http-api.md, "Tasks")."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -109,7 +108,7 @@ async def list_tasks(
         if matches(request, tag := EntityTag(head.seq, head.hash)):
             return responses.not_modified(tag)
     unsent.require_room(user)
-    read = query.list_tasks if asked.as_of is None else partial(as_of.list_tasks, at=asked.as_of)
+    read = query.list_tasks if asked.as_of is None else as_of.list_tasks
     is_long = asked.as_of is not None or asked.looks_at_all
     if is_long:
         give_turn_back(request.scope)

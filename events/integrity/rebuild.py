@@ -107,11 +107,8 @@ async def _one(connection: Connection, user_id: str, *, verified: bool) -> Rebui
 
     Before any row is written, the log is verified, unless it is `verified`, and folded to its end.
     """
-    found = (
-        []
-        if verified
-        else (await verify(connection, [StreamSize(user_id, reads.MAX_EVENTS)], log_only=True)).mismatches
-    )
+    stream = StreamSize(user_id, reads.MAX_EVENTS)
+    found = [] if verified else (await verify(connection, [stream], log_only=True)).mismatches
     upto = (await log.head(connection, user_id)).seq
     if not found:
         async for part in reads.folded(connection, user_id, upto=upto):
@@ -139,9 +136,8 @@ def _unwritable(user_id: str, error: Exception) -> Mismatch:
     return Mismatch(table="events", user_id=user_id, field="data", message=told)
 
 
-_LOCK = "SELECT user_id, seq FROM streams WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE"
-LOCK = _LOCK
-LOCK_FREE = f"{_LOCK} SKIP LOCKED"
+LOCK = "SELECT user_id, seq FROM streams WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE"
+LOCK_FREE = f"{LOCK} SKIP LOCKED"
 
 
 async def _lock(connection: Connection, users: Sequence[str]) -> tuple[dict[str, int], Set[str]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from db.batching import MAX_BATCH, NUMBER, BatchWorkers, full
 from db.errors import NOT_SENT, UNAVAILABLE, CannotConnect, TooManyRequests
 from db.pool import Pool
+from db.turns import overloaded
 from events.store import log
 from events.store.log import IdempotencyKeyTaken, PendingAppend, RecordedEvent, VersionTaken
 from telemetry import metrics
@@ -68,8 +69,7 @@ class GroupCommit:
         was sent. After any other of `UNAVAILABLE`, or if the caller is cancelled, the event may be in the log.
         """
         if full(self._pool, self._admitted) and not self._made_room(pending.event.user_id):
-            metrics.REFUSALS.labels("overloaded").inc()
-            raise TooManyRequests(f"{self._admitted} writes wait for the database already")
+            raise overloaded(f"{self._admitted} writes wait for the database already")
         loop = asyncio.get_running_loop()
         waiting = _Waiting(pending, loop.create_future(), loop.time() + self._pool.timeout)
         self._queues.setdefault(pending.event.user_id, deque()).append(waiting)
@@ -100,8 +100,7 @@ class GroupCommit:
         longest = max(self._queues.values(), key=len, default=deque())
         if len(longest) <= len(self._queues.get(user, ())) + 1:
             return False
-        metrics.REFUSALS.labels("overloaded").inc()
-        _fail([longest.pop()], TooManyRequests("others wait too, with fewer writes"))
+        _fail([longest.pop()], overloaded("others wait too, with fewer writes"))
         return True
 
     def _choose(self) -> "_Chosen | None":

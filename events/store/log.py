@@ -45,9 +45,6 @@ class PendingAppend(NamedTuple):
     on_row: bool
 
 
-NOTHING = hash_chain.Head(0, hash_chain.GENESIS)
-
-
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
     """An event as it is in the log, with number `seq` of its user's stream and its hash in the chain (32 bytes)."""
@@ -283,7 +280,7 @@ async def head(database: Executor, user_id: str) -> hash_chain.Head:
     else:
         row = await database.fetchrow(HEAD, user_id)
         found = None if row is None else hash_chain.Head(*row)
-    return found or NOTHING
+    return found or hash_chain.Head()
 
 
 HASH = "SELECT hash FROM events WHERE user_id = $1 AND seq = $2"

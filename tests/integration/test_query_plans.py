@@ -103,7 +103,7 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
         assert rows <= arguments[3] + 1 if name in ("next page", "list") else rows <= 300, (name, rows)
 
     wanted = ([author.user_id for author in authors[:5]], [next(author.tasks).id for author in authors[:5]])
-    for name, statement in {"get": tasks.GET_TOGETHER, "load": snapshots.LOAD_MANY}.items():
+    for name, statement in {"get": tasks.GET_MANY, "load": snapshots.LOAD_MANY}.items():
         found = await explained(pool, statement, *wanted)
         scans = [node for node in found if node.get("Relation Name", "").startswith(("tasks_p", "events_p"))]
         scans = [node for node in scans if node["Actual Loops"]]  # all others were pruned
