@@ -12,13 +12,14 @@ from config.errors import CannotRun
 
 def run() -> None:
     """Run the console script."""
-    terminating = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
-    for each in terminating:  # none that is ignored: nohup does that to SIGHUP
-        signal.signal(each, _as_ctrl_c)
+    former = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    for each, handler in former.items():
+        if handler != signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(each, _as_ctrl_c)
     open_all()
     ended = status()
-    for each in terminating:
-        signal.signal(each, signal.SIG_DFL)
+    for each, handler in former.items():
+        signal.signal(each, handler)
     close_all()
     sys.exit(ended)
 

@@ -21,7 +21,7 @@ from events.task import TaskToggled
 from tests.faults.servers import children
 from tests.faults.servers import service as server
 from tests.forking import Command
-from tests.integration.test_embedded import ask, left_running, servers
+from tests.integration.test_embedded import ask, servers
 from tests.processes import DAYBOOK, Serving, free_port, run
 from tests.spec import event
 from tests.unit.test_export_verification import LOG, lines, records, rehashed
@@ -55,7 +55,7 @@ def test_serve_greets_serves_stops_and_keeps_its_data(folder: Path, sign: signal
         assert f"already running with the data in {folder}/.daybook: http://127.0.0.1:{serving.port}" in second.stderr
         assert str(serving.process.pid) in second.stderr
         assert serving.stop(sign) == 0
-        assert left_running(folder / ".daybook") == []
+        assert servers(folder / ".daybook") == []
     assert "Traceback" not in "".join(serving.errors)
 
     with Serving(folder) as again:
@@ -63,7 +63,7 @@ def test_serve_greets_serves_stops_and_keeps_its_data(folder: Path, sign: signal
         token = run(folder, "token", "demo").stdout.strip()
         assert call(again.port, token) == [task]
         assert again.stop(sign) == 0
-    assert left_running(folder / ".daybook") == []
+    assert servers(folder / ".daybook") == []
 
 
 def test_workers_share_the_database_and_the_secret(folder: Path) -> None:
@@ -74,7 +74,7 @@ def test_workers_share_the_database_and_the_secret(folder: Path) -> None:
             call(serving.port, token, "POST", {"title": str(n)})
         assert len(call(serving.port, token)) == 10
         assert serving.stop() == 0
-    assert left_running(folder / ".daybook") == []
+    assert servers(folder / ".daybook") == []
 
 
 def test_a_port_in_use_is_named(folder: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_port_in_use_is_named(folder: Path) -> None:
     assert result.returncode == 2
     assert f"127.0.0.1:{port}" in result.stderr
     assert "--port" in result.stderr
-    assert left_running(folder / ".daybook") == []
+    assert servers(folder / ".daybook") == []
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_with_an_issuer_there_is_no_token_to_give_away_and_hostile_requests_are_
 def test_migrate_says_what_it_did(folder: Path) -> None:
     assert run(folder, "migrate").stdout == "Applied 0001.\n"
     assert run(folder, "migrate").stdout == "The schema is up to date.\n"
-    assert left_running(folder / ".daybook") == []
+    assert servers(folder / ".daybook") == []
 
 
 def test_migrate_refuses_a_newer_schema(database: str, folder: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_start_that_is_interrupted_leaves_nothing_running(folder: Path) -> Non
                 os.killpg(serving.process.pid, signal.SIGINT)
                 time.sleep(0.05)
             serving.process.wait(30)
-        assert left_running(folder / ".daybook") == []
+        assert servers(folder / ".daybook") == []
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
@@ -250,7 +250,7 @@ def test_a_terminated_command_leaves_nothing_running(folder: Path, sign: signal.
             process.send_signal(sign)
             assert process.wait(60) in (0, 2, -sign)  # the last while Python itself ends
             assert "Traceback" not in process.stderr.read()
-        assert left_running(folder / ".daybook") == []
+        assert servers(folder / ".daybook") == []
 
 
 @pytest.mark.parametrize("loaded", ["typer", "cli.main"], ids=["while it is loaded", "while it runs"])
@@ -276,7 +276,7 @@ def test_ctrl_c_pressed_several_times_leaves_nothing_running(folder: Path, argum
             os.killpg(serving.process.pid, signal.SIGINT)
             time.sleep(0.02)
         assert serving.process.wait(30) == 0
-    assert left_running(folder / ".daybook") == []
+    assert servers(folder / ".daybook") == []
     assert not [line for line in serving.errors if "Traceback" in line]
 
 
@@ -308,7 +308,7 @@ def test_a_closed_terminal_stops_everything(folder: Path) -> None:
     with Serving(folder) as serving:
         serving.greeting()
         assert serving.stop(signal.SIGHUP) == 0
-    assert left_running(folder / ".daybook") == []
+    assert servers(folder / ".daybook") == []
 
 
 def test_a_database_that_died_does_not_keep_the_service_from_stopping(folder: Path) -> None:

@@ -44,14 +44,6 @@ def servers(folder: Path) -> list[str]:
     return lines
 
 
-def left_running(folder: Path) -> list[str]:
-    """Servers still there after five seconds: pg_ctl counts one as stopped a moment before its process ends."""
-    deadline = time.monotonic() + 5
-    while (found := servers(folder)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return found
-
-
 def ask(dsn: str, question: str) -> object:
     async def answer() -> object:
         connection = await asyncpg.connect(**connect_arguments(dsn))
