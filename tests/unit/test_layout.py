@@ -26,6 +26,17 @@ def test_the_wheel_lists_every_package() -> None:
     assert there - {"tests", "bench"} == set(PACKAGES)
 
 
+def test_the_image_is_built_from_every_package() -> None:
+    kept = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert not set(PACKAGES) - kept
+
+
+def test_coverage_and_types_look_at_every_package() -> None:
+    tools = PROJECT["tool"]
+    assert tools["coverage"]["run"]["source"] == PACKAGES
+    assert not set(PACKAGES) - set(tools["mypy"]["files"])
+
+
 def test_no_module_of_ours_is_named_like_one_of_the_standard_library() -> None:
     modules = {path.stem for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert not modules & set(sys.stdlib_module_names)
