@@ -119,9 +119,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.router.lifespan = told(app.router.lifespan)  # type: ignore[method-assign, assignment] # Starlette has no hook
-    problems.install(app)
-    openapi.install(app)
-    documentation.install(app)
+    problems.handle_errors(app)
+    openapi.serve_document(app)
+    documentation.serve_page(app)
     # Add the routes themselves: an included router would look for the route twice. They precede the documentation's.
     app.router.routes[:0] = [*tasks.router.routes, *audit.router.routes, *health.router.routes]
     if settings.metrics_public:

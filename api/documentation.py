@@ -51,7 +51,7 @@ _KEPT = "public, max-age=86400"
 """Cache for a day, then revalidate by ETag: the files change with a release at most."""
 
 
-def install(app: FastAPI) -> None:
+def serve_page(app: FastAPI) -> None:
     """Serve the page and its files. They are read at each request, and not kept in memory."""
     files = StaticFiles(packages=[(_PACKAGE, _FOLDER)])
 

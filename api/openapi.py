@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, and the helpers by which a route says what FastAPI can't know of it.
+"""The OpenAPI document: FastAPI's, and helpers for the parts of a route that FastAPI can't know.
 
 A route's `responses` are made by `answer`, `headers` and `problems`, its `openapi_extra` by `conditional` or `writes`.
 """
@@ -191,7 +191,7 @@ def _takes(*names: str) -> dict[str, Any]:
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """Make the whole document, anew at each call; `install` caches it."""
+    """Make the whole document, anew at each call; `serve_document` caches it."""
     made = get_openapi(
         title=app.title,
         version=app.version,
@@ -280,7 +280,7 @@ def _restore_examples(made: Any, said: Any) -> None:
         made["content"][media_type]["examples"] = content["examples"]
 
 
-def install(app: FastAPI) -> None:
+def serve_document(app: FastAPI) -> None:
     """Let /openapi.json and /docs show `document`, made once at its first request."""
     made: dict[str, Any] = {}
 

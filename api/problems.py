@@ -233,7 +233,7 @@ def problem_body(
     return body
 
 
-def install(app: FastAPI) -> None:
+def handle_errors(app: FastAPI) -> None:
     """Register handlers that turn all exceptions of a request, the framework's own too, into problem documents."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(TaskNotFound, _task_not_found)

@@ -125,7 +125,7 @@ def _steps(dependant: Dependant, steps: list[_Step], known: dict[Callable[..., A
     if dependant.query_params:
         step.query = _query(dependant.query_params)
     if not _is_known(dependant):
-        raise TypeError(f"{dependant.path}: teach api.routing what {call!r} asks for")
+        raise TypeError(f"{dependant.path}: api.routing doesn't know the parameters of {call!r}: add them")
     known[call] = len(steps)
     steps.append(step)
     return steps

@@ -25,7 +25,7 @@ def run() -> None:
 
 
 def _as_ctrl_c(_number: int, frame: FrameType | None) -> None:
-    """Do what Ctrl-C does at this moment: then an embedded Postgres is stopped, too.
+    """Act as Ctrl-C would at this moment: then an embedded Postgres is stopped, too.
 
     Within `asyncio.run` it cancels the task. An exception at any place, amid asyncpg's C code, would crash.
     """

@@ -58,8 +58,8 @@ def _ready() -> Settings:
     return settings
 
 
-@app.command()
-def serve(
+@app.command("serve")
+def serve_command(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
@@ -67,13 +67,13 @@ def serve(
     migrate: Annotated[bool, typer.Option(help="Bring the schema up to date first.")] = True,
 ) -> None:
     """Run the API, on an embedded Postgres where DATABASE_URL is unset."""
-    from cli.serve import serve as run_server
+    from cli.serve import serve
 
-    run_server(_ready(), host=host, port=port, workers=workers, reload=reload, migrate_first=migrate)
+    serve(_ready(), host=host, port=port, workers=workers, reload=reload, migrate_first=migrate)
 
 
-@app.command()
-def migrate(
+@app.command("migrate")
+def migrate_command(
     partitions: Annotated[
         int | None,
         typer.Option(min=1, max=100, help="Partitions of each table, of a database that has none.", show_default="16"),
@@ -82,12 +82,12 @@ def migrate(
     """Bring the schema up to date (DATABASE_URL_DIRECT, else DATABASE_URL, else the embedded Postgres)."""
     import asyncio
 
-    from db.migrate import migrate as upgrade
+    from db.migrate import migrate
     from db.roles import grant_service_role
 
     settings = _ready()
     with database(settings.migration_url, settings.daybook_data_dir) as dsn, reaching():
-        applied = upgrade(dsn, partitions=partitions)
+        applied = migrate(dsn, partitions=partitions)
         made = asyncio.run(grant_service_role(dsn, settings.service_url or dsn))
     say(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
     if made:
@@ -134,8 +134,8 @@ Workers = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-@app.command()
-def rebuild(
+@app.command("rebuild")
+def rebuild_command(
     user: OnlyUser = None,
     workers: Workers = None,
     start_after: Annotated[
@@ -159,8 +159,8 @@ def rebuild(
     _go_through("rebuild", Choice(user=user, after=start_after or ""), workers, as_json=as_json)
 
 
-@app.command()
-def verify(
+@app.command("verify")
+def verify_command(
     user: OnlyUser = None,
     sample: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Only so many users, drawn by lot: for a cron job.")

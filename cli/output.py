@@ -17,7 +17,7 @@ class Unwritten(CannotRun):
 
 
 class NobodyReads(Unwritten):
-    """Who read standard output has closed their end, as `head` does."""
+    """The reader of standard output has closed its end, as `head` does."""
 
 
 class _Output(io.TextIOWrapper):

@@ -60,7 +60,7 @@ _log = structlog.get_logger(__name__)
 
 
 class CannotServe(CannotRun):
-    """The server can't be started. The message says why and what to do."""
+    """The server can't be started. The message says why, and how to go on."""
 
 
 def serve(settings: Settings, *, host: str, port: int, workers: int, reload: bool, migrate_first: bool) -> None:

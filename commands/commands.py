@@ -1,4 +1,4 @@
-"""Commands: what a user wants to happen to a task."""
+"""Commands: a user's requests to change a task."""
 
 from dataclasses import dataclass
 from typing import TypeAlias

@@ -2,7 +2,7 @@
 
 
 class CannotRun(Exception):
-    """Something outside the program stops it. The message says in a sentence what it is, and what to do."""
+    """Something outside the program stops it. The message names it in a sentence, and the remedy."""
 
 
 class BadSettings(CannotRun):

@@ -38,7 +38,7 @@ _SILENCE_SECONDS = LOCK_TIMEOUT_SECONDS + 10
 
 
 class CannotMigrate(CannotRun):
-    """A migration failed, and nothing of it was kept. The message says why, and what to do."""
+    """A migration failed, and nothing of it was kept. The message says why, and how to go on."""
 
 
 class OtherPartitions(CannotRun):

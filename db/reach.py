@@ -13,7 +13,7 @@ from db.errors import UNAVAILABLE, BadDsn
 
 
 class CannotReachDatabase(CannotRun):
-    """The database can't be reached, or can't do what is wanted. The message says which, and what to look at."""
+    """The database can't be reached, or can't do its work. The message says which, and where to look."""
 
 
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EROFS)

@@ -28,7 +28,7 @@ class NotOurTurn(CannotRun):
 
 
 class CannotGrant(CannotRun):
-    """The service's login can't be made, or not given its rights. The message says what to do by hand."""
+    """The service's login can't be made, or not given its rights. The message gives the statements to run by hand."""
 
 
 async def grant_service_role(owner: str, service: str) -> bool:

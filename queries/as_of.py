@@ -18,7 +18,7 @@ _FOLDED_AT_ONCE = 50
 """Number of tasks of the page that are folded at once, in the page's order."""
 
 
-async def list_tasks(pool: Pool, user_id: str, query: ListQuery) -> Page:
+async def fetch_past_tasks(pool: Pool, user_id: str, query: ListQuery) -> Page:
     """List a user's tasks as they were at the moment `query.as_of`, which must be given.
 
     The log is folded twice: all of it for the ids of the page, then the events of the page's tasks. A log of more than

@@ -160,7 +160,7 @@ class Page:
     head: hash_chain.Head
 
 
-async def list_tasks(pool: Pool, user_id: str, query: ListQuery) -> Page:
+async def fetch_tasks(pool: Pool, user_id: str, query: ListQuery) -> Page:
     """List a user's tasks in the order asked for, ids breaking ties.
 
     A list that `looks_at_all` takes a turn of `Scans`. Raise `TooManyRequests`.

@@ -49,7 +49,7 @@ def test_every_route_is_in_the_readme() -> None:
             assert re.search(row, README), (method, path)
 
 
-COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback]
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -108,7 +108,7 @@ async def list_tasks(
         if matches(request, tag := EntityTag(head.seq, head.hash)):
             return responses.not_modified(tag)
     unsent.require_room(user)
-    read = query.list_tasks if asked.as_of is None else as_of.list_tasks
+    read = query.fetch_tasks if asked.as_of is None else as_of.fetch_past_tasks
     is_long = asked.as_of is not None or asked.looks_at_all
     if is_long:
         give_turn_back(request.scope)

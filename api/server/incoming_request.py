@@ -23,7 +23,7 @@ Header: TypeAlias = tuple[bytes, bytes]
 
 
 class IncomingRequest:
-    """The present request of a connection, counted piece by piece, a piece being what one read of the socket gave."""
+    """The present request of a connection, counted piece by piece; a piece is the result of one read of the socket."""
 
     __slots__ = ("arriving", "began_in_piece", "body", "chunked", "head", "piece", "received")
 

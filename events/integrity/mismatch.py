@@ -11,7 +11,7 @@ Value: TypeAlias = str | int | bool | None
 Table: TypeAlias = Literal["events", "streams", "tasks"]
 
 Kind: TypeAlias = Literal["changed", "removed", "added", "reordered", "rewritten", "unreadable"]
-"""What happened to an event: `rewritten` to it or to one before, with all later hashes; `unreadable`: there is none."""
+"""Kinds of damage. `rewritten`: this event or one before, with all later hashes. `unreadable`: it is no event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

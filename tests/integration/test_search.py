@@ -9,7 +9,7 @@ from commands.commands import CreateTask
 from commands.handler import handle
 from db.pool import Pool
 from events.task import Metadata
-from queries.tasks import ListQuery, list_tasks
+from queries.tasks import ListQuery, fetch_tasks
 
 TEXTS = [
     *("Buy MILK", "100% whole_milk", r"C:\new\%TEMP%", "ÄRGER vermeiden", "Straße STRASSE ẞ", "ΟΔΟΣ οδος ΟΔΟΣΑ"),
@@ -29,7 +29,7 @@ async def test_words_are_found_as_ilike_finds_them(pool: Pool) -> None:
     found = 0
     for _ in range(300):
         words = [_part(chance) for _ in range(chance.choice((1, 1, 2, 3)))]
-        page = await list_tasks(pool, "ann", ListQuery(words=words, limit=100))
+        page = await fetch_tasks(pool, "ann", ListQuery(words=words, limit=100))
         patterns = [f"%{word.translate({ord(each): chr(92) + each for each in '%_' + chr(92)})}%" for word in words]
         expected = [row["title"] for row in await pool.fetch(ILIKE, patterns)]
         assert [task["title"] for task in orjson.loads(page.body)] == expected, words

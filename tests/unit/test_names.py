@@ -7,18 +7,11 @@ from collections.abc import Iterator
 from tests.unit.test_layout import PACKAGES, ROOT
 
 _ON_THE_WIRE = "the thing itself, and on the wire: the class names the schema in the OpenAPI document"
-_IN_THE_TERMINAL = "the command in the terminal, and the function that it runs"
 
 ON_PURPOSE = {
     "Head": ("api.schemas events.hash_chain", _ON_THE_WIRE),
     "Task": ("api.schemas events.task", _ON_THE_WIRE),
-    "install": ("api.documentation api.openapi api.problems", "each adds its part to the app, by one signature"),
-    "list_tasks": ("api.routers.tasks queries.as_of queries.tasks", "the endpoint, and the two queries that answer it"),
-    "migrate": ("cli.main db.migrate", _IN_THE_TERMINAL),
-    "rebuild": ("cli.main events.integrity.rebuild", _IN_THE_TERMINAL),
     "router": ("api.routers.audit api.routers.health api.routers.tasks", "FastAPI's custom: the routes of a module"),
-    "serve": ("cli.main cli.serve", _IN_THE_TERMINAL),
-    "verify": ("cli.main events.integrity.verify", _IN_THE_TERMINAL),
 }
 """Names with one meaning in several modules: these modules, and the reason."""
 
