@@ -27,7 +27,9 @@ def test_the_wheel_lists_every_package() -> None:
 
 
 def test_the_image_is_built_from_every_package() -> None:
-    kept = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    kept = {
+        line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
     assert not set(PACKAGES) - kept
 
 
