@@ -36,8 +36,10 @@ from config.errors import CannotRun
 from config.origins import Origins
 from config.settings import Settings, load
 from db.embedded import database
+from db.long_reads import Scans
 from db.pool import open_pool
 from db.reach import reaching
+from events.store.event_store import EventStore
 from telemetry.worker_metrics import snapshots_written
 
 _log = structlog.get_logger(__name__)
@@ -99,6 +101,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 _log.warning("JWT_AUDIENCE isn't set: tokens that the issuer made for other services are taken too")
             yield State(
                 pool=pool,
+                store=EventStore(pool),
+                scans=Scans(pool),
                 verifier=verifier,
                 readiness=health.Readiness(pool),
                 turns=UserTurns(timeout=pool.timeout),

@@ -1,5 +1,6 @@
 """The running app's state, and the dependencies that give it to requests."""
 
+from dataclasses import dataclass
 from typing import Annotated, TypedDict
 
 from fastapi import Depends, Request
@@ -8,11 +9,12 @@ from api.auth.authentication import CurrentUser
 from api.auth.verifier import Verifier
 from api.middleware import TrustedProxies
 from api.preconditions import fingerprint, idempotency_key
-from api.request_body import RawBody
 from api.routers.health import Readiness
 from api.user_turns import UserTurns
 from config.origins import Origins
+from db.long_reads import Scans
 from db.pool import Pool
+from events.store.event_store import EventStore
 from events.task import Metadata
 
 _LONGEST_ADDRESS, _LONGEST_AGENT = 64, 512
@@ -22,6 +24,8 @@ class State(TypedDict):
     """State of the app, made by its lifespan. Each request finds it under `request.state`."""
 
     pool: Pool
+    store: EventStore
+    scans: Scans
     verifier: Verifier
     readiness: Readiness
     turns: UserTurns
@@ -31,12 +35,28 @@ class State(TypedDict):
     """Addresses with connections of many clients: `api.server.protocol` doesn't limit these by address."""
 
 
-async def _pool(request: Request, user: CurrentUser) -> Pool:
-    pool: Pool = request.state.pool
-    return pool.of(user)
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The authenticated user of a request, and what the request is answered with."""
+
+    request: Request
+    user: str
+    store: EventStore
+    pool: Pool
+    """Connections, for which users take turns."""
+    scans: Scans
 
 
-async def _metadata(request: Request, body: RawBody) -> Metadata:
+async def _caller(request: Request, user: CurrentUser) -> Caller:
+    state = request.state
+    return Caller(request, user, state.store, state.pool.of(user), state.scans)
+
+
+CurrentCaller = Annotated[Caller, Depends(_caller)]
+
+
+def metadata(request: Request, body: bytes) -> Metadata:
+    """Read a write's metadata. Raise `BadRequest` if its idempotency key can't be read."""
     agent = _text(request.headers.get("user-agent", ""))
     key = idempotency_key(request.headers)
     return Metadata(
@@ -56,7 +76,3 @@ def _text(header: str) -> str:
         return header.encode("latin-1").decode()
     except UnicodeDecodeError:
         return header
-
-
-Database = Annotated[Pool, Depends(_pool)]
-RequestMetadata = Annotated[Metadata, Depends(_metadata)]

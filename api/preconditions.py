@@ -4,10 +4,9 @@ import json
 import re
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Request
+from fastapi import Request
 from starlette.datastructures import Headers
 
 from api.entity_tags import entity_tags, etag
@@ -36,7 +35,7 @@ def _tags(headers: Headers, name: str) -> Tags:
     return tags
 
 
-async def _precondition(request: Request) -> Precondition:
+def precondition(request: Request) -> Precondition:
     """Read `If-Match` and `If-None-Match` of a write.
 
     `If-Unmodified-Since` and `If-Modified-Since` are ignored: nothing here has a modification date (RFC 9110, section
@@ -122,6 +121,3 @@ def _number(text: str) -> int | float:
     """Read a JSON number; a whole one becomes an int, as 1.0 and 1e0 are spellings of 1."""
     value = float(text)
     return int(value) if value.is_integer() else value
-
-
-IfPrecondition = Annotated[Precondition, Depends(_precondition)]

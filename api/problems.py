@@ -34,8 +34,9 @@ from starlette.routing import Match
 from api.entity_tags import etag
 from api.field_errors import parameter_errors, summary
 from commands.decider import NotRestorable, TaskNotFound, VersionMismatch
-from commands.handler import IdempotencyKeyReused, InDoubt
+from commands.handler import IdempotencyKeyReused
 from db.errors import UNAVAILABLE, DatabaseUnavailable, ReadOnly, TooManyRequests
+from events.store.in_doubt import InDoubt
 from telemetry import metrics
 
 _log = structlog.get_logger(__name__)

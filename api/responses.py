@@ -9,7 +9,7 @@ from api.preconditions import matches
 from api.server import unsent
 from commands.handler import Outcome
 from commands.precondition import EntityTag
-from queries.tasks import as_json
+from events.projection import task_document
 
 JSON = "application/json"
 REPLAYED = {"Idempotency-Replayed": "true"}
@@ -24,7 +24,7 @@ def of_write(outcome: Outcome, *, status: int = 200, headers: Mapping[str, str] 
     if task is None:
         return Response(status_code=204, headers=replayed)
     tag = EntityTag(task.version, outcome.hash)
-    return Response(as_json(task), status, {**replayed, "ETag": etag(tag), **(headers or {})}, JSON)
+    return Response(task_document(task), status, {**replayed, "ETag": etag(tag), **(headers or {})}, JSON)
 
 
 def of_read(request: Request, body: bytes, tag: EntityTag, headers: Mapping[str, str] | None = None) -> Response:

@@ -21,9 +21,9 @@ async def _nothing(pool: Pool, command: Command, *, actor: str, metadata: Metada
         Task(
             id=command.task_id,
             user_id=command.user_id,
-            title=command.title,
-            description=command.description,
-            completed=command.completed,
+            title=command.fields["title"],
+            description=command.fields.get("description"),
+            completed=command.fields.get("completed", False),
             created_at=now,
             updated_at=now,
             version=1,

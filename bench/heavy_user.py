@@ -6,7 +6,7 @@ import asyncpg
 
 from bench.load import Author, load
 from commands.commands import Command, CreateTask
-from events.store.log import RecordedEvent
+from events.store.append import RecordedEvent
 
 LONGEST = 5_000
 """Characters of a description."""
@@ -33,9 +33,7 @@ class HeavyUser(Author):
         return CreateTask(
             user_id=self.user_id,
             task_id=self._uuid7(),
-            title=f"Long {self._long_tasks}",
-            description=text,
-            completed=False,
+            fields={"title": f"Long {self._long_tasks}", "description": text, "completed": False},
         )
 
 

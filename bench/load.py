@@ -16,8 +16,9 @@ from commands.decider import TaskState, decide, moment
 from db.dsn import connect_arguments
 from db.pool import Connection
 from events import hash_chain
+from events.projection import TaskRow, project
 from events.serialization import encode, header, meta
-from events.store.log import RecordedEvent
+from events.store.append import RecordedEvent
 from events.task import Event, Fields, Metadata, Task, evolve
 
 BEGINNING = datetime(2025, 1, 1, tzinfo=UTC)
@@ -116,7 +117,7 @@ class Author:
         if doing == "restore" and (id_ := self._some(self._deleted)) and self.chance.random() < 0.8:
             return RestoreTask(user_id=user, task_id=id_)
         if doing == "create" or not (id_ := self._some(self._living)):
-            return CreateTask(user_id=user, task_id=self._uuid7(), **self._fields())
+            return CreateTask(user_id=user, task_id=self._uuid7(), fields=self._fields())
         match doing:
             case "toggle":
                 return ToggleTask(user_id=user, task_id=id_)
@@ -185,7 +186,6 @@ _EVENTS = (
     *("user_id", "seq", "hash", "id", "task_id", "version", "type", "at", "actor", "data"),
     *("request_id", "client_address", "client_agent", "idempotency_key", "fingerprint", "salt"),
 )
-_TASKS = ("user_id", "id", "title", "description", "completed", "created_at", "updated_at", "version")
 _STREAMS = ("user_id", "seq", "hash")
 
 
@@ -220,8 +220,7 @@ async def load(connection: Connection, author: Author, count: int) -> RecordedEv
         await connection.copy_records_to_table("events", records=records(), columns=_EVENTS)
         if last is None:
             raise ValueError("a log has at least one event")
-        tasks = (tuple(getattr(task, column) for column in _TASKS) for task in author.tasks)
-        await connection.copy_records_to_table("tasks", records=tasks, columns=_TASKS)
+        await connection.copy_records_to_table("tasks", records=map(project, author.tasks), columns=TaskRow._fields)
         await connection.copy_records_to_table(
             "streams", records=[(author.user_id, last.seq, last.hash)], columns=_STREAMS
         )

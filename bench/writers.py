@@ -105,7 +105,10 @@ class Writer:
     async def check(self, connection: asyncpg.Connection) -> None:
         """Every acknowledged write is there, and nothing else. Raises `NotRight`."""
         events = await connection.fetchval("SELECT count(*) FROM events WHERE user_id = $1", self.user)
-        rows = await connection.fetch("SELECT id, title, completed, version FROM tasks WHERE user_id = $1", self.user)
+        rows = await connection.fetch(
+            "SELECT id, document::json ->> 'title' AS title, completed, version FROM tasks WHERE user_id = $1",
+            self.user,
+        )
         posted = {str(row["id"]): tuple(row)[1:] for row in rows}
         due = {id_: (task["title"], task["completed"], task["version"]) for id_, task in self.tasks.items()}
         if events != self.events or posted != due:

@@ -220,11 +220,12 @@ def _go_through(job: "Job", choice: "Choice", workers: int | None, *, as_json: b
 
     settings = _ready()
     folder = settings.daybook_data_dir.resolve()
-    if not settings.service_url and not os.path.exists(folder / "postgres"):  # noqa: PTH110 - also if we may not look there
+    url = settings.migration_url if job == "rebuild" else settings.service_url  # the service may not write rows itself
+    if not url and not os.path.exists(folder / "postgres"):  # noqa: PTH110 - also if we may not look there
         raise CannotRun(f"There is no database: DATABASE_URL isn't set, and none is found under {folder}.")
     results = Results(job, as_json=as_json)
     cut_short: str | None = None
-    with database(settings.service_url, settings.daybook_data_dir) as dsn, reaching():
+    with database(url, settings.daybook_data_dir) as dsn, reaching():
         try:
             asyncio.run(go_through(dsn, job, choice, workers=workers or _cores(), report=results))
         except CutShort as error:

@@ -10,11 +10,11 @@ from events.task import Fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateTask:
+    """A command to create a task with these fields, of which `title` must be given."""
+
     user_id: str
     task_id: UUID
-    title: str
-    description: str | None = None
-    completed: bool = False
+    fields: Fields
     precondition: Precondition = UNCONDITIONAL
 
 

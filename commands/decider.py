@@ -1,21 +1,21 @@
 """Decider: pure, so that every rule can be tested without a database.
 
-The refusals
+Refusal
 ├── TaskNotFound      there is no such task among this user's
 ├── TaskExists        there is one already
 ├── VersionMismatch   the command's precondition doesn't hold
 └── NotRestorable     the task was not there at that version
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Any, assert_never, cast
 
 from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
 from commands.precondition import EntityTag, Precondition
 from events.task import (
     Fields,
-    Snapshot,
     Task,
     TaskCreated,
     TaskDeleted,
@@ -27,15 +27,19 @@ from events.task import (
 )
 
 
-class TaskNotFound(Exception):
+class Refusal(Exception):
+    """The command can't be carried out: in this state, it would be refused again."""
+
+
+class TaskNotFound(Refusal):
     """This user has no task with this id."""
 
 
-class TaskExists(Exception):
+class TaskExists(Refusal):
     """This user already has a task with this id."""
 
 
-class VersionMismatch(Exception):
+class VersionMismatch(Refusal):
     """The command's precondition doesn't hold; `current` is the tag of the state that there is."""
 
     def __init__(self, current: EntityTag, precondition: Precondition, *, of: str = "The task is at version") -> None:
@@ -44,7 +48,7 @@ class VersionMismatch(Exception):
         self.current = current
 
 
-class NotRestorable(Exception):
+class NotRestorable(Refusal):
     """There is no task at this version to go back to."""
 
 
@@ -63,21 +67,13 @@ class TaskState:
     """For a restoration: the task as it was at the version asked for."""
 
 
-def state_of(snapshot: Snapshot | None) -> TaskState:
-    """Make the state from a task's snapshot alone (`None`: the task doesn't exist)."""
-    if snapshot is None:
-        return TaskState()
-    task, hash_ = snapshot
-    return TaskState(task=task, version=task.version, hash=hash_, at=task.updated_at)
-
-
 def decide(command: Command, known: TaskState) -> TaskEvent | None:
-    """Decide on the event that `command` causes in the state `known`; `None` if nothing changes. Raise the refusals."""
+    """Decide on the event that `command` causes in the state `known`; `None` if nothing changes. Raise a `Refusal`."""
     task = known.task
     if isinstance(command, CreateTask):
         if task is not None:
             raise TaskExists(f"There is a task {command.task_id} already.")
-        return TaskCreated(command.title, command.description, command.completed)
+        return TaskCreated(**command.fields)
     if not known.version or (task is None and not isinstance(command, RestoreTask)):
         raise TaskNotFound(f"There is no task {command.task_id}.")
     current = EntityTag(known.version, known.hash)
@@ -94,8 +90,14 @@ def decide(command: Command, known: TaskState) -> TaskEvent | None:
             completed = not task.completed if command.completed is None else command.completed
             return TaskToggled(completed) if completed != task.completed else None
         case DeleteTask():
-            return TaskDeleted(task.title, task.description, task.completed)
+            return TaskDeleted(**fields(task))
     assert_never(command)
+
+
+def check_list(command: CreateTask, current: EntityTag) -> None:
+    """Check a creation's precondition against the list's tag. Raise `VersionMismatch`."""
+    if not command.precondition.holds(current, exists=True):
+        raise VersionMismatch(current, command.precondition, of="The list is at event")
 
 
 def _restored(command: RestoreTask, known: TaskState) -> TaskRestored | None:
@@ -115,14 +117,11 @@ def _restored(command: RestoreTask, known: TaskState) -> TaskRestored | None:
 
 def _difference(task: Task, wanted: Fields) -> tuple[Fields, Fields]:
     """Return the values that `wanted` would change, as they are and as they would be."""
-    before, after = Fields(), Fields()
-    if "title" in wanted and wanted["title"] != task.title:
-        before["title"], after["title"] = task.title, wanted["title"]
-    if "description" in wanted and wanted["description"] != task.description:
-        before["description"], after["description"] = task.description, wanted["description"]
-    if "completed" in wanted and wanted["completed"] != task.completed:
-        before["completed"], after["completed"] = task.completed, wanted["completed"]
-    return before, after
+    present: Mapping[str, Any] = fields(task)
+    changed = [name for name, value in wanted.items() if value != present[name]]
+    return cast("Fields", {name: present[name] for name in changed}), cast(
+        "Fields", {name: value for name, value in wanted.items() if name in changed}
+    )
 
 
 def moment(now: datetime, last: datetime | None) -> datetime:

@@ -1,10 +1,10 @@
 """The connection pool: a limited number, a bounded queue for them, and no tries while the database is down."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import asyncpg
 import structlog
@@ -30,7 +30,6 @@ from telemetry import metrics
 
 _log = structlog.get_logger(__name__)
 
-Companion = TypeVar("Companion")
 Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
 
 _CANCELLING = 1.0
@@ -65,7 +64,6 @@ class Pool:
         self.size = connections.get_max_size()
         self.max_waiting, self.timeout, self.sharded = max_waiting, timeout, sharded
         self._user: User = None
-        self._companions: dict[Any, Any] = {}
         self._watch = watch
         self._turns = Turns(self.size, max_waiting=max_waiting, timeout=timeout)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -184,13 +182,6 @@ class Pool:
             raise
         finally:
             connection.terminate()
-
-    def companion(self, kind: "Callable[[Pool], Companion]") -> "Companion":
-        """Return the object that `kind` makes of this pool: one, for all users of the pool."""
-        found: Companion | None = self._companions.get(kind)
-        if found is None:
-            found = self._companions[kind] = kind(self.of(None))
-        return found
 
     async def close(self) -> None:
         """Wait up to a second for work under way, then end it and close the connections."""

@@ -1,4 +1,4 @@
--- The role that the service runs as: it may append to the log and move the projection, and nothing else.
+-- The role that the service runs as: it may read, and append to the log, and nothing else (docs/adr/0025).
 -- Run once as the owner of the tables, after `daybook migrate` and after each upgrade; running it again does no harm:
 --     psql "$DATABASE_URL_DIRECT" -f db/roles.sql
 -- then give it to the login that DATABASE_URL names:
@@ -11,7 +11,5 @@ BEGIN
 END
 $$;
 REVOKE ALL ON streams, events, tasks, alembic_version FROM daybook_app;
-GRANT SELECT, INSERT, UPDATE ON streams TO daybook_app;
-GRANT SELECT, INSERT ON events TO daybook_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON tasks TO daybook_app;
-GRANT SELECT ON alembic_version TO daybook_app;
+GRANT SELECT ON streams, events, tasks, alembic_version TO daybook_app;
+GRANT EXECUTE ON FUNCTION daybook_append, daybook_lock_stream TO daybook_app;

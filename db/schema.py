@@ -15,8 +15,8 @@ _REVISIONS = sorted(path.name.partition("_")[0] for path in Path(__file__).paren
 CURRENT = _REVISIONS[-1]
 """The revision that this release expects."""
 
-FROM_DEVELOPMENT = "to_regclass('journals') IS NOT NULL"
-"""SQL: true for a database from before the first release, which had this table and revisions 0001 and 0002."""
+FROM_DEVELOPMENT = "(to_regclass('journals') IS NOT NULL OR to_regproc('daybook_task_json') IS NOT NULL)"
+"""SQL: true for a database from before the first release, whose revision 0001 made this table or this function."""
 
 _REVISION = f"SELECT version_num, {FROM_DEVELOPMENT} AS too_early FROM alembic_version"  # noqa: S608 - a constant fragment
 

@@ -1,6 +1,104 @@
 -- What the migrations make, as pg_dump shows it, for readers: nothing runs it. `make schema` writes it anew.
 -- The first partition of a table (events_p00, tasks_p00) stands for all.
 
+CREATE FUNCTION daybook_append(p_user_id text, p_wait boolean, p_digest bytea[], p_id uuid[], p_task_id uuid[], p_version integer[], p_type text[], p_at timestamp with time zone[], p_actor text[], p_data jsonb[], p_request_id text[], p_client_address text[], p_client_agent text[], p_idempotency_key text[], p_fingerprint bytea[], p_salt bytea[], p_after bigint[], p_on_row boolean[], p_deleted boolean[], p_created_at timestamp with time zone[], p_completed boolean[], p_title_key text[], p_search_text text[], p_document text[]) RETURNS TABLE(seq bigint, hash bytea, outcome text, message text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    last_seq bigint := 0;
+    last_hash bytea := '';
+    is_new boolean;
+    violated text;
+BEGIN
+    -- An acknowledged event must survive a crash, even if the server, the database or the role says otherwise.
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    IF p_wait THEN
+        SELECT s.seq, s.hash INTO last_seq, last_hash FROM streams AS s WHERE s.user_id = p_user_id FOR UPDATE;
+    ELSE
+        SELECT s.seq, s.hash INTO last_seq, last_hash FROM streams AS s WHERE s.user_id = p_user_id
+        FOR UPDATE SKIP LOCKED;
+    END IF;
+    is_new := NOT FOUND;
+    IF is_new THEN
+        last_seq := 0;
+        last_hash := '';
+    END IF;
+    FOR i IN 1 .. cardinality(p_id) LOOP
+        seq := last_seq + 1;
+        hash := sha256(last_hash || p_digest[i]);
+        outcome := NULL;
+        message := NULL;
+        IF is_new AND NOT p_wait THEN
+            outcome := 'LG001';
+        ELSIF p_after[i] <> last_seq THEN
+            outcome := 'LG005';
+        ELSE
+            BEGIN
+                INSERT INTO events (
+                    user_id, seq, hash, id, task_id, version, type, at, actor, data,
+                    request_id, client_address, client_agent, idempotency_key, fingerprint, salt
+                ) VALUES (
+                    p_user_id, daybook_append.seq, daybook_append.hash, p_id[i], p_task_id[i], p_version[i], p_type[i],
+                    p_at[i], p_actor[i], p_data[i], p_request_id[i], p_client_address[i], p_client_agent[i],
+                    p_idempotency_key[i], p_fingerprint[i], p_salt[i]
+                );
+                IF p_deleted[i] THEN
+                    DELETE FROM tasks AS t WHERE t.user_id = p_user_id AND t.id = p_task_id[i];
+                    IF p_on_row[i] AND NOT FOUND THEN
+                        RAISE SQLSTATE 'LG004';
+                    END IF;
+                ELSE
+                    INSERT INTO tasks (
+                        user_id, id, version, completed, created_at, updated_at, title_key, search_text, document
+                    ) VALUES (
+                        p_user_id, p_task_id[i], p_version[i], p_completed[i], p_created_at[i], p_at[i], p_title_key[i],
+                        p_search_text[i], p_document[i]
+                    )
+                    ON CONFLICT (user_id, id) DO UPDATE SET
+                        version = excluded.version, completed = excluded.completed,
+                        created_at = excluded.created_at, updated_at = excluded.updated_at,
+                        title_key = excluded.title_key, search_text = excluded.search_text,
+                        document = excluded.document;
+                END IF;
+                last_seq := seq;
+                last_hash := hash;
+            EXCEPTION WHEN OTHERS THEN
+                GET STACKED DIAGNOSTICS
+                    outcome = RETURNED_SQLSTATE, message = MESSAGE_TEXT, violated = CONSTRAINT_NAME;
+                outcome := CASE
+                    WHEN outcome <> '23505' THEN outcome
+                    WHEN violated LIKE 'events%task\_version\_key%' THEN 'LG002'
+                    WHEN violated LIKE 'events%idempotency\_key%' THEN 'LG003'
+                    WHEN violated LIKE 'events%pkey%' AND is_new THEN 'LG001'
+                    ELSE outcome
+                END;
+            END;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+    IF is_new AND last_seq > 0 THEN
+        INSERT INTO streams (user_id, seq, hash) VALUES (p_user_id, last_seq, last_hash);
+    ELSIF NOT is_new THEN
+        UPDATE streams AS s SET seq = last_seq, hash = last_hash WHERE s.user_id = p_user_id AND s.seq <> last_seq;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION daybook_append(p_user_id text, p_wait boolean, p_digest bytea[], p_id uuid[], p_task_id uuid[], p_version integer[], p_type text[], p_at timestamp with time zone[], p_actor text[], p_data jsonb[], p_request_id text[], p_client_address text[], p_client_agent text[], p_idempotency_key text[], p_fingerprint bytea[], p_salt bytea[], p_after bigint[], p_on_row boolean[], p_deleted boolean[], p_created_at timestamp with time zone[], p_completed boolean[], p_title_key text[], p_search_text text[], p_document text[]) IS 'Appends events to one stream, and moves the projection along with each.';
+
+CREATE FUNCTION daybook_lock_stream(p_user_id text) RETURNS TABLE(seq bigint, hash bytea)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM set_config('idle_in_transaction_session_timeout', '10s', true);
+    RETURN QUERY SELECT s.seq, s.hash FROM streams AS s WHERE s.user_id = p_user_id FOR UPDATE;
+END
+$$;
+COMMENT ON FUNCTION daybook_lock_stream(p_user_id text) IS 'Locks one stream until the transaction ends.';
+
 CREATE FUNCTION daybook_refuse() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -10,22 +108,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION daybook_refuse() IS 'Keeps the log append-only, for its owner too.';
-
-CREATE FUNCTION daybook_task_json(user_id text, id uuid, title text, description text, completed boolean, created_at timestamp with time zone, updated_at timestamp with time zone, version integer) RETURNS text
-    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
-    AS $$
-BEGIN
-    RETURN format(
-        '{"id":"%s","user_id":%s,"title":%s,"description":%s,"completed":%s,'
-        '"created_at":"%s","updated_at":"%s","version":%s}',
-        id, to_json(user_id), to_json(title), coalesce(to_json(description)::text, 'null'), completed::text,
-        to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        version
-    );
-END
-$$;
-COMMENT ON FUNCTION daybook_task_json(user_id text, id uuid, title text, description text, completed boolean, created_at timestamp with time zone, updated_at timestamp with time zone, version integer) IS 'A task as clients see it.';
 
 CREATE TABLE events (
     user_id text NOT NULL,
@@ -78,23 +160,21 @@ COMMENT ON CONSTRAINT streams_user_id_check ON streams IS 'User ids are opaque, 
 CREATE TABLE tasks (
     user_id text NOT NULL,
     id uuid NOT NULL,
-    title text NOT NULL,
-    description text,
+    version integer NOT NULL,
     completed boolean NOT NULL,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
-    version integer NOT NULL,
-    "json" text GENERATED ALWAYS AS (daybook_task_json(user_id, id, title, description, completed, created_at, updated_at, version)) STORED NOT NULL,
-    CONSTRAINT tasks_description_check CHECK ((char_length(description) <= 5000)),
-    CONSTRAINT tasks_title_check CHECK (((char_length(title) >= 1) AND (char_length(title) <= 255))),
+    title_key text NOT NULL COLLATE pg_catalog."C",
+    search_text text NOT NULL COLLATE pg_catalog."C",
+    document text NOT NULL,
     CONSTRAINT tasks_updated_at_check CHECK ((updated_at >= created_at)),
     CONSTRAINT tasks_version_check CHECK ((version >= 1))
 )
 PARTITION BY HASH (user_id);
 COMMENT ON TABLE tasks IS 'The projection: every live task as its last event left it. Can be rebuilt from events.';
-COMMENT ON COLUMN tasks."json" IS 'The task as clients see it. Postgres makes it of the other columns.';
-COMMENT ON CONSTRAINT tasks_description_check ON tasks IS 'The API''s limits hold whoever writes.';
-COMMENT ON CONSTRAINT tasks_title_check ON tasks IS 'The API''s limits hold whoever writes.';
+COMMENT ON COLUMN tasks.title_key IS 'The title in the form in which titles are sorted.';
+COMMENT ON COLUMN tasks.search_text IS 'Title and description in the form in which they are searched.';
+COMMENT ON COLUMN tasks.document IS 'The task as clients are sent it, as JSON. The other columns are made from it.';
 COMMENT ON CONSTRAINT tasks_updated_at_check ON tasks IS 'No change comes before the creation.';
 COMMENT ON CONSTRAINT tasks_version_check ON tasks IS 'A task that is there has at least one event.';
 

@@ -38,6 +38,16 @@ class FairQueue(Generic[_Item]):
         self._of.setdefault(user, deque()).append(item)
         self._size += 1
 
+    def __contains__(self, user: User) -> bool:
+        return user in self._of
+
+    def put_first(self, user: User, item: _Item) -> None:
+        """Put the item before all others: the user is next, and it is the user's first."""
+        queue = self._of.pop(user, deque())
+        queue.appendleft(item)
+        self._of = {user: queue, **self._of}
+        self._size += 1
+
     def take(self, user: User) -> _Item:
         """Take the user's oldest item, and put the user behind all others."""
         queue = self._of.pop(user)

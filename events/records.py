@@ -7,8 +7,7 @@ from typing import Any
 import orjson
 
 from events.serialization import Json, Row, rfc3339, upcast
-
-FIELDS = ("title", "description", "completed")
+from events.task import FIELDS
 
 
 def changes(type_: str, data: Json) -> Json:

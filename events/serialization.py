@@ -17,6 +17,7 @@ from events.task import (
     TaskRestored,
     TaskToggled,
     TaskUpdated,
+    fields,
 )
 
 DATA_VERSION = 2
@@ -55,21 +56,17 @@ def encode(payload: TaskEvent) -> Json:
     """Make an event's `data`: each field's value before and after; null on a side with no task."""
     match payload:
         case TaskCreated():
-            return _data({}, _fields(payload))
+            return _data({}, fields(payload))
         case TaskUpdated():
             return _data(payload.before, payload.after)
         case TaskToggled():
             return _data({"completed": not payload.completed}, {"completed": payload.completed})
         case TaskDeleted():
-            return _data(_fields(payload), {})
+            return _data(fields(payload), {})
         case TaskRestored():
             restored = {"version": payload.version, "created_at": rfc3339(payload.created_at)}
             return {**_data(payload.before, payload.after), "restored": restored}
     assert_never(payload)
-
-
-def _fields(payload: TaskCreated | TaskDeleted) -> Fields:
-    return Fields(title=payload.title, description=payload.description, completed=payload.completed)
 
 
 def _data(before: Fields, after: Fields) -> Json:

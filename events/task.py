@@ -14,7 +14,8 @@ class Fields(TypedDict, total=False):
     completed: bool
 
 
-_FIELDS = Fields.__annotations__.keys()
+FIELDS = tuple(Fields.__annotations__)
+"""Names of these fields, in the order in which they are shown."""
 
 
 class Task(NamedTuple):
@@ -44,8 +45,8 @@ class Snapshot(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class TaskCreated:
     title: str
-    description: str | None
-    completed: bool
+    description: str | None = None
+    completed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ class TaskDeleted:
     """A deletion. It keeps the task as it last was, so that it can be shown and restored."""
 
     title: str
-    description: str | None
-    completed: bool
+    description: str | None = None
+    completed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +157,9 @@ def evolve(task: Task | None, event: Foldable) -> Task | None:
     if isinstance(payload, TaskCreated):
         if task is not None or event.version != 1:
             raise _impossible(task, event)
-        made = Fields(title=payload.title, description=payload.description, completed=payload.completed)
-        return _task(event, made, created_at=event.at)
+        return _task(event, fields(payload), created_at=event.at)
     if isinstance(payload, TaskRestored) and task is None:
-        if not payload.after.keys() >= _FIELDS or not 0 < payload.version < event.version - 1:
+        if not payload.after.keys() >= set(FIELDS) or not 0 < payload.version < event.version - 1:
             raise _impossible(task, event)
         return _task(event, payload.after, created_at=payload.created_at)
     if task is None or event.version != task.version + 1:
@@ -202,9 +202,9 @@ def _task(event: Foldable, made: Fields, *, created_at: datetime) -> Task:
     )
 
 
-def fields(task: Task) -> Fields:
-    """Return the fields of a task that a user may set."""
-    return Fields(title=task.title, description=task.description, completed=task.completed)
+def fields(of: Task | TaskCreated | TaskDeleted) -> Fields:
+    """Return the fields that a user may set, of a task or of a payload that has them all."""
+    return Fields(title=of.title, description=of.description, completed=of.completed)
 
 
 def _impossible(task: Task | None, event: Foldable) -> ImpossibleEvent:

@@ -7,18 +7,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from db.long_reads import LongReads
 from db.pool import Pool
 from db.time_slices import TimeSlices
+from events.projection import project, task_document
+from events.search_text import search_text
 from events.store import log, past
+from events.store.event_store import EventStore
 from events.task import Task
-from queries.tasks import ListQuery, Order, Page, as_json, end_of
+from queries.tasks import ListQuery, Page, end_of
 
 _FOLDED_AT_ONCE = 50
 """Number of tasks of the page that are folded at once, in the page's order."""
 
 
-async def fetch_past_tasks(pool: Pool, user_id: str, query: ListQuery) -> Page:
+async def fetch_past_tasks(pool: Pool, store: EventStore, user_id: str, query: ListQuery) -> Page:
     """List a user's tasks as they were at the moment `query.as_of`, which must be given.
 
     The log is folded twice: all of it for the ids of the page, then the events of the page's tasks. A log of more than
@@ -26,21 +28,20 @@ async def fetch_past_tasks(pool: Pool, user_id: str, query: ListQuery) -> Page:
     """
     at = query.as_of
     assert at is not None  # noqa: S101 - lists of the present are another query's
-    head = await log.head(pool, user_id)
+    head = await store.head(user_id)
     upto = head.seq
-    found: _Found = _Titles(pool, query) if query.sort == "title" else _Times(query)
-    lowered = [lower(word) for word in query.words]
+    found: _Found = _Titles(query) if query.sort == "title" else _Times(query)
+    words = [search_text(word) for word in query.words]
     async with AsyncExitStack() as turn:
         if upto > log.READ_BATCH:
-            await turn.enter_async_context(pool.companion(LongReads).turn(user_id))
+            await turn.enter_async_context(store.long_reads.turn(user_id))
         slices = TimeSlices(user_id)
         async for tasks in past.tasks_at(pool, user_id, at, upto=upto):
             for task in tasks:
-                if query.completed in (None, task.completed) and (not lowered or _contains(task, lowered)):
+                if query.completed in (None, task.completed) and (not words or _contains(task, words)):
                     found.add(task)
                 await slices.pause()
-            await found.narrow()
-        page = await found.page()
+        page = found.page()
         bodies = [body async for body in _bodies(pool, user_id, at, upto, page[: query.limit])]
     end = end_of(bodies[-1], query.sort) if len(page) > query.limit else None
     return Page(b"[%b]" % b",".join(bodies), end, head)
@@ -54,7 +55,7 @@ async def _bodies(pool: Pool, user_id: str, at: datetime, upto: int, page: Seque
         bodies = {}
         async for tasks in past.tasks_at(pool, user_id, at, upto=upto, ids=ids):
             for task in tasks:
-                bodies[task.id] = as_json(task)
+                bodies[task.id] = task_document(task)
                 await slices.pause()
         for id_ in ids:
             yield bodies[id_]
@@ -64,10 +65,7 @@ class _Found(Protocol):
     """A collection of matching tasks that keeps no more of them than is needed to tell the page's tasks."""
 
     def add(self, task: Task) -> None: ...
-    async def narrow(self) -> None:
-        """Drop the tasks that can't be on the page any more, if there are many."""
-
-    async def page(self) -> Sequence[UUID]:
+    def page(self) -> Sequence[UUID]:
         """Return the ids of the page's tasks, in order."""
 
 
@@ -96,10 +94,7 @@ class _Times:
         elif place > self._heap[0]:
             heapq.heapreplace(self._heap, place)
 
-    async def narrow(self) -> None:
-        """Drop nothing, since `add` already keeps only the first tasks."""
-
-    async def page(self) -> Sequence[UUID]:
+    def page(self) -> Sequence[UUID]:
         backwards = []
         while len(self._heap) > self._offset:
             backwards.append(UUID(int=self._sign * heapq.heappop(self._heap) & _ID))
@@ -111,56 +106,35 @@ _MICROSECOND = timedelta(microseconds=1)
 _ID = 2**128 - 1
 
 
-_BY_TITLE = """
-SELECT ARRAY(
-    SELECT n FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS found (id, title, n)
-    WHERE $3::text IS NULL OR (lower(title), id) {behind} (lower($3), $4::uuid)
-    ORDER BY lower(title) {direction}, id {direction} LIMIT $5
-)
-"""
-BY_TITLE: dict[Order, str] = {
-    "asc": _BY_TITLE.format(behind=">", direction="ASC"),
-    "desc": _BY_TITLE.format(behind="<", direction="DESC"),
-}
-
-
 class _Titles:
-    """A collection in order of title, which only the database knows: now and then it sorts, and the first are kept."""
+    """A collection in order of title: now and then it is sorted, and the first are kept."""
 
-    ASKED_AT_ONCE = 2000
-    """Number of titles kept before a sort, besides those that may be on the page: 2 MB at the most."""
+    MORE = 2000
+    """Number of titles kept before they are sorted, besides those that may be on the page: 2 MB at the most."""
 
-    def __init__(self, pool: Pool, query: ListQuery) -> None:
-        self._pool, self._statement = pool, BY_TITLE[query.order]
+    def __init__(self, query: ListQuery) -> None:
+        self._backwards = query.order == "desc"
         self._offset, self._most = query.offset, query.offset + query.limit + 1
-        self._after = query.after or (None, None)
-        self._found: list[tuple[UUID, str]] = []
+        self._after = query.after
+        self._found: list[tuple[str, UUID]] = []
 
     def add(self, task: Task) -> None:
-        self._found.append((task.id, task.title))
+        place = (search_text(task.title), task.id)
+        if self._after is not None and not (place < self._after if self._backwards else place > self._after):
+            return
+        self._found.append(place)
+        if len(self._found) > 2 * self._most + self.MORE:
+            self._sort()
 
-    async def narrow(self) -> None:
-        if len(self._found) > 2 * self._most + self.ASKED_AT_ONCE:
-            await self._sort()
+    def _sort(self) -> None:
+        self._found.sort(reverse=self._backwards)
+        del self._found[self._most :]
 
-    async def _sort(self) -> None:
-        ids, titles = [id_ for id_, _ in self._found], [title for _, title in self._found]
-        places = await self._pool.fetchval(self._statement, ids, titles, *self._after, self._most)
-        self._found = [self._found[place - 1] for place in places]
-
-    async def page(self) -> Sequence[UUID]:
-        await self._sort()
-        return [id_ for id_, _ in self._found[self._offset :]]
+    def page(self) -> Sequence[UUID]:
+        self._sort()
+        return [id_ for _, id_ in self._found[self._offset :]]
 
 
 def _contains(task: Task, words: Sequence[str]) -> bool:
-    text = lower(f"{task.title}\n{task.description or ''}")
+    text = project(task).search_text
     return all(word in text for word in words)
-
-
-def lower(text: str) -> str:
-    """Convert a text to lower case as Postgres' `lower` and `ILIKE` do in a database with the locale C.UTF-8.
-
-    Each character is converted on its own. Python's own rule makes two characters of İ, and looks at those around Σ.
-    """
-    return text.replace("İ", "i").replace("Σ", "\N{GREEK SMALL LETTER SIGMA}").lower()

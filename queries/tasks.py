@@ -1,27 +1,25 @@
 """Reads of tasks: Postgres holds their JSON, and its bytes are sent unchanged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from operator import itemgetter
 from typing import Literal, TypeAlias
 from uuid import UUID
 
 import orjson
 
-from db.batching import BatchLoader
 from db.long_reads import Scans
 from db.pool import Pool
 from events import hash_chain
-from events.serialization import Row, rfc3339
-from events.task import Task
+from events.search_text import search_text
+from events.store.event_store import EventStore
 
 Sort: TypeAlias = Literal["created_at", "updated_at", "title"]
 Order: TypeAlias = Literal["asc", "desc"]
 PageKey: TypeAlias = tuple[datetime | str, UUID]
-"""The last task of a page: its value in the sort column (text for `title`) and its id."""
+"""The last task of a page: its value in the sort column (for `title`, the search text) and its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,54 +31,15 @@ class Found:
     body: bytes
 
 
-# Postgres makes a task's JSON when its row is written, so that it only has to be sent (docs/adr/0015).
-GET = """
-SELECT version, convert_to(json, 'UTF8') AS body, (
-    SELECT hash FROM events
-    WHERE user_id = $1 AND task_id = $2 AND events.version = tasks.version AND events.at = tasks.updated_at
-) AS hash
-FROM tasks WHERE user_id = $1 AND id = $2
-"""
+async def get(store: EventStore, user_id: str, task_id: UUID) -> Found | None:
+    """Read one task; return `None` if this user has none with this id.
 
-
-# Returns one row for each task that exists. OFFSET 0 forces one look-up per task: in small tables, a join over all
-# partitions looks cheaper, but the plan stays when the tables have grown.
-GET_MANY = """
-SELECT found.* FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, id), LATERAL (
-    SELECT user_id, id, version, convert_to(json, 'UTF8') AS body, (
-        SELECT hash FROM events
-        WHERE events.user_id = wanted.user_id AND events.task_id = wanted.id
-          AND events.version = tasks.version AND events.at = tasks.updated_at
-    ) AS hash
-    FROM tasks WHERE tasks.user_id = wanted.user_id AND tasks.id = wanted.id OFFSET 0
-) AS found
-"""
-
-
-async def get(pool: Pool, user_id: str, task_id: UUID) -> Found | None:
-    """Read one task; return `None` if this user has none with this id."""
-    if not pool.sharded:
-        return await pool.companion(_gets).get((user_id, task_id))
-    row = await pool.fetchrow(GET, user_id, task_id)
-    return None if row is None else _found(row)
-
-
-def _found(row: Row) -> Found:
-    """Make the result from a row. A row that no event left so gets its content's hash; only a rebuild can repair it."""
-    version, body, hash_ = row["version"], row["body"], row["hash"]
-    return Found(version, hash_ or sha256(body).digest(), body)
-
-
-def _gets(pool: Pool) -> BatchLoader[tuple[str, UUID], Found]:
-    return BatchLoader(pool, _get_many, user_of=itemgetter(0))
-
-
-async def _get_many(pool: Pool, wanted: Sequence[tuple[str, UUID]]) -> Mapping[tuple[str, UUID], Found]:
-    if len(wanted) == 1:
-        row = await pool.fetchrow(GET, *wanted[0])
-        return {} if row is None else {wanted[0]: _found(row)}
-    rows = await pool.fetch(GET_MANY, *zip(*wanted, strict=True))
-    return {(row["user_id"], row["id"]): _found(row) for row in rows}
+    A row that no event left so gets its content's hash; only a rebuild can repair it.
+    """
+    row = await store.load(user_id, task_id)
+    if row is None:
+        return None
+    return Found(row.version, row.hash or sha256(row.document).digest(), row.document)
 
 
 _FAR = 1000
@@ -109,17 +68,14 @@ class ListQuery:
 
 # $4 is the page's size: one row more is read, to know if there is a next page. $6 and $7 are the end of the last page;
 # as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
-# The number and hash of the user's last event must be read in one statement with the tasks. LIKE on lower case replaces
-# ILIKE, which would make each text lower case anew for every word.
+# The number and hash of the user's last event must be read in one statement with the tasks.
 _LIST = """
-SELECT {head} AS head, ARRAY(
-    SELECT {found}
-    FROM {tasks}
+SELECT (SELECT ROW(seq, hash) FROM streams WHERE user_id = $1) AS head, ARRAY(
+    SELECT convert_to(document, 'UTF8')
+    FROM tasks
     WHERE user_id = $1
       AND ($2::boolean IS NULL OR completed = $2)
-      AND ($3::text[] IS NULL OR lower(title || E'\\n' || coalesce(description, '')) LIKE ALL (
-          ARRAY(SELECT lower(unnest($3)))
-      ))
+      AND ($3::text[] IS NULL OR search_text LIKE ALL ($3))
       AND {after}
     ORDER BY {order}
     LIMIT $4::bigint + 1 OFFSET $5::bigint
@@ -129,26 +85,18 @@ SELECT {head} AS head, ARRAY(
 _FIRST, _LAST = "'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"
 _EARLIER = f"({{0}}, id) < (coalesce($6::timestamptz, 'infinity'), coalesce($7::uuid, {_LAST}))"
 _LATER = f"({{0}}, id) > (coalesce($6::timestamptz, '-infinity'), coalesce($7::uuid, {_FIRST}))"
-_BELOW = "($6::text IS NULL OR (lower(title), id) < (lower($6), $7::uuid))"
-_ABOVE = "($6::text IS NULL OR (lower(title), id) > (lower($6), $7::uuid))"
+_BELOW = "($6::text IS NULL OR (title_key, id) < ($6, $7::uuid))"
+_ABOVE = "($6::text IS NULL OR (title_key, id) > ($6, $7::uuid))"
 
 _ORDERS: dict[tuple[Sort, Order], dict[str, str]] = {
     ("created_at", "desc"): {"order": "created_at DESC, id DESC", "after": _EARLIER.format("created_at")},
     ("created_at", "asc"): {"order": "created_at, id", "after": _LATER.format("created_at")},
     ("updated_at", "desc"): {"order": "updated_at DESC, id DESC", "after": _EARLIER.format("updated_at")},
     ("updated_at", "asc"): {"order": "updated_at, id", "after": _LATER.format("updated_at")},
-    ("title", "desc"): {"order": "lower(title) DESC, id DESC", "after": _BELOW},
-    ("title", "asc"): {"order": "lower(title), id", "after": _ABOVE},
+    ("title", "desc"): {"order": "title_key DESC, id DESC", "after": _BELOW},
+    ("title", "asc"): {"order": "title_key, id", "after": _ABOVE},
 }
-LIST: dict[tuple[Sort, Order], str] = {
-    order: _LIST.format(
-        found="convert_to(json, 'UTF8')",
-        tasks="tasks",
-        head="(SELECT ROW(seq, hash) FROM streams WHERE user_id = $1)",
-        **parts,
-    )
-    for order, parts in _ORDERS.items()
-}
+LIST: dict[tuple[Sort, Order], str] = {order: _LIST.format(**parts) for order, parts in _ORDERS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +108,16 @@ class Page:
     head: hash_chain.Head
 
 
-async def fetch_tasks(pool: Pool, user_id: str, query: ListQuery) -> Page:
+async def fetch_tasks(pool: Pool, scans: Scans, user_id: str, query: ListQuery) -> Page:
     """List a user's tasks in the order asked for, ids breaking ties.
 
-    A list that `looks_at_all` takes a turn of `Scans`. Raise `TooManyRequests`.
+    A list that `looks_at_all` takes a turn of `scans`. Raise `TooManyRequests`.
     """
-    words = [_pattern(word) for word in query.words] or None
+    words = [_pattern(search_text(word)) for word in query.words] or None
     arguments = (user_id, query.completed, words, query.limit, query.offset, *(query.after or (None, None)))
     async with AsyncExitStack() as turn:
         if query.looks_at_all:
-            await turn.enter_async_context(pool.companion(Scans).turn(user_id))
+            await turn.enter_async_context(scans.turn(user_id))
         row = await pool.fetchrow(LIST[query.sort, query.order], *arguments)
     assert row is not None  # noqa: S101 - there is always one
     found: list[bytes] = row["found"]
@@ -181,23 +129,7 @@ async def fetch_tasks(pool: Pool, user_id: str, query: ListQuery) -> Page:
 def end_of(task: bytes, sort: Sort) -> PageKey:
     """Return the key of a page's last task, given as JSON."""
     last = orjson.loads(task)
-    return (last["title"] if sort == "title" else datetime.fromisoformat(last[sort])), UUID(last["id"])
-
-
-def as_json(task: Task) -> bytes:
-    """Write a task from the log as the JSON that Postgres makes from a row (but for spaces)."""
-    return orjson.dumps(
-        {
-            "id": str(task.id),
-            "user_id": task.user_id,
-            "title": task.title,
-            "description": task.description,
-            "completed": task.completed,
-            "created_at": rfc3339(task.created_at),
-            "updated_at": rfc3339(task.updated_at),
-            "version": task.version,
-        }
-    )
+    return (search_text(last["title"]) if sort == "title" else datetime.fromisoformat(last[sort])), UUID(last["id"])
 
 
 def _pattern(word: str) -> str:

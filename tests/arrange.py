@@ -2,25 +2,37 @@
 
 import asyncio
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 from uuid_utils.compat import uuid7
 
 from commands.commands import Command, CreateTask
 from commands.handler import handle
 from db.pool import Executor, Pool
+from events.store.event_store import EventStore
 from events.task import Metadata, Task
 
 METADATA = Metadata(request_id="r-1", client_address="192.0.2.7", client_agent="tests")
 
 
+_stores = WeakKeyDictionary[Pool, EventStore]()
+
+
+def store_of(pool: Pool) -> EventStore:
+    """Return the event store on this pool: one for each, as a process has it."""
+    if pool not in _stores:
+        _stores[pool] = EventStore(pool)
+    return _stores[pool]
+
+
 async def run(pool: Pool, command: Command) -> Task | None:
     """Carry the command out as its user, and return the task as it left it."""
-    return (await handle(pool, command, actor=command.user_id, metadata=METADATA)).task
+    return (await handle(store_of(pool), command, actor=command.user_id, metadata=METADATA)).task
 
 
 async def create(pool: Pool, user_id: str = "ann", title: str = "Buy milk") -> Task:
     """Create a task of this user."""
-    task = await run(pool, CreateTask(user_id=user_id, task_id=uuid7(), title=title))
+    task = await run(pool, CreateTask(user_id=user_id, task_id=uuid7(), fields={"title": title}))
     assert task is not None
     return task
 

@@ -24,8 +24,14 @@ from events.task import Task
 
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # the client's own lines are not the service's
 
-COLUMNS = ", ".join(Task._fields)
-"""Those of `tasks` that say what a task is."""
+_IN_DOCUMENT = ("title", "description")
+COLUMNS = ", ".join(
+    f"document::jsonb ->> '{field}' AS {field}" if field in _IN_DOCUMENT else field for field in Task._fields
+)
+"""A task's fields, from its row."""
+
+WRONG_TITLE = """document = jsonb_set(document::jsonb, '{title}', '"Wrong"')::text"""
+"""An assignment that makes a row of `tasks` differ from the log."""
 
 TASKS = "/api/ann/tasks"
 SECRET = "a secret for tests, of 64 bytes or more, as HS512 would have it be"

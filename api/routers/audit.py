@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Literal, TypeAlias
 
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api import examples
-from api.auth.authentication import CurrentUser
-from api.dependencies import Database
+from api.dependencies import Caller, CurrentCaller
 from api.openapi import OF_TASK, Reference, answer, problems
 from api.pagination import next_link
 from api.parameters import AuditParameters, HistoryParameters, TaskId
@@ -76,9 +75,7 @@ _exports: Counter[str] = Counter()
     response_description="The events, or a page of them",
     responses={200: answer(examples.NEWEST_FIRST, "Link", also=_AS_EXPORT), **problems("badParameter")},
 )
-async def list_events(
-    request: Request, user: CurrentUser, database: Database, parameters: Annotated[AuditParameters, Query()]
-) -> Response:
+async def list_events(caller: CurrentCaller, parameters: Annotated[AuditParameters, Query()]) -> Response:
     """The user's events, newest first unless asked otherwise. `Link` leads to the next page, if there is one.
 
     As `ndjson` or `csv` (by `format`, or by `Accept`), the whole selection as a stream, with all that it takes to
@@ -93,13 +90,14 @@ async def list_events(
         before=LAST_SEQ if parameters.before is None else parameters.before,
         order=parameters.order,
     )
-    form = parameters.format or _preferred(",".join(request.headers.getlist("accept")))
+    user = caller.user
+    form = parameters.format or _preferred(",".join(caller.request.headers.getlist("accept")))
     if form == "json":
-        page = await _page(request, database, user, selection, parameters.limit or _PAGE)
+        page = await _page(caller, selection, parameters.limit or _PAGE)
         page.headers.update(_VARY)
         return page
     _check_exports(user)
-    batches = await _begun(query.export(database, user, selection, limit=parameters.limit))
+    batches = await _begun(query.export(caller.pool, user, selection, limit=parameters.limit))
     if form == "csv":
         lines = _stream(user, batches, lambda row: _csv_line(csv_cells(row)), beginning=_csv_line(CSV_COLUMNS))
     else:
@@ -116,9 +114,9 @@ async def list_events(
     response_description="The last event's number, hash and time",
     responses={200: answer(examples.AUDIT_HEAD), **problems()},
 )
-async def get_head(user: CurrentUser, database: Database) -> Response:
+async def get_head(caller: CurrentCaller) -> Response:
     """The last event's number, hash and time. Keep it, and nobody can rewrite what was before."""
-    return Response(await query.head_json(database, user), media_type=JSON)
+    return Response(await query.head_json(caller.pool, caller.user), media_type=JSON)
 
 
 @router.get(
@@ -130,16 +128,12 @@ async def get_head(user: CurrentUser, database: Database) -> Response:
     responses={200: answer(examples.OLDEST_FIRST, "Link"), **problems(*OF_TASK, "badParameter")},
 )
 async def get_history(
-    request: Request,
-    user: CurrentUser,
-    database: Database,
-    task_id: TaskId,
-    parameters: Annotated[HistoryParameters, Query()],
+    caller: CurrentCaller, task_id: TaskId, parameters: Annotated[HistoryParameters, Query()]
 ) -> Response:
     """The task's events, oldest first, also after it was deleted. `Link` leads to the next page, if there is one."""
     selection = Selection(task_id=task_id, after=parameters.after, order="asc")
-    answer = await _page(request, database, user, selection, parameters.limit)
-    if answer.body == b"[]" and not await query.page(database, user, Selection(task_id=task_id), limit=1):
+    answer = await _page(caller, selection, parameters.limit)
+    if answer.body == b"[]" and not await query.page(caller.pool, caller.user, Selection(task_id=task_id), limit=1):
         raise NotFound(hint=f"There is no task {task_id}.")
     return answer
 
@@ -157,14 +151,14 @@ def _preferred(accept: str) -> Form:
     return best
 
 
-async def _page(request: Request, database: Database, user: str, selection: Selection, limit: int) -> Response:
-    unsent.require_room(user)
-    rows = await query.page(database, user, selection, limit=limit + 1)
-    answer = unsent.response(await _array(user, rows[:limit]), {}, JSON)
+async def _page(caller: Caller, selection: Selection, limit: int) -> Response:
+    unsent.require_room(caller.user)
+    rows = await query.page(caller.pool, caller.user, selection, limit=limit + 1)
+    answer = unsent.response(await _array(caller.user, rows[:limit]), {}, JSON)
     if len(rows) > limit:
         rest = query.behind(selection, rows[limit - 1])
         name, place = ("after", rest.after) if rest.order == "asc" else ("before", rest.before)
-        answer.headers["Link"] = next_link(request, (name, place))
+        answer.headers["Link"] = next_link(caller.request, (name, place))
     return answer
 
 

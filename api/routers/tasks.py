@@ -1,14 +1,13 @@
 """The task endpoints: each makes one command or one query (docs/http-api.md, "Tasks")."""
 
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from uuid_utils.compat import uuid7
 
 from api import examples, responses
-from api.auth.authentication import CurrentUser
-from api.dependencies import Database, RequestMetadata
+from api.dependencies import CurrentCaller, metadata
 from api.openapi import (
     OF_BODY,
     OF_CONDITION,
@@ -22,9 +21,9 @@ from api.openapi import (
 )
 from api.pagination import here, list_query, next_list
 from api.parameters import CompletionParameters, ListParameters, PastParameters, RestorationParameters, TaskId
-from api.preconditions import IfPrecondition, has_condition, matches
+from api.preconditions import has_condition, matches, precondition
 from api.problems import BadRequest, NotFound
-from api.request_body import json_body, optional_json_body
+from api.request_body import RawBody, json_body, optional_json_body
 from api.routing import Route
 from api.schemas import Completion, NewTask, Restoration, Task, TaskChanges
 from api.server import unsent
@@ -33,8 +32,8 @@ from api.user_turns import give_turn_back, take_turn
 from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
 from commands.handler import Outcome, handle
 from commands.precondition import EntityTag, Precondition
-from db.pool import Pool
-from events.store import log
+from events.projection import task_document
+from events.store.event_store import EventStore
 from events.store.past import task_at
 from events.task import Fields, Metadata
 from queries import as_of
@@ -56,24 +55,19 @@ class _Write:
 
     request: Request
     user: str
-    database: Pool
+    store: EventStore
     metadata: Metadata
     precondition: Precondition
 
     async def execute(self, command: Command) -> Outcome:
         """Handle the command at its user's turn. The body has been read by then: a slow upload holds no turn."""
         await take_turn(self.request, self.user)
-        return await handle(self.database, command, actor=self.user, metadata=self.metadata)
+        return await handle(self.store, command, actor=self.user, metadata=self.metadata)
 
 
-async def _write(
-    request: Request,
-    user: CurrentUser,
-    database: Database,
-    metadata: RequestMetadata,
-    precondition: IfPrecondition,
-) -> _Write:
-    return _Write(request, user, database, metadata, precondition)
+async def _write(caller: CurrentCaller, body: RawBody) -> _Write:
+    request = caller.request
+    return _Write(request, caller.user, caller.store, metadata(request, body), precondition(request))
 
 
 Write = Annotated[_Write, Depends(_write)]
@@ -93,9 +87,7 @@ Write = Annotated[_Write, Depends(_write)]
     openapi_extra=conditional(),
 )
 async def list_tasks(
-    request: Request,
-    user: CurrentUser,
-    database: Database,
+    caller: CurrentCaller,
     parameters: Annotated[ListParameters, Query()],
 ) -> Response:
     """The user's tasks, newest first unless asked otherwise. `Link` leads to the next page, if there is one.
@@ -103,16 +95,19 @@ async def list_tasks(
     With `as_of`, as they were at that moment. The `ETag` changes with every change to any of the user's tasks.
     """
     asked = list_query(parameters)
+    request, user = caller.request, caller.user
     if has_condition(request):
-        head = await log.head(database, user)
+        head = await caller.store.head(user)
         if matches(request, tag := EntityTag(head.seq, head.hash)):
             return responses.not_modified(tag)
     unsent.require_room(user)
-    read = query.fetch_tasks if asked.as_of is None else as_of.fetch_past_tasks
     is_long = asked.as_of is not None or asked.looks_at_all
     if is_long:
         give_turn_back(request.scope)
-    reading = read(database, user, asked)
+    if asked.as_of is None:
+        reading = query.fetch_tasks(caller.pool, caller.scans, user, asked)
+    else:
+        reading = as_of.fetch_past_tasks(caller.pool, caller.store, user, asked)
     page = await (while_connected(request, reading) if is_long else reading)
     link = {"Link": next_list(request, asked, page.end)} if page.end else None
     return responses.of_read(request, page.body, EntityTag(page.head.seq, page.head.hash), link)
@@ -133,14 +128,8 @@ async def list_tasks(
 )
 async def create_task(write: Write, body: Annotated[NewTask, Depends(json_body(NewTask))]) -> Response:
     """Create a task. `Location` is where it can be found."""
-    command = CreateTask(
-        user_id=write.user,
-        task_id=uuid7(),
-        title=body.title,
-        description=body.description,
-        completed=body.completed,
-        precondition=write.precondition,
-    )
+    fields = cast("Fields", body.model_dump())
+    command = CreateTask(user_id=write.user, task_id=uuid7(), fields=fields, precondition=write.precondition)
     outcome = await write.execute(command)
     task_id = outcome.task.id if outcome.task else command.task_id
     return responses.of_write(outcome, status=201, headers={"Location": f"{here(write.request)}/{task_id}"})
@@ -160,26 +149,25 @@ async def create_task(write: Write, body: Annotated[NewTask, Depends(json_body(N
     openapi_extra=conditional(),
 )
 async def get_task(
-    request: Request,
-    user: CurrentUser,
-    database: Database,
+    caller: CurrentCaller,
     task_id: TaskId,
     parameters: Annotated[PastParameters, Query()],
 ) -> Response:
     """One task as it is; with `as_of` or `version`, as it was, also where it has been deleted since."""
+    request, user, store = caller.request, caller.user, caller.store
     version, moment = parameters.version, parameters.as_of
     if version is None and moment is None:
-        found = await query.get(database, user, task_id)
+        found = await query.get(store, user, task_id)
         if found is None:
             raise NotFound(hint=f"There is no task {task_id}.")
         return responses.of_read(request, found.body, EntityTag(found.version, found.hash))
     if version is not None and moment is not None:
         raise BadRequest(hint="as_of and version exclude each other; give one of the two.")
-    then = await while_connected(request, task_at(database, user, task_id, version=version, at=moment))
+    then = await while_connected(request, task_at(store, user, task_id, version=version, at=moment))
     if then is None:
         when = "then" if version is None else f"at version {version}"
         raise NotFound(hint=f"There was no task {task_id} {when}.")
-    return responses.of_read(request, query.as_json(then.task), EntityTag(then.task.version, then.hash))
+    return responses.of_read(request, task_document(then.task), EntityTag(then.task.version, then.hash))
 
 
 async def _update(

@@ -11,12 +11,13 @@ import asyncpg
 from db.pool import Connection
 from events.integrity import reads
 from events.integrity.mismatch import Mismatch
-from events.integrity.replay import Fold, TaskKey, compare
+from events.integrity.replay import Fold, compare
 from events.integrity.verify import verify
 from events.integrity.work_units import BATCH, StreamSize, split
+from events.projection import TaskRow
 from events.serialization import parsed
 from events.store import log
-from events.task import Task
+from events.store.stored_tasks import TaskKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +185,10 @@ async def _write(
         wanted = {key: task for key, task in fold.tasks.items() if key[0] not in left_alone}
         rows = await reads.tasks(connection, [user for user in numbers if user not in left_alone], first, last)
         found = compare(wanted, rows)
+        if found.impossible:
+            raise TypeError("data of the wrong types")
         await _add(connection, found.missing)
-        await _correct(connection, [task for task, _ in found.wrong])
+        await _correct(connection, [row for row, _ in found.wrong])
         removed = await _remove(connection, [(row["user_id"], row["id"]) for row in found.extra], list(ends))
     written = len(found.missing) + len(found.wrong)
     users = len(numbers) - len(busy)
@@ -203,25 +206,26 @@ def _misnumbered(user_id: str, events: int, end: int) -> Mismatch:
     )
 
 
-async def _add(connection: Connection, tasks: Sequence[Task]) -> None:
-    if tasks:
-        await connection.copy_records_to_table("tasks", records=tasks, columns=Task._fields)
+async def _add(connection: Connection, rows: Sequence[TaskRow]) -> None:
+    if rows:
+        await connection.copy_records_to_table("tasks", records=rows, columns=TaskRow._fields)
 
 
 CORRECT = """
 UPDATE tasks SET
-    title = task.title, description = task.description, completed = task.completed,
-    created_at = task.created_at, updated_at = task.updated_at, version = task.version
+    version = task.version, completed = task.completed, created_at = task.created_at, updated_at = task.updated_at,
+    title_key = task.title_key, search_text = task.search_text, document = task.document
 FROM unnest(
-    $1::text[], $2::uuid[], $3::text[], $4::text[], $5::boolean[], $6::timestamptz[], $7::timestamptz[], $8::integer[]
-) AS task (user_id, id, title, description, completed, created_at, updated_at, version)
+    $1::text[], $2::uuid[], $3::integer[], $4::boolean[], $5::timestamptz[], $6::timestamptz[],
+    $7::text[], $8::text[], $9::text[]
+) AS task (user_id, id, version, completed, created_at, updated_at, title_key, search_text, document)
 WHERE tasks.user_id = task.user_id AND tasks.id = task.id
 """
 
 
-async def _correct(connection: Connection, tasks: Sequence[Task]) -> None:
-    if tasks:
-        await connection.execute(CORRECT, *zip(*tasks, strict=True))
+async def _correct(connection: Connection, rows: Sequence[TaskRow]) -> None:
+    if rows:
+        await connection.execute(CORRECT, *zip(*rows, strict=True))
 
 
 # A user without a stream can't be locked: their first event, and its task, may arrive after the rows were read.

@@ -1,21 +1,20 @@
 """The projection as it should be: the log folded, and compared with the rows of `tasks`."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 from uuid import UUID
 
 from events.integrity.mismatch import Mismatch, Value
-from events.serialization import Json, UnknownEvent, decode, rfc3339
+from events.projection import TaskRow, project
+from events.serialization import Json, UnknownEvent, decode, parsed, rfc3339
+from events.store.stored_tasks import TaskKey
 from events.task import FoldedEvent, ImpossibleEvent, Task, evolve
 
-TaskKey: TypeAlias = tuple[str, UUID]
-"""User id and task id."""
 
-
-class TaskRow(Protocol):
-    """A row of `tasks`, indexed by column name, and iterated in the order of `Task`'s fields."""
+class ReadRow(Protocol):
+    """A row that was read from `tasks`, indexed by column name, and iterated in the order of `TaskRow`'s fields."""
 
     def __getitem__(self, column: str, /) -> Any: ...
     def __iter__(self) -> Iterator[Any]: ...
@@ -82,56 +81,70 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The rows of `tasks` compared with the folded tasks: `right` ones, tasks without a row, rows without a task."""
+    """The rows of `tasks` compared with those that the log makes: `right` ones, missing, wrong and extra ones.
 
-    right: int
-    missing: list[Task]
-    wrong: list[tuple[Task, TaskRow]]
-    extra: list[TaskRow]
+    `impossible`: folded tasks that no row can hold, since the log has data of the wrong types.
+    """
+
+    right: int = 0
+    missing: list[TaskRow] = field(default_factory=list)
+    wrong: list[tuple[TaskRow, ReadRow]] = field(default_factory=list)
+    extra: list[ReadRow] = field(default_factory=list)
+    impossible: list[Task] = field(default_factory=list)
 
 
-def compare(tasks: Mapping[TaskKey, Task], rows: Iterable[TaskRow], *, broken: Iterable[TaskKey] = ()) -> Comparison:
-    """Compare rows, with their columns in `Task`'s order, with the folded tasks. Skip rows of the broken ones."""
-    due = dict(tasks)
-    unknown = frozenset(broken)
-    right, wrong, extra = 0, list[tuple[Task, TaskRow]](), list[TaskRow]()
-    for row in rows:
-        key = (row["user_id"], row["id"])
-        task = due.pop(key, None)
-        if task is None:
-            if key not in unknown:
-                extra.append(row)
-        elif tuple(row) == task:
+def compare(tasks: Mapping[TaskKey, Task], rows: Iterable[ReadRow], *, broken: Iterable[TaskKey] = ()) -> Comparison:
+    """Compare rows with the rows that the folded tasks should have. Skip rows of the broken ones."""
+    there = {(row["user_id"], row["id"]): row for row in rows}
+    right, found = 0, Comparison()
+    for key, task in tasks.items():
+        row = there.pop(key, None)
+        try:
+            wanted = project(task)
+        except (TypeError, ValueError, AttributeError):
+            found.impossible.append(task)
+            continue
+        if row is None:
+            found.missing.append(wanted)
+        elif tuple(row) == wanted:
             right += 1
         else:
-            wrong.append((task, row))
-    return Comparison(right, list(due.values()), wrong, extra)
+            found.wrong.append((wanted, row))
+    unknown = frozenset(broken)
+    found.extra.extend(row for key, row in there.items() if key not in unknown)
+    return replace(found, right=right)
 
 
 def mismatches(found: Comparison) -> Iterable[Mismatch]:
     """Yield a mismatch for each field that differs, each task without a row, and each row without a task."""
-    for task in found.missing:
+    for task in found.impossible:
         yield Mismatch(
-            table="tasks",
+            table="events",
             user_id=task.user_id,
             task_id=task.id,
-            field="version",
-            expected=task.version,
-            message=f"task {task.id} isn't in tasks; by the log it is at version {task.version}",
+            field="data",
+            message=f"the log folds task {task.id} to what tasks can't hold",
         )
-    for task, row in found.wrong:
-        for column, wanted in task._asdict().items():
-            value, expected = _value(row[column]), _value(wanted)
-            if value != expected:
-                yield Mismatch(
-                    table="tasks",
-                    user_id=task.user_id,
-                    task_id=task.id,
-                    field=column,
-                    found=value,
-                    expected=expected,
-                    message=f"task {task.id} has another `{column}` than the log",
-                )
+    for wanted in found.missing:
+        yield Mismatch(
+            table="tasks",
+            user_id=wanted.user_id,
+            task_id=wanted.id,
+            field="version",
+            expected=wanted.version,
+            message=f"task {wanted.id} isn't in tasks; by the log it is at version {wanted.version}",
+        )
+    for wanted, row in found.wrong:
+        for name, value, expected in _differing(row, wanted):
+            yield Mismatch(
+                table="tasks",
+                user_id=wanted.user_id,
+                task_id=wanted.id,
+                field=name,
+                found=_value(value),
+                expected=_value(expected),
+                message=f"task {wanted.id} has another `{name}` than the log",
+            )
     for row in found.extra:
         yield Mismatch(
             table="tasks",
@@ -141,6 +154,26 @@ def mismatches(found: Comparison) -> Iterable[Mismatch]:
             found=row["version"],
             message=f"task {row['id']} is in tasks; by the log there is none",
         )
+
+
+def _differing(row: ReadRow, wanted: TaskRow) -> Iterator[tuple[str, object, object]]:
+    """Yield the name of each column that differs, and its values; for the document, those of its fields if it has any.
+
+    A field of the document that has a column of its name is told once.
+    """
+    for column, expected in wanted._asdict().items():
+        if row[column] == expected:
+            continue
+        if column != "document":
+            yield column, row[column], expected
+            continue
+        found, due = parsed(row[column].encode()), parsed(wanted.document.encode())
+        names = [name for name in due if name in found and found[name] != due[name]]
+        if found.keys() != due.keys() or not names:
+            yield column, row[column], expected
+        for name in names:
+            if name not in TaskRow._fields or row[name] == getattr(wanted, name):
+                yield name, found[name], due[name]
 
 
 def _value(value: Any) -> Value:

@@ -11,11 +11,12 @@ from db.pool import Executor
 from db.time_slices import TimeSlices
 from events.serialization import decode
 from events.store import log
+from events.store.event_store import EventStore
 from events.task import FoldedEvent, Snapshot, Task, evolve
 
 
 async def task_at(
-    database: Executor,
+    store: EventStore,
     user_id: str,
     task_id: UUID,
     *,
@@ -26,10 +27,10 @@ async def task_at(
 
     Return `None` if it didn't exist then: not yet, deleted, or without so many versions. The task's events up to then
     are read in constant memory. Raise `UnknownEvent` (events.serialization), `ImpossibleEvent` (events.task), or
-    `TooManyRequests` as `log.history` does.
+    `TooManyRequests` as `EventStore.history` does.
     """
     task, hash_ = None, b""
-    async with aclosing(log.history(database, user_id, task_id, version=version, at=at)) as entries:
+    async with aclosing(store.history(user_id, task_id, version=version, at=at)) as entries:
         async for entry in entries:
             task, hash_ = evolve(task, entry.event), entry.hash
     return None if task is None or version not in (None, task.version) else Snapshot(task, hash_)

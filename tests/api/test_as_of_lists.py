@@ -1,14 +1,10 @@
 """Lists of the past have the same orders, pages and search as the present list."""
 
-import unicodedata
 from itertools import product
 from typing import Any
 
-import asyncpg
 import pytest
 
-from db.pool import Pool
-from queries.as_of import lower
 from tests.long_logs import make_tasks
 from tests.service import TASKS, Service
 
@@ -65,18 +61,3 @@ async def test_search_is_that_of_the_present_list(service: Service) -> None:
     for word in (*sorted(words), "i about", "milk buy", "y m", "x\nabout"):
         expected = (await service.client.get(TASKS, params={"q": word})).json()
         assert (await service.client.get(TASKS, params={"q": word, **LATER})).json() == expected, word
-
-
-async def test_small_letters_are_those_of_postgres(pool: Pool) -> None:
-    known = [n for n in range(1, 0x110000) if unicodedata.category(chr(n)) not in ("Cn", "Cs", "Co")]
-    # One character between others, so that what is around one can't matter. Newer Unicode has letters unknown here.
-    statement = """
-        SELECT n, lower(('aΑ' || chr(n) || ' Α') COLLATE pg_c_utf8) AS lowered
-        FROM unnest($1::integer[]) AS n WHERE lower(chr(n) COLLATE pg_c_utf8) <> chr(n) OR n % 13 = 0
-    """
-    try:
-        found = await pool.fetch(statement, known)
-    except asyncpg.UndefinedObjectError:
-        pytest.skip("Postgres before 17 doesn't have this locale")
-    assert len(found) > 10_000
-    assert [n for n, lowered in found if lower(f"aΑ{chr(n)} Α") != lowered] == []

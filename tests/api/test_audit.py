@@ -22,7 +22,7 @@ from events.records import CSV_COLUMNS
 from events.store import log
 from events.task import Metadata
 from tests import independent
-from tests.arrange import until
+from tests.arrange import store_of, until
 from tests.service import Service, bearer, listening, sql, value
 
 AUDIT, TASKS = "/api/ann/audit", "/api/ann/tasks"
@@ -190,10 +190,12 @@ async def many(pool: Pool, number: int, user: str = "ann") -> None:
     """So many events of a user, over ten tasks, from ten writers at once."""
 
     async def write(count: int) -> None:
-        create = CreateTask(user_id=user, task_id=uuid7(), title="x")
-        await handle(pool, create, actor=user, metadata=METADATA)
+        create = CreateTask(user_id=user, task_id=uuid7(), fields={"title": "x"})
+        await handle(store_of(pool), create, actor=user, metadata=METADATA)
         for _ in range(count - 1):
-            await handle(pool, ToggleTask(user_id=user, task_id=create.task_id), actor=user, metadata=METADATA)
+            await handle(
+                store_of(pool), ToggleTask(user_id=user, task_id=create.task_id), actor=user, metadata=METADATA
+            )
 
     await asyncio.gather(*(write(len(range(each, number, 10))) for each in range(10)))
 
@@ -376,8 +378,8 @@ DESCRIPTIONS = ["a\nb", "a\r\nb", "a\rb", " =1+1", "\t=1+1", "\n=1+1", '"', '""\
 
 async def test_a_table_is_read_by_pythons_csv_as_it_was_written(service: Service) -> None:
     for title, description in zip(NASTY, DESCRIPTIONS, strict=True):
-        create = CreateTask(user_id="ann", task_id=uuid7(), title=title, description=description)
-        await handle(service.pool, create, actor="ann", metadata=METADATA)  # also what the API refuses by now
+        create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": title, "description": description})
+        await handle(store_of(service.pool), create, actor="ann", metadata=METADATA)  # also what the API refuses by now
     answer = await service.client.get(f"{AUDIT}?order=asc", headers={"Accept": "text/csv"})
     assert answer.headers["content-disposition"] == 'attachment; filename="audit.csv"'
     rows = list(csv.DictReader(io.StringIO(answer.text, newline=""), strict=True))
@@ -396,11 +398,11 @@ async def test_a_table_is_read_by_pythons_csv_as_it_was_written(service: Service
 @pytest.fixture
 async def large(service: Service) -> None:
     """About 10 MB of export, more than the kernel keeps for a reader who doesn't read."""
-    create = CreateTask(user_id="ann", task_id=uuid7(), title="x")
-    await handle(service.pool, create, actor="ann", metadata=METADATA)
+    create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": "x"})
+    await handle(store_of(service.pool), create, actor="ann", metadata=METADATA)
     for number in range(450):
         fields = UpdateTask(user_id="ann", task_id=create.task_id, fields={"description": "ab"[number % 2] * 5000})
-        await handle(service.pool, fields, actor="ann", metadata=METADATA)
+        await handle(store_of(service.pool), fields, actor="ann", metadata=METADATA)
 
 
 def ask(port: int, path: str) -> socket.socket:

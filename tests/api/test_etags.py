@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from db.pool import Pool
-from tests.service import TASKS, Service, sql
+from tests.service import TASKS, WRONG_TITLE, Service, sql
 
 pytestmark = pytest.mark.once
 
@@ -104,7 +104,11 @@ async def test_a_row_that_no_event_left_so_is_told_apart_by_its_own_content(
     """Reads go on; what is posted wrong is never taken for what the log says, nor for what it was before."""
     true = await service.client.get(path)
     seen = {true.headers["etag"]}
-    for wrong in ("title = 'x', updated_at = updated_at + '1s'", "title = 'y'", "version = 7"):
+    for wrong in (
+        f"{WRONG_TITLE}, updated_at = updated_at + '1s'",
+        "document = replace(document, 'Wrong', 'y')",
+        "version = 7",
+    ):
         await sql(pool, f"UPDATE tasks SET {wrong}")
         answer = await service.client.get(path, headers={"If-None-Match": ", ".join(seen)})
         assert (answer.status_code, answer.headers["etag"] in seen) == (200, False)

@@ -14,7 +14,7 @@ import pytest
 
 from api.parameters import MOST_WORDS, distinct_words
 from db.pool import Pool
-from events.store import log
+from events.store.append import PendingAppend, append_one
 from events.task import Event, Metadata, Task, TaskCreated, TaskEvent, evolve
 from tests.service import TASKS, Service
 
@@ -290,7 +290,7 @@ async def _append(connection: Any, payload: TaskEvent, task: Task | None, task_i
         metadata=Metadata(),
         salt=bytes(16),
     )
-    await log.append(connection, event, evolve(task, event))
+    await append_one(connection, PendingAppend(event, evolve(task, event)))
 
 
 async def test_pages_walk_on_while_tasks_come_and_go(service: Service) -> None:

@@ -29,7 +29,8 @@ async def history(service: Service) -> str:
 
 
 def reads(service: Service) -> LongReads:
-    return service.pool.companion(LongReads)
+    found: LongReads = service.state["store"].long_reads
+    return found
 
 
 def request(kind: str, task: str) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ from uuid_utils.compat import uuid7
 from commands.commands import CreateTask
 from commands.handler import handle
 from events.task import Metadata
+from tests.arrange import store_of
 from tests.service import Service
 
 pytestmark = pytest.mark.once
@@ -39,8 +40,8 @@ def runs(cell: str) -> bool:
 async def test_no_cell_is_a_formula_and_each_is_the_text_that_was_written(service: Service, before: str) -> None:
     texts = [f"{before}{text}" for text in FORMULAS + TEXTS]
     for text in texts:  # also what the API refuses by now: a log keeps what was once taken
-        create = CreateTask(user_id="ann", task_id=uuid7(), title=text, description=text)
-        await handle(service.pool, create, actor="ann", metadata=Metadata())
+        create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": text, "description": text})
+        await handle(store_of(service.pool), create, actor="ann", metadata=Metadata())
 
     names, *rows = cells((await service.client.get("/api/ann/audit?format=csv&order=asc")).text)
 

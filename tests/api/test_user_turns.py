@@ -72,7 +72,7 @@ async def test_long_reads_wait_for_each_other_and_end_with_their_clients(
     """As a search box has them that asks anew at each key."""
     for _ in range(log.READ_BATCH + 1):  # past lists of shorter logs take no turn
         await service.client.post(TASKS, json={"title": "x"})
-    reads = service.pool.companion(kind)
+    reads: LongReads = service.state["scans"] if kind is Scans else service.state["store"].long_reads
     async with listening(service.asgi) as port, AsyncExitStack() as clients:
         async with reads.turn("ann"):
             for _ in range(12):

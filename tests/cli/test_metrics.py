@@ -17,6 +17,7 @@ import pytest
 from bench.load import Author, load
 from tests.faults.servers import children, service
 from tests.processes import Serving, free_port, run
+from tests.service import WRONG_TITLE
 
 pytestmark = pytest.mark.once
 
@@ -96,7 +97,7 @@ async def test_metrics_show_the_result_of_verify(database: str, folder: Path) ->
     connection = await asyncpg.connect(**connect_arguments(database))
     for user in ("ann", "bob"):
         await load(connection, Author(user), 10)
-    await connection.execute("UPDATE tasks SET title = 'Wrong' WHERE user_id = 'ann'")
+    await connection.execute(f"UPDATE tasks SET {WRONG_TITLE} WHERE user_id = 'ann'")
     wrong = await connection.fetchval("SELECT count(*) FROM tasks WHERE user_id = 'ann'")
     await connection.close()
     port = free_port()

@@ -61,7 +61,8 @@ def test_sound_books_are_told_from_others_and_mended(database: str, folder: Path
         True,
     )
 
-    asyncio.run(execute(database, "UPDATE tasks SET title = E'\\x1b[2J' WHERE user_id = 'user-07'"))
+    escape = """UPDATE tasks SET document = replace(document, '"title":"', '"title":"\\u001b[2J')"""
+    asyncio.run(execute(database, f"{escape} WHERE user_id = 'user-07'"))
     status, told = daybook("verify", "--workers", "2")
     *lines, last = told.splitlines()
     assert (status, f": {len(lines)} mismatches in tasks (`daybook rebuild`)." in last) == (1, True)

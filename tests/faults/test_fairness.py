@@ -21,10 +21,10 @@ FEW = {"DATABASE_POOL_SIZE": "4", "DATABASE_POOL_MAX_WAITING": "8"}
 GREEDY = "/api/greedy/tasks"
 WORDS = "+".join([*(f"w{number:02}" for number in range(11)), "zz"])
 LONG = """
-    INSERT INTO tasks (user_id, id, title, description, completed, created_at, updated_at, version)
-    SELECT 'greedy', gen_random_uuid(), 'Long', (
+    INSERT INTO tasks (user_id, id, version, completed, created_at, updated_at, title_key, search_text, document)
+    SELECT 'greedy', gen_random_uuid(), 1, false, now(), now(), 'long', text, text FROM generate_series(1, 500), (
         SELECT string_agg('w' || lpad(n::text, 2, '0') || repeat('x', 90), ' ') FROM generate_series(0, 50) AS n
-    ), false, now(), now(), 1 FROM generate_series(1, 500)
+    ) AS long (text)
 """
 """Rows that look like tasks will do: all of the words but the last, which is looked for last, are in each of them."""
 

@@ -47,7 +47,7 @@ async def test_a_migration_that_waits_for_a_lock_holds_up_nobody(database: str, 
     await exporting.execute("SELECT FROM tasks LIMIT 0")  # as pg_dump does; the lock is held until the end
     others = asyncio.gather(
         asking(database, "SELECT count(*) FROM tasks WHERE user_id = 'ann'", reads, done),
-        asking(database, "UPDATE tasks SET title = title WHERE user_id = 'ann'", writes, done),
+        asking(database, "UPDATE tasks SET document = document WHERE user_id = 'ann'", writes, done),
     )
     process = await asyncio.create_subprocess_exec(
         *(*DAYBOOK, "migrate"),

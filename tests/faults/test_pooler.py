@@ -16,8 +16,9 @@ from commands.commands import Command, CreateTask, ToggleTask
 from commands.handler import Outcome, handle
 from db.errors import NotPrepared
 from db.pool import Pool, open_pool
-from events.store import log, snapshots
+from events.store import log, stored_tasks
 from events.task import Metadata
+from tests.arrange import store_of
 from tests.certificates import Authority
 from tests.faults.servers import Postgres, service, verified
 from tests.faults.test_network import started, told
@@ -134,12 +135,12 @@ async def test_a_write_is_done_whichever_of_its_statements_is_lost(database: str
     ann: dict[str, Any] = {"user_id": "ann", "task_id": uuid7()}
     with pooled(database, folder, connections=1, told=False) as dsn:
         async with open_pool(dsn, size=1) as pool:
-            await _do(pool, CreateTask(**ann, title="x"))
+            await _do(pool, CreateTask(**ann, fields={"title": "x"}))
             await sql(pool, "DELETE FROM tasks")
             await _do(pool, ToggleTask(**ann))
             await sql(pool, "DELETE FROM tasks")
             named = "SELECT name FROM pg_prepared_statements WHERE statement = $1"
-            statement = snapshots.LOAD if lost == "LOAD" else getattr(log, lost)
+            statement = stored_tasks.STORED if lost == "LOAD" else getattr(log, lost)
             await sql(pool, f"DEALLOCATE {await pool.fetchval(named, statement)}")
             with capture_logs() as lines:
                 outcome = await _do(pool, ToggleTask(**ann))
@@ -151,7 +152,7 @@ async def test_a_write_is_done_whichever_of_its_statements_is_lost(database: str
 
 
 async def _do(pool: Pool, command: Command) -> Outcome:
-    return await handle(pool, command, actor="ann", metadata=Metadata(request_id="test"))
+    return await handle(store_of(pool), command, actor="ann", metadata=Metadata(request_id="test"))
 
 
 async def test_the_pooler_is_logged_once_however_many_requests_find_it_at_once(database: str, folder: Path) -> None:

@@ -10,6 +10,7 @@ from commands.commands import CreateTask, DeleteTask, ToggleTask
 from commands.handler import handle
 from db.pool import Pool, open_pool
 from events.task import Metadata
+from tests.arrange import create, run, store_of
 from tests.service import sql
 
 ROLES = Path("db/roles.sql").read_text()
@@ -20,7 +21,7 @@ TABLES = ["events", "events_p00", "events_p15"]
 @pytest.fixture
 async def written(pool: Pool) -> Pool:
     for n in range(40):  # enough users for every partition to be likely used
-        await handle(pool, CreateTask(user_id=f"u{n}", task_id=uuid7(), title="x"), actor="u", metadata=Metadata())
+        await create(pool, f"u{n}")
     return pool
 
 
@@ -63,11 +64,11 @@ async def test_the_services_role_can_do_all_that_the_service_does(database: str,
     await sql(pool, ROLES)  # again, as after an upgrade
     async with open_pool(database, size=1) as restricted:
         await sql(restricted, "SET ROLE daybook_app")
-        create = CreateTask(user_id="ann", task_id=uuid7(), title="x")
-        task = (await handle(restricted, create, actor="ann", metadata=Metadata())).task
+        create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": "x"})
+        task = (await handle(store_of(restricted), create, actor="ann", metadata=Metadata())).task
         assert task is not None
         for command in (ToggleTask, DeleteTask):
-            await handle(restricted, command(user_id="ann", task_id=task.id), actor="ann", metadata=Metadata())
+            await run(restricted, command(user_id="ann", task_id=task.id))
         assert await restricted.fetchval("SELECT count(*) FROM events") == 3
         assert await restricted.fetchval("SELECT version_num FROM alembic_version") is not None
 

@@ -13,7 +13,6 @@ import pytest
 from asyncpg.connection import LoggedQuery
 from uuid_utils.compat import uuid7
 
-from commands import handler
 from commands.commands import DeleteTask, ToggleTask
 from commands.decider import VersionMismatch
 from commands.precondition import EntityTag, Precondition
@@ -22,11 +21,19 @@ from db.errors import TooManyRequests
 from db.pool import Pool, open_pool
 from events.integrity import work_units
 from events.integrity.verify import verify
-from events.store import log
-from events.store.group_commit import GroupCommit
-from events.store.log import IdempotencyKeyTaken, PendingAppend, VersionConflict, VersionTaken
+from events.store import in_doubt
+from events.store.append import (
+    APPEND,
+    APPEND_MANY,
+    IdempotencyKeyTaken,
+    PendingAppend,
+    RecordedEvent,
+    VersionConflict,
+    VersionTaken,
+    append_one,
+)
 from events.task import Task, TaskCreated, TaskDeleted, TaskToggled, evolve
-from tests.arrange import METADATA, create, run, until_locked_out
+from tests.arrange import METADATA, create, run, store_of, until_locked_out
 from tests.spec import event
 
 EVERYBODY = [f"user-{number:02}" for number in range(40)]
@@ -42,7 +49,7 @@ async def observe(pool: Pool, note: Callable[[float, Sequence[str]], None]) -> N
     """Have `note` called after each statement that appends: when it began, and the user of each of its events."""
 
     def logged(query: LoggedQuery) -> None:
-        if query.query in (log.APPEND, *log.APPEND_MANY.values()):
+        if query.query in (APPEND, APPEND_MANY):
             user = query.args[0]
             note(time.monotonic() - query.elapsed, [user] if isinstance(user, str) else user)
 
@@ -112,7 +119,7 @@ async def test_one_users_concurrent_events_share_a_statement(pool: Pool, stateme
 
 
 async def test_each_append_returns_the_place_of_its_own_event(pool: Pool) -> None:
-    appends = pool.companion(GroupCommit)
+    appends = store_of(pool)
     for _ in range(2):  # first events, and others
         entries = await asyncio.gather(*(appends.append(creation(user)) for user in EVERYBODY for _ in range(2)))
         rows = await pool.fetch("SELECT id, seq, hash FROM events WHERE id = ANY ($1)", [e.event.id for e in entries])
@@ -136,8 +143,8 @@ async def test_a_failed_append_does_not_fail_its_neighbours(pool: Pool, statemen
     deleted = creation("deleted")
     async with pool.acquire() as connection:  # as another process would
         for each in (taken, deleted):
-            await log.append(connection, each.event, each.task)
-        await log.append(connection, toggle(taken).event, toggle(taken).task)
+            await append_one(connection, each)
+        await append_one(connection, toggle(taken))
         await connection.execute("DELETE FROM tasks WHERE user_id = 'deleted'")
     statements.clear()
     payload = TaskDeleted("x", None, False)
@@ -150,10 +157,10 @@ async def test_a_failed_append_does_not_fail_its_neighbours(pool: Pool, statemen
     ]
     good = [creation(user) for user in ("ann", "bob", "taken", "long", "deleted", "eve")]
     postings = [*good[:3], *(posting for posting, _ in bad), *good[3:]]
-    appends = pool.companion(GroupCommit)
+    appends = store_of(pool)
     outcomes = await asyncio.gather(*(appends.append(each) for each in postings), return_exceptions=True)
     for posting, outcome in zip(postings, outcomes, strict=True):
-        expected = next((kind for each, kind in bad if each is posting), log.RecordedEvent)
+        expected = next((kind for each, kind in bad if each is posting), RecordedEvent)
         assert isinstance(outcome, expected), (posting, outcome)
     if not pool.sharded:
         assert len(statements[0]) == len(postings)
@@ -166,7 +173,7 @@ async def test_a_user_whose_event_failed_a_statement_is_kept_apart_for_a_moment(
     pool: Pool, statements: list[Sequence[str]]
 ) -> None:
     first = creation("noisy", key="a key")
-    appends = pool.companion(GroupCommit)
+    appends = store_of(pool)
     await appends.append(first)
 
     async def round_() -> None:
@@ -175,7 +182,7 @@ async def test_a_user_whose_event_failed_a_statement_is_kept_apart_for_a_moment(
             *(appends.append(creation(user)) for user in EVERYBODY[:5]),
             return_exceptions=True,
         )
-        assert [type(outcome) for outcome in outcomes] == [IdempotencyKeyTaken, *[log.RecordedEvent] * 5]
+        assert [type(outcome) for outcome in outcomes] == [IdempotencyKeyTaken, *[RecordedEvent] * 5]
 
     await round_()
     statements.clear()
@@ -186,7 +193,7 @@ async def test_a_user_whose_event_failed_a_statement_is_kept_apart_for_a_moment(
 
 async def test_of_several_events_for_one_version_or_key_one_is_written(pool: Pool) -> None:
     """Both decided on the same state; neither makes the others' statement fail."""
-    appends = pool.companion(GroupCommit)
+    appends = store_of(pool)
     task = creation("ann")
     await appends.append(task)
     outcomes = await asyncio.gather(
@@ -196,7 +203,7 @@ async def test_of_several_events_for_one_version_or_key_one_is_written(pool: Poo
         return_exceptions=True,
     )
     kinds = Counter(type(outcome) for outcome in outcomes)
-    assert kinds == {log.RecordedEvent: 7, VersionTaken: 4, IdempotencyKeyTaken: 4}
+    assert kinds == {RecordedEvent: 7, VersionTaken: 4, IdempotencyKeyTaken: 4}
     assert (await books(pool))[0] == 1 + 7
 
 
@@ -237,7 +244,7 @@ async def test_a_cancelled_append_cancels_no_other(pool: Pool, other: asyncpg.Co
 async def test_a_backend_killed_in_the_middle_loses_nothing(
     pool: Pool, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handler, "_RESOLVE_SECONDS", 30)  # the table stays locked until the third is killed
+    monkeypatch.setattr(in_doubt, "RESOLVE_SECONDS", 30)  # the table stays locked until the third is killed
     await asyncio.gather(*(create(pool, user) for user in EVERYBODY))
     transaction = other.transaction()
     await transaction.start()
@@ -268,7 +275,7 @@ async def test_no_append_waits_for_another_users_lock(pool: Pool, other: asyncpg
 async def test_a_flood_of_one_user_does_not_keep_others_waiting(pool: Pool) -> None:
     sent: list[tuple[float, Sequence[str]]] = []
     await observe(pool, lambda began, users: sent.append((began, users)))
-    appends = pool.companion(GroupCommit)
+    appends = store_of(pool)
     await asyncio.gather(*(appends.append(creation(user)) for user in ("ann", "bob")))
     flood = [asyncio.create_task(appends.append(creation("ann"))) for _ in range(8 * MAX_BATCH)]
     asked = []
@@ -288,7 +295,7 @@ async def test_a_flood_of_one_user_does_not_take_the_others_places(database: str
         await asyncio.gather(*(create(pool, user) for user in ("ann", "bob")))
         async with other.transaction():
             await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
-            appends = pool.companion(GroupCommit)
+            appends = store_of(pool)
             flood = [asyncio.create_task(appends.append(creation("ann"))) for _ in range(60)]
             await until_locked_out(other)
             assert sum(task.done() for task in flood) == 18
@@ -297,7 +304,7 @@ async def test_a_flood_of_one_user_does_not_take_the_others_places(database: str
             assert sum(task.done() for task in flood) == 19  # she gave up one for him
         await bob
         outcomes = await asyncio.gather(*flood, return_exceptions=True)
-        assert Counter(type(outcome) for outcome in outcomes) == {log.RecordedEvent: 41, TooManyRequests: 19}
+        assert Counter(type(outcome) for outcome in outcomes) == {RecordedEvent: 41, TooManyRequests: 19}
         assert await books(pool) == (2 + 41 + 1, [])
 
 
@@ -305,7 +312,7 @@ async def test_cancelled_appends_hold_up_no_other(pool: Pool, other: asyncpg.Con
     """However many there are, and first in the queue."""
     async with other.transaction():
         await other.execute("LOCK TABLE events IN SHARE MODE")
-        appends = pool.companion(GroupCommit)
+        appends = store_of(pool)
         leaving = [asyncio.create_task(appends.append(creation(f"user-{number:03}"))) for number in range(100)]
         await until_locked_out(other)
         staying = asyncio.create_task(appends.append(creation("ann")))
@@ -320,7 +327,7 @@ async def test_cancelled_appends_hold_up_no_other(pool: Pool, other: asyncpg.Con
 async def test_a_refused_append_keeps_no_other_waiting(pool: Pool, other: asyncpg.Connection) -> None:
     """Nor for the locks of those whose events were in the same statement."""
     held = ["bob", "cat", "dan"]
-    appends = pool.companion(GroupCommit)
+    appends = store_of(pool)
     await appends.append(creation("ann", key="a key"))
     await asyncio.gather(*(appends.append(creation(user)) for user in (*held, "eve")))
     async with other.transaction():
@@ -346,7 +353,7 @@ async def test_new_users_in_two_processes_do_not_wait_for_each_other(database: s
 
 async def test_an_append_that_waits_too_long_is_refused_and_not_sent(database: str, other: asyncpg.Connection) -> None:
     async with open_pool(database, timeout=0.5) as pool:
-        appends = pool.companion(GroupCommit)
+        appends = store_of(pool)
         await appends.append(creation("ann"))
         async with other.transaction(), asyncio.timeout(10):
             await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")

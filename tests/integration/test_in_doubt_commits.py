@@ -9,32 +9,33 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
-from commands import handler
 from commands.commands import Command, CreateTask, DeleteTask, ToggleTask, UpdateTask
 from commands.decider import VersionMismatch
-from commands.handler import InDoubt, Outcome, handle
+from commands.handler import Outcome, handle
 from commands.precondition import EntityTag, Precondition
 from db.dsn import connect_arguments
 from db.errors import TooManyRequests
 from db.pool import Pool, open_pool
+from events.store import in_doubt
+from events.store.in_doubt import InDoubt
 from events.task import Metadata
-from tests.arrange import until_locked_out
+from tests.arrange import store_of, until_locked_out
 from tests.conftest import execute as run_sql
 from tests.conftest import named
 from tests.network import Link, Request
-from tests.service import COLUMNS, sql
+from tests.service import sql
 
 VICTIMS = "SELECT count(*) FROM events WHERE request_id = 'victim'"
 
 
 async def do(pool: Pool, command: Command, request: str) -> Outcome:
-    return await handle(pool, command, actor="ann", metadata=Metadata(request_id=request))
+    return await handle(store_of(pool), command, actor="ann", metadata=Metadata(request_id=request))
 
 
 @pytest.fixture(autouse=True)
 def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a busy machine take its time."""
-    monkeypatch.setattr(handler, "_RESOLVE_SECONDS", 30)
+    monkeypatch.setattr(in_doubt, "RESOLVE_SECONDS", 30)
 
 
 @pytest.mark.parametrize("what", ["toggle", "delete"])
@@ -65,14 +66,14 @@ async def test_a_first_try_that_arrives_late_is_found(
                 await asyncio.sleep(0.01)
 
     async with link.open() as dsn, open_pool(dsn) as far:
-        await do(far, CreateTask(user_id="ann", task_id=task_id, title="x"), "before")
+        await do(far, CreateTask(user_id="ann", task_id=task_id, fields={"title": "x"}), "before")
         link.on_request = on_request
         transaction = other.transaction()
         await transaction.start()
         await other.execute("UPDATE streams SET seq = seq")
         if what == "delete":
-            row = tuple((await other.fetch(f"DELETE FROM tasks RETURNING {COLUMNS}"))[0])
-            await other.execute("INSERT INTO tasks VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", *row)
+            row = (await other.fetch("DELETE FROM tasks RETURNING *"))[0]
+            await other.copy_records_to_table("tasks", records=[tuple(row)])
         kind = ToggleTask if what == "toggle" else DeleteTask
         writing = asyncio.create_task(do(far, kind(user_id="ann", task_id=task_id), "victim"))
         await until_locked_out(pool)
@@ -90,7 +91,7 @@ async def test_a_lost_connection_followed_by_another_writers_event_is_decided_an
 ) -> None:
     """Again and again, also under the lock, which ends with the connection."""
     task_id = uuid7()
-    await do(pool, CreateTask(user_id="ann", task_id=task_id, title="x"), "before")
+    await do(pool, CreateTask(user_id="ann", task_id=task_id, fields={"title": "x"}), "before")
     link, tries = Link(database), 0
 
     async def on_request(request: Request) -> None:
@@ -121,7 +122,7 @@ async def test_a_creation_is_tried_again_only_on_its_condition(
 ) -> None:
     """The connection ends in the append, before the list could be looked at."""
     create = CreateTask(
-        user_id="ann", task_id=uuid7(), title="x", precondition=Precondition({EntityTag(0 if holds else 7)})
+        user_id="ann", task_id=uuid7(), fields={"title": "x"}, precondition=Precondition({EntityTag(0 if holds else 7)})
     )
     async with other.transaction():
         await other.execute("LOCK TABLE tasks IN EXCLUSIVE MODE")

@@ -15,6 +15,7 @@ from db.pool import Pool
 from events.store import log
 from events.store.past import task_at, tasks_at
 from events.task import Metadata, Task
+from tests.arrange import store_of
 
 MANY = 2 * log.READ_BATCH + 7
 
@@ -25,14 +26,14 @@ async def states(pool: Pool) -> list[Task]:
     ids = {"ann": uuid7(), "bob": uuid7()}
 
     async def toggle_on(user: str) -> list[Task]:
-        create = CreateTask(user_id=user, task_id=ids[user], title="x")
-        found = [(await handle(pool, create, actor=user, metadata=Metadata())).task]
+        create = CreateTask(user_id=user, task_id=ids[user], fields={"title": "x"})
+        found = [(await handle(store_of(pool), create, actor=user, metadata=Metadata())).task]
         for number in range(1, MANY):
             if number % 100 == 0:
-                other = CreateTask(user_id=user, task_id=uuid7(), title="y")
-                await handle(pool, other, actor=user, metadata=Metadata())
+                other = CreateTask(user_id=user, task_id=uuid7(), fields={"title": "y"})
+                await handle(store_of(pool), other, actor=user, metadata=Metadata())
             toggle = ToggleTask(user_id=user, task_id=ids[user])
-            found.append((await handle(pool, toggle, actor=user, metadata=Metadata())).task)
+            found.append((await handle(store_of(pool), toggle, actor=user, metadata=Metadata())).task)
         return [task for task in found if task]
 
     return (await asyncio.gather(toggle_on("ann"), toggle_on("bob")))[0]
@@ -69,15 +70,15 @@ async def test_every_version_of_a_long_history_can_be_had(pool: Pool, states: li
     task = states[0].id
 
     async def then(**when: Any) -> Task | None:
-        found = await task_at(pool, "ann", task, **when)
+        found = await task_at(store_of(pool), "ann", task, **when)
         return found and found.task
 
     for state in states[:: log.READ_BATCH - 1]:
         assert await then(version=state.version) == state
         assert await then(at=state.updated_at) == state
-    assert await task_at(pool, "ann", task, version=MANY + 1) is None
-    assert await task_at(pool, "ann", task, at=states[0].created_at - timedelta(microseconds=1)) is None
-    assert await task_at(pool, "bob", task, version=1) is None
+    assert await task_at(store_of(pool), "ann", task, version=MANY + 1) is None
+    assert await task_at(store_of(pool), "ann", task, at=states[0].created_at - timedelta(microseconds=1)) is None
+    assert await task_at(store_of(pool), "bob", task, version=1) is None
 
 
 async def test_a_task_with_a_long_history_is_restored_by_many_at_once(pool: Pool, states: list[Task]) -> None:
@@ -86,9 +87,9 @@ async def test_a_task_with_a_long_history_is_restored_by_many_at_once(pool: Pool
 
     async def restore() -> Task | None:
         command = RestoreTask(user_id="ann", task_id=task, version=then.version)
-        return (await handle(pool, command, actor="ann", metadata=Metadata())).task
+        return (await handle(store_of(pool), command, actor="ann", metadata=Metadata())).task
 
-    await handle(pool, DeleteTask(user_id="ann", task_id=task), actor="ann", metadata=Metadata())
+    await handle(store_of(pool), DeleteTask(user_id="ann", task_id=task), actor="ann", metadata=Metadata())
     found = await asyncio.gather(*(restore() for _ in range(30)))
     assert {(each.version, each.completed, each.created_at) for each in found if each} == {
         (MANY + 2, then.completed, then.created_at)

@@ -151,7 +151,7 @@ async def test_no_migration_rewrites_a_table_or_reads_it_through(empty_database:
 @pytest.mark.parametrize(
     ("statement", "disturbs"),
     [
-        ("ALTER TABLE tasks ADD COLUMN x text GENERATED ALWAYS AS (lower(title)) STORED", True),
+        ("ALTER TABLE tasks ADD COLUMN x text GENERATED ALWAYS AS (lower(document)) STORED", True),
         ("ALTER TABLE streams ALTER COLUMN seq TYPE numeric", True),
         ("ALTER TABLE tasks ADD CONSTRAINT c CHECK (version < 1000)", True),
         ("CREATE INDEX ON tasks (updated_at)", True),

@@ -21,6 +21,7 @@ from events.integrity.verify import verify
 from events.store import log
 from events.task import Fields, Metadata, Task, evolve
 from tests import independent
+from tests.arrange import store_of
 from tests.conftest import FROM_TEMPLATE, new_database
 from tests.service import COLUMNS
 from tests.strategies import changes, descriptions, titles
@@ -36,7 +37,7 @@ USERS = ("ann", "bob", "cleo")
 DAMAGES = (
     "DELETE FROM tasks WHERE user_id = $1",
     "DELETE FROM tasks WHERE user_id = $1 AND completed",
-    "UPDATE tasks SET title = title || '.', version = version + 1 WHERE user_id = $1",
+    "UPDATE tasks SET document = replace(document, 'title', 'tile'), version = version + 1 WHERE user_id = $1",
     "UPDATE tasks SET id = gen_random_uuid() WHERE user_id = $1 AND NOT completed",
 )
 
@@ -61,7 +62,7 @@ class Daybook(RuleBasedStateMachine):
 
     async def do(self, command: Command) -> None:
         try:
-            await handle(self.pool, command, actor=command.user_id, metadata=Metadata(request_id="r"))
+            await handle(store_of(self.pool), command, actor=command.user_id, metadata=Metadata(request_id="r"))
         except TaskNotFound:
             assert not isinstance(command, CreateTask)
 
@@ -80,7 +81,8 @@ class Daybook(RuleBasedStateMachine):
     @rule(target=tasks, user=st.integers(0, len(USERS) - 1), title=titles, description=descriptions)
     def create(self, user: int, title: str, description: str | None) -> tuple[int, UUID]:
         task_id = uuid7()
-        self.run(self.do(CreateTask(user_id=self.users[user], task_id=task_id, title=title, description=description)))
+        fields: Fields = {"title": title, "description": description}
+        self.run(self.do(CreateTask(user_id=self.users[user], task_id=task_id, fields=fields)))
         return user, task_id
 
     @rule(task=tasks, wanted=wishes)

@@ -10,7 +10,7 @@ import pytest
 
 from bench.load import Author, load, settle
 from db.pool import Pool
-from events.store import log, past, snapshots
+from events.store import log, past, stored_tasks
 from queries import audit, tasks
 
 pytestmark = pytest.mark.once
@@ -71,8 +71,7 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
     behind_task = (middle.id, 1, 30)
     key = await pool.fetchval("SELECT idempotency_key FROM events WHERE user_id = $1 AND idempotency_key <> ''", USER)
     expected: dict[str, tuple[str, tuple[Any, ...], set[str]]] = {
-        "get": (tasks.GET, (USER, task.id), {"tasks_pkey", "events_task_version_key"}),
-        "load": (snapshots.LOAD, (USER, task.id), {"tasks_pkey", "events_task_version_key"}),
+        "load": (stored_tasks.STORED, (USER, task.id), {"tasks_pkey", "events_task_version_key"}),
         "list": (tasks.LIST["created_at", "desc"], first, {"tasks_created_at_idx"}),
         "next page": (tasks.LIST["created_at", "desc"], behind, {"tasks_created_at_idx"}),
         "oldest first": (tasks.LIST["created_at", "asc"], first, {"tasks_created_at_idx"}),
@@ -103,8 +102,7 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
         assert rows <= arguments[3] + 1 if name in ("next page", "list") else rows <= 300, (name, rows)
 
     wanted = ([author.user_id for author in authors[:5]], [next(author.tasks).id for author in authors[:5]])
-    for name, statement in {"get": tasks.GET_MANY, "load": snapshots.LOAD_MANY}.items():
-        found = await explained(pool, statement, *wanted)
-        scans = [node for node in found if node.get("Relation Name", "").startswith(("tasks_p", "events_p"))]
-        scans = [node for node in scans if node["Actual Loops"]]  # all others were pruned
-        assert sum(node["Actual Loops"] for node in scans) == 5 * 2, name  # one each
+    found = await explained(pool, stored_tasks.STORED_MANY, *wanted)
+    scans = [node for node in found if node.get("Relation Name", "").startswith(("tasks_p", "events_p"))]
+    scans = [node for node in scans if node["Actual Loops"]]  # all others were pruned
+    assert sum(node["Actual Loops"] for node in scans) == 5 * 2  # one each

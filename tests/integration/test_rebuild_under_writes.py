@@ -20,10 +20,11 @@ from events.integrity import work_units
 from events.integrity.rebuild import Rebuilt, rebuild
 from events.integrity.verify import verify
 from events.store import log
+from events.store.append import PendingAppend, append_one
 from events.task import Task, evolve
 from tests.arrange import until_locked_out
 from tests.pooler import PGBOUNCER, pooled
-from tests.service import COLUMNS, Service
+from tests.service import COLUMNS, WRONG_TITLE, Service
 
 ROUNDS = 20
 
@@ -135,7 +136,7 @@ async def test_events_appended_while_the_log_is_read_are_folded_too(pool: Pool) 
         await until_locked_out(pool)
         for event in events[20:]:
             task = evolve(tasks.pop(event.task_id, None), event)
-            await log.append(other, event, task, on_row=False)
+            await append_one(other, PendingAppend(event, task, on_row=False))
             if task is not None:
                 tasks[task.id] = task
         await transaction.commit()
@@ -152,7 +153,7 @@ async def test_all_of_it_runs_through_pgbouncer_in_transaction_mode(database: st
             await load(connection, Author(f"user-{number}"), 50)
         tasks = await connection.fetchval("SELECT count(*) FROM tasks")
         await connection.execute("DELETE FROM tasks WHERE user_id < 'user-2'")
-        await connection.execute("UPDATE tasks SET title = 'Wrong' WHERE user_id = 'user-3'")
+        await connection.execute(f"UPDATE tasks SET {WRONG_TITLE} WHERE user_id = 'user-3'")
         await connection.execute("UPDATE tasks SET id = gen_random_uuid() WHERE user_id = 'user-4'")
     with pooled(database, folder) as dsn:
         results = [await _daybook(dsn, command) for command in ("verify", "rebuild", "verify")]

@@ -18,6 +18,7 @@ from db.dsn import connect_arguments
 from db.pool import Pool, open_pool
 from db.roles import CannotGrant, NotOurTurn, grant_service_role
 from events.task import Metadata
+from tests.arrange import store_of
 from tests.conftest import FROM_TEMPLATE, execute, new_database
 from tests.processes import run
 
@@ -43,8 +44,8 @@ async def test_the_login_is_made_once_and_has_the_rights_of_the_service(database
     assert await grant_service_role(database, service) is True
     assert await grant_service_role(database, service) is False
     async with open_pool(service) as own:
-        create = CreateTask(user_id="ann", task_id=uuid7(), title="x")
-        assert (await carry_out(own, create, actor="ann", metadata=Metadata())).task
+        create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": "x"})
+        assert (await carry_out(store_of(own), create, actor="ann", metadata=Metadata())).task
         assert await own.fetchval("SELECT session_user") == name
         for forbidden in ("DELETE FROM events", "TRUNCATE tasks", "DROP TABLE tasks", "CREATE TABLE mine ()"):
             async with own.acquire() as connection:

@@ -20,10 +20,12 @@ from events.integrity.rebuild import Rebuilt, rebuild
 from events.integrity.spot_check import spot_check
 from events.integrity.verify import Verified, verify
 from events.integrity.work_units import StreamSize
+from events.projection import project, task_document, task_of
+from events.search_text import search_text
 from events.task import Task
 from tests import independent
 from tests.conftest import FROM_TEMPLATE, new_database
-from tests.service import sql
+from tests.service import WRONG_TITLE, sql
 
 EVENTS = 40
 
@@ -42,7 +44,7 @@ def shared(server: str) -> Iterator[str]:
         for number in range(16):
             await connection.execute(f"ALTER TABLE events_p{number:02} DISABLE TRIGGER append_only")
         await connection.execute("ALTER TABLE events DISABLE TRIGGER append_only")
-        for table, constraint in (("events", "seq"), ("events", "salt"), ("tasks", "title")):
+        for table, constraint in (("events", "seq"), ("events", "salt")):
             await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_{constraint}_check")
         await connection.close()
         return dsn
@@ -103,8 +105,28 @@ async def test_sound_books_have_no_difference(connection: asyncpg.Connection, us
 # Damage to the projection: SQL with the user as $1 and, where it says $2, one of their tasks; then what is told of it.
 Told: TypeAlias = tuple[str, object, object]
 PROJECTION: Mapping[str, tuple[str, Callable[[Task], Told]]] = {
-    "wrong title": ("UPDATE tasks SET title = 'Mine'", lambda task: ("title", "Mine", task.title)),
-    "wrong description": ("UPDATE tasks SET description = ''", lambda task: ("description", "", task.description)),
+    "wrong title": (f"UPDATE tasks SET {WRONG_TITLE}", lambda task: ("title", "Wrong", task.title)),
+    "wrong description": (
+        """UPDATE tasks SET document = jsonb_set(document::jsonb, '{description}', '""')::text""",
+        lambda task: ("description", "", task.description),
+    ),
+    "wrong in the document alone": (
+        "UPDATE tasks SET document = replace(document, '\"version\":', '\"version\":7')",
+        lambda task: ("version", int(f"7{task.version}"), task.version),
+    ),
+    "no document": (
+        "UPDATE tasks SET document = '{'",
+        lambda task: ("document", "{", task_document(task).decode()[:200] + "…" * (len(task_document(task)) > 200)),
+    ),
+    "a document without a field": (
+        "UPDATE tasks SET document = replace(document, '\"completed\"', '\"done\"')",
+        lambda task: (
+            "document",
+            task_document(task).decode().replace('"completed"', '"done"')[:200] + "…",
+            task_document(task).decode()[:200] + "…",
+        ),
+    ),
+    "wrong title_key": ("UPDATE tasks SET title_key = 'x'", lambda task: ("title_key", "x", search_text(task.title))),
     "wrong completed": (
         "UPDATE tasks SET completed = NOT completed",
         lambda task: ("completed", not task.completed, task.completed),
@@ -131,7 +153,7 @@ async def test_a_row_that_is_not_as_the_log_says_is_named_and_mended(
     connection: asyncpg.Connection, user: str, damage: str
 ) -> None:
     sound = await everything(connection, user)
-    task = Task(*(await reads.tasks(connection, [user]))[0])
+    task = task_of((await reads.tasks(connection, [user]))[0]["document"].encode())
     sql, told = PROJECTION[damage]
     await connection.execute(f"{sql} WHERE user_id = $1 AND id = $2", user, task.id)
     [found] = (await check(connection, user)).mismatches
@@ -150,8 +172,9 @@ async def test_a_row_that_no_task_stands_for_is_named_and_removed(
     sound = await everything(connection, user)
     deleted = "SELECT task_id FROM events WHERE user_id = $1 AND type = 'TaskDeleted' ORDER BY seq DESC LIMIT 1"
     task_id = await connection.fetchval(deleted, user) if known else uuid4()
-    row = (user, task_id, "Extra", None, False, *(await connection.fetchrow("SELECT now(), now()") or ()), 7)
-    await connection.copy_records_to_table("tasks", records=[row], columns=Task._fields)
+    now = await connection.fetchval("SELECT now()")
+    row = project(Task(user, task_id, "Extra", None, False, now, now, 7))
+    await connection.copy_records_to_table("tasks", records=[row])
     [found] = (await check(connection, user)).mismatches
     assert (found.table, found.task_id, found.field, found.found, found.expected) == (
         "tasks",
@@ -305,7 +328,7 @@ async def test_damage_to_the_log_is_named_and_no_row_changes_on_its_word(
 ) -> None:
     sql, told = LOG[damage]
     await spoil(connection, user, sql)
-    await connection.execute("UPDATE tasks SET title = 'Wrong' WHERE user_id = $1", user)
+    await connection.execute(f"UPDATE tasks SET {WRONG_TITLE} WHERE user_id = $1", user)
     found = [
         each for each in (await check(connection, user)).mismatches if each.table != "tasks" and each.field != "data"
     ]
@@ -349,7 +372,7 @@ async def test_a_log_that_cannot_be_folded_is_named_and_left_alone(
     await connection.execute(f"{sql} WHERE user_id = $1 AND seq = $2", user, seq)
     await seal(connection, user)
     await connection.execute(
-        "DELETE FROM tasks WHERE user_id = $1" if emptied else "UPDATE tasks SET title = 'Wrong' WHERE user_id = $1",
+        "DELETE FROM tasks WHERE user_id = $1" if emptied else f"UPDATE tasks SET {WRONG_TITLE} WHERE user_id = $1",
         user,
     )
     [found] = [each for each in (await check(connection, user)).mismatches if each.table == "events"]
@@ -399,7 +422,7 @@ async def test_what_python_cannot_hold_is_named_and_keeps_nobody_else_from_being
     assert {each.user_id for each in (await verify(connection, streams)).mismatches} == {user}
     if emptied:
         await connection.execute("DELETE FROM tasks WHERE user_id = $1", user)
-    await connection.execute("UPDATE tasks SET title = 'Wrong' WHERE user_id = $1", other)
+    await connection.execute(f"UPDATE tasks SET {WRONG_TITLE} WHERE user_id = $1", other)
     result = await rebuild(connection, streams)
     orjson.dumps(result, default=str)  # as it is told by a worker
     assert await everything(connection, other) == sound[1]
@@ -471,12 +494,12 @@ async def test_one_user_with_a_damaged_log_keeps_nobody_else_from_being_mended(
     await load(connection, Author(other), EVENTS)
     sound = await everything(connection, other)
     await spoil(connection, user, LOG["changed data"][0])
-    await connection.execute("UPDATE tasks SET title = 'Wrong' WHERE user_id = ANY($1)", [user, other])
+    await connection.execute(f"UPDATE tasks SET {WRONG_TITLE} WHERE user_id = ANY($1)", [user, other])
     result = await rebuild(connection, [StreamSize(user, 2), StreamSize(other, 2)])
     assert {each.user_id for each in result.mismatches} == {user}
     assert result.users == 2
     assert await everything(connection, other) == sound
-    assert {row["title"] for row in await reads.tasks(connection, [user])} == {"Wrong"}
+    assert {task_of(row["document"].encode()).title for row in await reads.tasks(connection, [user])} == {"Wrong"}
 
 
 async def walked(connection: asyncpg.Connection, after: str = "") -> list[StreamSize]:
@@ -490,7 +513,7 @@ async def test_everyone_is_walked_once_also_who_has_no_journal(
     await spoil(connection, user, LOG["no stream"][0])
     task = (await reads.tasks(connection, [user]))[0]
     rows = [(f"zz-{user}-{number}", *list(task)[1:]) for number in range(4)]
-    await connection.copy_records_to_table("tasks", records=rows, columns=Task._fields)
+    await connection.copy_records_to_table("tasks", records=rows)
     everybody = "SELECT user_id FROM tasks UNION SELECT user_id FROM events UNION SELECT user_id FROM streams"
     known = sorted(row["user_id"] for row in await connection.fetch(everybody))
     streams = await walked(connection)

@@ -36,8 +36,6 @@ EXCEPTIONS = {
     "events.integrity.work_units.SAMPLE": "an operator's: draws users by lot",
     "events.integrity.work_units.TOTAL": "an operator's: counts all users' events",
     "events.integrity.spot_check.SPOT_CHECK": "an operator's: looks at users by lot; its joins are on user_id",
-    "events.store.log.APPEND_MANY[False]": "many users': each row is its own command's; its joins are on user_id",
-    "events.store.log.APPEND_MANY[True]": "the same",
     "events.integrity.spot_check.NEXT_ORPHANED": "an operator's: looks at a user by lot",
 }
 """Statements that don't name the user, and why they needn't."""
@@ -62,7 +60,24 @@ def constants() -> Iterator[tuple[str, str]]:
                         yield f"{module}.{name}" + ("" if key is None else f"[{key}]"), text
 
 
-STATEMENTS = dict(constants())
+def queries(parsed: Any) -> Iterator[str]:
+    """Every expression and statement in a parsed function, in its order."""
+    for key, value in parsed.items() if isinstance(parsed, dict) else enumerate(parsed):
+        if key == "query" and isinstance(value, str):
+            yield value
+        elif isinstance(value, dict | list):
+            yield from queries(value)
+
+
+def in_functions() -> Iterator[tuple[str, str]]:
+    """Every statement on the three tables in a database function, with the function's parameters as the statement's."""
+    for path in (Path(__file__).parents[2] / "db" / "functions").glob("*.sql"):
+        for number, text in enumerate(queries(pglast.parse_plpgsql(path.read_text()))):
+            if SQL.search(text):
+                yield f"{path.name}[{number}]", re.sub(r"\bp_user_id\b", "$1", text)
+
+
+STATEMENTS = dict([*constants(), *in_functions()])
 
 
 class Brings(Visitor):
@@ -170,7 +185,7 @@ def unbound(statement: str) -> list[str]:
 
 
 def test_the_statements_are_found() -> None:
-    assert {"events.store.log.APPEND", "events.store.snapshots.LOAD", "queries.tasks.GET"} <= STATEMENTS.keys()
+    assert {"events.store.log.READ", "events.store.stored_tasks.STORED"} <= STATEMENTS.keys()
     assert sum(name.startswith("queries.tasks.LIST[") for name in STATEMENTS) == 6
     assert sum(name.startswith("queries.audit.AUDIT") for name in STATEMENTS) == 4
 

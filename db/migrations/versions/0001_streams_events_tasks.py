@@ -1,5 +1,7 @@
 """The log and its projection: streams, events, tasks."""
 
+from importlib.resources import files
+
 from alembic import context, op
 
 revision = "0001"
@@ -47,42 +49,18 @@ CREATE TABLE events (
 ) PARTITION BY HASH (user_id)
 """
 
-# The JSON of a task (docs/http-api.md, "Tasks"). IMMUTABLE is true, though Postgres can't know it: a time in UTC in a
-# given format depends on no setting. The language is plpgsql because its plan is kept: Postgres would plan an SQL
-# expression anew for every partition that a statement writes to, which takes 0.1 ms.
-TASK_JSON = """
-CREATE FUNCTION daybook_task_json(
-    user_id text, id uuid, title text, description text, completed boolean,
-    created_at timestamptz, updated_at timestamptz, version integer
-) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
-BEGIN
-    RETURN format(
-        '{"id":"%s","user_id":%s,"title":%s,"description":%s,"completed":%s,'
-        '"created_at":"%s","updated_at":"%s","version":%s}',
-        id, to_json(user_id), to_json(title), coalesce(to_json(description)::text, 'null'), completed::text,
-        to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        version
-    );
-END
-$$
-"""
-
+# In the collation "C", texts are compared by code points, as Python does, and an index could serve LIKE.
 TASKS = """
 CREATE TABLE tasks (
     user_id text NOT NULL,
     id uuid NOT NULL,
-    title text NOT NULL,
-    description text,
+    version integer NOT NULL,
     completed boolean NOT NULL,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
-    version integer NOT NULL,
-    json text NOT NULL GENERATED ALWAYS AS (
-        daybook_task_json(user_id, id, title, description, completed, created_at, updated_at, version)
-    ) STORED,
-    CONSTRAINT tasks_title_check CHECK (char_length(title) BETWEEN 1 AND 255),
-    CONSTRAINT tasks_description_check CHECK (char_length(description) <= 5000),
+    title_key text NOT NULL COLLATE "C",
+    search_text text NOT NULL COLLATE "C",
+    document text NOT NULL,
     CONSTRAINT tasks_updated_at_check CHECK (updated_at >= created_at),
     CONSTRAINT tasks_version_check CHECK (version >= 1)
 ) PARTITION BY HASH (user_id)
@@ -119,6 +97,15 @@ END
 $$
 """
 
+FUNCTIONS = ("daybook_append", "daybook_lock_stream")
+_BODIES = files("db") / "functions"
+
+# The functions have their owner's rights: only who is granted it may call them, and the caller's search_path, or a
+# temporary table of the same name, must not lead them to other tables.
+SEARCH_PATH = """
+DO $$ BEGIN EXECUTE format('ALTER FUNCTION {name} SET search_path = %I, pg_temp', current_schema()); END $$
+"""
+
 COMMENTS = {
     "TABLE streams": "One row per user: the number and hash of their last event. Its lock serialises their writes.",
     "TABLE events": "What happened, in order, per user. Append-only: the truth that tasks is made from.",
@@ -136,21 +123,26 @@ COMMENTS = {
     "CONSTRAINT events_salt_check ON events": "Without its salt a short title could be guessed from the digest.",
     "CONSTRAINT events_idempotency_check ON events": "A key without the request it stood for can't be compared.",
     "CONSTRAINT tasks_pkey ON tasks": "One row per task, found by its owner only.",
-    "CONSTRAINT tasks_title_check ON tasks": "The API's limits hold whoever writes.",
-    "CONSTRAINT tasks_description_check ON tasks": "The API's limits hold whoever writes.",
     "CONSTRAINT tasks_updated_at_check ON tasks": "No change comes before the creation.",
     "CONSTRAINT tasks_version_check ON tasks": "A task that is there has at least one event.",
     "INDEX tasks_created_at_idx": "Serves the list, newest first, and its pages from any cursor.",
-    "COLUMN tasks.json": "The task as clients see it. Postgres makes it of the other columns.",
-    "FUNCTION daybook_task_json": "A task as clients see it.",
+    "COLUMN tasks.document": "The task as clients are sent it, as JSON. The other columns are made from it.",
+    "COLUMN tasks.title_key": "The title in the form in which titles are sorted.",
+    "COLUMN tasks.search_text": "Title and description in the form in which they are searched.",
+    "FUNCTION daybook_append": "Appends events to one stream, and moves the projection along with each.",
+    "FUNCTION daybook_lock_stream": "Locks one stream until the transaction ends.",
     "FUNCTION daybook_refuse()": "Keeps the log append-only, for its owner too.",
 }
 
 
 def upgrade() -> None:
     count = context.config.attributes.get("partitions") or PARTITIONS
-    for statement in (STREAMS, EVENTS, TASK_JSON, TASKS, REFUSE):
+    for statement in (STREAMS, EVENTS, TASKS, REFUSE):
         op.execute(statement)
+    for name in FUNCTIONS:
+        op.execute((_BODIES / f"{name}.sql").read_text())
+        op.execute(SEARCH_PATH.format(name=name))
+        op.execute(f"REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC")
     for table in ("events", "tasks"):
         partitions = [f"{table}_p{number:02}" for number in range(count)]
         for number, partition in enumerate(partitions):

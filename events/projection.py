@@ -1,0 +1,75 @@
+"""The projector: makes the row of `tasks` from a task, for live writes, rebuild and verify."""
+
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import orjson
+
+from events.search_text import search_text
+from events.serialization import rfc3339
+from events.task import Task
+
+
+class TaskRow(NamedTuple):
+    """A row of `tasks`, in the order of its columns: the document, and what lists filter, search and sort by.
+
+    A rebuild makes, compares and writes such tuples as they are.
+    """
+
+    user_id: str
+    id: UUID
+    version: int
+    completed: bool
+    created_at: datetime
+    updated_at: datetime
+    title_key: str
+    search_text: str
+    document: str
+
+
+def project(task: Task) -> TaskRow:
+    """Make the row of `tasks` for a task."""
+    title = search_text(task.title)
+    return TaskRow(
+        task.user_id,
+        task.id,
+        task.version,
+        task.completed,
+        task.created_at,
+        task.updated_at,
+        title,
+        f"{title}\n{search_text(task.description)}" if task.description else title,
+        task_document(task).decode(),
+    )
+
+
+def task_document(task: Task) -> bytes:
+    """Make the task's document: the JSON that clients are sent (docs/http-api.md, "Tasks")."""
+    return orjson.dumps(
+        {
+            "id": str(task.id),
+            "user_id": task.user_id,
+            "title": task.title,
+            "description": task.description,
+            "completed": task.completed,
+            "created_at": rfc3339(task.created_at),
+            "updated_at": rfc3339(task.updated_at),
+            "version": task.version,
+        }
+    )
+
+
+def task_of(document: bytes) -> Task:
+    """Read a task from its document."""
+    found = orjson.loads(document)
+    return Task(
+        user_id=found["user_id"],
+        id=UUID(found["id"]),
+        title=found["title"],
+        description=found["description"],
+        completed=found["completed"],
+        created_at=datetime.fromisoformat(found["created_at"]),
+        updated_at=datetime.fromisoformat(found["updated_at"]),
+        version=found["version"],
+    )

@@ -1,0 +1,208 @@
+"""Append: one call of the database function `daybook_append` for each user, and what became of each event."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, NamedTuple, TypeAlias
+
+import asyncpg
+import orjson
+
+from db.pool import Connection
+from events import hash_chain
+from events.projection import project
+from events.serialization import encode, header, meta
+from events.task import Event, Task
+
+
+class Conflict(Exception):
+    """An append that conflicts with an event in the log, or with a rebuild. It has written nothing."""
+
+
+class VersionConflict(Conflict):
+    """The state isn't the one that the event was decided on: another writer or a rebuild was first."""
+
+
+class StreamBusy(VersionConflict):
+    """Another transaction holds the stream's lock, or has written its first event meanwhile."""
+
+
+class StreamMoved(VersionConflict):
+    """The stream isn't at the event that must be its last."""
+
+
+class RowGone(VersionConflict):
+    """The event deletes a row of `tasks` that isn't there."""
+
+
+class VersionTaken(VersionConflict):
+    """Another event has this task's version: this one can never be in the log."""
+
+
+class IdempotencyKeyTaken(Conflict):
+    """The log already holds another event with this user's idempotency key: this one can never be in it."""
+
+
+CONFLICT_OF_SQLSTATE: dict[str, type[Conflict]] = {
+    "LG001": StreamBusy,
+    "LG002": VersionTaken,
+    "LG003": IdempotencyKeyTaken,
+    "LG004": RowGone,
+    "LG005": StreamMoved,
+    "40001": VersionConflict,  # this and the next: the database's default isolation is stricter than ours
+    "40P01": VersionConflict,
+}
+"""Conflicts by SQLSTATE. Those of class LG are `daybook_append`'s own (db/functions/daybook_append.sql)."""
+
+
+class PendingAppend(NamedTuple):
+    """An event to append, and the task after it (`None`: deleted).
+
+    `on_row`: it was decided on the task's row. `after`: the number of the event that must be the stream's last.
+    """
+
+    event: Event
+    task: Task | None
+    on_row: bool = True
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """An event as it is in the log, with number `seq` of its user's stream and its hash in the chain (32 bytes)."""
+
+    seq: int
+    hash: bytes
+    event: Event
+
+
+AppendResult: TypeAlias = RecordedEvent | Conflict | asyncpg.PostgresError
+"""The recorded event, or the reason why it wasn't written."""
+
+_PARAMETERS = {
+    "digest": "bytea",
+    "id": "uuid",
+    "task_id": "uuid",
+    "version": "integer",
+    "type": "text",
+    "at": "timestamptz",
+    "actor": "text",
+    "data": "jsonb",
+    "request_id": "text",
+    "client_address": "text",
+    "client_agent": "text",
+    "idempotency_key": "text",
+    "fingerprint": "bytea",
+    "salt": "bytea",
+    "after": "bigint",
+    "on_row": "boolean",
+    "deleted": "boolean",
+    "created_at": "timestamptz",
+    "completed": "boolean",
+    "title_key": "text",
+    "search_text": "text",
+    "document": "text",
+}
+"""Types of the function's parameters, of which each takes an array with an element for each event."""
+
+
+def _arguments(pending: PendingAppend) -> tuple[Any, ...]:
+    """Return an event's element of each array, in the order of `_PARAMETERS`."""
+    event, task, on_row, after = pending
+    metadata, data = event.metadata, encode(event.payload)
+    row = None if task is None else project(task)
+    return (
+        hash_chain.digest(header(event), data, meta(metadata), event.salt),
+        event.id,
+        event.task_id,
+        event.version,
+        type(event.payload).__name__,
+        event.at,
+        event.actor,
+        orjson.dumps(data).decode(),
+        metadata.request_id,
+        metadata.client_address,
+        metadata.client_agent,
+        metadata.idempotency_key,
+        metadata.fingerprint,
+        event.salt,
+        after,
+        on_row,
+        row is None,
+        row and row.created_at,
+        row and row.completed,
+        row and row.title_key,
+        row and row.search_text,
+        row and row.document,
+    )
+
+
+def _call(first: int, element: str) -> str:
+    """Write the function's array arguments: parameters of the statement from number `first` on."""
+    return ", ".join(
+        f"p_{name} => {element.format(f'${number}::{type_}[]')}"
+        for number, (name, type_) in enumerate(_PARAMETERS.items(), first)
+    )
+
+
+APPEND = f"""
+SELECT n, seq, hash, outcome, message
+FROM daybook_append(p_user_id => $1, p_wait => true, {_call(2, "{}")})
+    WITH ORDINALITY AS appended (seq, hash, outcome, message, n)
+"""  # noqa: S608 - constant fragments
+
+# Each user's events are adjacent: `first` is the position of the first, `last` of the last. Users come in the order of
+# their keys, and no stream is waited for: two such statements can't deadlock.
+APPEND_MANY = f"""
+SELECT writer.first + appended.n - 1 AS n, seq, hash, outcome, message
+FROM unnest($1::text[], $2::integer[], $3::integer[]) AS writer (user_id, first, last),
+    LATERAL daybook_append(p_user_id => writer.user_id, p_wait => false, {_call(4, "({})[writer.first:writer.last]")})
+    WITH ORDINALITY AS appended (seq, hash, outcome, message, n)
+"""  # noqa: S608 - constant fragments
+
+
+async def append(connection: Connection, appends: Sequence[PendingAppend]) -> list[AppendResult]:
+    """Write each event, and upsert its task in the projection or delete its row; return each one's result, in order.
+
+    An event is written with its change of the projection or not at all, and doesn't depend on the others. This takes
+    one round trip, and is a transaction of its own or part of the caller's. If all events are of one user, it waits for
+    the stream's lock; else each user whose stream is locked, or has no event yet, gets `StreamBusy`. Raise the
+    database's errors for the statement as a whole.
+    """
+    by_user: dict[str, list[int]] = {}
+    for position, pending in enumerate(appends):
+        by_user.setdefault(pending.event.user_id, []).append(position)
+    users = sorted(by_user)
+    order = [position for user in users for position in by_user[user]]
+    columns = map(list, zip(*(_arguments(appends[position]) for position in order), strict=True))
+    try:
+        if len(users) == 1:
+            rows = await connection.fetch(APPEND, users[0], *columns)
+        else:
+            last = list(accumulate(len(by_user[user]) for user in users))
+            first = [1, *(number + 1 for number in last[:-1])]
+            rows = await connection.fetch(APPEND_MANY, users, first, last, *columns)
+    except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
+        return [_refusal(error.sqlstate or "", str(error)) for _ in appends]
+    results: dict[int, AppendResult] = {}
+    for n, seq, hash_, outcome, message in rows:
+        position = order[n - 1]
+        event = appends[position].event
+        results[position] = RecordedEvent(seq, hash_, event) if outcome is None else _refusal(outcome, message)
+    return [results[position] for position in range(len(appends))]
+
+
+async def append_one(connection: Connection, pending: PendingAppend) -> RecordedEvent:
+    """Append one event as `append` does, and return it as recorded. Raise a `Conflict`, or the database's error."""
+    [result] = await append(connection, [pending])
+    if isinstance(result, RecordedEvent):
+        return result
+    raise result
+
+
+def _refusal(sqlstate: str, message: str) -> Conflict | asyncpg.PostgresError:
+    conflict = CONFLICT_OF_SQLSTATE.get(sqlstate)
+    if conflict is not None:
+        return conflict(message or conflict.__doc__)
+    error: asyncpg.PostgresError = asyncpg.PostgresError.new({"C": sqlstate, "M": message})
+    return error

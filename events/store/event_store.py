@@ -1,0 +1,136 @@
+"""The event store: the one object through which commands and queries append events and read them."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from datetime import datetime
+from operator import itemgetter
+from uuid import UUID
+
+from db.batching import BatchLoader
+from db.long_reads import LongReads
+from db.pool import Connection, Pool
+from db.time_slices import TimeSlices
+from events.hash_chain import Head
+from events.store import log
+from events.store.append import PendingAppend, RecordedEvent, append_one
+from events.store.group_commit import GroupCommit
+from events.store.stored_tasks import StoredTask, TaskKey, stored
+from events.task import Event
+
+
+class EventStore:
+    """The event log and the projection of one database, for all requests of a process.
+
+    Appends that arrive together share a statement (`GroupCommit`), and so do reads by key (`BatchLoader`). On a sharded
+    database, where no statement should touch two users, each read has its own.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._appends = GroupCommit(pool)
+        self._tasks = BatchLoader[TaskKey, StoredTask](pool, stored, user_of=itemgetter(0))
+        self._heads = BatchLoader[str, Head](pool, log.heads, user_of=str)
+        self.long_reads = LongReads(pool)
+
+    async def append(self, pending: PendingAppend) -> RecordedEvent:
+        """Append an event, and upsert its task in the projection or delete its row, in one transaction.
+
+        Raise a `Conflict` (events.store.append), `TooManyRequests`, `DatabaseUnavailable` or `CannotConnect`: then
+        nothing was written. After any other of `UNAVAILABLE`, or if the caller is cancelled, the event may be in the
+        log.
+        """
+        return await self._appends.append(pending)
+
+    async def append_again(self, pending: PendingAppend) -> RecordedEvent:
+        """Append an event as `append` does, but in a statement of its own, at once."""
+        async with self._pool.of(pending.event.user_id).acquire() as connection:
+            return await append_one(connection, pending)
+
+    async def load(self, user_id: str, task_id: UUID) -> StoredTask | None:
+        """Read a task's row; `None` if the user has no task with this id, or if the projection isn't complete."""
+        key = (user_id, task_id)
+        if self._pool.sharded:
+            return (await stored(self._pool.of(user_id), [key])).get(key)
+        return await self._tasks.get(key)
+
+    async def head(self, user_id: str) -> Head:
+        """Read the number and hash of a user's last event."""
+        if self._pool.sharded:
+            return await log.head(self._pool.of(user_id), user_id)
+        return await self._heads.get(user_id) or Head()
+
+    async def history(
+        self,
+        user_id: str,
+        task_id: UUID,
+        *,
+        after: int = 0,
+        version: int | None = None,
+        at: datetime | None = None,
+    ) -> AsyncGenerator[RecordedEvent, None]:
+        """Read a task's events in order, after version `after`, up to and with `version` and the moment `at`.
+
+        From the second batch on, a turn of `LongReads` is held: close the iterator (`aclosing`) to give it back early.
+        Raise `UnknownEvent` (events.serialization) or `TooManyRequests`.
+        """
+        slices, pool = TimeSlices(user_id), self._pool.of(user_id)
+        async with AsyncExitStack() as turn:
+
+            async def take_turn() -> None:
+                await turn.enter_async_context(self.long_reads.turn(user_id))
+
+            entries = log.history(pool, user_id, task_id, after=after, version=version, at=at, before_second=take_turn)
+            async with aclosing(entries):
+                async for entry in entries:
+                    yield entry
+                    await slices.pause()
+
+    async def is_there(self, user_id: str, task_id: UUID) -> bool:
+        """Say if the task exists by the log: it has events, and the last one isn't its deletion."""
+        return await log.is_there(self._pool.of(user_id), user_id, task_id)
+
+    async def find(self, user_id: str, idempotency_key: str) -> RecordedEvent | None:
+        """Find the event of the request with this idempotency key. Raise `UnknownEvent` (events.serialization)."""
+        return await log.find(self._pool.of(user_id), user_id, idempotency_key)
+
+    async def find_appended(self, event: Event) -> RecordedEvent | None:
+        """Find this event in the log by its id; return `None` if it isn't there."""
+        return await log.find_appended(self._pool.of(event.user_id), event)
+
+    @asynccontextmanager
+    async def locked(self, user_id: str) -> AsyncIterator["LockedStream"]:
+        """Lock a user's stream, in a transaction that is committed at the end of the block.
+
+        If the error of the commit `is_ambiguous`, an event that was appended may be in the log.
+        """
+        async with self._pool.of(user_id).transaction() as connection:
+            yield LockedStream(connection, await log.lock_stream(connection, user_id))
+
+
+class LockedStream:
+    """A user's stream under its lock: nobody else appends to it until the block of `EventStore.locked` ends."""
+
+    def __init__(self, connection: Connection, head: Head) -> None:
+        self._connection, self._head = connection, head
+
+    async def append(self, pending: PendingAppend) -> RecordedEvent:
+        """Append an event as `EventStore.append` does, in this transaction.
+
+        Raise `StreamMoved` too: a user without events has no stream to lock, and another writer was first.
+        """
+        after = self._head.seq if pending.after is None else pending.after
+        entry = await append_one(self._connection, pending._replace(after=after))
+        self._head = Head(entry.seq, entry.hash)
+        return entry
+
+    async def load(self, user_id: str, task_id: UUID) -> StoredTask | None:
+        """Read a task's row, as `EventStore.load` does."""
+        return (await stored(self._connection, [(user_id, task_id)])).get((user_id, task_id))
+
+    async def head(self, _user_id: str) -> Head:
+        """Return the number and hash of the user's last event."""
+        return self._head
+
+    def history(self, user_id: str, task_id: UUID, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
+        """Read a task's events in order, after version `after`."""
+        return log.history(self._connection, user_id, task_id, after=after)
