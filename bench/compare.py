@@ -7,150 +7,25 @@ that isn't 2xx (or 304, where that is asked for), or isn't as long as it must be
 
 import argparse
 import asyncio
-import itertools
 import os
 import re
 import secrets
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-import asyncpg
-
 from bench import pgbench, wrk
-from bench.connection import Answer, connect
-from bench.kinds import CREATE, KINDS, MIXED, Kind, request
+from bench.arena import POOL, SETUPS, WARM_UP, Arena, Contender, Setup, peer, some
+from bench.kinds import CREATE, KINDS, MIXED, Kind
 from bench.load import new_database
 from bench.memory import resident
-from bench.people import EVENTS, LARGE, LARGE_USERS, USERS, Creator, People, Person, populate, prepare
-from bench.service import Service, free_port, serving, started
-from db.dsn import connect_arguments
+from bench.people import EVENTS, LARGE, LARGE_USERS, USERS, prepare
+from bench.service import serving
 from db.embedded import running
 from db.migrate import migrate
-
-POOL = 10
-"""Connections of each worker, as the service has them unless told otherwise."""
-DOOMED = 9_000
-"""Tasks that there are to delete in one run."""
-_WARM_UP = 1.0
-"""Seconds before the rounds of each kind of request."""
-
-_ROOT = Path(__file__).parents[1]
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    name: str
-    service: Service
-    dsn: str
-
-
-def _some(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count > 1)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """How the requests of a comparison come."""
-
-    connections: int
-    workers: int = 1
-    alone: bool = False
-    """All are one user's."""
-
-    def __str__(self) -> str:
-        who = "one user" if self.alone else "many users"
-        return f"{_some(self.connections, 'connection')}, {who}, {_some(self.workers, 'worker')}"
-
-
-SETUPS = (Setup(1), Setup(32), Setup(100), Setup(32, alone=True), Setup(32, workers=2))
-
-
-class Arena:
-    """Everything that is asked, and the files of requests for it."""
-
-    def __init__(self, folder: Path, secret: str, people: People, *, rounds: int, seconds: float) -> None:
-        self.folder, self.secret, self.people = folder, secret, people
-        self.rounds, self.seconds = rounds, seconds
-        self._batch = itertools.count()
-
-    async def runs(self, kind: Kind, setup: Setup, contenders: Sequence[Contender]) -> Mapping[str, list[wrk.Load]]:
-        """Of each contender its rounds, by turns."""
-        sizes = {each.name: await self._look(kind, setup, each) for each in contenders}
-        found: dict[str, list[wrk.Load]] = {each.name: [] for each in contenders}
-        for number in range(self.rounds + 1):
-            for each in contenders:
-                file = await self._requests(kind, setup, each)
-                load = await asyncio.to_thread(
-                    wrk.run,
-                    each.service.port,
-                    file,
-                    connections=setup.connections,
-                    seconds=self.seconds if number else _WARM_UP,
-                    size=sizes[each.name],
-                    once=kind.doomed,
-                )
-                if number:
-                    found[each.name].append(load)
-        return found
-
-    def _chosen(self, kind: Kind, setup: Setup) -> Sequence[Person]:
-        if setup.alone:
-            return self.people.large[:1]
-        return self.people.large if kind.large else self.people.many
-
-    async def _requests(self, kind: Kind, setup: Setup, contender: Contender) -> Path:
-        if kind.doomed:
-            return wrk.write(self.folder / "doomed", await self._doomed(setup, contender))
-        file = self.folder / f"{kind.name} {setup.alone}".replace(" ", "-")
-        return file if file.exists() else wrk.write(file, list(kind.requests(self._chosen(kind, setup))))
-
-    async def _doomed(self, setup: Setup, contender: Contender) -> list[bytes]:
-        """Deletions of tasks that are made for it."""
-        batch, users = next(self._batch), 1 if setup.alone else 60
-        authors = [Creator(f"doomed-{batch}-{number}") for number in range(users)]
-        connection = await asyncpg.connect(**connect_arguments(contender.dsn))
-        people = [await populate(connection, author, DOOMED // users, self.secret) for author in authors]
-        await connection.close()
-        return [
-            request(person, "DELETE", f"tasks/{id_}")
-            for ids in zip(*(person.tasks for person in people), strict=True)
-            for person, id_ in zip(people, ids, strict=True)
-        ]
-
-    async def _look(self, kind: Kind, setup: Setup, contender: Contender) -> int:
-        """Bytes of an answer that is as it must be. Raises `wrk.Failed`."""
-        if kind is MIXED:
-            return 0
-        requests = await self._requests(kind, setup, contender)
-        first = requests.read_bytes().split(b"\n", 1)[1]
-        length = int(requests.read_bytes().split(b"\n", 1)[0])
-        connection = await connect(contender.service.port)
-        answer: Answer = await connection.ask(first[:length])
-        connection.close()
-        marks = len(re.findall(rb'"created_at"|"seq"', answer.body))
-        if (answer.status, marks) != (kind.status, kind.marks):
-            raise wrk.Failed(f"{contender.name}, {kind.name}: {answer.status}, {marks} items: {answer.body[:500]!r}")
-        return answer.size
-
-
-@contextmanager
-def _peer(dsn: str, folder: Path, secret: str, workers: int) -> Iterator[Service]:
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "bench.peers.sqlmodel_tasks:app", "--port", str(port)]
-    command += ["--workers", str(workers), "--no-access-log", "--log-level", "warning"]
-    variables = {
-        "PEER_DATABASE_URL": dsn.replace("postgresql://", "postgresql+asyncpg://"),
-        "PEER_SECRET": secret,
-        "PEER_POOL_SIZE": str(POOL),
-        "PYTHONPATH": str(_ROOT),
-    }
-    with started(command, Service(0, port, secret), variables, folder, ready="/openapi.json") as service:
-        yield service
 
 
 def _ratios(ours: Sequence[wrk.Load], theirs: Sequence[wrk.Load]) -> list[float]:
@@ -185,13 +60,13 @@ async def compare(
     arena: Arena, contenders: Mapping[str, Contender], setups: Sequence[Setup], kinds: Sequence[Kind]
 ) -> None:
     for setup in setups:
-        ours, peer = contenders[f"ours {setup.workers}"], contenders[f"peer {setup.workers}"]
+        ours, theirs = contenders[f"ours {setup.workers}"], contenders[f"peer {setup.workers}"]
         _say(f"\n{setup}:\n{_HEAD.format(other='peer')}")
         for kind in kinds:
-            pair = (ours, peer) if kind.peer else (ours,)
+            pair = (ours, theirs) if kind.peer else (ours,)
             found = await arena.runs(kind, setup, pair)
             if kind.peer:
-                _say(_row(kind.name, found[ours.name], found[peer.name]))
+                _say(_row(kind.name, found[ours.name], found[theirs.name]))
             else:
                 _say(f"| {kind.name} | {_median(found[ours.name])} | | | | | | |")
 
@@ -223,7 +98,7 @@ async def mixed(arena: Arena, contenders: Mapping[str, Contender]) -> None:
         loads = (await arena.runs(MIXED, Setup(100, workers), [ours]))[ours.name]
         ratio = statistics.median(load.p99 / load.p50 for load in loads)
         longest = max(load.longest for load in loads) / 1000
-        _say(f"| {_some(workers, 'worker')} | {_median(loads)} | **{ratio:.1f}** | {longest:.0f} |")
+        _say(f"| {some(workers, 'worker')} | {_median(loads)} | **{ratio:.1f}** | {longest:.0f} |")
 
 
 async def database(arena: Arena, contender: Contender) -> None:
@@ -235,7 +110,7 @@ async def database(arena: Arena, contender: Contender) -> None:
         for connections in (1, 32):
             rates = [pgbench.rate(contender.dsn, script, connections, arena.seconds) for _ in range(arena.rounds)]
             _say(
-                f"| {name}, {_some(connections, 'connection')} | {statistics.median(rates):,.0f} | "
+                f"| {name}, {some(connections, 'connection')} | {statistics.median(rates):,.0f} | "
                 f"{min(rates):,.0f} to {max(rates):,.0f} |"
             )
 
@@ -253,7 +128,7 @@ async def _all(arguments: argparse.Namespace, folder: Path, dsns: Sequence[str],
 
     for workers in sorted({setup.workers for setup in arguments.setups} | {1, 2}):
         name = f"peer {workers}"
-        service = stack.enter_context(_peer(dsns[1], place(name), secret, workers))
+        service = stack.enter_context(peer(dsns[1], place(name), secret, workers))
         contenders[name] = Contender(name, service, dsns[1])
         name = f"ours {workers}"
         service = stack.enter_context(serving(dsns[0], place(name), secret=secret, workers=workers))
@@ -265,7 +140,7 @@ async def _all(arguments: argparse.Namespace, folder: Path, dsns: Sequence[str],
     people, about = await prepare(dsns, secret)
     arena = Arena(folder, secret, people, rounds=arguments.rounds, seconds=arguments.seconds)
     _say(
-        f"{about}\n{arguments.rounds} rounds of {arguments.seconds:g} s by turns, after {_WARM_UP:g} s each; "
+        f"{about}\n{arguments.rounds} rounds of {arguments.seconds:g} s by turns, after {WARM_UP:g} s each; "
         f"pools of {POOL} connections; {USERS} users with {EVENTS} events, {LARGE_USERS} with {LARGE:,} tasks. "
         f"Medians; waits in ms. Before it is asked anything, a worker takes {idle:.0f} MB."
     )
