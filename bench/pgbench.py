@@ -13,7 +13,7 @@ from queries.tasks import LIST
 
 
 def rate(dsn: str, script: Path, connections: int, seconds: float) -> float:
-    """Transactions a second."""
+    """Transactions a second. Raises `Failed`."""
     command = [
         str(binaries() / "pgbench"),
         "-n",
@@ -28,28 +28,68 @@ def rate(dsn: str, script: Path, connections: int, seconds: float) -> float:
         dsn,
     ]
     as_the_service = {**os.environ, "PGOPTIONS": "-c plan_cache_mode=force_generic_plan -c jit=off"}
-    printed = subprocess.run(command, env=as_the_service, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"tps = ([\d.]+)", printed)
-    if not found or "failed transactions: 0 " not in printed:
-        raise Failed(printed)
+    ended = subprocess.run(command, env=as_the_service, capture_output=True, text=True, check=False)
+    found = re.search(r"tps = ([\d.]+)", ended.stdout)
+    if ended.returncode or not found or "failed transactions: 0 " not in ended.stdout:
+        raise Failed(f"pgbench: {ended.stdout}{ended.stderr}")
     return float(found[1])
 
 
+_KEY = "md5((:n)::text)"
+_DIGEST = f"sha256({_KEY}::bytea)"
+_TITLE = "'Buy oat milk before Friday'"
+_EVENT = {
+    "id": f"{_KEY}::uuid",
+    "task_id": f"{_KEY}::uuid",
+    "version": "1",
+    "type": "'TaskCreated'",
+    "at": "now()",
+    "actor": "'pgbench-' || (:u)::text",
+    "data": """'{"v": 2, "changes": {"title": {"from": null, "to": "Buy oat milk before Friday"}}}'""",
+    "request_id": _KEY,
+    "client_address": "'127.0.0.1'",
+    "client_agent": "'bench'",
+    "idempotency_key": "NULL",
+    "fingerprint": "NULL",
+    "salt": f"decode({_KEY}, 'hex')",
+}
+"""A creation that is new in every transaction: columns of `events`, without the user and the place in the chain."""
+PLAIN_SEQUENCE = "CREATE SEQUENCE IF NOT EXISTS plain_seq CACHE 1000"
+"""What `plain_insert` needs, so that its numbers are new."""
+
+
+def append_call() -> str:
+    """Return the statement that appends one event as the service sends it, with `_EVENT` for its arguments."""
+    user = "'pgbench-' || (:u)::text"
+    values = (user, _DIGEST, *_EVENT.values(), "false", _TITLE, "NULL", "false", "now()", "true")
+    return re.sub(r"\$(\d+)", lambda found: f"({values[int(found[1]) - 1]})", APPEND).strip()
+
+
 def append() -> str:
-    """The append statement as the service sends it, for a creation by one of 500 users."""
-    key = "md5((:n)::text)"
-    values = {
-        1: "'pgbench-' || (:u)::text", 2: f"sha256({key}::bytea)", 3: f"{key}::uuid", 4: f"{key}::uuid", 5: "1",
-        6: "'TaskCreated'", 7: "now()", 8: "'pgbench-' || (:u)::text",
-        9: """'{"v": 2, "changes": {"title": {"from": null, "to": "Buy oat milk before Friday"}}}'""",
-        10: key, 11: "'127.0.0.1'", 12: "'bench'", 13: "NULL", 14: "NULL", 15: f"decode({key}, 'hex')", 16: "false",
-        17: "'Buy oat milk before Friday'", 18: "NULL", 19: "false", 20: "now()", 21: "true",
-    }  # fmt: skip
-    statement = re.sub(r"\$(\d+)", lambda found: f"({values[int(found[1])]})", APPEND).strip()
+    """Return a script that appends a creation, of one of 500 users."""
+    return _of_some_user(append_call())
+
+
+def plain_insert() -> str:
+    """Return a script that puts the same event into the same table, for one of 500 other users, and does no more."""
+    values = ", ".join(("'plain-' || (:u)::text", "nextval('plain_seq')", _DIGEST, *_EVENT.values()))
+    return _of_some_user(f"INSERT INTO events (user_id, seq, hash, {', '.join(_EVENT)}) VALUES ({values})")  # noqa: S608 - constants
+
+
+def _of_some_user(statement: str) -> str:
     return f"\\set u random(1, 500)\n\\set n random(1, 9000000000000000000)\n{statement};\n"
 
 
 def page() -> str:
-    values = {1: "'user-' || lpad((:u)::text, 4, '0')", 2: "NULL", 3: "NULL", 4: "50", 5: "0", 6: "NULL", 7: "NULL"}
+    """Return a script that reads a page of one of the users' lists."""
+    values = {
+        1: "'user-' || lpad((:u)::text, 4, '0')",
+        2: "NULL",
+        3: "NULL::text[]",
+        4: "50",
+        5: "0",
+        6: "NULL",
+        7: "NULL",
+    }
     statement = re.sub(r"\$(\d)", lambda found: f"({values[int(found[1])]})", LIST["created_at", "desc"]).strip()
     return f"\\set u random(0, {USERS - 1})\n{statement};\n"
