@@ -37,7 +37,7 @@ fix: setup ## mend what ruff can mend
 	@$(RUN)ruff check --fix
 	@$(RUN)ruff format
 
-bench: setup ## how fast the service is, beside a peer, its own routes, and Postgres (half an hour; ARGS=--help)
+bench: setup ## how fast the service is, beside a peer, its own routes, and Postgres (half an hour; ARGS=--quick, --help)
 	@$(RUN)python -m bench.compare $(ARGS)
 
 bench-growth: setup ## whether it is as fast with five million events as with a hundred thousand (ten minutes)

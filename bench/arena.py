@@ -59,13 +59,19 @@ SETUPS = (Setup(1), Setup(32), Setup(100), Setup(32, alone=True), Setup(32, work
 class Arena:
     """Everything that is asked, and the files of requests for it."""
 
-    def __init__(self, folder: Path, secret: str, people: People, *, rounds: int, seconds: float) -> None:
+    def __init__(
+        self, folder: Path, secret: str, people: People, *, postmaster: int, rounds: int, seconds: float
+    ) -> None:
         self.folder, self.secret, self.people = folder, secret, people
-        self.rounds, self.seconds = rounds, seconds
+        self.postmaster, self.rounds, self.seconds = postmaster, rounds, seconds
         self._batch = itertools.count()
 
     async def runs(self, kind: Kind, setup: Setup, contenders: Sequence[Contender]) -> Mapping[str, list[wrk.Load]]:
-        """Of each contender its rounds, by turns."""
+        """Load the contenders by turns; of each its rounds.
+
+        The processor time is that of the contender's processes and of all of Postgres, since the others are idle. With
+        it goes what Postgres puts off (checkpoints, autovacuum), in whose round ever that is done.
+        """
         sizes = {each.name: await self._look(kind, setup, each) for each in contenders}
         found: dict[str, list[wrk.Load]] = {each.name: [] for each in contenders}
         for number in range(self.rounds + 1):
@@ -79,6 +85,7 @@ class Arena:
                     seconds=self.seconds if number else WARM_UP,
                     size=sizes[each.name],
                     once=kind.doomed,
+                    processes=(each.service.pid, self.postmaster),
                 )
                 if number:
                     found[each.name].append(load)

@@ -1,8 +1,9 @@
 """How fast the service is beside what a user would pick instead, and beside what holds it up: `make bench`.
 
 All run at once on one Postgres and are asked in turn, A B A B, by wrk, with the same tokens and bodies; ratios are
-those of neighbouring runs. Each kind of answer is looked at before it is counted, and while it is counted an answer
-that isn't 2xx (or 304, where that is asked for), or isn't as long as it must be, fails the whole.
+those of neighbouring runs. In the end the ratios are held against those that are wanted. Each kind of answer is looked
+at before it is counted, and while it is counted an answer that isn't 2xx (or 304, where that is asked for), or isn't as
+long as it must be, fails the whole.
 """
 
 import argparse
@@ -17,13 +18,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import pgbench, wrk
+import asyncpg
+
+from bench import pgbench, pooler, wrk
 from bench.arena import POOL, SETUPS, WARM_UP, Arena, Contender, Setup, peer, some
+from bench.bounds import POOLER_LINE, Ratios, append_line, cpu_line, peer_line, table
 from bench.kinds import CREATE, KINDS, MIXED, Kind
 from bench.load import new_database
 from bench.memory import resident
 from bench.people import EVENTS, LARGE, LARGE_USERS, USERS, prepare
 from bench.service import serving
+from db.dsn import connect_arguments
 from db.embedded import running
 from db.migrate import migrate
 
@@ -36,12 +41,13 @@ def _median(loads: Sequence[wrk.Load]) -> str:
     rates = [load.rate for load in loads]
     spread = (max(rates) - min(rates)) / statistics.median(rates)
     waits = [statistics.median(getattr(load, name) / 1000 for load in loads) for name in ("p50", "p99")]
-    return f"{statistics.median(rates):,.0f} | ±{spread / 2:.0%} | {waits[0]:.1f} | {waits[1]:.1f}"
+    cpu = statistics.median(load.cpu for load in loads) * 1e6
+    return f"{statistics.median(rates):,.0f} | ±{spread / 2:.0%} | {waits[0]:.1f} | {waits[1]:.1f} | {cpu:,.0f}"
 
 
 _HEAD = """
-| | ours/s | spread | p50 | p99 | {other}/s | spread | p50 | p99 | **ratio** | of the rounds |
-|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"""
+| | ours/s | spread | p50 | p99 | CPU | {other}/s | spread | p50 | p99 | CPU | **ratio** | of the rounds |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"""
 
 
 def _row(name: str, ours: Sequence[wrk.Load], theirs: Sequence[wrk.Load]) -> str:
@@ -57,7 +63,7 @@ def _say(line: str) -> None:
 
 
 async def compare(
-    arena: Arena, contenders: Mapping[str, Contender], setups: Sequence[Setup], kinds: Sequence[Kind]
+    arena: Arena, contenders: Mapping[str, Contender], setups: Sequence[Setup], kinds: Sequence[Kind], ratios: Ratios
 ) -> None:
     for setup in setups:
         ours, theirs = contenders[f"ours {setup.workers}"], contenders[f"peer {setup.workers}"]
@@ -66,9 +72,12 @@ async def compare(
             pair = (ours, theirs) if kind.peer else (ours,)
             found = await arena.runs(kind, setup, pair)
             if kind.peer:
-                _say(_row(kind.name, found[ours.name], found[theirs.name]))
+                loads = found[ours.name], found[theirs.name]
+                _say(_row(kind.name, *loads))
+                ratios[peer_line(kind.name, setup)] = _ratios(*loads)
+                ratios[cpu_line(kind.name, setup)] = [a.cpu / b.cpu for a, b in zip(*loads, strict=True)]
             else:
-                _say(f"| {kind.name} | {_median(found[ours.name])} | | | | | | |")
+                _say(f"| {kind.name} | {_median(found[ours.name])} | | | | | | | |")
 
 
 async def ceilings(arena: Arena, contenders: Mapping[str, Contender], setups: Sequence[Setup]) -> None:
@@ -90,8 +99,8 @@ async def unchanged(arena: Arena, contenders: Mapping[str, Contender], setups: S
 
 async def mixed(arena: Arena, contenders: Mapping[str, Contender]) -> None:
     _say(
-        "\n| 100 connections, 80 % reads | a second | spread | p50 | p99 | **p99 / p50** | longest |"
-        "\n|---|--:|--:|--:|--:|--:|--:|"
+        "\n| 100 connections, 80 % reads | a second | spread | p50 | p99 | CPU | **p99 / p50** | longest |"
+        "\n|---|--:|--:|--:|--:|--:|--:|--:|"
     )
     for workers in (1, 2):
         ours = contenders[f"ours {workers}"]
@@ -101,21 +110,53 @@ async def mixed(arena: Arena, contenders: Mapping[str, Contender]) -> None:
         _say(f"| {some(workers, 'worker')} | {_median(loads)} | **{ratio:.1f}** | {longest:.0f} |")
 
 
-async def database(arena: Arena, contender: Contender) -> None:
-    """What Postgres does at most, asked the same by pgbench."""
-    _say("\n| pgbench, the service's own statement | a second | of the rounds |\n|---|--:|--:|")
-    for name, text in (("append, a creation", pgbench.append()), ("list, page of 50", pgbench.page())):
-        script = arena.folder / "pgbench.sql"
-        script.write_text(text)
-        for connections in (1, 32):
-            rates = [pgbench.rate(contender.dsn, script, connections, arena.seconds) for _ in range(arena.rounds)]
+async def through_pooler(arena: Arena, contenders: Mapping[str, Contender], folder: Path, ratios: Ratios) -> None:
+    """Load the service with and without PgBouncer, whose processor time isn't counted, in front of its database."""
+    if pooler.PGBOUNCER is None:
+        _say("\nPgBouncer isn't installed: creations through it aren't measured.")
+        return
+    direct = contenders["ours 1"]
+    with (
+        pooler.pooled(direct.dsn, folder, POOL) as dsn,
+        serving(dsn, folder, secret=direct.service.secret) as service,
+    ):
+        pair = (Contender("through PgBouncer", service, direct.dsn), direct)
+        found = await arena.runs(CREATE, Setup(32), pair)
+    loads = [found[each.name] for each in pair]
+    _say(_HEAD.format(other="direct").replace("ours", "through PgBouncer"))
+    _say(_row(f"create, {Setup(32)}", *loads))
+    ratios[POOLER_LINE] = _ratios(*loads)
+
+
+async def database(arena: Arena, contender: Contender, ratios: Ratios) -> None:
+    """Load Postgres alone by pgbench: how much it does at most, and what an append costs beside a plain INSERT."""
+    connection = await asyncpg.connect(**connect_arguments(contender.dsn))
+    await connection.execute(pgbench.PLAIN_SEQUENCE)
+    await connection.close()
+    scripts = {
+        "append, a creation": pgbench.append(),
+        "plain INSERT of the same event": pgbench.plain_insert(),
+        "list, page of 50": pgbench.page(),
+    }
+    _say("\n| pgbench | a second | of the rounds |\n|---|--:|--:|")
+    for connections in (1, 32):
+        rates: dict[str, list[float]] = {name: [] for name in scripts}
+        for number in range(arena.rounds + 1):
+            for name, text in scripts.items():
+                script = arena.folder / "pgbench.sql"
+                script.write_text(text)
+                rate = pgbench.rate(contender.dsn, script, connections, arena.seconds if number else WARM_UP)
+                rates[name] += [rate] if number else []
+        for name, found in rates.items():
             _say(
-                f"| {name}, {some(connections, 'connection')} | {statistics.median(rates):,.0f} | "
-                f"{min(rates):,.0f} to {max(rates):,.0f} |"
+                f"| {name}, {some(connections, 'connection')} | {statistics.median(found):,.0f} | "
+                f"{min(found):,.0f} to {max(found):,.0f} |"
             )
+        append, insert, _ = rates.values()
+        ratios[append_line(connections)] = [a / b for a, b in zip(append, insert, strict=True)]
 
 
-PARTS = ("peer", "ceiling", "unchanged", "mixed", "database")
+PARTS = ("peer", "ceiling", "unchanged", "mixed", "pooler", "database")
 
 
 async def _all(arguments: argparse.Namespace, folder: Path, dsns: Sequence[str], stack: ExitStack) -> None:
@@ -138,47 +179,67 @@ async def _all(arguments: argparse.Namespace, folder: Path, dsns: Sequence[str],
     contenders[name] = Contender(name, service, dsns[0])
     idle = resident(contenders["ours 1"].service.pid) / 1e6
     people, about = await prepare(dsns, secret)
-    arena = Arena(folder, secret, people, rounds=arguments.rounds, seconds=arguments.seconds)
+    postmaster = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
+    arena = Arena(folder, secret, people, postmaster=postmaster, rounds=arguments.rounds, seconds=arguments.seconds)
+    ratios: Ratios = {}
     _say(
-        f"{about}\n{arguments.rounds} rounds of {arguments.seconds:g} s by turns, after {WARM_UP:g} s each; "
+        f"{about}\n{some(arguments.rounds, 'round')} of {arguments.seconds:g} s by turns, after {WARM_UP:g} s each; "
         f"pools of {POOL} connections; {USERS} users with {EVENTS} events, {LARGE_USERS} with {LARGE:,} tasks. "
-        f"Medians; waits in ms. Before it is asked anything, a worker takes {idle:.0f} MB."
+        f"Medians; waits in ms; CPU, of service and Postgres, in µs a request. "
+        f"Before it is asked anything, a worker takes {idle:.0f} MB."
     )
     by_connections = [setup for setup in arguments.setups if setup.workers == 1]
     for part in arguments.parts:
         match part:
             case "peer":
-                await compare(arena, contenders, arguments.setups, arguments.only)
+                await compare(arena, contenders, arguments.setups, arguments.only, ratios)
             case "ceiling":
                 await ceilings(arena, contenders, by_connections)
             case "unchanged":
                 await unchanged(arena, contenders, [each for each in by_connections if not each.alone])
             case "mixed":
                 await mixed(arena, contenders)
+            case "pooler":
+                await through_pooler(arena, contenders, place("through PgBouncer"), ratios)
             case "database":
-                await database(arena, contenders["ours 1"])
+                await database(arena, contenders["ours 1"], ratios)
+    _say(f"\n{table(ratios)}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=_rounds, default=5, help="of each, %(default)s")
     parser.add_argument("--seconds", type=float, default=3, help="of each round, %(default)s")
+    parser.add_argument("--quick", action="store_true", help="one round of a second of each, to try the tool")
     parser.add_argument(
         "--only", type=_kinds, default=KINDS, help="kinds of requests whose name has this (a regular expression)"
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="%(choices)s; all unless given")
     parser.add_argument("--setups", nargs="+", type=_setup, default=SETUPS, help="by number, from 0; all unless given")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name, running(Path(name)) as dsn, ExitStack() as stack:
-        os.environ.pop("DATABASE_URL", None)
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 1, 1
+    os.environ.pop("DATABASE_URL", None)
+    try:
+        wrk.program()
+        _run(arguments)
+    except wrk.Failed as error:
+        print(f"FAILED: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    """Raises `wrk.Failed`."""
+    enough = {"max_connections": "200"}  # all services keep theirs while pgbench has 32 more
+    with (
+        tempfile.TemporaryDirectory(prefix="daybook-bench-") as name,
+        running(Path(name), settings=enough) as dsn,
+        ExitStack() as stack,
+    ):
         dsns = [asyncio.run(new_database(dsn, name)) for name in ("ours", "peer")]
         migrate(dsns[0])
-        try:
-            asyncio.run(_all(arguments, Path(name), dsns, stack))
-        except wrk.Failed as error:
-            print(f"FAILED: {error}", file=sys.stderr)
-            return 1
-    return 0
+        asyncio.run(_all(arguments, Path(name), dsns, stack))
 
 
 def _rounds(text: str) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,6 +40,27 @@ def cpu_seconds(pid: int) -> float:
     """What a process has had of the machine's cores so far (Linux)."""
     ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]  # proc(5): utime, stime
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
+def tree_cpu_seconds(*roots: int) -> float:
+    """Return the processor time, user and system, of processes and all their descendants so far (Linux).
+
+    A descendant that has ended counts too, once it is reaped: its time is then in its parent's cutime and cstime.
+    """
+    children: dict[int, list[int]] = {}
+    ticks: dict[int, int] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            fields = file.read_text().rpartition(")")[2].split()
+            pid = int(file.parent.name)
+            children.setdefault(int(fields[1]), []).append(pid)
+            ticks[pid] = sum(map(int, fields[11:15]))  # proc(5): utime, stime, cutime, cstime
+    total, left = 0, list(roots)
+    while left:
+        pid = left.pop()
+        total += ticks.get(pid, 0)
+        left += children.get(pid, [])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def starved_seconds(pid: int) -> float:

@@ -1,5 +1,6 @@
 """Who uses the services that are compared: the same users, tasks and tokens in each one's database."""
 
+import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ async def prepare(dsns: Sequence[str], secret: str) -> tuple[People, str]:
     await settle(connections[0])
     await connections[1].execute("VACUUM (ANALYZE) tasks")
     about = (
-        f"{machine()}. {await versions(connections[0])}, {_version_of('wrk', '-v')}.\n"
+        f"{platform.node()}: {machine()}. {await versions(connections[0])}, {_version_of('wrk', '-v')}.\n"
         f"Postgres: {await settings(connections[0])}."
     )
     for connection in connections:

@@ -1,4 +1,4 @@
-"""Load by wrk (Debian's package): many connections at little cost, with requests that were made beforehand."""
+"""Load by wrk: many connections at little cost, with requests that were made beforehand."""
 
 import json
 import shutil
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.machine import tree_cpu_seconds
+
 _SCRIPT = Path(__file__).with_name("wrk.lua")
 
 
 class Failed(Exception):
-    """An answer wasn't 2xx or 304, or isn't of the size that it must be, or none came."""
+    """A program is missing, or an answer wasn't 2xx or 304, or isn't of the size that it must be, or none came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,16 @@ class Load:
     p50: int
     p99: int
     longest: int
+    cpu: float
+    """Seconds of the processor for each answer."""
+
+
+def program() -> str:
+    """Return the path of wrk. Raises `Failed`."""
+    found = shutil.which("wrk")
+    if found is None:
+        raise Failed("wrk isn't installed: `apt install wrk`, or your system's package of this name")
+    return found
 
 
 def write(file: Path, requests: Sequence[bytes]) -> Path:
@@ -31,10 +43,20 @@ def write(file: Path, requests: Sequence[bytes]) -> Path:
     return file
 
 
-def run(port: int, requests: Path, *, connections: int, seconds: float, size: int, once: bool = False) -> Load:
+def run(
+    port: int,
+    requests: Path,
+    *,
+    connections: int,
+    seconds: float,
+    size: int,
+    once: bool = False,
+    processes: Sequence[int],
+) -> Load:
     """Send the requests in turn for so long, or with `once` each one time at most.
 
-    `size` is about what one answer has in bytes, 0 where they differ. Raises `Failed`.
+    `size` is about what one answer has in bytes, 0 where they differ. `processes` are those whose processor time is
+    counted, with their descendants'. Raises `Failed`.
     """
     arguments = [
         "-t1",
@@ -46,16 +68,15 @@ def run(port: int, requests: Path, *, connections: int, seconds: float, size: in
         str(_SCRIPT),
         f"http://127.0.0.1:{port}",
     ]
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        raise Failed("wrk isn't installed; it is a package of Debian's and others'")
-    printed = subprocess.run(
-        [wrk, *arguments, "--", str(requests), *["once"] * once], capture_output=True, text=True, check=True
-    ).stdout
+    command = [program(), *arguments, "--", str(requests), *["once"] * once]
+    before = tree_cpu_seconds(*processes)
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    cpu = tree_cpu_seconds(*processes) - before
     found = json.loads(printed.splitlines()[-1])
     if found["refused"] or found["broken"] or not found["requests"]:
         raise Failed(f"{requests.name}: {found}")
     each = found["bytes"] / found["requests"]
     if size and not size / 3 < each < 3 * size:
         raise Failed(f"{requests.name}: answers have {each:.0f} bytes, not {size}")
-    return Load(found["requests"] / found["us"] * 1e6, found["p50"], found["p99"], found["max"])
+    rate = found["requests"] / found["us"] * 1e6
+    return Load(rate, found["p50"], found["p99"], found["max"], cpu / found["requests"])
