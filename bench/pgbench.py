@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.people import USERS
 from bench.wrk import Failed
 from db.embedded import binaries
-from events.store.log import APPEND
+from events.store.append import APPEND
 from queries.tasks import LIST
 
 
@@ -37,7 +37,12 @@ def rate(dsn: str, script: Path, connections: int, seconds: float) -> float:
 
 _KEY = "md5((:n)::text)"
 _DIGEST = f"sha256({_KEY}::bytea)"
-_TITLE = "'Buy oat milk before Friday'"
+_TASK = (
+    "'buy oat milk before friday'",
+    "'buy oat milk before friday'",
+    f"""'{{"id" : "' || {_KEY} || '", "title" : "Buy oat milk before Friday", "description" : null, "completed" : false}}'""",
+)
+"""The last columns of the task's row: title key, search text, and a document that is nearly as long as a real one."""
 _EVENT = {
     "id": f"{_KEY}::uuid",
     "task_id": f"{_KEY}::uuid",
@@ -61,7 +66,8 @@ PLAIN_SEQUENCE = "CREATE SEQUENCE IF NOT EXISTS plain_seq CACHE 1000"
 def append_call() -> str:
     """Return the statement that appends one event as the service sends it, with `_EVENT` for its arguments."""
     user = "'pgbench-' || (:u)::text"
-    values = (user, _DIGEST, *_EVENT.values(), "false", _TITLE, "NULL", "false", "now()", "true")
+    event = (_DIGEST, *_EVENT.values(), "NULL", "true", "false", "now()", "false", *_TASK)
+    values = (user, *(f"ARRAY[{each}]" for each in event))
     return re.sub(r"\$(\d+)", lambda found: f"({values[int(found[1]) - 1]})", APPEND).strip()
 
 
