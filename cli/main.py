@@ -20,7 +20,8 @@ from cli.output import note, say
 from cli.tokens import sign
 from config import logs
 from config.errors import BadSettings, CannotRun
-from config.settings import NO_TEXT, USER_ID, Settings, is_text, load
+from config.given import NO_TEXT, is_text
+from config.settings import USER_ID, Settings, load
 from db.embedded import database
 from db.reach import reaching
 from telemetry.metrics import note_verified
@@ -55,6 +56,7 @@ def daybook(
 def _ready() -> Settings:
     settings = load()
     logs.configure(settings.log_level, settings.log_form)
+    settings.warn_of_near_misses()
     return settings
 
 

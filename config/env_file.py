@@ -1,10 +1,11 @@
-"""Check of `.env`, lines NAME=value: an unreadable one must stop a start, else its setting would silently be unset."""
+"""Reader of `.env`, lines NAME=value: an unreadable one must stop a start, else its setting would silently be unset."""
 
 import codecs
 import io
 from collections.abc import Mapping
 from pathlib import Path
 
+from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from config.errors import BadSettings
@@ -12,8 +13,8 @@ from config.errors import BadSettings
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def names(path: Path) -> Mapping[str, str | None]:
-    """Read the file's names, each with its value (`None`: it has no `=`). Without a file, or of a pipe, there are none.
+def values(path: Path) -> Mapping[str, str | None]:
+    """Read the file's names and values (`None`: it has no `=`), once, since it may be a pipe. A missing one has none.
 
     Raises `BadSettings` if a line can't be read.
     """
@@ -23,7 +24,7 @@ def names(path: Path) -> Mapping[str, str | None]:
         raise BadSettings(
             f"{path}: is a folder, not a file (Docker makes one where it mounts a file that isn't there); remove it."
         )
-    return _read(path) if path.is_file() else {}
+    return _read(path) if path.is_file() or path.is_fifo() else {}
 
 
 def _exists(path: Path) -> bool:
@@ -48,12 +49,9 @@ def _read(path: Path) -> Mapping[str, str | None]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise BadSettings(f"{path}: line {line} isn't UTF-8; save the file as UTF-8.") from error
-    found: dict[str, str | None] = {}
     for binding in parse_stream(io.StringIO(text)):
-        if binding.key:
-            found[binding.key] = binding.value
         if binding.error:
             raise BadSettings(
                 f"{path}: line {binding.original.line} can't be read; write NAME=value, and close what a quote opens."
             )
-    return found
+    return dotenv_values(stream=io.StringIO(text))

@@ -4,9 +4,7 @@ import ipaddress
 import os
 import re
 import secrets
-import sys
-from collections.abc import Iterator, Mapping, Set
-from difflib import get_close_matches
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -15,10 +13,12 @@ import structlog
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
 from pydantic import (
-    AliasChoices,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     HttpUrl,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -26,9 +26,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from config import env_file, origins
+from config import env_file, given, origins
 from config.errors import BadSettings
 from config.hosts import private
 
@@ -75,19 +74,10 @@ def _url(text: object, parse: ValidatorFunctionWrapHandler) -> HttpUrl:
 PlainUrl = Annotated[HttpUrl, WrapValidator(_url)]
 
 
-class Settings(BaseSettings):
-    """The service's settings, each from the variable of its name or a file of that name among the container's secrets.
+class Settings(BaseModel):
+    """The service's settings. `load` reads each from the variable of its name."""
 
-    An empty variable counts as unset; one that is set goes before the file.
-    """
-
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     environment: Literal["development", "production"] = "development"
     database_url: SecretStr | None = None
@@ -104,15 +94,14 @@ class Settings(BaseSettings):
     root_path: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] | None = None
-    jwt_secret: SecretStr | None = Field(
-        default=None, validation_alias=AliasChoices("JWT_SECRET", "BETTER_AUTH_SECRET")
-    )
+    jwt_secret: SecretStr | None = None
     jwt_jwks_url: PlainUrl | None = None
     better_auth_url: PlainUrl | None = None
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwt_user_claim: str = "sub"
-    cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_origins)] = None
+    cors_origins: Annotated[tuple[str, ...] | None, BeforeValidator(_origins)] = None
+    _near: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -244,6 +233,11 @@ class Settings(BaseSettings):
         made = not (self.jwt_secret or self.jwks_url)
         return made and not os.path.lexists(self.daybook_data_dir / _KEY_FILE)
 
+    def warn_of_near_misses(self) -> None:
+        """Log each name that is almost the name of a setting that isn't set."""
+        for name, meant in self._near.items():
+            _log.warning("misspelt setting, or another program's variable", name=name, setting=meant)
+
     @property
     def made_data_dir(self) -> Path:
         """Return the data directory; make it if there is none. Raises `BadSettings`."""
@@ -256,23 +250,57 @@ class Settings(BaseSettings):
         return self.daybook_data_dir
 
 
+VARIABLES = {**{name.upper(): name for name in Settings.model_fields}, "BETTER_AUTH_SECRET": "jwt_secret"}
+"""Variables, each with its setting. Of two for one setting, the first that is set counts."""
+
+_OF_OPENTELEMETRY = "OTEL_EXPORTER_OTLP_ENDPOINT"
+"""A variable that OpenTelemetry reads itself."""
+
+_SECURING = frozenset({
+    "ENVIRONMENT", "BETTER_AUTH_URL", "JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_USER_CLAIM",
+})  # fmt: skip
+"""Variables that decide what is safe and whose tokens are taken: the service would run without them, but less safely.
+
+Without the others (keys, proxies, origins, `DATABASE_…`), it takes fewer requests, or doesn't start.
+"""
+
 _ENV_FILE = Path(".env")
 _SECRETS = Path("/run/secrets")
 """Folder in which Docker Compose and Swarm put a container's secrets, each as a file."""
 
 
 def load() -> Settings:
-    """Read the environment. Raises `BadSettings`, which never shows a value, since it may be a secret."""
+    """Read the environment, then `.env`, then the container's secrets: the first one that has a setting counts.
+
+    An empty value counts as none. A name that is almost a setting's, if that one isn't set, is refused if the service
+    would run less safely without it; else `warn_of_near_misses` names it. Raises `BadSettings`, which never shows a
+    value, since it may be a secret.
+    """
     try:
         Path.cwd()
     except FileNotFoundError:
         raise BadSettings("The folder that this was started in is gone; change to one that is there (cd).") from None
-    written = env_file.names(_ENV_FILE)
-    wrong = [*_spoilt(os.environ), *_without_value(written), *_misspelt({*written, *os.environ})]
+    written = env_file.values(_ENV_FILE)
+    values = given.merged(given.secret_files(_SECRETS, VARIABLES), written, os.environ)
+    found = {VARIABLES[name]: values[name] for name in reversed(VARIABLES) if name in values}
+    near = given.near_misses(values, VARIABLES)
+    wrong = list(given.spoilt(os.environ, {*VARIABLES, _OF_OPENTELEMETRY}))
+    for name, value in written.items():
+        if value is None and name.upper() in VARIABLES and VARIABLES[name.upper()] not in found:
+            wrong.append(f"{name}: has no value in {_ENV_FILE}; write {name}=value, or remove the line")
+    wrong += [
+        f"{name}: is no setting; write {meant}, or unset it" for name, meant in near.items() if meant in _SECURING
+    ]
     if wrong:
         raise BadSettings("\n".join(wrong))
+    settings = _validated(found)
+    settings._near.update(near)
+    return settings
+
+
+def _validated(found: Mapping[str, str]) -> Settings:
     try:
-        return Settings(_secrets_dir=_SECRETS if _SECRETS.is_dir() else None)  # type: ignore[call-arg] # the library's
+        return Settings.model_validate(found)
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_url=False, include_input=False):
@@ -280,64 +308,6 @@ def load() -> Settings:
             name = {"JWT_SECRET": "JWT_SECRET (or BETTER_AUTH_SECRET)"}.get(name, name)
             lines.append((name and f"{name}: ") + problem["msg"].removeprefix("Value error, "))
         raise BadSettings("\n".join(lines)) from None
-    except SettingsError as error:  # it names the file; its cause gives the reason, never the content
-        raise BadSettings(f"{_SECRETS}: {error} ({error.__cause__})") from error
-    except (OSError, UnicodeDecodeError) as error:  # of a pipe, which can't be checked beforehand
-        raise BadSettings(f"{_ENV_FILE}: can't be read: {error}") from error
-
-
-def variables() -> Iterator[str]:
-    """Yield the names of the environment variables that are settings."""
-    for name, field in Settings.model_fields.items():
-        alias = field.validation_alias
-        yield from map(str, alias.choices) if isinstance(alias, AliasChoices) else [name.upper()]
-    yield "OTEL_EXPORTER_OTLP_ENDPOINT"  # read by OpenTelemetry itself
-
-
-def _spoilt(environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield a message for each variable that can't be meant as it arrived."""
-    known = set(variables())
-    for name, value in environment.items():
-        if name.upper() not in known:
-            continue
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            yield f"{name}: the quotes are part of the value; remove them (docker's --env-file keeps quotes)"
-        elif not is_text(value):
-            yield f"{name}: {NO_TEXT}"
-
-
-def _without_value(written: Mapping[str, str | None]) -> Iterator[str]:
-    """Yield a message for each setting in `.env` without a value, which would silently be unset."""
-    known = set(variables())
-    for name, value in written.items():
-        if value is None and name.upper() in known:
-            yield f"{name}: has no value in {_ENV_FILE}; write {name}=value, or remove the line"
-
-
-_ALIKE = 0.9
-"""Similarity (`difflib`) from which a name is taken for a misspelt setting: one letter of a name, two of a long one."""
-
-
-def _misspelt(names: Set[str]) -> Iterator[str]:
-    """Yield a message for each name that is almost a setting's, if that setting isn't set.
-
-    A misspelt JWT_AUDIENCE would let in the tokens for another service.
-    """
-    given, known = {name.upper() for name in names}, list(variables())
-    for name in sorted(given.difference(known)):
-        meant = get_close_matches(name, known, n=1, cutoff=_ALIKE)
-        if meant and meant[0] not in given and name.partition("_")[0] == meant[0].partition("_")[0]:
-            yield f"{name}: is no setting; write {meant[0]}, or unset it"
-
-
-NO_TEXT = (
-    f"isn't text in {sys.getfilesystemencoding()}, the encoding of this environment; write it so, or set LANG=C.UTF-8"
-)
-
-
-def is_text(value: str) -> bool:
-    """Say whether Python could decode an argument or a variable of the environment."""
-    return not any("\ud800" <= each <= "\udfff" for each in value)
 
 
 def _kept_secret(path: Path) -> str:

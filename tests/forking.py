@@ -25,7 +25,7 @@ from typing import IO
 
 _LIBRARIES = (
     "alembic.command", "alembic.config", "asyncpg", "coverage", "cryptography.x509", "httptools", "jwt", "orjson",
-    "pydantic", "pydantic.json_schema", "pydantic_settings", "rich.console", "rich.markup", "rich.panel", "rich.table",
+    "pydantic", "pydantic.json_schema", "dotenv", "rich.console", "rich.markup", "rich.panel", "rich.table",
     "sqlalchemy", "sqlalchemy.ext.asyncio", "starlette.applications", "starlette.middleware", "structlog", "typer",
     "urllib.request", "uuid_utils.compat", "uvicorn", "uvicorn.supervisors", "uvloop",
 )  # fmt: skip

@@ -72,7 +72,7 @@ async def sql(pool: Pool, statement: str, *arguments: object) -> None:
 
 
 def settings(database_url: str, **options: Any) -> Settings:
-    values: dict[str, Any] = {"_env_file": None, "database_url": database_url, "JWT_SECRET": SECRET, **options}
+    values: dict[str, Any] = {"database_url": database_url, "jwt_secret": SECRET, **options}
     return Settings(**values)
 
 

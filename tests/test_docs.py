@@ -12,7 +12,7 @@ from api.app import create_app
 from api.problems import Problem
 from api.schemas import EventType
 from cli.main import app
-from config.settings import Settings
+from config.settings import VARIABLES
 from events.task import TaskEvent
 from telemetry import metrics
 from tests.service import settings
@@ -25,18 +25,7 @@ ERRORS = (ROOT / "docs/guides/errors.md").read_text()
 OPERATE = (ROOT / "docs/guides/operate.md").read_text()
 
 
-def variables() -> list[str]:
-    names = []
-    for name, field in Settings.model_fields.items():
-        alias = field.validation_alias
-        if alias is None:
-            names.append(name.upper())
-        else:
-            names += [str(choice) for choice in getattr(alias, "choices", [alias])]
-    return names
-
-
-@pytest.mark.parametrize("variable", variables())
+@pytest.mark.parametrize("variable", VARIABLES)
 def test_every_setting_is_in_the_readme_and_in_the_example(variable: str) -> None:
     assert f"`{variable}`" in README
     assert variable in (ROOT / ".env.example").read_text()

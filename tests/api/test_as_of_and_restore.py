@@ -182,7 +182,7 @@ def test_the_past_is_what_get_answered_then(server: str, runner: asyncio.Runner)
     opened = AsyncExitStack()
     try:
         dsn = runner.run(opened.enter_async_context(new_database(server, FROM_TEMPLATE)))
-        service = runner.run(opened.enter_async_context(serving(dsn, LOG_LEVEL="ERROR")))
+        service = runner.run(opened.enter_async_context(serving(dsn, log_level="ERROR")))
         run_state_machine_as_test(
             lambda: Remembered(runner, service),  # type: ignore[arg-type] # any factory does
             settings=settings(

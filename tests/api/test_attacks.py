@@ -126,7 +126,7 @@ async def test_the_public_keys_bytes_as_a_shared_secret(target: Target, algorith
 async def test_the_public_keys_bytes_where_no_secret_is_set(unchanged_database: str) -> None:
     async with (
         issuing(RSA) as issuer,
-        serving(unchanged_database, jwt_jwks_url=f"{issuer.origin}/jwks", JWT_SECRET=None) as service,
+        serving(unchanged_database, jwt_jwks_url=f"{issuer.origin}/jwks", jwt_secret=None) as service,
     ):
         for key in (b"", *public_forms(RSA)):
             bad = forged({"alg": "HS256", "kid": "rsa"}, hmac_with(key))

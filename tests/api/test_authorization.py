@@ -113,7 +113,7 @@ async def test_each_algorithm_of_an_issuer_is_taken_also_where_its_key_does_not_
     database: str, algorithm: str
 ) -> None:
     key = SigningKey.new("k", algorithm)
-    async with issuing(key) as issuer, serving(database, better_auth_url=issuer.origin, JWT_SECRET=None) as service:
+    async with issuing(key) as issuer, serving(database, better_auth_url=issuer.origin, jwt_secret=None) as service:
         issuer.keys = [key.jwk(alg=None)]
         headers = key.bearer(iss=issuer.origin, aud=issuer.origin)
         assert (await service.client.get(TASKS, headers=headers)).status_code == 200

@@ -89,7 +89,7 @@ async def listing(service: Service, user: str, token: str) -> httpx2.Response:
 async def test_its_url_alone_is_enough(database: str, url: str, sign_up: SignUp) -> None:
     session = await sign_up.at("/api/auth")
     token = await sign_up.token("/api/auth")
-    async with serving(database, better_auth_url=url, JWT_SECRET=None) as service:
+    async with serving(database, better_auth_url=url, jwt_secret=None) as service:
         headers = {"Authorization": f"Bearer {token}"}
         there = f"/api/{session.user}/tasks"
         task = (await service.client.post(there, json={"title": "Buy milk"}, headers=headers)).raise_for_status().json()
@@ -104,7 +104,7 @@ async def test_each_of_its_algorithms_and_another_mount_point(
 ) -> None:
     session = await sign_up.at(mounted)
     token = await sign_up.token(mounted)
-    async with serving(database, better_auth_url=url + mounted, JWT_SECRET=None) as service:
+    async with serving(database, better_auth_url=url + mounted, jwt_secret=None) as service:
         assert (await listing(service, session.user, token)).status_code == 200
 
 

@@ -84,7 +84,7 @@ async def test_past_the_queue_a_users_long_read_is_refused_at_once(service: Serv
 
 
 async def test_a_turn_that_doesnt_come_in_time_is_refused(database: str) -> None:
-    async with serving(database, DATABASE_TIMEOUT=0.2) as service:
+    async with serving(database, database_timeout=0.2) as service:
         async with service.pool.acquire() as connection:
             await make_tasks(connection, "ann", LONG)
         async with reads(service).turn("ann"):

@@ -82,7 +82,7 @@ def test_one_worker_that_cannot_start_ends_all_and_says_why(
         assert serving.process.returncode == 2
     said = "".join(serving.errors)
     assert "Traceback" not in said
-    assert re.search(r"^daybook: (LOG_LEVEL: Input should be|\.env: can't be read: .*utf-8)", said, re.MULTILINE)
+    assert re.search(r"^daybook: (LOG_LEVEL: Input should be|\.env: line 1 isn't UTF-8)", said, re.MULTILINE)
     assert said.endswith("daybook: The service couldn't start; the line above says why.\n")
 
 

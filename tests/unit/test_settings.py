@@ -1,9 +1,14 @@
 """Wrong settings fail early, by name, and never show a secret."""
 
+import os
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from config.errors import BadSettings
 from config.settings import Settings, load
@@ -116,37 +121,114 @@ def test_a_wrong_setting_is_named_and_never_shown(
     [
         ("JWT_AUDIENC", "JWT_AUDIENCE"),
         ("jwt_issuers", "JWT_ISSUER"),
-        ("CORS_ORIGIN", "CORS_ORIGINS"),
-        ("DATABASE_URI", "DATABASE_URL"),
-        ("DATABASE_POOLSIZE", "DATABASE_POOL_SIZE"),
+        ("JTW_AUDIENCE", "JWT_AUDIENCE"),
+        ("JWT_JWKS_URI", "JWT_JWKS_URL"),
+        ("ENVIROMENT", "ENVIRONMENT"),
     ],
 )
-@pytest.mark.parametrize("in_file", [False, True])
-def test_a_misspelt_setting_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, meant: str, in_file: bool) -> None:
-    if in_file:
+@pytest.mark.parametrize("source", ["environment", "file", "pipe", "secret"])
+def test_a_misspelt_setting_that_makes_the_service_safer_is_refused(
+    monkeypatch: pytest.MonkeyPatch, secrets: Path, name: str, meant: str, source: str
+) -> None:
+    if source == "file":
         Path(".env").write_text(f"{name}=hunter2\n")
-    with pytest.raises(BadSettings) as raised:
-        load_with(monkeypatch, **({} if in_file else {name: "hunter2"}))
+    elif source == "secret":
+        (secrets / name.lower()).write_text("hunter2")
+    with piped(f"{name}=hunter2\n") if source == "pipe" else nullcontext(), pytest.raises(BadSettings) as raised:
+        load_with(monkeypatch, **({name: "hunter2"} if source == "environment" else {}))
     assert str(raised.value) == f"{name.upper()}: is no setting; write {meant}, or unset it"
 
 
+def test_a_misspelt_setting_is_refused_beside_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadSettings, match="JWT_AUDIENCES: is no setting"):
+        load_with(monkeypatch, JWT_AUDIENCES="x", JWT_AUDIENCE="")
+
+
+def warned(settings: Settings) -> list[tuple[str, str]]:
+    with capture_logs() as logged:
+        settings.warn_of_near_misses()
+    return [(line["name"], line["setting"]) for line in logged]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CORS_ORIGIN", "CORS_ORIGINS"),
+        ("DATABASE_URI", "DATABASE_URL"),
+        ("DATABASE_POOLSIZE", "DATABASE_POOL_SIZE"),
+        ("DATABASE_TIMEOUT_MS", "DATABASE_TIMEOUT"),
+        ("JWT_SECRET_2", "JWT_SECRET"),
+        ("BETTER_AUTH_SECRETS", "BETTER_AUTH_SECRET"),
+    ],
+)
+def test_another_name_like_a_setting_is_only_told(monkeypatch: pytest.MonkeyPatch, name: str, meant: str) -> None:
+    assert warned(load_with(monkeypatch, **{name: "x"})) == [(name, meant)]
+
+
 def test_a_name_like_a_setting_is_fine_beside_that_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    load_with(monkeypatch, CORS_ORIGIN="x", CORS_ORIGINS="https://app.example.com")
+    given = {"CORS_ORIGINS": "https://app.example.com", "BETTER_AUTH_SECRET": LONG, "JWT_AUDIENCE": "a"}
+    like = {"CORS_ORIGIN": "x", "JWT_SECRET_2": LONG, "JWT_AUDIENCES": "x", "JWT_ISSUERS": ""}
+    assert not warned(load_with(monkeypatch, **given, **like))
 
 
 @pytest.mark.parametrize(
     "name",
-    ["DATABASE_URL_UNPOOLED", "DATABASE_USER", "DATABASE_HOST", "DATABASE_PUBLIC_URL", "JWT_SECRET_KEY", "LOGLEVEL"],
-)
+    [
+        "DATABASE_URL_UNPOOLED", "DATABASE_USER", "DATABASE_HOST", "DATABASE_PUBLIC_URL", "JWT_SECRET_KEY",
+        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    ],
+)  # fmt: skip
 def test_other_programs_variables_are_ignored(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert not warned(load_with(monkeypatch, **{name: "x"}))
+
+
+@pytest.mark.parametrize("name", ["LOGLEVEL", "DATABASE_POOL_MAX_SIZE"])
+def test_no_start_is_refused_for_another_programs_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     load_with(monkeypatch, **{name: "x"})
 
 
 def test_a_setting_without_a_value_in_the_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("JWT_AUDIENCE\nUNRELATED\n")
     with pytest.raises(BadSettings) as raised:
-        load_with(monkeypatch)
+        load_with(monkeypatch, JWT_AUDIENCE="")
     assert str(raised.value) == "JWT_AUDIENCE: has no value in .env; write JWT_AUDIENCE=value, or remove the line"
+
+
+def test_a_setting_without_a_value_in_the_file_may_be_set_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, secrets: Path
+) -> None:
+    Path(".env").write_text("JWT_AUDIENCE\nJWT_ISSUER\n")
+    (secrets / "jwt_issuer").write_text("i")
+    settings = load_with(monkeypatch, JWT_AUDIENCE="a")
+    assert (settings.jwt_audience, settings.jwt_issuer) == ("a", "i")
+
+
+@contextmanager
+def piped(text: str) -> Iterator[None]:
+    """`.env` as a pipe, whose text can be read once."""
+    os.mkfifo(".env")
+    writing = threading.Thread(target=Path(".env").write_text, args=(text,))
+    writing.start()
+    yield
+    writing.join()
+
+
+def test_settings_are_read_from_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    with piped(f"JWT_SECRET={LONG}\nJWT_ISSUER=${{JWT_AUDIENCE}}\n"):
+        settings = load_with(monkeypatch, JWT_AUDIENCE="a")
+    assert (settings.signing_secret, settings.jwt_issuer) == (LONG, "a")
+
+
+def test_of_two_names_the_first_counts_wherever_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(f"JWT_SECRET={LONG}\n")
+    assert load_with(monkeypatch, BETTER_AUTH_SECRET="y" * 32).signing_secret == LONG
+
+
+def test_a_secret_that_cannot_be_read_is_named(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secrets / "kubernetes.io").mkdir()
+    (secrets / "jwt_secret").symlink_to("/proc/self/mem")
+    with pytest.raises(BadSettings, match="jwt_secret: can't be read"):
+        load_with(monkeypatch)
 
 
 def test_a_timeout_too_short_for_any_statement_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
