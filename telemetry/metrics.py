@@ -6,12 +6,16 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from config.errors import BadSettings
+from config.logs import once
 from telemetry.worker_metrics import WORKERS_FOLDER, WorkersMetrics
+
+_log = structlog.get_logger(__name__)
 
 if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
     # The library would map files of that folder into memory, and a full disk would end the process by SIGBUS.
@@ -68,9 +72,8 @@ class _Verified(Collector):
         self._file = file
 
     def collect(self) -> Iterable[Metric]:
-        try:
-            found = json.loads(self._file.read_text())
-        except (OSError, ValueError):  # missing or unreadable: there is nothing to report
+        found = _results(self._file)
+        if not found:
             return
         for name, documentation in _OF_VERIFY.items():
             family = GaugeMetricFamily(f"daybook_verify_{name}", documentation, labels=["scope"])
@@ -87,13 +90,24 @@ _OF_VERIFY = {
 }
 
 
+def _results(file: Path) -> dict[str, dict[str, float]]:
+    """Read the results that `note_verified` stored, by scope. A damaged or strange file counts as none."""
+    try:
+        found = json.loads(file.read_text())
+        return {scope: {name: float(values[name]) for name in _OF_VERIFY} for scope, values in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        once(
+            _log, "warning", "the last result of verify can't be read; run it again", file=str(file), error=repr(error)
+        )
+        return {}
+
+
 def note_verified(folder: Path, scope: str, *, complete: bool, users: int, mismatches: int) -> None:
     """Store a result of `daybook verify` for `all_metrics`. Raises `OSError`."""
     file = folder / VERIFIED
-    try:
-        found = json.loads(file.read_text())
-    except (FileNotFoundError, ValueError):
-        found = {}
+    found = _results(file)
     values = {"last_timestamp_seconds": time.time(), "complete": complete, "users": users, "mismatches": mismatches}
     draft = file.with_name(f"{VERIFIED}.{os.getpid()}")
     draft.write_text(json.dumps({**found, scope: values}))
