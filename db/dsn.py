@@ -5,6 +5,7 @@ import pwd
 import re
 import ssl
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -13,7 +14,7 @@ import structlog
 from config.logs import once
 from db.errors import BadDsn
 from db.poolers import known_direct, recognised
-from db.tls import wanted
+from db.tls import VERIFYING, wanted
 
 _log = structlog.get_logger(__name__)
 
@@ -72,9 +73,14 @@ _REFUSED = {
     r"require_?(auth|peer)": "let pg_hba.conf say which methods are taken, and a socket's folder whom to trust",
     r"sslcrl(dir)?": "no revocation list is read: name an authority that ends its certificates soon as sslrootcert",
     r"sslpassword|sslidentity": "name two files as sslcert and sslkey, with no password (openssl pkcs12, pkey)",
-    r".*(ssl|tls).*": f"of TLS, {', '.join(sorted(each for each in _UNDERSTOOD if 'ssl' in each))} are understood",
+    r".*(ssl|tls|verify).*": (
+        f"of TLS, {', '.join(sorted(each for each in _UNDERSTOOD if 'ssl' in each))} are understood"
+    ),
 }
 """Patterns of options that must not be ignored, as they decide whom to trust or where the tables lie; with advice."""
+
+_BINDING = "channel_binding"
+"""An option that asyncpg lacks. It may be dropped if the server's certificate is verified instead."""
 
 
 def connect_arguments(dsn: str) -> dict[str, Any]:
@@ -103,6 +109,8 @@ def connect_arguments(dsn: str) -> dict[str, Any]:
     if not user:
         raise BadDsn("it names no user, and the account that Daybook runs as has no name: postgresql://user:password@…")
     tls = wanted(host, query)
+    if written.get(_BINDING, "prefer") not in ("prefer", "disable") and not _verified(tls):
+        raise BadDsn(f"{_BINDING} goes with sslmode=require, verify-ca or verify-full, which verify the server")
     arguments: dict[str, Any] = {
         "host": host,
         "port": _number(query, "port") or url.port or 5432,
@@ -119,6 +127,10 @@ def connect_arguments(dsn: str) -> dict[str, Any]:
     }
     prepared = _prepared(host, arguments["port"], query)
     return arguments if prepared is None else {**arguments, "statement_cache_size": prepared}
+
+
+def _verified(tls: object) -> bool:
+    return isinstance(tls, ssl.SSLContext) and tls.verify_mode == ssl.CERT_REQUIRED
 
 
 def account() -> str | None:
@@ -149,11 +161,13 @@ def _understood(written: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_droppable(name: str, value: str) -> None:
-    if _HARMLESS.fullmatch(f"{name}={value}"):
+    if name == _BINDING or _HARMLESS.fullmatch(f"{name}={value}"):
         return
     for pattern, advice in _REFUSED.items():
         if re.fullmatch(pattern, name, re.IGNORECASE):
             raise BadDsn(f"{name} can't be used here: {advice}")
+    if value in VERIFYING or get_close_matches(name.lower(), ("sslmode", _BINDING), cutoff=0.8):
+        raise BadDsn(f"{name} is no option: sslmode and {_BINDING} say how the connection is secured")
 
 
 def _prepared(host: str, port: int, query: Mapping[str, str]) -> int | None:

@@ -12,8 +12,8 @@ from db.errors import BadDsn
 
 _log = structlog.get_logger(__name__)
 
-_VERIFYING = ("require", "verify-ca", "verify-full")
-_MODES = ("disable", "allow", "prefer", "no-verify", *_VERIFYING)
+VERIFYING = ("require", "verify-ca", "verify-full")
+_MODES = ("disable", "allow", "prefer", "no-verify", *VERIFYING)
 _YES_OR_NO = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
 """Values of `ssl` besides modes: those of node-postgres and JDBC."""
 _VERSIONS = {
@@ -29,7 +29,7 @@ def wanted(host: str, query: Mapping[str, str]) -> "ssl.SSLContext | Literal['pr
     if host.startswith("/"):
         return False
     mode = _mode(host, query)
-    if mode not in _VERIFYING and not private(host):
+    if mode not in VERIFYING and not private(host):
         told = "whoever is in between can read and change what the database says"
         once(_log, "warning", told, host=host, sslmode=mode)
     if mode == "disable":
