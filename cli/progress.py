@@ -16,6 +16,9 @@ from events.integrity.mismatch import Mismatch, Value
 _PLAIN_SECONDS = 10
 """Seconds between two lines of progress without a terminal."""
 
+_OPENING = '{"mismatches":['
+"""Beginning of the JSON result. It waits for the first mismatch or the end: a failure before leaves nothing half."""
+
 
 class Results:
     """A `cli.parallel.Receiver`: mismatches to stdout as they come, progress to stderr, and totals at the end."""
@@ -31,15 +34,13 @@ class Results:
 
     def begin(self, events: int | None) -> None:
         self._progress.begin(events)
-        if self._json:
-            say('{"mismatches":[', end="")
 
     def add(self, result: Result) -> None:
         if result.mismatches:
             self._progress.hide()
         for mismatch in result.mismatches:
             if self._json:
-                say(("," if self._tables else "") + "\n" + orjson.dumps(mismatch, default=str).decode(), end="")
+                say(("," if self._tables else _OPENING) + "\n" + orjson.dumps(mismatch, default=str).decode(), end="")
             else:
                 say(_for_people(mismatch))
             self._tables[mismatch.table] += mismatch.more or 1
@@ -59,7 +60,7 @@ class Results:
         if self._json:
             figures = {**self._totals, "seconds": round(seconds, 3), "cut_short": cut_short}
             clean = not self.mismatches and cut_short is None
-            say("]," + orjson.dumps({"clean": clean, **figures}).decode()[1:])
+            say(("" if self._tables else _OPENING) + "]," + orjson.dumps({"clean": clean, **figures}).decode()[1:])
             return
         if cut_short is None or not self.nothing:
             total = self._sum(whole=cut_short is None)

@@ -153,6 +153,14 @@ def test_a_user_of_whom_there_is_nothing_is_not_clean(database: str, folder: Pat
         assert (people.returncode, people.stdout, people.stderr) == (2, "", result.stderr)
 
 
+def test_without_a_schema_nothing_is_printed_but_the_reason(empty_database: str, folder: Path) -> None:
+    for command in ("verify", "rebuild"):
+        for arguments in ((), ("--user", "ann"), ("--json",), ("--json", "--user", "ann")):
+            result = run(folder, command, *arguments, DATABASE_URL=empty_database)
+            assert (result.returncode, result.stdout) == (2, "")
+            assert result.stderr.startswith("daybook: The database has no schema of Daybook's: run `daybook migrate`")
+
+
 def test_what_cannot_be_written_or_read_is_no_difference(database: str, folder: Path) -> None:
     pipe = " ".join(DAYBOOK)
     for command, says in {
