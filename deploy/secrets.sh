@@ -16,13 +16,18 @@ random() {
 }
 
 umask 022
-mkdir -m 700 "$folder"
-cd "$folder"
-owner=$(random) service=$(random)
-printf '%s' "$owner" > postgres_password
-printf '%s' "postgresql://daybook_owner:$owner@postgres:5432/daybook" > database_url_direct
-printf '%s' "postgresql://daybook_service:$service@postgres:5432/daybook" > database_url
-printf '%s' "postgresql://daybook_service:$service@pgbouncer:6432/daybook?pgbouncer=true" > database_url_pooled
-printf '"daybook_service" "%s"\n' "$service" > pgbouncer_users
-random | tr -d '\n' > jwt_secret
+# The folder gets its name when all is in it: one that is half made would be taken for a whole one next time.
+draft=$(mktemp -d "$folder.XXXXXX")
+trap 'rm -rf "$draft"' EXIT
+trap 'exit 1' HUP INT TERM
+owner=$(random)
+service=$(random)
+key=$(random)
+printf '%s' "$owner" > "$draft/postgres_password"
+printf '%s' "postgresql://daybook_owner:$owner@postgres:5432/daybook" > "$draft/database_url_direct"
+printf '%s' "postgresql://daybook_service:$service@postgres:5432/daybook" > "$draft/database_url"
+printf '%s' "postgresql://daybook_service:$service@pgbouncer:6432/daybook?pgbouncer=true" > "$draft/database_url_pooled"
+printf '"daybook_service" "%s"\n' "$service" > "$draft/pgbouncer_users"
+printf '%s' "$key" > "$draft/jwt_secret"
+mv "$draft" "$folder"
 echo "$folder has the passwords of both logins, and the key of the tokens (jwt_secret): write your own into it"

@@ -1,6 +1,7 @@
 """The files for deployment are valid and fit together, and every query is of an existing metric."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -111,6 +112,21 @@ def test_the_secrets_are_those_that_are_made(tmp_path: Path) -> None:
     assert len(set(re.findall("[0-9a-f]{48}", "".join(made.values())))) == 3
     again = subprocess.run(making, check=False, capture_output=True)
     assert (again.returncode, {path.name: path.read_text() for path in folder.iterdir()}) == (0, made)
+
+
+@pytest.mark.parametrize("failing", ["exit 1", "kill -INT 0", "kill -TERM 0"])
+def test_secrets_are_made_all_or_none(tmp_path: Path, failing: str) -> None:
+    openssl = tmp_path / "openssl"
+    openssl.write_text(f'#!/bin/sh\n[ -e "$0.once" ] && {{ {failing}; sleep 5; }}\ntouch "$0.once"; echo 00\n')
+    openssl.chmod(0o700)
+    made = tmp_path / "made"
+    made.mkdir()
+    making = [ROOT / "deploy" / "secrets.sh", made / "secrets"]
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    cut = subprocess.run(making, env=path, check=False, capture_output=True, start_new_session=True)
+    assert (cut.returncode != 0, list(made.iterdir())) == (True, [])
+    subprocess.run(making, check=True, capture_output=True)
+    assert len(list((made / "secrets").iterdir())) == 6
 
 
 @pytest.mark.parametrize("service", SERVICES)
