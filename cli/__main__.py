@@ -12,7 +12,8 @@ from config.errors import CannotRun
 
 def run() -> None:
     """Run the console script."""
-    former = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    # None: the handler isn't Python's, and couldn't be put back.
+    former = {each: was for each in (signal.SIGTERM, signal.SIGHUP) if (was := signal.getsignal(each)) is not None}
     for each, handler in former.items():
         if handler != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(each, _as_ctrl_c)

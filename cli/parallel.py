@@ -174,7 +174,8 @@ def _stopped_by_signals(report: Receiver) -> Iterator[asyncio.Event]:
         loop.call_soon_threadsafe(handle)
 
     # Not `loop.add_signal_handler`, which can't put the former handlers back.
-    former = {each: signal.signal(each, receive) for each in (signal.SIGINT, signal.SIGTERM)}
+    signals = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not None]
+    former = {each: signal.signal(each, receive) for each in signals}
     try:
         yield stop
     finally:

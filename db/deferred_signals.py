@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Handle SIGINT, SIGTERM and SIGHUP only after the block.
+    """Handle SIGINT, SIGTERM and SIGHUP only after the block, unless a handler isn't Python's: it couldn't be put back.
 
     To block them wouldn't do: that holds for one thread, and another one, such as the log's, would receive them.
     """
@@ -16,7 +16,7 @@ def deferred_signals() -> Iterator[None]:
         yield  # handlers run in the main thread, and disturb no other
         return
     waiting: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signals = [each for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not None]
     former = [signal.signal(each, lambda number, _: waiting.append(number)) for each in signals]
     try:
         yield
