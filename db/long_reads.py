@@ -42,7 +42,7 @@ class LongReads:
                     turn.callback(self.users.release, user_id)
                     await turn.enter_async_context(self._process)
             except QueueFull:
-                raise overloaded(f"{WAITING} long reads of the user wait already") from None
+                raise overloaded(f"{WAITING} long reads of the user wait already", by_user=True) from None
             except TimeoutError:
                 raise overloaded(f"other long reads took more than {self._timeout:g} s") from None
             yield

@@ -174,9 +174,12 @@ class Turns:
             self._held[user] = held
 
 
-def overloaded(message: str) -> TooManyRequests:
-    """Count a refusal of a request that would wait too long, or behind too many, and make its error."""
-    metrics.REFUSALS.labels("overloaded").inc()
+def overloaded(message: str, *, by_user: bool = False) -> TooManyRequests:
+    """Count a refusal of a request that would wait too long, or behind too many, and make its error.
+
+    `by_user` says that these are all of the same user.
+    """
+    metrics.REFUSALS.labels("user_overloaded" if by_user else "overloaded").inc()
     return TooManyRequests(message)
 
 

@@ -8,13 +8,14 @@ import pytest
 from db.long_reads import AT_ONCE, WAITING, LongReads
 from events.store import log
 from tests.long_logs import make_history, make_tasks
-from tests.service import Service, bearer, serving
+from tests.service import Service, bearer, serving, value
 
 pytestmark = pytest.mark.once
 
 LATER = "2026-06-01T00:00:00Z"
 LONG = log.READ_BATCH + 1
 LIST = f"/api/ann/tasks?as_of={LATER}&limit=1"
+REASONS = ("user_overloaded", "overloaded")
 KINDS = ("list", "version", "moment", "restore")
 
 
@@ -76,10 +77,13 @@ async def test_past_the_queue_a_users_long_read_is_refused_at_once(service: Serv
     async with reads(service).turn("ann"):
         waiting = [asyncio.create_task(service.client.get(LIST)) for _ in range(WAITING)]
         await asking(service, "ann", WAITING + 1)
+        refused = [value("daybook_database_refusals_total", reason=each) for each in REASONS]
         for kind in KINDS:
             answer = await ask(service, kind, history)
             assert (answer.status_code, answer.json()["type"]) == (503, "/problems/overloaded")
             assert 1 <= int(answer.headers["retry-after"]) <= 3
+        counted = [value("daybook_database_refusals_total", reason=each) for each in REASONS]
+        assert counted == [refused[0] + len(KINDS), refused[1]]
     assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
 
 
