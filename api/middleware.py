@@ -35,7 +35,10 @@ def _series(method: str, route: str, status: int) -> Histogram:
 
 
 class RequestContext:
-    """Middleware that gives the request an id, and logs its end: method, route's template, status, ms, user, id."""
+    """Middleware that gives the request an id, and logs its end: method, route's template, status, ms, user, id.
+
+    The line has `cut_off` if the response began, and didn't come to its end: its client went away, or it failed.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -46,14 +49,15 @@ class RequestContext:
         sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
         request_id = sent if _SANE.fullmatch(sent) else uuid7().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 0
+        status, whole = 0, False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, whole
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
+            whole = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         started = time.perf_counter()
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -73,6 +77,7 @@ class RequestContext:
                     route=route,
                     status=status or None,
                     ms=round(seconds * 1000, 1),
+                    **({"cut_off": True} if status and not whole else {}),
                 )
             structlog.contextvars.reset_contextvars(**bound)
             structlog.contextvars.unbind_contextvars("user")

@@ -87,7 +87,7 @@ async def serving(database_url: str, **options: Any) -> AsyncIterator[Service]:
         assert state is not None
 
         async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["state"] = dict(state)
+            scope["state"] = {**scope.get("state", {}), **state}
             await app(scope, receive, send)
 
         transport = httpx2.ASGITransport(with_state, client=("192.0.2.7", 4711))

@@ -125,6 +125,7 @@ class BoundedRequests(GracefulProtocol):
         super().on_headers_complete()
         self._previous = previous
         self.scope["state"]["abort"] = self.transport.abort  # ends the connection of a client that reads too slowly
+        self.scope["state"]["closed"] = self.transport.is_closing
         self._incoming.head = None
         self.headers = []  # for trailers, which are no headers (RFC 9110, section 6.5.1); the request keeps its list
 

@@ -118,16 +118,18 @@ class _LongResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
         """Send the response. Raises `Overloaded` before its head is sent."""
         clock = asyncio.get_running_loop().time
-        abort = scope["state"].get("abort", _nothing)
+        abort, closed = (scope["state"].get(each, _nothing) for each in ("abort", "closed"))
         answer = _unsent.begin(scope["path_params"]["user_id"], len(self.body), abort, clock())
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             for start in range(0, len(self.body), _SLICE):
+                if closed():
+                    return  # without the end, so that the log shows it
                 piece = bytes(self.body[start : start + _SLICE])
                 await send({"type": "http.response.body", "body": piece, "more_body": start + _SLICE < len(self.body)})
                 answer.taken += len(piece)
                 if clock() - answer.began > _GRACE + answer.taken / _SLOWEST:
-                    abort()  # and the rest isn't sent
+                    abort()
         finally:
             _unsent.end(answer)
 

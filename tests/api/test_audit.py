@@ -12,6 +12,7 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
 from api.routers import audit
@@ -472,6 +473,20 @@ async def test_a_slow_reader_gets_all_of_it(service: Service) -> None:
             found += re.findall(rb'"seq":(\d+)', line)
         reader[1].close()
     assert [*map(int, found)] == list(range(1, 452))
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("path", [f"{AUDIT}?format=ndjson", f"{AUDIT}?limit=1000"])
+async def test_an_answer_that_its_client_cuts_off_is_logged_so(service: Service, path: str) -> None:
+    with capture_logs() as logged:
+        async with listening(service.asgi) as port:
+            reader = await asyncio.open_connection(sock=ask(port, path))
+            await reader[0].readline()
+            reader[1].transport.abort()
+            await until(lambda: any(line["event"] == "request" for line in logged))
+        answer = await service.client.get(f"{AUDIT}?limit=1")
+    requests = [(line["status"], line.get("cut_off", False)) for line in logged if line["event"] == "request"]
+    assert (answer.status_code, requests) == (200, [(200, True), (200, False)])
 
 
 @pytest.mark.usefixtures("large")
