@@ -161,12 +161,16 @@ _LONGEST = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """The file's lines from byte `start` on. `seqs` has the event number of each line, 0 if none can be read."""
+    """The file's lines from byte `start` on. `seqs` has the event number of each line, 0 if none can be read.
+
+    `cut_off` says that the last line has no end and isn't JSON.
+    """
 
     file: BinaryIO
     start: int
     seqs: "array[int]"
     newest_first: bool
+    cut_off: bool
 
     def events(self) -> Iterator[Line | Mismatch]:
         """Read the lines in the log's order, without blank ones."""
@@ -187,11 +191,22 @@ def survey(file: BinaryIO) -> Lines | Mismatch:
     file.seek(0)
     start = len(MARK) if file.read(len(MARK)) == MARK else 0
     file.seek(start)
+    last = b""
     while line := file.readline(_LONGEST):
         seqs.append(_seq(line))
         if len(line) == _LONGEST and not line.endswith(b"\n"):
             return _bad(len(seqs), "the line is longer than an event can be")
-    return Lines(file, start, seqs, _newest_first(seqs))
+        last = line
+    cut_off = not (last.endswith(b"\n") or _is_json(last))
+    return Lines(file, start, seqs, _newest_first(seqs), cut_off)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return not line.strip()
+    return True
 
 
 _SEQ_FIRST = re.compile(rb'\{"seq":([1-9][0-9]{0,17}),').match

@@ -47,6 +47,13 @@ class EmptyExport(NothingToSay):
         super().__init__(self.__doc__)
 
 
+class CutOff(NothingToSay):
+    """Its last line is cut off: the download broke off, or isn't complete yet. Export it again."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
 class EarlierHead(NothingToSay):
     """The head is older than the one that the export goes on from: of an event that can't be in it."""
 
@@ -134,6 +141,8 @@ def _completed(bad: Mismatch, lines: Lines, verifier: ChainVerifier) -> Mismatch
         raise NotAnExport(f"its events are those of a page of /audit, without what they were hashed with; {AGAIN}")
     bad, due = replace(bad, user_id=verifier.user_id), verifier.seq + 1
     if bad.kind == "unreadable":
+        if lines.cut_off and bad.line == len(lines.seqs):
+            raise CutOff
         return bad
     if bad.seq is None and due in lines.seqs:
         return replace(bad, kind="added", message=f"the line was added: event {due} is on another one")

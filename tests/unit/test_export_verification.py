@@ -19,7 +19,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from events import hash_chain
-from events.export.verification import BadHead, EarlierHead, EmptyExport, NotAnExport, Report, read_head, verify_export
+from events.export.verification import (
+    BadHead,
+    CutOff,
+    EarlierHead,
+    EmptyExport,
+    NotAnExport,
+    Report,
+    read_head,
+    verify_export,
+)
 from events.hash_chain import Head
 from events.integrity.mismatch import Mismatch
 from events.records import full_record
@@ -119,10 +128,10 @@ def found(export: Sequence[Record] | bytes, head: Head | None = None, *, after: 
 
 
 def noticed(export: Sequence[Record] | bytes) -> bool:
-    """Whether anything is said of it. Of a single line it may be that it is none."""
+    """Whether anything is said of it. Of a single line it may be that it is none, and of the last that it is cut off."""
     try:
         return checked(export).mismatch is not None
-    except NotAnExport:
+    except (NotAnExport, CutOff):
         return True
 
 
@@ -214,6 +223,7 @@ def test_a_byte_order_mark_is_no_difference() -> None:
         (lines(LOG).decode().encode("utf-16-le"), "it is UTF-16"),
         (lines(LOG).decode().encode("utf-16-be"), "it is UTF-16"),
         (gzip.compress(lines(LOG)), "it is compressed; unpack it first"),
+        (gzip.compress(lines(LOG))[:-40], "it is compressed; unpack it first"),
         (b'"seq","id","type"\r\n"1","x","TaskCreated"\r\n', "it is CSV"),
         (MARK + b"seq,id\r\n", "it is CSV"),
         (json.dumps(LOG).encode(), "it is JSON, such as a page of /audit; export with ?format=ndjson"),
@@ -550,14 +560,14 @@ def test_numbers_alone_that_changed_places_are_found() -> None:
     assert (mismatch.kind, mismatch.seq, mismatch.field) == ("changed", 5, "seq")
 
 
-def test_a_line_that_broke_off_is_named() -> None:
+def test_an_export_that_broke_off_is_no_mismatch_but_cannot_be_verified() -> None:
     for export in (LOG, LOG[::-1]):
-        broken = lines(export)[:-40]
-        assert found(broken).line == 10
-        assert found(broken).message == "the line isn't JSON: it was damaged, or the download broke off"
-        assert found(broken).seq is None
-    assert checked(lines(LOG)[:-40]).last == 9
-    assert checked(lines(LOG[::-1])[:-40]).last is None
+        for missing in range(2, len(lines(export[-1:])) - 20):
+            for head in (None, head_of(LOG[9])):
+                with pytest.raises(CutOff, match="Its last line is cut off"):
+                    checked(lines(export)[:-missing], head)
+    assert named(lines([*LOG[:4], *LOG[5:]])[:-40]) == ("removed", 5, 5)
+    assert named(lines(LOG)[:-40] + b"\n") == ("unreadable", None, 10)
 
 
 @pytest.mark.parametrize(
