@@ -18,13 +18,13 @@ import jwt
 import pytest
 
 from events.task import TaskToggled
+from tests.exports import LOG, lines, records, rehashed
 from tests.faults.servers import children
 from tests.faults.servers import service as server
 from tests.forking import Command
 from tests.integration.test_embedded import ask, servers
 from tests.processes import DAYBOOK, Serving, free_port, run
 from tests.spec import event
-from tests.unit.test_export_verification import LOG, lines, records, rehashed
 
 
 def call(

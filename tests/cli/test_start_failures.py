@@ -13,9 +13,9 @@ from starlette.types import Message
 
 from api.app import create_app
 from config.errors import BadSettings
+from tests.exports import LOG, lines
 from tests.processes import DAYBOOK, Serving, free_port, run
 from tests.service import SECRET, settings
-from tests.unit.test_export_verification import LOG, lines
 
 pytestmark = pytest.mark.once
 
