@@ -40,7 +40,7 @@ _DIGEST = f"sha256({_KEY}::bytea)"
 _TASK = (
     "'buy oat milk before friday'",
     "'buy oat milk before friday'",
-    f"""'{{"id" : "' || {_KEY} || '", "title" : "Buy oat milk before Friday", "description" : null, "completed" : false}}'""",
+    f"""'{{"id" : "' || {_KEY} || '", "title" : "Buy oat milk before Friday", "completed" : false, "version" : 1}}'""",
 )
 """The last columns of the task's row: title key, search text, and a document that is nearly as long as a real one."""
 _EVENT = {
