@@ -1,4 +1,4 @@
-"""The role that the service runs as: it may append to the log and move the projection, and nothing else."""
+"""The role that the service runs as: it may read, and append to the log by a function, and nothing else."""
 
 import base64
 import hashlib
