@@ -5,7 +5,7 @@ from typing import Annotated, TypedDict
 
 from fastapi import Depends, Request
 
-from api.auth.authentication import CurrentUser
+from api.auth.authentication import Credentials, UserId, authenticate
 from api.auth.verifier import Verifier
 from api.middleware import TrustedProxies
 from api.preconditions import fingerprint, idempotency_key
@@ -47,7 +47,9 @@ class Caller:
     scans: Scans
 
 
-async def _caller(request: Request, user: CurrentUser) -> Caller:
+async def _caller(request: Request, user_id: UserId, credentials: Credentials) -> Caller:
+    """Authenticate the request. Raise as `api.auth.authentication.authenticate` does."""
+    user = await authenticate(request, user_id, credentials)
     state = request.state
     return Caller(request, user, state.store, state.pool.of(user), state.scans)
 

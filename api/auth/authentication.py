@@ -21,11 +21,11 @@ _bearer = HTTPBearer(
 )
 
 
-async def current_user(
-    request: Request,
-    user_id: Annotated[str, Path(description="the user, as the token names them", examples=["demo"])],
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> str:
+UserId = Annotated[str, Path(description="the user, as the token names them", examples=["demo"])]
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+async def authenticate(request: Request, user_id: str, credentials: HTTPAuthorizationCredentials | None) -> str:
     """Return the path's user, if the token is theirs. A read first waits for the user's turn.
 
     Raise `Unauthorized`, `Forbidden`, `Unavailable` or `Overloaded`.
@@ -52,6 +52,3 @@ async def current_user(
     if request.method in ("GET", "HEAD"):  # a write takes its turn once its body has arrived (`api.routers.tasks`)
         await take_turn(request, user)
     return user
-
-
-CurrentUser = Annotated[str, Depends(current_user)]

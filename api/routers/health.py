@@ -22,8 +22,8 @@ _VERSION = version("daybook")
 _FRESH_SECONDS = 1.0
 _TIMEOUT_SECONDS = 2.0
 
-PROBE = "SELECT FROM streams LIMIT 0 FOR UPDATE"
-"""Statement that succeeds only on a database that takes writes. It locks no row."""
+PROBE = "SELECT FROM daybook_lock_stream('')"
+"""Statement that succeeds only on a database that takes writes, and lets us. It locks no row: no user is called so."""
 
 router = APIRouter(tags=["health"])
 

@@ -140,14 +140,14 @@ async def test_a_failure_says_nothing_of_the_inside_and_the_log_everything(
     capsys: pytest.CaptureFixture[str], database: str, pool: Pool
 ) -> None:
     async with serving(database, log_format="json") as service:
-        await sql(pool, "ALTER TABLE tasks RENAME COLUMN title TO heading")
+        await sql(pool, "ALTER TABLE tasks RENAME COLUMN document TO text")
         capsys.readouterr()
         answer = await service.client.get(TASKS)
     problem = assert_problem(answer, 500)
     assert problem["hint"] == FAULTS["broken"].hint
     assert "column" not in answer.text
     failure, request = Lines(capsys)
-    assert 'column "title" does not exist' in failure["exception"]
+    assert 'column "document" does not exist' in failure["exception"]
     assert failure["request_id"] == request["request_id"] == problem["request_id"]
     assert failure["level"] == "error"
     assert request["status"] == 500
@@ -269,15 +269,15 @@ async def test_a_log_that_is_not_guarded_is_warned_of_at_the_start(
     await execute(
         database,
         "ALTER TABLE events DISABLE TRIGGER append_only",
-        "ALTER TABLE events_p07 DISABLE TRIGGER append_only",
-        "ALTER TABLE events_p07 ENABLE TRIGGER append_only",  # and not ALWAYS, as it was
+        "ALTER TABLE events_p03 DISABLE TRIGGER append_only",
+        "ALTER TABLE events_p03 ENABLE TRIGGER append_only",  # and not ALWAYS, as it was
     )
     capsys.readouterr()
     async with serving(database, log_format="json"):
         pass
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     [warning] = [line for line in lines if line["level"] == "warning"]
-    assert sorted(warning["tables"]) == ["events", "events_p07"]
+    assert sorted(warning["tables"]) == ["events", "events_p03"]
 
 
 @pytest.mark.parametrize("problem", Problem.__subclasses__())

@@ -24,7 +24,7 @@ from cli.worker import Result
 from db.dsn import connect_arguments
 from db.pool import Connection
 from events.integrity import work_units
-from tests.conftest import execute
+from tests.conftest import PARTITIONS, execute
 from tests.faults.servers import children
 from tests.processes import DAYBOOK, run
 
@@ -96,7 +96,7 @@ def test_what_the_log_says_of_the_address_does_not_get_among_the_answers(
 @pytest.mark.usefixtures("tasks")
 def test_machines_get_json_and_a_damaged_log_is_left_alone(database: str, folder: Path) -> None:
     damage = "ALTER TABLE events_p{0:02} DISABLE TRIGGER append_only"
-    statements = [damage.format(number) for number in range(16)]
+    statements = [damage.format(number) for number in range(PARTITIONS)]
     removed = "DELETE FROM events WHERE user_id = 'user-07' AND seq = 20"
     asyncio.run(execute(database, "ALTER TABLE events DISABLE TRIGGER append_only", *statements, removed))
     for command in ("verify", "rebuild"):

@@ -16,7 +16,9 @@ from commands.commands import Command, CreateTask, ToggleTask
 from commands.handler import Outcome, handle
 from db.errors import NotPrepared
 from db.pool import Pool, open_pool
-from events.store import log, stored_tasks
+from events.store import log
+from events.store.append import APPEND
+from events.store.stored_tasks import STORED
 from events.task import Metadata
 from tests.arrange import store_of
 from tests.certificates import Authority
@@ -129,8 +131,12 @@ async def _use(client: httpx2.AsyncClient, user: str, answers: Counter[tuple[str
     assert (await ask("restore", "POST", f"{task}/restore")).json()["title"] == "Buy bread"
 
 
-@pytest.mark.parametrize("lost", ["LOAD", "LAST", "HISTORY", "LOCK_STREAM", "APPEND"])
-async def test_a_write_is_done_whichever_of_its_statements_is_lost(database: str, folder: Path, lost: str) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [STORED, log.LAST, log.HISTORY, log.LOCK_STREAM, APPEND],
+    ids=["load", "is there", "history", "lock", "append"],
+)
+async def test_a_write_is_done_whichever_of_its_statements_is_lost(database: str, folder: Path, statement: str) -> None:
     """Its row was removed from the projection, so that it comes by all of them, the last three in a transaction."""
     ann: dict[str, Any] = {"user_id": "ann", "task_id": uuid7()}
     with pooled(database, folder, connections=1, told=False) as dsn:
@@ -140,7 +146,6 @@ async def test_a_write_is_done_whichever_of_its_statements_is_lost(database: str
             await _do(pool, ToggleTask(**ann))
             await sql(pool, "DELETE FROM tasks")
             named = "SELECT name FROM pg_prepared_statements WHERE statement = $1"
-            statement = stored_tasks.STORED if lost == "LOAD" else getattr(log, lost)
             await sql(pool, f"DEALLOCATE {await pool.fetchval(named, statement)}")
             with capture_logs() as lines:
                 outcome = await _do(pool, ToggleTask(**ann))

@@ -15,7 +15,7 @@ from tests.service import sql
 
 ROLES = Path("db/roles.sql").read_text()
 CHANGES = ["UPDATE {} SET actor = 'mallory'", "DELETE FROM {}", "TRUNCATE {}", "TRUNCATE {} CASCADE"]
-TABLES = ["events", "events_p00", "events_p15"]
+TABLES = ["events", "events_p00", "events_p03"]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Query plans: each statement reads one partition by an index, however many rows there are (docs/adr/0016)."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -9,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from bench.load import Author, load, settle
+from db.migrate import migrate
 from db.pool import Pool
 from events.store import log, past, stored_tasks
 from queries import audit, tasks
@@ -17,6 +19,13 @@ pytestmark = pytest.mark.once
 
 USER = "user-007"
 PARTITIONS = 16
+
+
+@pytest.fixture
+async def database(empty_database: str) -> str:
+    """The DSN of a new database as a release makes it, with all partitions."""
+    await asyncio.to_thread(migrate, empty_database)
+    return empty_database
 
 
 def literal(value: Any) -> str:
