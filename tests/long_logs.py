@@ -14,7 +14,8 @@ _STREAM = "INSERT INTO streams (user_id, seq, hash) VALUES ($1, $2, sha256(''))"
 _AT = """to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 _ROWS = f"""
 INSERT INTO tasks (user_id, id, version, completed, created_at, updated_at, title_key, search_text, document)
-SELECT $1::text, id, 1, completed, at, at, lower(title), lower(concat_ws(E'\\n', title, description)), json_build_object(
+SELECT $1::text, id, 1, completed, at, at, lower(title), lower(concat_ws(E'\\n', title, description)),
+json_build_object(
     'id', id, 'user_id', $1::text, 'title', title, 'description', description, 'completed', completed,
     'created_at', {_AT}, 'updated_at', {_AT}, 'version', 1
 ) FROM made
