@@ -67,7 +67,7 @@ def append_call() -> str:
     """Return the statement that appends one event as the service sends it, with `_EVENT` for its arguments."""
     user = "'pgbench-' || (:u)::text"
     event = (_DIGEST, *_EVENT.values(), "NULL", "true", "false", "now()", "false", *_TASK)
-    values = (user, *(f"ARRAY[{each}]" for each in event))
+    values = (user, *event)
     return re.sub(r"\$(\d+)", lambda found: f"({values[int(found[1]) - 1]})", APPEND).strip()
 
 

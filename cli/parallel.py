@@ -192,4 +192,6 @@ def _why(error: Exception) -> str:
             "A transaction that is no write of the service holds the stream of one of these users for seconds: "
             "pg_stat_activity shows which."
         )
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return f"{error}: only the owner of the tables may rebuild; set DATABASE_URL_DIRECT to its login."
     return str(error) or type(error).__name__

@@ -12,7 +12,6 @@ from commands.commands import Command, CreateTask, RestoreTask
 from commands.decider import Refusal, TaskState, check_list, decide, moment
 from commands.precondition import UNCONDITIONAL, EntityTag
 from db.errors import NOT_SENT, UNAVAILABLE, TooManyRequests, is_ambiguous, is_transient, retry
-from events.projection import task_of
 from events.store import in_doubt
 from events.store.append import IdempotencyKeyTaken, PendingAppend, RecordedEvent, VersionConflict
 from events.store.event_store import EventStore, LockedStream
@@ -134,13 +133,8 @@ async def _load(stream: EventStore | LockedStream, command: Command) -> TaskStat
     if isinstance(command, CreateTask):  # its id is new
         return TaskState()
     row = await stream.load(command.user_id, command.task_id)
-    if row is None or row.hash is None:
-        return None
-    try:
-        task = task_of(row.document)
-    except (ValueError, KeyError, TypeError):  # nothing of ours: the row was changed from outside
-        return None
-    if (task.version, task.id) != (row.version, command.task_id):
+    task = row and row.task(command.user_id, command.task_id)
+    if row is None or row.hash is None or task is None:
         return None
     return TaskState(task=task, version=row.version, hash=row.hash, at=task.updated_at)
 
@@ -202,7 +196,8 @@ async def _replay(store: EventStore, before: RecordedEvent, metadata: Metadata) 
     if isinstance(event.payload, TaskDeleted):
         return Outcome(None, before.hash, "replayed")
     row = await store.load(event.user_id, event.task_id)
-    if row is not None and row.hash == before.hash:
-        return Outcome(task_of(row.document), before.hash, "replayed")
+    task = row and row.task(event.user_id, event.task_id)
+    if row is not None and row.hash == before.hash and task is not None:
+        return Outcome(task, before.hash, "replayed")
     then = await task_at(store, event.user_id, event.task_id, version=event.version)
     return Outcome(then and then.task, before.hash, "replayed")

@@ -6,6 +6,7 @@
 set -eu
 
 folder=${1:-$(dirname "$0")/../secrets}
+folder=${folder%/}
 if [ -e "$folder" ]; then
     echo "$folder is there already: a database may know these passwords, so that they stay as they are"
     exit 0

@@ -1,6 +1,7 @@
 """The projector: makes the row of `tasks` from a task, for live writes, rebuild and verify."""
 
 from datetime import datetime
+from types import NoneType
 from typing import NamedTuple
 from uuid import UUID
 
@@ -61,15 +62,25 @@ def task_document(task: Task) -> bytes:
 
 
 def task_of(document: bytes) -> Task:
-    """Read a task from its document."""
-    found = orjson.loads(document)
-    return Task(
-        user_id=found["user_id"],
-        id=UUID(found["id"]),
-        title=found["title"],
-        description=found["description"],
-        completed=found["completed"],
-        created_at=datetime.fromisoformat(found["created_at"]),
-        updated_at=datetime.fromisoformat(found["updated_at"]),
-        version=found["version"],
-    )
+    """Read a task from its document. Raise `ValueError` if it isn't one that `task_document` can have written."""
+    try:
+        found = orjson.loads(document)
+        task = Task(
+            user_id=found["user_id"],
+            id=UUID(found["id"]),
+            title=found["title"],
+            description=found["description"],
+            completed=found["completed"],
+            created_at=datetime.fromisoformat(found["created_at"]),
+            updated_at=datetime.fromisoformat(found["updated_at"]),
+            version=found["version"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a task's document: {error!r}") from error
+    types = (type(task.title), type(task.description), type(task.completed), type(task.version))
+    if types not in _TYPES or None in (task.created_at.tzinfo, task.updated_at.tzinfo):
+        raise ValueError("not a task's document: a field has another type")
+    return task
+
+
+_TYPES = ((str, str, bool, int), (str, NoneType, bool, int))

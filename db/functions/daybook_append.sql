@@ -62,7 +62,7 @@ BEGIN
         last_seq := 0;
         last_hash := '';
     END IF;
-    FOR i IN 1 .. cardinality(p_id) LOOP
+    FOR i IN 1 .. pg_catalog.cardinality(p_id) LOOP -- qualified: its argument's type isn't its own
         seq := last_seq + 1;
         hash := sha256(last_hash || p_digest[i]);
         outcome := NULL;

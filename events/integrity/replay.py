@@ -167,7 +167,8 @@ def _differing(row: ReadRow, wanted: TaskRow) -> Iterator[tuple[str, object, obj
         if column != "document":
             yield column, row[column], expected
             continue
-        found, due = parsed(row[column].encode()), parsed(wanted.document.encode())
+        found: Any = parsed(row[column].encode())
+        found, due = found if isinstance(found, dict) else {}, parsed(wanted.document.encode())
         names = [name for name in due if name in found and found[name] != due[name]]
         if found.keys() != due.keys() or not names:
             yield column, row[column], expected

@@ -140,24 +140,27 @@ def _arguments(pending: PendingAppend) -> tuple[Any, ...]:
 def _call(first: int, element: str) -> str:
     """Write the function's array arguments: parameters of the statement from number `first` on."""
     return ", ".join(
-        f"p_{name} => {element.format(f'${number}::{type_}[]')}"
+        f"p_{name} => {element.format(f'${number}', type_)}"
         for number, (name, type_) in enumerate(_PARAMETERS.items(), first)
     )
 
 
+_RESULT = "WITH ORDINALITY AS appended (seq, hash, outcome, message, n)"
+
+# One event. Its parameters are no arrays, for which the driver would ask about their types on each new connection.
 APPEND = f"""
 SELECT n, seq, hash, outcome, message
-FROM daybook_append(p_user_id => $1, p_wait => true, {_call(2, "{}")})
-    WITH ORDINALITY AS appended (seq, hash, outcome, message, n)
+FROM daybook_append(p_user_id => $1, p_wait => true, {_call(2, "ARRAY[{}::{}]")}) {_RESULT}
 """  # noqa: S608 - constant fragments
 
 # Each user's events are adjacent: `first` is the position of the first, `last` of the last. Users come in the order of
-# their keys, and no stream is waited for: two such statements can't deadlock.
+# their keys, and if there are several, no stream is waited for ($4): two such statements can't deadlock.
 APPEND_MANY = f"""
 SELECT writer.first + appended.n - 1 AS n, seq, hash, outcome, message
 FROM unnest($1::text[], $2::integer[], $3::integer[]) AS writer (user_id, first, last),
-    LATERAL daybook_append(p_user_id => writer.user_id, p_wait => false, {_call(4, "({})[writer.first:writer.last]")})
-    WITH ORDINALITY AS appended (seq, hash, outcome, message, n)
+    LATERAL daybook_append(
+        p_user_id => writer.user_id, p_wait => $4, {_call(5, "({}::{}[])[writer.first:writer.last]")}
+    ) {_RESULT}
 """  # noqa: S608 - constant fragments
 
 
@@ -167,21 +170,24 @@ async def append(connection: Connection, appends: Sequence[PendingAppend]) -> li
     An event is written with its change of the projection or not at all, and doesn't depend on the others. This takes
     one round trip, and is a transaction of its own or part of the caller's. If all events are of one user, it waits for
     the stream's lock; else each user whose stream is locked, or has no event yet, gets `StreamBusy`. Raise the
-    database's errors for the statement as a whole.
+    database's errors for the statement as a whole, and the errors of an event that can't be encoded: nothing is sent
+    then.
     """
     by_user: dict[str, list[int]] = {}
     for position, pending in enumerate(appends):
         by_user.setdefault(pending.event.user_id, []).append(position)
     users = sorted(by_user)
     order = [position for user in users for position in by_user[user]]
-    columns = map(list, zip(*(_arguments(appends[position]) for position in order), strict=True))
+    arguments = [_arguments(appends[position]) for position in order]
     try:
-        if len(users) == 1:
-            rows = await connection.fetch(APPEND, users[0], *columns)
+        if len(appends) == 1:
+            rows = await connection.fetch(APPEND, users[0], *arguments[0])
         else:
             last = list(accumulate(len(by_user[user]) for user in users))
             first = [1, *(number + 1 for number in last[:-1])]
-            rows = await connection.fetch(APPEND_MANY, users, first, last, *columns)
+            rows = await connection.fetch(
+                APPEND_MANY, users, first, last, len(users) == 1, *zip(*arguments, strict=True)
+            )
     except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
         return [_refusal(error.sqlstate or "", str(error)) for _ in appends]
     results: dict[int, AppendResult] = {}

@@ -16,6 +16,7 @@ from events.store.append import AppendResult, PendingAppend, RecordedEvent, Stre
 class _Waiting:
     pending: PendingAppend
     outcome: asyncio.Future[RecordedEvent]
+    deadline: float
     sent: bool = False
 
     def refuse(self, error: Exception) -> None:
@@ -46,9 +47,9 @@ class AppendQueue:
                 raise overloaded(f"{self._admitted} writes wait for the database already")
             last.refuse(overloaded("others wait too, with fewer writes"))
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(pending, loop.create_future())
+        waiting = _Waiting(pending, loop.create_future(), loop.time() + self._pool.timeout)
         self._waiting.put(user, waiting)
-        timer = loop.call_later(self._pool.timeout, self._refuse_unsent, waiting)
+        timer = loop.call_at(waiting.deadline, self._refuse_late, waiting)
         self._admitted += 1
         try:
             yield waiting.outcome
@@ -56,7 +57,7 @@ class AppendQueue:
             self._admitted -= 1
             timer.cancel()
 
-    def _refuse_unsent(self, waiting: _Waiting) -> None:
+    def _refuse_late(self, waiting: _Waiting) -> None:
         if not waiting.sent and not waiting.outcome.done():
             waiting.refuse(overloaded(f"it wasn't this write's turn for {self._pool.timeout:g} s"))
 
@@ -76,9 +77,12 @@ class AppendQueue:
         return taken
 
     def put_back(self, waiting: _Waiting) -> None:
-        """Queue an event again, before all others, since it wasn't written."""
+        """Queue an event again, before all others, since it wasn't written; refuse it if it is late by now."""
         waiting.sent = False
-        self._waiting.put_first(waiting.pending.event.user_id, waiting)
+        if asyncio.get_running_loop().time() >= waiting.deadline:
+            self._refuse_late(waiting)
+        else:
+            self._waiting.put_first(waiting.pending.event.user_id, waiting)
 
 
 @dataclass(eq=False, slots=True)
@@ -141,27 +145,34 @@ class GroupCommit:
         self._writing -= batch.slow
 
     async def _write(self, batch: _Batch) -> None:
+        await self._send(batch.waiting)
+        self._writing -= batch.users - batch.slow
+        self._slow -= batch.slow
+        self._workers.wake()
+
+    async def _send(self, waiting: Sequence[_Waiting]) -> None:
         sent = False
         results: Sequence[AppendResult | Exception]
         try:
             async with self._pool.acquire() as connection:
                 sent = True
-                results = await append(connection, [each.pending for each in batch.waiting])
+                results = await append(connection, [each.pending for each in waiting])
         except Exception as error:  # noqa: BLE001 - it is raised in the callers of `append`
-            results = [error if sent else _not_sent(error)] * len(batch.waiting)
-        for waiting, result in reversed(list(zip(batch.waiting, results, strict=True))):
-            if waiting.outcome.done():  # its caller gave up
+            if sent and len(waiting) > 1 and not isinstance(error, UNAVAILABLE):
+                for each in waiting:  # one of them can't be encoded, and must not fail the others
+                    await self._send([each])
+                return
+            results = [error if sent else _not_sent(error)] * len(waiting)
+        for each, result in reversed(list(zip(waiting, results, strict=True))):
+            if each.outcome.done():  # its caller gave up
                 continue
             if isinstance(result, RecordedEvent):
-                waiting.outcome.set_result(result)
+                each.outcome.set_result(result)
             elif isinstance(result, StreamBusy):
-                self._alone.add(waiting.pending.event.user_id)
-                self._queue.put_back(waiting)
+                self._alone.add(each.pending.event.user_id)
+                self._queue.put_back(each)
             else:
-                waiting.refuse(result)
-        self._writing -= batch.users - batch.slow
-        self._slow -= batch.slow
-        self._workers.wake()
+                each.refuse(result)
 
 
 def _not_sent(error: Exception) -> Exception:

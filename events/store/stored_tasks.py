@@ -5,6 +5,8 @@ from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from db.pool import Executor
+from events.projection import task_of
+from events.task import Task
 
 TaskKey: TypeAlias = tuple[str, UUID]
 """User id and task id."""
@@ -19,6 +21,15 @@ class StoredTask(NamedTuple):
     version: int
     hash: bytes | None
     document: bytes
+
+    def task(self, user_id: str, task_id: UUID) -> Task | None:
+        """Return the task of this key; `None` if no event left the row so, or if the document isn't this task's."""
+        try:
+            task = task_of(self.document)
+        except ValueError:
+            return None
+        key = (task.user_id, task.id, task.version)
+        return task if self.hash is not None and key == (user_id, task_id, self.version) else None
 
 
 STORED = """

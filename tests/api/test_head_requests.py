@@ -97,7 +97,7 @@ async def test_head_is_logged_and_counted_as_head(database: str, capsys: pytest.
 
 async def test_a_failure_is_500(served: Service) -> None:
     async with served.pool.acquire() as connection:
-        await connection.execute("ALTER TABLE tasks RENAME COLUMN title TO heading")
+        await connection.execute("ALTER TABLE tasks RENAME COLUMN document TO text")
     head = await served.client.head(TASKS)
     assert (head.status_code, head.headers["content-type"]) == (500, "application/problem+json")
 

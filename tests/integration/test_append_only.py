@@ -30,7 +30,7 @@ async def written(pool: Pool) -> Pool:
 async def test_the_owner_cannot_change_the_log(written: Pool, change: str, table: str) -> None:
     with pytest.raises(asyncpg.RestrictViolationError, match="the log is append-only"):
         await sql(written, change.format(table))
-    assert await written.fetchval("SELECT count(*) FROM events WHERE actor = 'u'") == 40
+    assert await written.fetchval("SELECT count(*) FROM events WHERE actor <> 'mallory'") == 40
 
 
 @pytest.mark.parametrize("change", ["DELETE FROM events", "UPDATE events SET actor = 'mallory'", "TRUNCATE events"])

@@ -277,6 +277,17 @@ async def _append(pool: Pool, deleted: Event) -> None:
         f"{WRONG_TITLE}, version = 1, created_at = '2101-01-01', updated_at = '2101-01-02'",
         "document = '{'",
         "document = '[]'",
+        *(
+            f"document = jsonb_set(document::jsonb, '{{{field}}}', '{value}')::text"
+            for field, value in {
+                "id": "5",
+                "title": "5",
+                "description": "7",
+                "completed": '"x"',
+                "user_id": '"bob"',
+                "updated_at": '"2026-01-01T00:00:00"',
+            }.items()
+        ),
         "document = replace(document, '\"version\":2', '\"version\":1')",
         "document = replace(document, '\"completed\"', '\"done\"')",
     ],

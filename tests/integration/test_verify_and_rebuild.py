@@ -118,6 +118,17 @@ PROJECTION: Mapping[str, tuple[str, Callable[[Task], Told]]] = {
         "UPDATE tasks SET document = '{'",
         lambda task: ("document", "{", task_document(task).decode()[:200] + "…" * (len(task_document(task)) > 200)),
     ),
+    **{
+        f"a document that is {value}": (
+            f"UPDATE tasks SET document = '{value}'",
+            lambda task, value=value: (  # type: ignore[misc] # mypy can't tell a lambda's default
+                "document",
+                value,
+                task_document(task).decode()[:200] + "…" * (len(task_document(task)) > 200),
+            ),
+        )
+        for value in ("[]", "null", "5", '"x"')
+    },
     "a document without a field": (
         "UPDATE tasks SET document = replace(document, '\"completed\"', '\"done\"')",
         lambda task: (
