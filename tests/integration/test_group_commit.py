@@ -52,8 +52,13 @@ async def observe(pool: Pool, note: Callable[[float, Sequence[str]], None]) -> N
 
     def logged(query: LoggedQuery) -> None:
         if query.query in (APPEND, APPEND_MANY):
-            user = query.args[0]
-            note(time.monotonic() - query.elapsed, [user] if isinstance(user, str) else user)
+            users, *places = query.args
+            if query.query == APPEND:
+                note(time.monotonic() - query.elapsed, [users])
+            else:
+                spans = zip(users, *places[:2], strict=True)
+                each = [user for user, first, last in spans for _ in range(first, last + 1)]
+                note(time.monotonic() - query.elapsed, each)
 
     async with AsyncExitStack() as stack:
         for _ in range(pool.size):
