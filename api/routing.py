@@ -6,7 +6,7 @@ path parameters, and one model of the query: this service's need no more.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.telemetry import get_telemetry_data
 from starlette.datastructures import QueryParams
+from starlette.types import Message, Receive, Scope, Send
 
 from api.user_turns import give_turn_back
 
@@ -45,23 +46,35 @@ class Route(APIRoute):
     Making one raises `TypeError` if the endpoint has a kind of parameter that this module doesn't support.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Make the function that answers a request, and ends its turn before the response is sent."""
-        as_fastapi_does = super().get_route_handler()
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        as_fastapi_does = self.app
         steps = _steps(self.dependant, [], {})
 
-        async def answer(request: Request) -> Response:
-            scope = request.scope
+        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["query_string"] and scope["method"] == "GET":
                 scope["query_string"] = _without_empty_values(scope["query_string"])
             try:
                 if get_telemetry_data() is not None:  # FastAPI makes spans for steps that are left out here
-                    return await as_fastapi_does(request)
-                return await _walked(steps, request)
+                    await as_fastapi_does(scope, receive, _giving_turn_back(scope, send))
+                    return
+                response = await _walked(steps, Request(scope, receive, send))
             finally:
                 give_turn_back(scope)
+            await response(scope, receive, send)
 
-        return answer
+        self.app = respond
+
+
+def _giving_turn_back(scope: Scope, send: Send) -> Send:
+    """Wrap `send` to end the request's turn when its response begins: FastAPI makes and sends it in one."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            give_turn_back(scope)
+        await send(message)
+
+    return sending
 
 
 def _without_empty_values(query: bytes) -> bytes:
