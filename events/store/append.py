@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
@@ -153,14 +152,15 @@ SELECT n, seq, hash, outcome, message
 FROM daybook_append(p_user_id => $1, p_wait => true, {_call(2, "ARRAY[{}::{}]")}) {_RESULT}
 """  # noqa: S608 - constant fragments
 
-# Each user's events are adjacent: `first` is the position of the first, `last` of the last. Users come in the order of
-# their keys, and if there are several, no stream is waited for ($4): two such statements can't deadlock.
+# Several events of one user.
+APPEND_SEVERAL = f"""
+SELECT n, seq, hash, outcome, message
+FROM daybook_append(p_user_id => $1, p_wait => true, {_call(2, "{}::{}[]")}) {_RESULT}
+"""  # noqa: S608 - constant fragments
+
+# Events of several users. Each one's are adjacent, and users come in the order of their keys.
 APPEND_MANY = f"""
-SELECT writer.first + appended.n - 1 AS n, seq, hash, outcome, message
-FROM unnest($1::text[], $2::integer[], $3::integer[]) AS writer (user_id, first, last),
-    LATERAL daybook_append(
-        p_user_id => writer.user_id, p_wait => $4, {_call(5, "({}::{}[])[writer.first:writer.last]")}
-    ) {_RESULT}
+SELECT n, seq, hash, outcome, message FROM daybook_append_many(p_user_id => $1::text[], {_call(2, "{}::{}[]")})
 """  # noqa: S608 - constant fragments
 
 
@@ -173,21 +173,16 @@ async def append(connection: Connection, appends: Sequence[PendingAppend]) -> li
     database's errors for the statement as a whole, and the errors of an event that can't be encoded: nothing is sent
     then.
     """
-    by_user: dict[str, list[int]] = {}
-    for position, pending in enumerate(appends):
-        by_user.setdefault(pending.event.user_id, []).append(position)
-    users = sorted(by_user)
-    order = [position for user in users for position in by_user[user]]
+    order = sorted(range(len(appends)), key=lambda position: appends[position].event.user_id)
+    users = [appends[position].event.user_id for position in order]
     arguments = [_arguments(appends[position]) for position in order]
     try:
         if len(appends) == 1:
             rows = await connection.fetch(APPEND, users[0], *arguments[0])
+        elif users[0] == users[-1]:
+            rows = await connection.fetch(APPEND_SEVERAL, users[0], *zip(*arguments, strict=True))
         else:
-            last = list(accumulate(len(by_user[user]) for user in users))
-            first = [1, *(number + 1 for number in last[:-1])]
-            rows = await connection.fetch(
-                APPEND_MANY, users, first, last, len(users) == 1, *zip(*arguments, strict=True)
-            )
+            rows = await connection.fetch(APPEND_MANY, users, *zip(*arguments, strict=True))
     except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
         return [_refusal(error.sqlstate or "", str(error)) for _ in appends]
     results: dict[int, AppendResult] = {}

@@ -26,6 +26,7 @@ from events.store import in_doubt
 from events.store.append import (
     APPEND,
     APPEND_MANY,
+    APPEND_SEVERAL,
     IdempotencyKeyTaken,
     PendingAppend,
     RecordedEvent,
@@ -51,14 +52,10 @@ async def observe(pool: Pool, note: Callable[[float, Sequence[str]], None]) -> N
     """Have `note` called after each statement that appends: when it began, and the user of each of its events."""
 
     def logged(query: LoggedQuery) -> None:
-        if query.query in (APPEND, APPEND_MANY):
-            users, *places = query.args
-            if query.query == APPEND:
-                note(time.monotonic() - query.elapsed, [users])
-            else:
-                spans = zip(users, *places[:2], strict=True)
-                each = [user for user, first, last in spans for _ in range(first, last + 1)]
-                note(time.monotonic() - query.elapsed, each)
+        if query.query in (APPEND, APPEND_SEVERAL, APPEND_MANY):
+            users, ids = query.args[0], query.args[2]
+            each = [users] * (1 if query.query == APPEND else len(ids)) if isinstance(users, str) else users
+            note(time.monotonic() - query.elapsed, each)
 
     async with AsyncExitStack() as stack:
         for _ in range(pool.size):

@@ -97,7 +97,7 @@ END
 $$
 """
 
-FUNCTIONS = ("daybook_append", "daybook_lock_stream")
+FUNCTIONS = ("daybook_append", "daybook_append_many", "daybook_lock_stream")
 _BODIES = files("db") / "functions"
 
 # The functions have their owner's rights: only who is granted it may call them, and the caller's search_path, or a
@@ -130,6 +130,7 @@ COMMENTS = {
     "COLUMN tasks.title_key": "The title in the form in which titles are sorted.",
     "COLUMN tasks.search_text": "Title and description in the form in which they are searched.",
     "FUNCTION daybook_append": "Appends events to one stream, and moves the projection along with each.",
+    "FUNCTION daybook_append_many": "Appends events to several streams.",
     "FUNCTION daybook_lock_stream": "Locks one stream until the transaction ends.",
     "FUNCTION daybook_refuse()": "Keeps the log append-only, for its owner too.",
 }
