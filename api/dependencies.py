@@ -37,7 +37,7 @@ class State(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The authenticated user of a request, and what the request is answered with."""
+    """The authenticated user of a request, and the sources that it is answered from."""
 
     request: Request
     user: str

@@ -148,10 +148,10 @@ def rebuild_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make every row of `tasks` again what the log says, while the service runs: only what differs is written.
+    """Make every row of `tasks` follow from the log again, while the service runs. Only rows that differ are written.
 
-    Where a user's log isn't as it was written, their rows are left as they are, and what is wrong is told. `daybook
-    verify` shows beforehand what would be written.
+    If a user's log isn't as it was written, their rows are left as they are, and the damage is named. `daybook verify`
+    shows beforehand which rows would be written.
 
     Exit status: 0 all rows are right now; 1 somebody's log is damaged; 2 it couldn't run, or not to its end.
     """
@@ -187,7 +187,7 @@ def verify_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that the log is as it was written, and that `tasks` is what it folds to; name each mismatch.
+    """Check that the log is as it was written, and that `tasks` follows from it; name each mismatch.
 
     Changes nothing, holds nobody up, and needs no right but to read. With --export, check that no event of an export
     was changed, removed, added or reordered, and name the first that was.

@@ -259,7 +259,8 @@ _OF_OPENTELEMETRY = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _SECURING = frozenset({
     "ENVIRONMENT", "BETTER_AUTH_URL", "JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_USER_CLAIM",
 })  # fmt: skip
-"""Variables that decide what is safe and whose tokens are taken: the service would run without them, but less safely.
+"""Variables that decide which settings are safe and which tokens are taken. The service would run without them, but
+less safely.
 
 Without the others (keys, proxies, origins, `DATABASE_…`), it takes fewer requests, or doesn't start.
 """

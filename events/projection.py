@@ -13,7 +13,7 @@ from events.task import Task
 
 
 class TaskRow(NamedTuple):
-    """A row of `tasks`, in the order of its columns: the document, and what lists filter, search and sort by.
+    """A row of `tasks`, in the order of its columns: the document, and the columns for filters, search and sorting.
 
     A rebuild makes, compares and writes such tuples as they are.
     """

@@ -1,6 +1,6 @@
 """uvicorn's HTTP/1.1 protocol, with connections that end so that the client can read the last response to its end.
 
-Invariants: whatever was written is flushed before the connection is closed, or closed for our side. While a client
+Invariants: all that was written is flushed before the connection is closed, or closed for our side. While a client
 sends, the connection isn't closed but lingers, as in nginx and Apache: further input is read and discarded, never
 parsed. If it were left unread, the kernel would reset the connection, and the client might never see the response.
 After `connection_lost` no timer and no other object refers to the protocol.

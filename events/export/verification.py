@@ -62,7 +62,7 @@ class EarlierHead(NothingToSay):
 
 
 class BadHead(Exception):
-    """It isn't what GET /api/{user_id}/audit/head answers"""
+    """It isn't an answer of GET /api/{user_id}/audit/head"""
 
 
 def verify_export(file: BinaryIO, head: Head | None = None, *, after: Head | None = None) -> Report:

@@ -1,4 +1,4 @@
-"""Append: one call of the database function `daybook_append` for each user, and what became of each event."""
+"""Append: the calls of the database functions that append, and the result for each event."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

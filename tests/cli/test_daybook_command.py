@@ -467,7 +467,7 @@ def test_an_export_moves_nothing_on_the_terminal(folder: Path, export: Path) -> 
         (["--export", "nowhere.ndjson"], "daybook: nowhere.ndjson can't be read: No such file or directory\n"),
         (["--export", "."], "daybook: . can't be read: Is a directory\n"),
         (["--export", "ann.ndjson", "--head", "nowhere.json"], "daybook: nowhere.json can't be read: "),
-        (["--export", "ann.ndjson", "--head", "ann.ndjson"], "daybook: ann.ndjson: It isn't what GET /api/"),
+        (["--export", "ann.ndjson", "--head", "ann.ndjson"], "daybook: ann.ndjson: It isn't an answer of GET /api/"),
         (["--export", "newer.ndjson"], "event 5 (line 5): TaskRestored in form 99 is not known to this release"),
     ],
 )
