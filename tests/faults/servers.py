@@ -44,9 +44,11 @@ class Postgres:
 
 def children(pid: int) -> list[int]:
     """The processes that this one, or one of its threads, has started and not yet buried."""
-    return [
-        int(each) for task in Path(f"/proc/{pid}/task").iterdir() for each in (task / "children").read_text().split()
-    ]
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def _runs(pid: int) -> bool:
