@@ -119,7 +119,7 @@ def test_a_head_is_read(record: Record) -> None:
     assert read_head(json.dumps(answer).encode()) == head_of(record)
     assert read_head(json.dumps({**answer, "more": 1}).encode()) == head_of(record)
     assert read_head(MARK + json.dumps(answer).encode() + b"\r\n") == head_of(record)
-    with pytest.raises(BadHead, match="audit/head answers: it is UTF-16"):
+    with pytest.raises(BadHead, match="audit/head: it is UTF-16"):
         read_head(json.dumps(answer).encode("utf-16"))
 
 
