@@ -31,7 +31,7 @@ class TaskRow(NamedTuple):
 
 def project(task: Task) -> TaskRow:
     """Make the row of `tasks` for a task."""
-    title = search_text(task.title)
+    title_key = search_text(task.title)
     return TaskRow(
         task.user_id,
         task.id,
@@ -39,10 +39,19 @@ def project(task: Task) -> TaskRow:
         task.completed,
         task.created_at,
         task.updated_at,
-        title,
-        f"{title}\n{search_text(task.description)}" if task.description else title,
+        title_key,
+        _with_description(title_key, task),
         task_document(task).decode(),
     )
+
+
+def task_search_text(task: Task) -> str:
+    """Make the text in which words are searched: title and description, a line each."""
+    return _with_description(search_text(task.title), task)
+
+
+def _with_description(title_key: str, task: Task) -> str:
+    return f"{title_key}\n{search_text(task.description)}" if task.description else title_key
 
 
 def task_document(task: Task) -> bytes:

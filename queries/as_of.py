@@ -9,7 +9,7 @@ from uuid import UUID
 
 from db.pool import Pool
 from db.time_slices import TimeSlices
-from events.projection import project, task_document
+from events.projection import task_document, task_search_text
 from events.search_text import search_text
 from events.store import log, past
 from events.store.event_store import EventStore
@@ -136,5 +136,5 @@ class _Titles:
 
 
 def _contains(task: Task, words: Sequence[str]) -> bool:
-    text = project(task).search_text
+    text = task_search_text(task)
     return all(word in text for word in words)

@@ -43,7 +43,8 @@ BEGIN
     IF current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    SELECT pg_catalog.array_agg(held.user_id), pg_catalog.array_agg(held.seq), pg_catalog.array_agg(held.hash) INTO users, last_seqs, last_hashes
+    SELECT pg_catalog.array_agg(held.user_id), pg_catalog.array_agg(held.seq), pg_catalog.array_agg(held.hash)
+    INTO users, last_seqs, last_hashes
     FROM (
         SELECT s.user_id, s.seq, s.hash FROM streams AS s WHERE s.user_id = ANY (p_user_id)
         ORDER BY s.user_id FOR UPDATE SKIP LOCKED
@@ -57,21 +58,22 @@ BEGIN
             IF j IS NOT NULL THEN
                 last_seqs[j] := last_seqs[j] + 1;
                 last_hashes[j] := sha256(last_hashes[j] || p_digest[i]);
-                seqs[i] := last_seqs[j];
-                hashes[i] := last_hashes[j];
-            ELSE
-                seqs[i] := NULL;
-                hashes[i] := NULL;
             END IF;
+            seqs[i] := last_seqs[j]; -- null without a stream
+            hashes[i] := last_hashes[j];
         END LOOP;
         INSERT INTO events (
-            user_id, seq, hash, id, task_id, version, type, at, actor, data, request_id, client_address, client_agent, idempotency_key, fingerprint, salt
+            user_id, seq, hash, id, task_id, version, type, at, actor, data,
+            request_id, client_address, client_agent, idempotency_key, fingerprint, salt
         )
-        SELECT e.user_id, e.seq, e.hash, e.id, e.task_id, e.version, e.type, e.at, e.actor, e.data, e.request_id, e.client_address, e.client_agent, e.idempotency_key, e.fingerprint, e.salt
+        SELECT e.user_id, e.seq, e.hash, e.id, e.task_id, e.version, e.type, e.at, e.actor, e.data,
+            e.request_id, e.client_address, e.client_agent, e.idempotency_key, e.fingerprint, e.salt
         FROM unnest(
-            p_user_id, seqs, hashes, p_id, p_task_id, p_version, p_type, p_at, p_actor, p_data, p_request_id, p_client_address, p_client_agent, p_idempotency_key, p_fingerprint, p_salt
+            p_user_id, seqs, hashes, p_id, p_task_id, p_version, p_type, p_at, p_actor, p_data,
+            p_request_id, p_client_address, p_client_agent, p_idempotency_key, p_fingerprint, p_salt
         ) AS e (
-            user_id, seq, hash, id, task_id, version, type, at, actor, data, request_id, client_address, client_agent, idempotency_key, fingerprint, salt
+            user_id, seq, hash, id, task_id, version, type, at, actor, data,
+            request_id, client_address, client_agent, idempotency_key, fingerprint, salt
         )
         WHERE e.seq IS NOT NULL;
         INSERT INTO tasks AS t (

@@ -35,9 +35,9 @@ EXCEPTIONS = {
     "events.integrity.work_units.SAMPLE": "an operator's: draws users by lot",
     "events.integrity.work_units.TOTAL": "an operator's: counts all users' events",
     "events.integrity.spot_check.SPOT_CHECK": "an operator's: looks at users by lot; its joins are on user_id",
-    "daybook_append_many.sql[16]": "many users' events: each row is its own command's",
-    "daybook_append_many.sql[17]": "many users' tasks: as above",
-    "daybook_append_many.sql[24]": "many users' streams: only those that are locked",
+    "daybook_append_many.sql[14]": "many users' events: each row is its own command's",
+    "daybook_append_many.sql[15]": "many users' tasks: as above",
+    "daybook_append_many.sql[22]": "many users' streams: only those that are locked",
     "events.integrity.spot_check.NEXT_ORPHANED": "an operator's: looks at a user by lot",
 }
 """Statements that don't name the user, and why they needn't."""
