@@ -5,6 +5,8 @@ SECONDS ?= 300
 # uv where it is present; else one of our own, inside the virtual environment. CI has it be our own.
 UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
+# What makes .venv where no uv is found; uv takes the Python that it finds first, or UV_PYTHON.
+PYTHON ?= python3
 RUN := .venv/bin/
 # uv comes with a list of certificate authorities, in which a proxy's own isn't; the system's list has it, where there is one.
 # What you set yourself stays. (UV_NATIVE_TLS is its name before uv 0.11.)
@@ -68,7 +70,7 @@ setup: .venv/.ready
 
 .venv/.ready: pyproject.toml uv.lock
 	@echo "Setting up .venv …"
-	@command -v $(UV) >/dev/null || { python3 -m venv .venv && .venv/bin/pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
+	@command -v $(UV) >/dev/null || { $(PYTHON) -m venv .venv && .venv/bin/pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
 	@$(UV) sync --locked --inexact --quiet
 	@touch $@
 

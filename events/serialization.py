@@ -143,6 +143,8 @@ def _updated(data: Json) -> TaskUpdated:
 def _restored(data: Json) -> TaskRestored:
     restored, before, after = data["restored"], _side(data, "from"), _side(data, "to")
     brought_back = "title" in before and before["title"] is None  # null is no title, so there was no task
+    if brought_back:
+        after = fields(TaskCreated(**after))  # with the defaults of the fields that it is too old to have
     return TaskRestored(
         version=restored["version"],
         created_at=datetime.fromisoformat(restored["created_at"]),

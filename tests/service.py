@@ -20,11 +20,11 @@ from api.app import create_app
 from api.server.protocol import BoundedRequests
 from config.settings import Settings
 from db.pool import Pool
-from events.task import Task
+from events.task import FIELDS, Task
 
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # the client's own lines are not the service's
 
-_IN_DOCUMENT = ("title", "description")
+_IN_DOCUMENT = {*FIELDS} - {"completed"}
 COLUMNS = ", ".join(
     f"document::jsonb ->> '{field}' AS {field}" if field in _IN_DOCUMENT else field for field in Task._fields
 )

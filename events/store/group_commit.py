@@ -155,6 +155,9 @@ class GroupCommit:
         results: Sequence[AppendResult | Exception]
         try:
             async with self._pool.acquire() as connection:
+                waiting = [each for each in waiting if not each.outcome.done()]  # the others' callers gave up meanwhile
+                if not waiting:
+                    return
                 sent = True
                 results = await append(connection, [each.pending for each in waiting])
         except Exception as error:  # noqa: BLE001 - it is raised in the callers of `append`

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from events.serialization import rfc3339
+from events.task import FIELDS
 from tests.conftest import FROM_TEMPLATE, new_database
 from tests.service import TASKS, Service, serving
 from tests.strategies import accepted_descriptions, accepted_titles, changes
@@ -32,7 +33,6 @@ VIEWS = ("", "completed=true", "sort=title&order=desc", "q=a", "sort=updated_at&
 """Ways to ask for the list; each means the same in the past."""
 
 Body = dict[str, Any] | None
-FIELDS = ("title", "description", "completed")
 
 
 def fields(body: Body) -> dict[str, Any]:
@@ -178,6 +178,7 @@ class Remembered(RuleBasedStateMachine):
         return states
 
 
+@pytest.mark.timeout(900)
 def test_the_past_is_what_get_answered_then(server: str, runner: asyncio.Runner) -> None:
     opened = AsyncExitStack()
     try:

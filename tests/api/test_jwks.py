@@ -88,17 +88,18 @@ async def test_a_flood_does_not_keep_a_new_key_out_for_longer_than_ten_seconds()
 
 @pytest.mark.parametrize("how", FAILURES)
 async def test_known_keys_go_on_while_the_issuer_is_away(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.auth.jwks_response._TIMEOUT_SECONDS", 0.1)
     clock = Clock()
     async with issuing(OLD) as issuer, cache(issuer, clock) as jwks:
         key = await jwks.key("old")
         await issuer.fail(how)
+        monkeypatch.setattr("api.auth.jwks_response._TIMEOUT_SECONDS", 0.1)
         for _ in range(5):
             clock.now += 600
             assert await jwks.key("old") is key
             with pytest.raises(KeysUnavailable) as caught:
                 await jwks.key("new")
             assert 1 <= caught.value.seconds <= 10
+        monkeypatch.undo()
         issuer.publish(NEW)
         await issuer.recover()
         clock.now += 10

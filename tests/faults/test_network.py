@@ -61,7 +61,7 @@ async def test_requests_end_while_the_network_stalls_and_succeed_afterwards(data
     link, port = Link(database), free_port()
     async with (
         link.open() as dsn,
-        started(folder, dsn, DATABASE_TIMEOUT="1", DATABASE_POOL_SIZE="4", METRICS_PORT=str(port)) as (serving, client),
+        started(folder, dsn, DATABASE_TIMEOUT="2", DATABASE_POOL_SIZE="4", METRICS_PORT=str(port)) as (serving, client),
     ):
         path = (await client.post(TASKS, json={"title": "x"})).headers["location"]
         await asyncio.gather(*(client.get(TASKS) for _ in range(8)))

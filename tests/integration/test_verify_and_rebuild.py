@@ -22,6 +22,7 @@ from events.integrity.verify import Verified, verify
 from events.integrity.work_units import StreamSize
 from events.projection import project, task_document, task_of
 from events.search_text import search_text
+from events.serialization import DATA_VERSION
 from events.task import Task
 from tests import independent
 from tests.conftest import FROM_TEMPLATE, PARTITIONS, new_database
@@ -362,8 +363,11 @@ async def seal(connection: asyncpg.Connection, user: str) -> None:
 
 
 UNFIT = {
-    "of another release": ("UPDATE events SET type = 'TaskRenamed'", "TaskRenamed in form 2 is not known to this"),
-    "of another form": ("""UPDATE events SET data = '{"v": 3}'""", "in form 3 is not known to this release"),
+    "of another release": ("UPDATE events SET type = 'TaskRenamed'", f"TaskRenamed in form {DATA_VERSION} is not"),
+    "of another form": (
+        f"""UPDATE events SET data = '{{"v": {DATA_VERSION + 1}}}'""",
+        f"in form {DATA_VERSION + 1} is not known to this release",
+    ),
     "impossible": ("UPDATE events SET version = version + 100", "can't follow a task at version"),
     "without its data": ("""UPDATE events SET data = '{"v": 2}'""", "are damaged"),
 }

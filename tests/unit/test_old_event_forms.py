@@ -11,7 +11,7 @@ import pytest
 from events import hash_chain
 from events.records import record
 from events.serialization import DATA_VERSION, UnknownEvent, decode, from_row, header, meta, upcast
-from events.task import Task, TaskCreated, TaskDeleted, TaskEvent, TaskToggled, TaskUpdated, evolve
+from events.task import Task, TaskCreated, TaskDeleted, TaskEvent, TaskRestored, TaskToggled, TaskUpdated, evolve
 from tests import independent
 
 HEX = ("fingerprint", "salt", "hash")
@@ -92,6 +92,15 @@ def test_an_old_log_verifies_as_it_was_hashed() -> None:
         )
         assert last == row["hash"]
     assert independent.chain(ROWS) == [row["hash"] for row in ROWS]
+
+
+def test_a_restoration_from_before_a_field_was_added_brings_a_task_back_with_its_default() -> None:
+    """`description` stands for a field that is younger than the event; `evolve` wants them all."""
+    restored = {"version": 1, "created_at": "2026-11-20T06:00:01Z"}
+    changes = {"title": {"from": None, "to": "Buy milk"}, "completed": {"from": None, "to": True}}
+    payload = decode("TaskRestored", {"v": DATA_VERSION, "restored": restored, "changes": changes})
+    assert isinstance(payload, TaskRestored)
+    assert payload.after == {"title": "Buy milk", "description": None, "completed": True}
 
 
 @pytest.mark.parametrize(
