@@ -114,7 +114,8 @@ class BatchLoader(Generic[_Key, _Value]):
         except Exception as error:  # noqa: BLE001 - it is raised again in the callers
             if len(batch) > 1 and not isinstance(error, UNAVAILABLE):
                 for each in batch:  # one key alone may have caused it
-                    await self._answer([each])
+                    if not each[1].done():  # else its caller has given up meanwhile
+                        await self._answer([each])
                 return
             for _, answer in batch:
                 _fail(answer, error)

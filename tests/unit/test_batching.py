@@ -69,6 +69,15 @@ async def test_a_key_that_cannot_be_read_fails_alone() -> None:
     assert isinstance(outcomes[1], ValueError)
 
 
+async def test_a_read_that_was_given_up_is_not_made_again() -> None:
+    reads = Reads()
+    tasks = await asked(BatchLoader(POOL, reads, user_of=str), [12, 13, 14])
+    tasks[0].cancel()
+    reads.go.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert reads.asked == [[12, 13, 14], [13], [14]]
+
+
 async def test_a_lost_connection_fails_the_batch_and_cancelled_reads_are_skipped() -> None:
     reads = Reads()
     together = BatchLoader(POOL, reads, user_of=str)
