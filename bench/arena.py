@@ -100,7 +100,11 @@ class Arena:
         if kind.doomed:
             return wrk.write(self.folder / "doomed", await self._doomed(setup, contender))
         file = self.folder / f"{kind.name} {setup.alone}".replace(" ", "-")
-        return file if file.exists() else wrk.write(file, list(kind.requests(self._chosen(kind, setup))))
+        return (
+            file
+            if file.exists() and not kind.renewed
+            else wrk.write(file, list(kind.requests(self._chosen(kind, setup))))
+        )
 
     async def _doomed(self, setup: Setup, contender: Contender) -> list[bytes]:
         """Deletions of tasks that are made for it."""

@@ -24,6 +24,8 @@ class Kind:
     """Whether the peer has the same."""
     doomed: bool = False
     """The requests delete: each can be sent but once."""
+    renewed: bool = False
+    """They are made anew for each round: sent a second time, they would change nothing."""
 
 
 def request(person: Person, method: str, path: str, body: object = None, more: bytes = b"") -> bytes:
@@ -43,8 +45,12 @@ _BODY = {"title": "Buy oat milk before Friday", "description": "The shop across 
 
 
 def _updates(people: Sequence[Person]) -> Iterator[bytes]:
-    for turn in ("this week", "next week", "some day"):
-        yield from _each(people, lambda person, id_: request(person, "PATCH", f"tasks/{id_}", {"title": turn}))  # noqa: B023 - used at once
+    for _ in range(3):
+        title = f"In week {next(_WEEK):06}"  # of one length, as answers are known by theirs
+        yield from _each(people, lambda person, id_: request(person, "PATCH", f"tasks/{id_}", {"title": title}))  # noqa: B023 - used at once
+
+
+_WEEK = itertools.count()
 
 
 def _creations(people: Sequence[Person]) -> Iterator[bytes]:
@@ -67,7 +73,7 @@ KINDS = (
         lambda people: _each(people, lambda who, id_: request(who, "PATCH", f"tasks/{id_}/complete")),
         marks=1,
     ),
-    Kind("update", _updates, marks=1),
+    Kind("update", _updates, marks=1, renewed=True),
     Kind("delete", lambda _: iter(()), 204, doomed=True),
     Kind(
         "audit, page of 100",
