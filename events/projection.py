@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 
 from events.search_text import search_text
-from events.serialization import rfc3339
+from events.serialization import writable
 from events.task import Task
 
 
@@ -63,10 +63,11 @@ def task_document(task: Task) -> bytes:
             "title": task.title,
             "description": task.description,
             "completed": task.completed,
-            "created_at": rfc3339(task.created_at),
-            "updated_at": rfc3339(task.updated_at),
+            "created_at": writable(task.created_at),
+            "updated_at": writable(task.updated_at),
             "version": task.version,
-        }
+        },
+        option=orjson.OPT_UTC_Z,
     )
 
 
