@@ -68,9 +68,10 @@ class ListQuery:
 
 # $4 is the page's size: one row more is read, to know if there is a next page. $6 and $7 are the end of the last page;
 # as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
-# The number and hash of the user's last event must be read in one statement with the tasks.
+# The number and hash of the user's last event must be read in one statement with the tasks; as one value, since Citus
+# hands on no record.
 _LIST = """
-SELECT (SELECT ROW(seq, hash) FROM streams WHERE user_id = $1) AS head, ARRAY(
+SELECT (SELECT int8send(seq) || hash FROM streams WHERE user_id = $1) AS head, ARRAY(
     SELECT convert_to(document, 'UTF8')
     FROM tasks
     WHERE user_id = $1
@@ -121,7 +122,7 @@ async def fetch_tasks(pool: Pool, scans: Scans, user_id: str, query: ListQuery) 
         row = await pool.fetchrow(LIST[query.sort, query.order], *arguments)
     assert row is not None  # noqa: S101 - there is always one
     found: list[bytes] = row["found"]
-    head = hash_chain.Head(*row["head"]) if row["head"] else hash_chain.Head()
+    head = hash_chain.Head(int.from_bytes(row["head"][:8]), row["head"][8:]) if row["head"] else hash_chain.Head()
     body = b"[%b]" % b",".join(found[: query.limit])
     return Page(body, end_of(found[query.limit - 1], query.sort) if len(found) > query.limit else None, head)
 
