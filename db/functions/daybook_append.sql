@@ -104,11 +104,14 @@ BEGIN
             EXCEPTION WHEN OTHERS THEN
                 GET STACKED DIAGNOSTICS
                     outcome = RETURNED_SQLSTATE, message = MESSAGE_TEXT, violated = CONSTRAINT_NAME;
+                IF violated = '' THEN -- from another server of a Citus cluster comes only the message
+                    violated := message;
+                END IF;
                 outcome := CASE
                     WHEN outcome <> '23505' THEN outcome
-                    WHEN violated LIKE 'events%task\_version\_key%' THEN 'LG002'
-                    WHEN violated LIKE 'events%idempotency\_key%' THEN 'LG003'
-                    WHEN violated LIKE 'events%pkey%' AND is_new THEN 'LG001'
+                    WHEN violated LIKE '%events%task\_version\_key%' THEN 'LG002'
+                    WHEN violated LIKE '%events%idempotency\_key%' THEN 'LG003'
+                    WHEN violated LIKE '%events%pkey%' AND is_new THEN 'LG001'
                     ELSE outcome
                 END;
             END;
