@@ -21,7 +21,7 @@ from cli.worker import Job, Result
 from db.connection import connect
 from db.dsn import connect_arguments
 from db.errors import FAILED
-from db.pool import Connection
+from db.pool import SEE_SHARDS, Connection
 from events.integrity import work_units
 from events.integrity.work_units import WorkUnit
 
@@ -76,6 +76,7 @@ async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report
     statement.
     """
     connection = await connect(**connect_arguments(dsn))
+    await connection.execute(SEE_SHARDS)
     under_way = _UnderWay(job, dsn, report)
     with _stopped_by_signals(report) as stop:
         try:

@@ -15,7 +15,7 @@ import uvloop
 from config import logs
 from db.connection import connect
 from db.dsn import connect_arguments
-from db.pool import Connection
+from db.pool import SEE_SHARDS, Connection
 from events.integrity.rebuild import Rebuilt, rebuild
 from events.integrity.verify import Verified, verify
 from events.integrity.work_units import StreamSize
@@ -61,5 +61,6 @@ def _connected(dsn: str) -> tuple[asyncio.Runner, Connection]:
     """Connect, once in the life of this process."""
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     connection = runner.run(connect(**connect_arguments(dsn), command_timeout=_COMMAND_SECONDS))
+    runner.run(connection.execute(SEE_SHARDS))
     atexit.register(lambda: runner.run(connection.close()))
     return runner, connection

@@ -311,24 +311,28 @@ async def _keep(_connection: Connection) -> None:
     """Reset nothing, since no session state is ever set: asyncpg's own reset costs a round trip at every release."""
 
 
-async def _plan_once(connection: Connection) -> None:
-    """Plan a statement once, when it is prepared, and compile nothing (JIT).
+_PLAN_ONCE = "set_config('plan_cache_mode', 'force_generic_plan', false)"
+"""Plans a statement once, when it is prepared: on partitioned tables, a plan for the given values costs more than it
+saves, and Postgres would make one each time. Not for Citus, which finds the shard by the values.
+"""
+_SEE_SHARDS = "set_config('citus.override_table_visibility', 'off', false)"
+"""Has Citus not filter its shards out of pg_class, row by row: the driver reads that table when a connection meets an
+array's type for the first time, which then takes seconds. Another server doesn't know the setting, and doesn't mind.
+"""
+_COMPILE_NOTHING = "set_config('jit', 'off', false)"
 
-    On partitioned tables, a plan for the given values costs more than it saves, and Postgres would make one each time.
-    Such statements have nothing to compile.
+SEE_SHARDS = f"SELECT {_SEE_SHARDS}"
+"""Prepares a connection that isn't of a pool to a server that may be a Citus coordinator."""
+
+
+async def _configure(connection: Connection, *, sharded: bool, direct: bool) -> None:
+    """Set up the server's session, if it is our own.
+
+    Unless `direct`, nothing is set if the server's process isn't the one announced at connecting. Then something in
+    between may pass the session, with its settings, to others.
     """
-    await connection.execute(f"SELECT {_PLANNING}")
-
-
-async def _plan_once_if_direct(connection: Connection) -> None:
-    """Do as `_plan_once`, unless the server's process isn't the one announced at connecting.
-
-    Then something in between may pass the server's session, with its settings, to others.
-    """
-    await connection.execute(f"SELECT {_PLANNING} WHERE pg_backend_pid() = {connection.get_server_pid()}")
-
-
-_PLANNING = "set_config('plan_cache_mode', 'force_generic_plan', false), set_config('jit', 'off', false)"
+    ours = "" if direct else f" WHERE pg_backend_pid() = {connection.get_server_pid()}"
+    await connection.execute(f"SELECT {_COMPILE_NOTHING}, {_SEE_SHARDS if sharded else _PLAN_ONCE}{ours}")
 
 
 @asynccontextmanager
@@ -346,12 +350,12 @@ async def open_pool(
     statement. `sharded` says that users lie on several servers, so that no statement should touch two of them.
     """
     told = connect_arguments(dsn)
-    plan = _plan_once if told.get("statement_cache_size") == PREPARED else _plan_once_if_direct
+    direct = told.get("statement_cache_size") == PREPARED
     arguments = {"statement_cache_size": PREPARED, "command_timeout": timeout, **told}
 
     async def set_up(connection: Connection) -> None:
         if arguments["statement_cache_size"]:  # else a pooler is there, and shares its sessions with others
-            await plan(connection)
+            await _configure(connection, sharded=sharded, direct=direct)
 
     async def connect_in_time(*dsn: Any, **options: Any) -> asyncpg.Connection:
         if _looks_for_room.get():
