@@ -80,18 +80,34 @@ def migrate_command(
         int | None,
         typer.Option(min=1, max=100, help="Partitions of each table, of a database that has none.", show_default="16"),
     ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing: only say if all is done.")] = False,
 ) -> None:
-    """Bring the schema up to date (DATABASE_URL_DIRECT, else DATABASE_URL, else the embedded Postgres)."""
+    """Bring the schema up to date (DATABASE_URL_DIRECT, else DATABASE_URL, else the embedded Postgres).
+
+    With DATABASE_SHARDED=true, distribute the tables over a Citus cluster as well.
+    """
     import asyncio
 
+    from db.distribute import check_distribution
     from db.migrate import migrate
     from db.roles import grant_service_role
+    from db.schema import check_schema
 
     settings = _ready()
+    sharded = settings.database_sharded
+    if partitions is not None and (check or sharded):
+        raise typer.BadParameter("--partitions goes neither with --check nor with DATABASE_SHARDED=true")
+    applied, made = [], False
     with database(settings.migration_url, settings.daybook_data_dir) as dsn, reaching():
-        applied = migrate(dsn, partitions=partitions)
-        made = asyncio.run(grant_service_role(dsn, settings.service_url or dsn))
+        if check:
+            asyncio.run(check_schema(dsn))
+        else:
+            applied = migrate(dsn, partitions=partitions, sharded=sharded)
+            made = asyncio.run(grant_service_role(dsn, settings.service_url or dsn))
+        distributed = asyncio.run(check_distribution(dsn)) if sharded else None
     say(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
+    if distributed:
+        say(distributed)
     if made:
         say("Made the role that DATABASE_URL names: it may append to the log, and no more.")
 

@@ -83,7 +83,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
             with reaching():
                 if migrate_first:
                     owner = settings.migration_url or dsn
-                    _migrate(owner)
+                    _migrate(owner, sharded=settings.database_sharded)
                     asyncio.run(grant_service_role(owner, dsn))
                 asyncio.run(check_schema(dsn))
             if settings.jwks_url:
@@ -146,14 +146,14 @@ def _run(config: dict[str, Any], *, reload_excludes: list[str] | None) -> None:
         _Server(uvicorn.Config(**config)).run()
 
 
-def _migrate(owner: str) -> None:
+def _migrate(owner: str, *, sharded: bool) -> None:
     """Bring the schema up to date. Raises `CannotRun`, or the errors of connecting."""
     try:
         asyncio.run(check_schema(owner))
     except NotMigrated:
         from db.migrate import migrate  # with Alembic, 30 MB that a service seldom needs
 
-        migrate(owner)
+        migrate(owner, sharded=sharded)
 
 
 def _check_propagators() -> None:

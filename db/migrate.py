@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import stamina
@@ -17,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from config.errors import CannotRun
 from db.connection import connect
+from db.distribute import check_citus, distribute
 from db.dsn import connect_arguments
 from db.errors import UNAVAILABLE, ConnectionLost
 from db.roles import LOCK_TIMEOUT_SECONDS, take_advisory_lock
@@ -49,20 +51,25 @@ class TableInUse(CannotMigrate):
     """Another session holds a lock on a table that a migration changes."""
 
 
-def migrate(dsn: str, *, partitions: int | None = None) -> list[str]:
+def migrate(dsn: str, *, partitions: int | None = None, sharded: bool = False) -> list[str]:
     """Upgrade to this release's schema. Return the revisions applied, oldest first; none if it was up to date.
 
-    `partitions` is the number of partitions of each table that is made, at most 100: 16 if it is None.
+    `partitions` is the number of partitions of each table that is made, at most 100: 16 if it is None. If `sharded`,
+    there are none, and the tables are distributed over a Citus cluster, which is done after the upgrade.
     Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic isn't made for it).
     Each revision is applied in a transaction of its own under an advisory lock: servers may race, and a failure leaves
     the revisions before it applied. If a table is in use, short tries are made for a minute. Raises `NewerSchema`,
-    `DevelopmentSchema`, `OtherPartitions`, `CannotMigrate`, `NotOurTurn`, `NotUtf8`, or one of `UNAVAILABLE`.
+    `DevelopmentSchema`, `OtherPartitions`, `CannotMigrate`, `NotOurTurn`, `NotUtf8`, `NotCitus`, or one of
+    `UNAVAILABLE`.
     """
-    return asyncio.run(_migrate(dsn, partitions))
+    return asyncio.run(_migrate(dsn, partitions, sharded=sharded))
 
 
-async def _migrate(dsn: str, partitions: int | None) -> list[str]:
+async def _migrate(dsn: str, partitions: int | None, *, sharded: bool) -> list[str]:
     arguments = connect_arguments(dsn)
+    if sharded:
+        partitions = 0
+        await _require_citus(arguments)
 
     async def creator() -> asyncpg.Connection:
         connection = await connect(**{**arguments, "command_timeout": _SILENCE_SECONDS})
@@ -77,21 +84,37 @@ async def _migrate(dsn: str, partitions: int | None) -> list[str]:
         async with engine.connect() as connection:
             return await connection.run_sync(_apply_next, arguments["user"], partitions)
 
+    async def distribute_all() -> None:
+        try:
+            await distribute(dsn)
+        except asyncpg.PostgresError as error:
+            raise _reason(error, "The distribution of the tables", arguments["user"]) from error
+
     retried = stamina.retry(
         on=TableInUse,
         attempts=None,
         timeout=_TRYING_SECONDS,
         wait_initial=_FIRST_PAUSE,
         wait_max=_LONGEST_PAUSE,
-    )(apply_next)
+    )
     engine = create_async_engine("postgresql+asyncpg://", async_creator=creator, poolclass=NullPool)
     applied = []
     try:
-        while revision := await retried():
+        while revision := await retried(apply_next)():
             applied.append(revision)
     finally:
         await engine.dispose()
+    if sharded:
+        await retried(distribute_all)()
     return applied
+
+
+async def _require_citus(arguments: dict[str, Any]) -> None:
+    connection = await connect(**arguments)
+    try:
+        await check_citus(connection)
+    finally:
+        await connection.close()
 
 
 _BOUNDS = """
@@ -138,24 +161,24 @@ def _apply_next(connection: Connection, login: str, partitions: int | None) -> s
             raise NewerSchema(f"{NewerSchema.__doc__} ({error})") from error
         raise
     except DBAPIError as error:
-        raise _reason(error.driver_exception, "".join(found), login) from error
+        raise _reason(error.driver_exception, f"Migration {''.join(found)}", login) from error
     except asyncpg.InterfaceError as error:  # the connection ended while we waited for our turn
         raise ConnectionLost(str(error)) from error
     return found[0] if found else None
 
 
-def _reason(error: BaseException, revision: str, login: str) -> BaseException:
-    """Return the error for `migrate` to raise instead of the driver's."""
+def _reason(error: BaseException, what: str, login: str) -> BaseException:
+    """Return the error for `migrate` to raise instead of the driver's. `what` failed: a migration, as a rule."""
     match error:
         case asyncpg.LockNotAvailableError() | asyncpg.DeadlockDetectedError():
             return TableInUse(
-                f"Migration {revision} found a table in use for a minute ({error.args[0]}), and left it alone: end what"
+                f"{what} found a table in use for a minute ({error.args[0]}), and left it alone: end what"
                 " holds it, such as a backup or a long transaction (pg_stat_activity shows them), or wait for it; then"
                 " run `daybook migrate` again."
             )
         case asyncpg.QueryCanceledError():
             return CannotMigrate(
-                f"Migration {revision} was cancelled ({error.args[0]}), and nothing of it was kept: somebody asked for"
+                f"{what} was cancelled ({error.args[0]}), and nothing of it was kept: somebody asked for"
                 f" it, or a statement would have held others up for longer than {_STATEMENT_SECONDS} s. Run `daybook"
                 " migrate` again when the database has less to do."
             )
@@ -168,7 +191,7 @@ def _reason(error: BaseException, revision: str, login: str) -> BaseException:
             return error
         case asyncpg.PostgresError():
             return CannotMigrate(
-                f"Migration {revision} failed, and nothing of it was kept: {error.args[0]} (SQLSTATE {error.sqlstate})."
+                f"{what} failed, and nothing of it was kept: {error.args[0]} (SQLSTATE {error.sqlstate})."
             )
         case asyncpg.InterfaceError():  # the connection ended between two statements
             return ConnectionLost(str(error))

@@ -21,6 +21,10 @@ _ITERATIONS = 4096
 # An arbitrary number. The lock is transaction-level: session locks break behind a pooler in transaction mode.
 ADVISORY_LOCK_KEY = 0x6461_7962_6F6F_6B  # "daybook"
 LOCK_TIMEOUT_SECONDS = 60
+_ONE_CONNECTION = "SET LOCAL citus.multi_shard_modify_mode = 'sequential'"
+"""Has Citus use one connection to each worker, without which it changes no role or function beside a table in one
+transaction. Other servers don't know the setting, and don't mind.
+"""
 
 
 class NotOurTurn(CannotRun):
@@ -81,7 +85,7 @@ async def take_advisory_lock(connection: asyncpg.Connection) -> None:
 
     Raises `NotOurTurn` after a minute.
     """
-    await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+    await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'; {_ONE_CONNECTION}")
     try:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK_KEY)
     except asyncpg.LockNotAvailableError as error:

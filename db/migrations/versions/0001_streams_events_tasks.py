@@ -8,7 +8,9 @@ revision = "0001"
 down_revision = None
 
 PARTITIONS = 16
-"""Number of partitions of each table, unless `daybook migrate --partitions` says another."""
+"""Number of partitions of each table, unless `daybook migrate --partitions` says another. With 0 there are none: Citus
+has shards instead.
+"""
 
 # fillfactor 50: seq and hash change with every write and are in no index, so that the updates stay HOT.
 STREAMS = """
@@ -46,7 +48,7 @@ CREATE TABLE events (
     CONSTRAINT events_hash_check CHECK (octet_length(hash) = 32),
     CONSTRAINT events_salt_check CHECK (octet_length(salt) = 16),
     CONSTRAINT events_idempotency_check CHECK ((idempotency_key IS NULL) = (fingerprint IS NULL))
-) PARTITION BY HASH (user_id)
+) {storage}
 """
 
 # In the collation "C", texts are compared by code points, as Python does, and an index could serve LIKE.
@@ -63,7 +65,7 @@ CREATE TABLE tasks (
     document text NOT NULL,
     CONSTRAINT tasks_updated_at_check CHECK (updated_at >= created_at),
     CONSTRAINT tasks_version_check CHECK (version >= 1)
-) PARTITION BY HASH (user_id)
+) {storage}
 """
 
 # Each ANALYZE of a partition makes all connections plan their statements anew: 2 to 3 ms for each statement, with 16
@@ -137,9 +139,13 @@ COMMENTS = {
 
 
 def upgrade() -> None:
-    count = context.config.attributes.get("partitions") or PARTITIONS
-    for statement in (STREAMS, EVENTS, TASKS, REFUSE):
-        op.execute(statement)
+    given = context.config.attributes.get("partitions")
+    count = PARTITIONS if given is None else given
+    op.execute(STREAMS)
+    for table, statement in (("events", EVENTS), ("tasks", TASKS)):
+        storage = "PARTITION BY HASH (user_id)" if count else STORAGE[table].format(share=0.3)
+        op.execute(statement.format(storage=storage))
+    op.execute(REFUSE)
     for name in FUNCTIONS:
         op.execute((_BODIES / f"{name}.sql").read_text())
         op.execute(SEARCH_PATH.format(name=name))
