@@ -22,16 +22,17 @@ from db.dsn import connect_arguments
 from db.embedded import running
 from db.migrate import migrate
 from db.pool import Pool, open_pool
+from tests import citus
 from tests import service as service_module
 from tests.pooler import pooled
-from tests.service import Service, serving
+from tests.service import SHARDED, Service, serving
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2**31 else None  # noqa: S108
 """Where databases lie, if such a place is there: to make one takes a thirtieth of the time that it takes on a disk."""
 
 IMAGE = os.environ.get("DAYBOOK_TEST_IMAGE", "postgres:18-alpine")
-TEMPLATE = "daybook_template"
-PARTITIONS = 4
+TEMPLATE = f"daybook_template_{os.environ.get('PYTEST_XDIST_WORKER', 'all')}"
+PARTITIONS = 0 if citus.URL else 4
 """Partitions of each table in a test's database: with a release's 16, an API test takes a quarter more. What is about
 them has all 16, by a fixture of its own."""
 FROM_TEMPLATE = f"TEMPLATE {TEMPLATE} STRATEGY FILE_COPY"
@@ -61,6 +62,8 @@ def _docker_answers() -> bool:
 
 
 def _kind() -> str:
+    if citus.URL:
+        return "Citus, DAYBOOK_TEST_CITUS_URL"
     if os.environ.get("DAYBOOK_TEST_DATABASE_URL"):
         return "DAYBOOK_TEST_DATABASE_URL"
     return f"testcontainers ({IMAGE})" if _docker_answers() else "the embedded one"
@@ -73,13 +76,13 @@ POOLED = bool(os.environ.get("DAYBOOK_TEST_POOLED"))
 """Whether the service gets to it through PgBouncer."""
 
 
-SHARDED = os.environ.get("DATABASE_SHARDED") == "true"
-"""Whether the service takes it for one that is distributed by user."""
-
-
 def pytest_report_header() -> str:
-    how = ", the service through PgBouncer" * POOLED + ", as if it were sharded" * SHARDED
+    how = ", the service through PgBouncer" * POOLED + ", as if it were sharded" * (SHARDED and not citus.URL)
     return f"postgres: {KIND}{how}"
+
+
+needs_citus = pytest.mark.skipif(citus.URL is None, reason="needs a Citus cluster: DAYBOOK_TEST_CITUS_URL")
+on_plain_postgres = pytest.mark.skipif(citus.URL is not None, reason="about a Postgres that is no Citus cluster")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -92,7 +95,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @contextmanager
 def _started() -> Iterator[str]:
-    if url := os.environ.get("DAYBOOK_TEST_DATABASE_URL"):
+    if url := citus.URL or os.environ.get("DAYBOOK_TEST_DATABASE_URL"):
         yield url
     elif KIND.startswith("testcontainers"):
         from testcontainers.community.postgres import PostgresContainer
@@ -128,7 +131,9 @@ def _name(dsn: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if citus.URL and "server" in request.fixturenames:
+        monkeypatch.setenv("DATABASE_SHARDED", "true")  # of the processes that a test starts
     for name in tuple(os.environ):
         if name.startswith(("JWT_", "BETTER_AUTH_", "CORS_", "DATABASE_URL", "LOG_", "DAYBOOK_DATA")) or name in (
             "ENVIRONMENT",
@@ -143,8 +148,13 @@ def server() -> Iterator[str]:
     """The DSN of a running server, as its owner; it holds an up-to-date template database."""
     with ExitStack() as stack:
         dsn = stack.enter_context(_started())
-        asyncio.run(execute(dsn, f"DROP DATABASE IF EXISTS {TEMPLATE}", f"CREATE DATABASE {TEMPLATE}"))
-        migrate(named(dsn, TEMPLATE), partitions=PARTITIONS)
+        if citus.URL:
+            stack.callback(citus.drop_templates, dsn, TEMPLATE)
+            citus.make_templates(dsn, TEMPLATE)
+        else:
+            asyncio.run(execute(dsn, f"DROP DATABASE IF EXISTS {TEMPLATE}", f"CREATE DATABASE {TEMPLATE}"))
+            stack.callback(lambda: asyncio.run(execute(dsn, f"DROP DATABASE {TEMPLATE}")))
+            migrate(named(dsn, TEMPLATE), partitions=PARTITIONS)
         if POOLED:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="daybook-tests-", dir=MEMORY)))
             by_way = stack.enter_context(pooled(dsn, folder, connections=5))
@@ -152,16 +162,21 @@ def server() -> Iterator[str]:
                 named(by_way, _name(to)) if urlsplit(to).netloc == urlsplit(dsn).netloc else to
             )
         yield dsn
-        asyncio.run(execute(dsn, f"DROP DATABASE {TEMPLATE}"))
 
 
 @asynccontextmanager
 async def new_database(server: str, options: str = "") -> AsyncIterator[str]:
     """The DSN of a database that is dropped afterwards; `options` are of CREATE DATABASE."""
     name = f"test_{uuid4().hex}"
-    await execute(server, f"CREATE DATABASE {name} {options}")
+    if citus.URL:
+        await citus.make(server, name, options)
+    else:
+        await execute(server, f"CREATE DATABASE {name} {options}")
     yield named(server, name)
-    await execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+    if citus.URL:
+        await citus.drop(server, name)
+    else:
+        await execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from api.server.protocol import BoundedRequests
 from config.settings import Settings
 from db.pool import Pool
 from events.task import FIELDS, Task
+from tests import citus
 
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # the client's own lines are not the service's
 
@@ -32,6 +34,9 @@ COLUMNS = ", ".join(
 
 WRONG_TITLE = """document = jsonb_set(document::jsonb, '{title}', '"Wrong"')::text"""
 """An assignment that makes a row of `tasks` differ from the log."""
+
+SHARDED = citus.URL is not None or os.environ.get("DATABASE_SHARDED") == "true"
+"""Whether the service takes its database for one that is distributed by user."""
 
 TASKS = "/api/ann/tasks"
 SECRET = "a secret for tests, of 64 bytes or more, as HS512 would have it be"
@@ -72,7 +77,12 @@ async def sql(pool: Pool, statement: str, *arguments: object) -> None:
 
 
 def settings(database_url: str, **options: Any) -> Settings:
-    values: dict[str, Any] = {"database_url": database_url, "jwt_secret": SECRET, **options}
+    values: dict[str, Any] = {
+        "database_url": database_url,
+        "database_sharded": SHARDED,
+        "jwt_secret": SECRET,
+        **options,
+    }
     return Settings(**values)
 
 

@@ -11,7 +11,7 @@ from commands.handler import handle
 from db.pool import Pool, open_pool
 from events.task import Metadata
 from tests.arrange import create, run, store_of
-from tests.service import sql
+from tests.service import SHARDED, sql
 
 ROLES = Path("db/roles.sql").read_text()
 CHANGES = ["UPDATE {} SET actor = 'mallory'", "DELETE FROM {}", "TRUNCATE {}", "TRUNCATE {} CASCADE"]
@@ -62,7 +62,7 @@ async def test_the_services_role_cannot_change_the_log(written: Pool, change: st
 async def test_the_services_role_can_do_all_that_the_service_does(database: str, pool: Pool) -> None:
     await sql(pool, ROLES)
     await sql(pool, ROLES)  # again, as after an upgrade
-    async with open_pool(database, size=1) as restricted:
+    async with open_pool(database, size=1, sharded=SHARDED) as restricted:
         await sql(restricted, "SET ROLE daybook_app")
         create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": "x"})
         task = (await handle(store_of(restricted), create, actor="ann", metadata=Metadata())).task

@@ -24,7 +24,7 @@ from events.task import Event, Metadata, Task, TaskCreated, TaskDeleted, TaskTog
 from tests import independent
 from tests.arrange import METADATA, create, run, store_of, until_locked_out
 from tests.network import Link, Request
-from tests.service import COLUMNS, WRONG_TITLE, sql
+from tests.service import COLUMNS, SHARDED, WRONG_TITLE, sql
 from tests.spec import Ids, event
 
 
@@ -125,7 +125,7 @@ async def _everything(pool: Pool) -> list[list[tuple[Any, ...]]]:
 
 
 async def test_a_hundred_toggles_at_once_all_count(database: str) -> None:
-    async with open_pool(database, size=20) as pool:
+    async with open_pool(database, size=20, sharded=SHARDED) as pool:
         task = await create(pool)
         toggle = ToggleTask(user_id="ann", task_id=task.id)
         results = await asyncio.gather(*(run(pool, toggle) for _ in range(100)))
@@ -142,7 +142,7 @@ async def test_a_hundred_toggles_at_once_all_count(database: str) -> None:
 async def test_a_stricter_default_isolation_changes_nothing(database: str, pool: Pool, isolation: str) -> None:
     name = await pool.fetchval("SELECT current_database()")
     await sql(pool, f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
-    async with open_pool(database) as strict:
+    async with open_pool(database, sharded=SHARDED) as strict:
         task = await create(strict)
         toggle = ToggleTask(user_id="ann", task_id=task.id)
         results = await asyncio.gather(*(run(strict, toggle) for _ in range(30)))
@@ -154,7 +154,7 @@ async def test_a_stricter_default_isolation_changes_nothing_of_keys(database: st
     name = await pool.fetchval("SELECT current_database()")
     await sql(pool, f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
     keyed = Metadata(idempotency_key="k-1", fingerprint=bytes(32))
-    async with open_pool(database) as strict:
+    async with open_pool(database, sharded=SHARDED) as strict:
         store = store_of(strict)
         outcomes = await asyncio.gather(
             *(
@@ -337,7 +337,7 @@ async def test_a_retry_that_comes_while_the_first_request_ends_is_its_replay(
             outcomes.append(await handle(store_of(pool), command, actor="ann", metadata=keyed))
 
     link.on_request = on_request
-    async with link.open() as dsn, open_pool(dsn) as far:
+    async with link.open() as dsn, open_pool(dsn, sharded=SHARDED) as far:
         outcomes.append(await handle(store_of(far), command, actor="ann", metadata=keyed))
     assert [outcome.replayed for outcome in outcomes] == [False, True]
     assert outcomes[0].task == outcomes[1].task

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from db.pool import open_pool
 from tests.conftest import execute
 from tests.integration.test_roles import as_login
+from tests.service import SHARDED
 
 pytestmark = pytest.mark.once
 
@@ -27,7 +28,7 @@ REFUSALS = {
 async def test_whatever_new_connections_are_refused_with(server: str, database: str, refusal: str) -> None:
     names = {"role": f"guest_{uuid4().hex}", "database": urlsplit(database).path.removeprefix("/")}
     await execute(server, f"CREATE ROLE {names['role']} LOGIN")
-    async with open_pool(as_login(database, names["role"], "x"), size=4) as pool:
+    async with open_pool(as_login(database, names["role"], "x"), size=4, sharded=SHARDED) as pool:
         assert await pool.fetchval("SELECT 1") == 1
         await execute(server, refusal.format_map(names))
         with capture_logs() as lines:

@@ -36,7 +36,7 @@ from events.store.append import (
 )
 from events.task import Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from tests.arrange import METADATA, create, run, store_of, until_locked_out
-from tests.service import sql
+from tests.service import SHARDED, sql
 from tests.spec import event
 
 EVERYBODY = [f"user-{number:02}" for number in range(40)]
@@ -190,7 +190,7 @@ async def test_an_event_that_cannot_be_encoded_fails_alone(pool: Pool) -> None:
 
 async def test_an_append_to_a_log_without_its_stream_ends(database: str) -> None:
     """Its first event is there, and so the append is told to try again."""
-    async with open_pool(database, timeout=0.5) as pool:
+    async with open_pool(database, timeout=0.5, sharded=SHARDED) as pool:
         await create(pool, "ann")
         await sql(pool, "DELETE FROM streams")
         async with asyncio.timeout(10):
@@ -300,7 +300,7 @@ async def test_a_flood_of_one_user_does_not_keep_others_waiting(pool: Pool) -> N
 
 
 async def test_a_flood_of_one_user_does_not_take_the_others_places(database: str, other: asyncpg.Connection) -> None:
-    async with open_pool(database, size=2, max_waiting=40) as pool:
+    async with open_pool(database, size=2, max_waiting=40, sharded=SHARDED) as pool:
         await asyncio.gather(*(create(pool, user) for user in ("ann", "bob")))
         async with other.transaction():
             await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
@@ -361,7 +361,7 @@ async def test_new_users_in_two_processes_do_not_wait_for_each_other(database: s
 
 
 async def test_an_append_that_waits_too_long_is_refused_and_not_sent(database: str, other: asyncpg.Connection) -> None:
-    async with open_pool(database, timeout=0.5) as pool:
+    async with open_pool(database, timeout=0.5, sharded=SHARDED) as pool:
         appends = store_of(pool)
         await appends.append(creation("ann"))
         async with other.transaction(), asyncio.timeout(10):

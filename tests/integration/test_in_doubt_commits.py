@@ -24,6 +24,7 @@ from tests.arrange import store_of, until_locked_out
 from tests.conftest import execute as run_sql
 from tests.conftest import named
 from tests.network import Link, Request
+from tests.service import SHARDED
 
 VICTIMS = "SELECT count(*) FROM events WHERE request_id = 'victim'"
 
@@ -69,7 +70,7 @@ async def test_a_first_try_that_arrives_late_is_found(
             while not await pool.fetchval(VICTIMS):
                 await asyncio.sleep(0.01)
 
-    async with link.open() as dsn, open_pool(dsn) as far:
+    async with link.open() as dsn, open_pool(dsn, sharded=SHARDED) as far:
         await do(far, CreateTask(user_id="ann", task_id=task_id, fields={"title": "x"}), "before")
         link.on_request = on_request
         transaction = other.transaction()
@@ -107,7 +108,7 @@ async def test_a_lost_connection_followed_by_another_writers_event_is_decided_an
             await do(pool, ToggleTask(user_id="ann", task_id=task_id), "other")
 
     link.on_request = on_request
-    async with link.open() as dsn, open_pool(dsn) as far:
+    async with link.open() as dsn, open_pool(dsn, sharded=SHARDED) as far:
         change = do(far, UpdateTask(user_id="ann", task_id=task_id, fields={"title": "y"}), "victim")
         if fails:
             with pytest.raises((TooManyRequests, InDoubt)):
@@ -138,7 +139,7 @@ async def test_a_creation_is_tried_again_only_on_its_condition(database: str, po
                 await do(pool, replace(create, task_id=uuid7()), "other")
 
     link.on_request = on_request
-    async with link.open() as dsn, open_pool(dsn) as far:
+    async with link.open() as dsn, open_pool(dsn, sharded=SHARDED) as far:
         if moved:
             with pytest.raises(VersionMismatch):
                 await do(far, create, "victim")

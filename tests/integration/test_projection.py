@@ -23,7 +23,7 @@ from events.task import Fields, Metadata, Task, evolve
 from tests import independent
 from tests.arrange import store_of
 from tests.conftest import FROM_TEMPLATE, new_database
-from tests.service import COLUMNS
+from tests.service import COLUMNS, SHARDED
 from tests.strategies import changes, descriptions, titles
 
 Wish: TypeAlias = Fields | bool | Literal["delete", "restore"] | None
@@ -145,7 +145,7 @@ def test_the_projection_always_equals_the_fold_of_the_log(server: str, runner: a
     opened = AsyncExitStack()
     try:
         dsn = runner.run(opened.enter_async_context(new_database(server, FROM_TEMPLATE)))
-        pool = runner.run(opened.enter_async_context(open_pool(dsn)))
+        pool = runner.run(opened.enter_async_context(open_pool(dsn, sharded=SHARDED)))
         run_state_machine_as_test(
             lambda: Daybook(runner, pool),  # type: ignore[arg-type] # any factory does
             settings=settings(

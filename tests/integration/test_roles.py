@@ -21,6 +21,7 @@ from events.task import Metadata
 from tests.arrange import store_of
 from tests.conftest import FROM_TEMPLATE, execute, new_database
 from tests.processes import run
+from tests.service import SHARDED
 
 PASSWORD = 'o\'dd $$ "pass\\word" %'
 
@@ -43,7 +44,7 @@ async def test_the_login_is_made_once_and_has_the_rights_of_the_service(database
     service = as_login(database, name)
     assert await grant_service_role(database, service) is True
     assert await grant_service_role(database, service) is False
-    async with open_pool(service) as own:
+    async with open_pool(service, sharded=SHARDED) as own:
         create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": "x"})
         assert (await carry_out(store_of(own), create, actor="ann", metadata=Metadata())).task
         assert await own.fetchval("SELECT session_user") == name
