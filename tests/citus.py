@@ -80,7 +80,7 @@ def make_templates(dsn: str, template: str) -> None:
         for name in (template, EMPTY):
             await drop(dsn, name)
         everywhere = await servers(dsn)
-        await execute_all(everywhere, f"CREATE DATABASE {EMPTY}")
+        await execute_all(everywhere, f"CREATE DATABASE {EMPTY} TEMPLATE template0")
         await execute_all([named(each, EMPTY) for each in everywhere], "CREATE EXTENSION citus")
         first, *workers = [connect_arguments(each) for each in everywhere]
         if workers:
