@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING, Annotated
@@ -245,6 +246,7 @@ def _go_through(job: "Job", choice: "Choice", workers: int | None, *, as_json: b
     cut_short: str | None = None
     with database(url, settings.daybook_data_dir) as dsn, reaching():
         try:
+            choice = replace(choice, sharded=settings.database_sharded)
             asyncio.run(go_through(dsn, job, choice, workers=workers or _cores(), report=results))
         except CutShort as error:
             cut_short = f"{error}\nWhat was finished is right. {_to_go_on(job, choice, error.after)}"

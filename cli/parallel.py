@@ -44,18 +44,24 @@ class Receiver(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The users to go through: one, a random sample, or all, perhaps only those after a user in key order."""
+    """The users to go through: one, a random sample, or all, perhaps only those after a user in key order.
+
+    `sharded`: the database is distributed by user, so the users of a work unit are on one shard.
+    """
 
     user: str | None = None
     sample: int | None = None
     after: str = ""
+    sharded: bool = False
 
     def work_units(self, connection: Connection) -> AsyncIterator[WorkUnit]:
         if self.user is not None:
             return work_units.one(connection, self.user)
         if self.sample is not None:
-            return work_units.some(connection, self.sample)
-        return work_units.everyone(connection, after=self.after)
+            units = work_units.some(connection, self.sample)
+        else:
+            units = work_units.everyone(connection, after=self.after)
+        return work_units.by_shard(connection, units) if self.sharded else units
 
     async def events(self, connection: Connection) -> int | None:
         """Return the number of events to go through; None if it isn't known beforehand."""

@@ -30,9 +30,11 @@ def unreadable_row(user_id: str, error: Exception) -> Mismatch:
     return Mismatch(table="events", user_id=user_id, message=f"there is a value that can't be read: {error}")
 
 
+# On Citus, the settings of a transaction stay on the coordinator without this one. Elsewhere, nothing reads it.
+_ON_EVERY_SERVER = "SET LOCAL citus.propagate_set_commands = 'local'"
 # To the planner, a table that was just emptied looks so small that it would read all of it for every batch, while the
 # table fills up again.
-BY_INDEX = "SET LOCAL enable_seqscan = off"
+BY_INDEX = f"{_ON_EVERY_SERVER}; SET LOCAL enable_seqscan = off"
 
 
 @asynccontextmanager
@@ -45,7 +47,7 @@ async def snapshot(connection: Connection) -> AsyncIterator[None]:
 
 # Every write of the service ends within 5 s, so a lock held for longer isn't the service's. If this process disappears,
 # the server releases its locks after 60 s.
-TIMEOUTS = f"SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'; {BY_INDEX}"
+TIMEOUTS = f"{BY_INDEX}; SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'"
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
 """Rebuild of the projection: write the rows that differ from the log, while the service takes writes."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from uuid import UUID
@@ -189,7 +190,7 @@ async def _write(
             raise TypeError("data of the wrong types")
         await _add(connection, found.missing)
         await _correct(connection, [row for row, _ in found.wrong])
-        removed = await _remove(connection, [(row["user_id"], row["id"]) for row in found.extra], list(ends))
+        removed = await _remove(connection, [(row["user_id"], row["id"]) for row in found.extra], ends)
     written = len(found.missing) + len(found.wrong)
     users = len(numbers) - len(busy)
     return Rebuilt(users, events, written, removed, found.right, mismatches=refused), busy
@@ -206,9 +207,28 @@ def _misnumbered(user_id: str, events: int, end: int) -> Mismatch:
     )
 
 
+_ON_A_SHARD = re.compile(r"\btasks_(?:\w+_)?\d+\b")
+"""A shard of `tasks`, or a constraint or an index of one, by its name."""
+
+
+class _Violation(ValueError):
+    """A row that a shard of `tasks` can't hold."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
 async def _add(connection: Connection, rows: Sequence[TaskRow]) -> None:
-    if rows:
+    if not rows:
+        return
+    try:
         await connection.copy_records_to_table("tasks", records=rows, columns=TaskRow._fields)
+    except asyncpg.InternalServerError as error:
+        # Citus's COPY passes on the message of a server, but not its SQLSTATE. The message names the shard.
+        if error.sqlstate == asyncpg.InternalServerError.sqlstate and _ON_A_SHARD.search(str(error)):
+            raise _Violation(str(error)) from error
+        raise
 
 
 CORRECT = """
@@ -219,27 +239,36 @@ FROM unnest(
     $1::text[], $2::uuid[], $3::integer[], $4::boolean[], $5::timestamptz[], $6::timestamptz[],
     $7::text[], $8::text[], $9::text[]
 ) AS task (user_id, id, version, completed, created_at, updated_at, title_key, search_text, document)
-WHERE tasks.user_id = task.user_id AND tasks.id = task.id
+WHERE tasks.user_id = task.user_id AND tasks.id = task.id AND tasks.user_id = ANY($10)
 """
 
 
 async def _correct(connection: Connection, rows: Sequence[TaskRow]) -> None:
     if rows:
-        await connection.execute(CORRECT, *zip(*rows, strict=True))
+        await connection.execute(CORRECT, *zip(*rows, strict=True), list({row.user_id for row in rows}))
 
 
-# A user without a stream can't be locked: their first event, and its task, may arrive after the rows were read.
-REMOVE = """
+_REMOVE = """
 DELETE FROM tasks USING unnest($1::text[], $2::uuid[]) AS extra (user_id, id)
-WHERE tasks.user_id = extra.user_id AND tasks.id = extra.id AND (
-    tasks.user_id = ANY($3) OR NOT EXISTS (SELECT FROM streams WHERE streams.user_id = extra.user_id)
-)
+WHERE tasks.user_id = extra.user_id AND tasks.id = extra.id AND tasks.user_id = ANY($3) {condition}
 RETURNING tasks.id
 """
+REMOVE = _REMOVE.format(condition="")
+# A user without a stream can't be locked: their first event, and its task, may arrive after the rows were read.
+REMOVE_ORPHANED = _REMOVE.format(
+    condition="""AND NOT EXISTS (
+    SELECT FROM streams WHERE streams.user_id = tasks.user_id AND streams.user_id = ANY($3)
+)"""
+)
 
 
-async def _remove(connection: Connection, extra: Sequence[TaskKey], locked: Sequence[str]) -> int:
-    if not extra:
-        return 0
-    users, ids = zip(*extra, strict=True)
-    return len(await connection.fetch(REMOVE, users, ids, locked))
+async def _remove(connection: Connection, extra: Sequence[TaskKey], locked: Container[str]) -> int:
+    """Delete these rows, but none of a user outside `locked` who has a stream by now. Return the number of rows."""
+    removed = 0
+    of_locked = [(user, id_) for user, id_ in extra if user in locked]
+    orphaned = [(user, id_) for user, id_ in extra if user not in locked]
+    for statement, rows in ((REMOVE, of_locked), (REMOVE_ORPHANED, orphaned)):
+        if rows:
+            users, ids = zip(*rows, strict=True)
+            removed += len(await connection.fetch(statement, users, ids, list(set(users))))
+    return removed

@@ -7,44 +7,43 @@ from collections.abc import Iterator
 from db.pool import Executor
 from events.integrity.mismatch import Mismatch
 from events.serialization import Row
+from events.store import log
 
 _USERS = 20
 
+FEW = "SELECT user_id FROM streams WHERE user_id >= $1 ORDER BY user_id LIMIT $2"
+
+# By joins alone, since Citus has no correlated subqueries beside them.
 SPOT_CHECK = """
-WITH few AS (
-    SELECT user_id, seq, hash FROM streams WHERE user_id >= $1 ORDER BY user_id LIMIT $2
-)
-SELECT few.user_id, few.seq, few.hash,
+SELECT stream.user_id, stream.seq, stream.hash,
        last.hash AS last_hash, last.task_id, last.version, last.type,
-       task.version AS row_version,
-       EXISTS (SELECT FROM events WHERE user_id = few.user_id AND seq = few.seq + 1) AS goes_on
-FROM few
-LEFT JOIN events AS last ON last.user_id = few.user_id AND last.seq = few.seq
-LEFT JOIN tasks AS task ON task.user_id = few.user_id AND task.id = last.task_id
+       task.version AS row_version, next.seq IS NOT NULL AS goes_on
+FROM streams AS stream
+LEFT JOIN events AS last ON last.user_id = stream.user_id AND last.seq = stream.seq
+LEFT JOIN events AS next ON next.user_id = stream.user_id AND next.seq = stream.seq + 1
+LEFT JOIN tasks AS task ON task.user_id = stream.user_id AND task.id = last.task_id
+WHERE stream.user_id = ANY($1)
 """
 
-
-NEXT_ORPHANED = """
-SELECT user_id FROM (SELECT user_id FROM events WHERE user_id >= $1 ORDER BY user_id LIMIT 1) AS next
-WHERE NOT EXISTS (SELECT FROM streams WHERE streams.user_id = next.user_id)
-"""
+NEXT = "SELECT user_id FROM events WHERE user_id >= $1 ORDER BY user_id LIMIT 1"
 
 
 async def spot_check(database: Executor) -> list[Mismatch]:
     """Check the last events of up to 20 users, from a random place in the order of users, and return the mismatches.
 
-    This takes two or three round trips and some hundred index probes. It finds an emptied table, a backup of one table
+    This takes four or five round trips and some hundred index probes. It finds an emptied table, a backup of one table
     restored alone and the like. It finds a single changed row only by chance: use `events.integrity.verify` for that.
     """
     start = "".join(random.choices(string.ascii_letters + string.digits, k=2))  # noqa: S311 - nothing secret
-    rows = await database.fetch(SPOT_CHECK, start, _USERS)
-    if len(rows) < _USERS:
+    few = await database.fetch(FEW, start, _USERS)
+    if len(few) < _USERS:
         start = ""
-        rows = await database.fetch(SPOT_CHECK, start, _USERS)
-    orphaned = await database.fetchval(NEXT_ORPHANED, start)
+        few = await database.fetch(FEW, start, _USERS)
+    rows = await database.fetch(SPOT_CHECK, [row["user_id"] for row in few])
     found = [mismatch for row in rows for mismatch in _mismatches(row)]
-    if orphaned is not None:
-        found.append(Mismatch(table="streams", user_id=orphaned, field="seq", message="there is no stream, but events"))
+    user = await database.fetchval(NEXT, start)
+    if user is not None and not (await log.head(database, user)).seq:
+        found.append(Mismatch(table="streams", user_id=user, field="seq", message="there is no stream, but events"))
     return found
 
 

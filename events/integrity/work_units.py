@@ -1,7 +1,10 @@
 """Work units of verify and rebuild: users in key order, in groups with about equally many events."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+import asyncpg
 
 from db.pool import Connection
 
@@ -10,6 +13,8 @@ BATCH = 2000
 all are of the largest size."""
 _UNIT = 10 * BATCH
 _PAGE = 500
+_TAKEN = 8 * _UNIT
+"""Number of events of the users divided by shard at once: with 32 shards (Citus's default), some batches for each."""
 
 
 class StreamSize(NamedTuple):
@@ -88,6 +93,48 @@ async def some(connection: Connection, number: int) -> AsyncIterator[WorkUnit]:
         yield WorkUnit("", orphans)
 
 
+# Carried out by the coordinator alone.
+SHARDS = """
+SELECT user_id, get_shard_id_for_distribution_column('streams', user_id) AS shard
+FROM unnest($1::text[]) AS t (user_id)
+"""
+
+
+async def shards(connection: Connection, users: Sequence[str]) -> dict[str, int]:
+    """Return the shard of each user. Raise `asyncpg.UndefinedFunctionError` if the database isn't Citus."""
+    return {row["user_id"]: row["shard"] for row in await connection.fetch(SHARDS, users)}
+
+
+async def by_shard(connection: Connection, units: AsyncIterator[WorkUnit]) -> AsyncIterator[WorkUnit]:
+    """Divide the units' users anew, so that the users of a unit are on one shard (Citus).
+
+    Then each of its statements runs on one server, in one transaction. Some units are taken at once, since few users of
+    a single one are on the same shard. Without Citus, users are divided as they were.
+    """
+    taken, weight = list[WorkUnit](), 0
+    async for unit in units:
+        taken.append(unit)
+        weight += sum(map(_weight, unit.streams))
+        if weight >= _TAKEN:
+            for each in await _divided(connection, taken):
+                yield each
+            taken, weight = [], 0
+    for each in await _divided(connection, taken):
+        yield each
+
+
+async def _divided(connection: Connection, units: Sequence[WorkUnit]) -> list[WorkUnit]:
+    streams = [stream for unit in units for stream in unit.streams]
+    try:
+        shard_of = await shards(connection, [stream.user_id for stream in streams])
+    except asyncpg.UndefinedFunctionError:
+        return list(units)
+    on_shard = defaultdict[int, list[StreamSize]](list)
+    for stream in streams:
+        on_shard[shard_of[stream.user_id]].append(stream)
+    return [WorkUnit(units[0].after, piece) for those in on_shard.values() for piece in split(those, _UNIT)]
+
+
 ONE = "SELECT seq FROM streams WHERE user_id = $1"
 
 
@@ -109,7 +156,7 @@ def split(streams: Iterable[StreamSize], events: int) -> Iterator[list[StreamSiz
     piece: list[StreamSize] = []
     left = events
     for stream in streams:
-        weight = max(stream.events, _LEAST)
+        weight = _weight(stream)
         if piece and weight > left:
             yield piece
             piece, left = [], events
@@ -117,6 +164,10 @@ def split(streams: Iterable[StreamSize], events: int) -> Iterator[list[StreamSiz
         left -= weight
     if piece:
         yield piece
+
+
+def _weight(stream: StreamSize) -> int:
+    return max(stream.events, _LEAST)
 
 
 _LEAST = 10
