@@ -1,6 +1,7 @@
 """Turns for long reads: their time grows with the length of a user's stream."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -20,12 +21,14 @@ class LongReads:
     """Turns for long reads. Invariant: at most one of a user, and `at_once` of all users, are under way.
 
     Each user has at most one read that waits for the process, so users take turns, no matter how many reads one
-    requests.
+    requests. If users are on several servers, those of one have half of the process's turns.
     """
 
     def __init__(self, pool: Pool, *, at_once: int = AT_ONCE) -> None:
         self._timeout = pool.timeout
+        self._pool = pool
         self._process = asyncio.Semaphore(at_once)
+        self._servers = UserSemaphore((at_once + 1) // 2, max_waiting=sys.maxsize)
         self.users = UserSemaphore(1, max_waiting=WAITING)
 
     @asynccontextmanager
@@ -40,6 +43,9 @@ class LongReads:
                 async with asyncio.timeout(self._timeout):
                     await self.users.acquire(user_id)
                     turn.callback(self.users.release, user_id)
+                    if (server := await self._pool.server_of(user_id)) is not None:
+                        await self._servers.acquire(str(server))
+                        turn.callback(self._servers.release, str(server))
                     await turn.enter_async_context(self._process)
             except QueueFull:
                 raise overloaded(f"{WAITING} long reads of the user wait already", by_user=True) from None

@@ -25,6 +25,7 @@ from db.errors import (
     retry,
 )
 from db.health import HealthMonitor
+from db.servers import Server, Servers
 from db.turns import Turns, User
 from telemetry import metrics
 
@@ -65,7 +66,11 @@ class Pool:
         self.max_waiting, self.timeout, self.sharded = max_waiting, timeout, sharded
         self._user: User = None
         self._watch = watch
-        self._turns = Turns(self.size, max_waiting=max_waiting, timeout=timeout)
+        self._servers = Servers(arguments, timeout=timeout) if sharded else None
+        server_of = self._servers.of if self._servers else None
+        self._turns = Turns(self.size, max_waiting=max_waiting, timeout=timeout, server_of=server_of)
+        if self._servers:
+            self._servers.on_down = lambda server: self._turns.refuse_all(self._unavailable, server=server)
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: set[asyncio.Task[None]] = set()
         watch.on_down = lambda: self._turns.refuse_all(self._unavailable)
@@ -83,6 +88,10 @@ class Pool:
         theirs._user = user
         return theirs
 
+    async def server_of(self, user: str) -> Server | None:
+        """Return the server that has the user, if the database is distributed to several. Raises one of `NOT_SENT`."""
+        return await self._servers.find(self.of(None), user) if self._servers else None
+
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
         """Yield a connection for several statements.
@@ -99,6 +108,8 @@ class Pool:
             yield acquired
         except BaseException as error:
             self._watch.report(error)
+            if self._servers and self._user is not None:
+                self._servers.report(self._user, error)
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                 acquired.terminate()  # a new one may lead to a server that takes writes
             self._clear_up_later(acquired, given_up=isinstance(error, TimeoutError | asyncio.CancelledError))
@@ -186,6 +197,8 @@ class Pool:
     async def close(self) -> None:
         """Wait up to a second for work under way, then end it and close the connections."""
         self._watch.end()
+        if self._servers:
+            self._servers.end()
         for each in self._looking:
             each.cancel()
         with suppress(*FAILED):  # the rest is cut off
@@ -202,6 +215,10 @@ class Pool:
 
     async def _acquired(self) -> PoolConnectionProxy:
         """Return a connection, in turn. If the server refuses a further one, wait for one of the existing."""
+        if self._servers and self._user is not None:
+            await self.server_of(self._user)
+            if self._servers.down(self._user):
+                raise self._unavailable()
         while True:
             if not self._turns.taken(self._user):
                 await self._turns.wait(self._user)

@@ -1,12 +1,13 @@
 """Turns by user: a user with many requests at once waits, and doesn't hold up the others."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import chain
 from typing import Generic, TypeAlias, TypeVar
 
 from db.errors import TooManyRequests
+from db.servers import Server
 from telemetry import metrics
 
 _Item = TypeVar("_Item")
@@ -29,9 +30,9 @@ class FairQueue(Generic[_Item]):
         """Iterate over the users, the next one first."""
         return iter(self._of)
 
-    def items(self) -> Iterator[_Item]:
-        """Iterate over all waiting items, in no particular order."""
-        return chain.from_iterable(self._of.values())
+    def items(self, users: Iterable[User] | None = None) -> Iterator[_Item]:
+        """Iterate over all waiting items, or these users', in no particular order."""
+        return chain.from_iterable(self._of.values() if users is None else (self._of.get(user, ()) for user in users))
 
     def put(self, user: User, item: _Item) -> None:
         """Put the item at the end of the user's queue."""
@@ -66,9 +67,12 @@ class FairQueue(Generic[_Item]):
             if not queue:
                 del self._of[user]
 
-    def drop(self, *, for_user: User) -> _Item | None:
-        """Take the last item of the user with most, if `for_user` would have fewer even with another one; else None."""
-        user = max(self._of, key=lambda each: len(self._of[each]), default=None)
+    def drop(self, *, for_user: User, among: Iterable[User] | None = None) -> _Item | None:
+        """Take the last item of the user with most, if `for_user` would have fewer even with another one; else None.
+
+        Only items of the users `among` are taken, if given.
+        """
+        user = max(self._of if among is None else among, key=lambda each: len(self._of[each]), default=None)
         queue = self._of.get(user, deque())
         if len(queue) <= len(self._of.get(for_user, ())) + 1:
             return None
@@ -83,11 +87,21 @@ class Turns:
     connections at once: a statement that runs can't be put off, so the others' share is kept free. Of the waiting
     users, the one with the fewest connections is next, and work for many users goes before all. A full queue first
     refuses the user with most requests in it.
+
+    If the users are on several servers (`server_of`), the users of each have half of the connections at most, and half
+    of the queue: if a server freezes, the rest is for the others' users (docs/adr/0026).
     """
 
-    def __init__(self, number: int, *, max_waiting: int, timeout: float) -> None:
+    def __init__(
+        self,
+        number: int,
+        *,
+        max_waiting: int,
+        timeout: float,
+        server_of: Callable[[str], Server | None] | None = None,
+    ) -> None:
         self._number = self._free = number
-        self._max_waiting, self._timeout = max_waiting, timeout
+        self._max_waiting, self._timeout, self._server_of = max_waiting, timeout, server_of
         self._held: dict[str, int] = {}
         self._waiting = FairQueue[asyncio.Future[None]]()
 
@@ -98,7 +112,7 @@ class Turns:
 
     def taken(self, user: User) -> bool:
         """Take a turn if one is free at once, and say whether it was. Give each one back with `give`."""
-        if not self._free or (user is not None and user in self._held and not self._may(user)):
+        if not self._free or (user is not None and not self._may(user, self._full_servers())):
             return False
         self._take(user)
         return True
@@ -110,6 +124,7 @@ class Turns:
             if last is None:
                 raise overloaded(f"{len(self._waiting)} requests wait for the database already")
             _refuse(last, lambda: overloaded("others wait too, with fewer requests"))
+        self._make_room_at_server(user)
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting.put(user, turn)
@@ -145,21 +160,54 @@ class Turns:
         self._free += 1
         self._next()
 
-    def refuse_all(self, error: Callable[[], Exception]) -> None:
-        """Refuse every waiting request, each with a new `error`."""
-        for turn in self._waiting.items():
+    def refuse_all(self, error: Callable[[], Exception], *, server: Server | None = None) -> None:
+        """Refuse every waiting request, or those of a server's users, each with a new `error`."""
+        for turn in self._waiting.items(None if server is None else self._waiting_for(server)):
             _refuse(turn, error)
 
+    def _waiting_for(self, server: Server) -> list[User]:
+        of = self._server_of
+        return [user for user in self._waiting if user is not None and of is not None and of(user) == server]
+
+    def _make_room_at_server(self, user: User) -> None:
+        """Keep half of the queue free for the users of other servers than this user's."""
+        server = self._server_of(user) if self._server_of and user is not None else None
+        if server is None:
+            return
+        users = self._waiting_for(server)
+        waiting = sum(1 for _ in self._waiting.items(users))
+        if waiting < (self._max_waiting + 1) // 2:
+            return
+        last = self._waiting.drop(for_user=user, among=users)
+        if last is None:
+            raise overloaded(f"{waiting} requests wait for the user's server already")
+        _refuse(last, lambda: overloaded("others wait for the server too, with fewer requests"))
+
     def _next(self) -> None:
-        while self._free and (able := [user for user in self._waiting if user is None or self._may(user)]):
+        while self._free and (able := self._able()):
             user = min(able, key=lambda each: -1 if each is None else self._held.get(each, 0))
             turn = self._waiting.take(user)
             if not turn.done():
                 self._take(user)
                 turn.set_result(None)
 
-    def _may(self, user: str) -> bool:
-        return self._held.get(user, 0) < max(1, self._number // 2)
+    def _able(self) -> list[User]:
+        full = self._full_servers()
+        return [user for user in self._waiting if user is None or self._may(user, full)]
+
+    def _may(self, user: str, full: Container[Server]) -> bool:
+        if self._held.get(user, 0) >= max(1, self._number // 2):
+            return False
+        return self._server_of is None or self._server_of(user) not in full
+
+    def _full_servers(self) -> Container[Server]:
+        """Return the servers with users who have half of the connections, rounded up: of a single one, all."""
+        if self._server_of is None:
+            return ()
+        held = Counter[Server | None]()
+        for user, number in self._held.items():
+            held[self._server_of(user)] += number
+        return {server for server, number in held.items() if server is not None and number >= (self._number + 1) // 2}
 
     def _take(self, user: User) -> None:
         self._free -= 1

@@ -24,6 +24,8 @@ _TIMEOUT_SECONDS = 2.0
 
 PROBE = "SELECT FROM daybook_lock_stream('')"
 """Statement that succeeds only on a database that takes writes, and lets us. It locks no row: no user is called so."""
+PROBE_OF_SHARDED = f"{PROBE} WHERE current_setting('transaction_read_only') = 'on'"
+"""The same without a look at the server that would have this user: if it hangs, the others can be served."""
 
 router = APIRouter(tags=["health"])
 
@@ -64,7 +66,7 @@ class Readiness:
     async def _ask(self) -> DatabaseState:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                await self._pool.probe(PROBE)
+                await self._pool.probe(PROBE_OF_SHARDED if self._pool.sharded else PROBE)
         except TooManyRequests:  # it is answering others
             return "reachable"
         except (ReadOnly, asyncpg.ReadOnlySQLTransactionError):  # logged once already

@@ -1,6 +1,7 @@
 """Group commit: events that arrive while an append is in flight go together in the next one (docs/adr/0016)."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from db.batching import MAX_BATCH, NUMBER, BatchWorkers, full
 from db.errors import NOT_SENT, UNAVAILABLE, CannotConnect
 from db.pool import Pool
+from db.servers import Server
 from db.turns import FairQueue, overloaded
 from events.store.append import AppendResult, PendingAppend, RecordedEvent, StreamBusy, append
 
@@ -36,11 +38,17 @@ class AppendQueue:
         self._waiting = FairQueue[_Waiting]()
         self._admitted = 0
         """Number of events whose callers wait, with those that are being written."""
+        self._admitted_to = Counter[Server]()
 
     @contextmanager
-    def admitted(self, pending: PendingAppend) -> Iterator[asyncio.Future[RecordedEvent]]:
-        """Queue the event, and give the future of its outcome. Raise `TooManyRequests` if the queue is full."""
+    def admitted(self, pending: PendingAppend, server: Server | None) -> Iterator[asyncio.Future[RecordedEvent]]:
+        """Queue the event, and give the future of its outcome.
+
+        Raise `TooManyRequests` if the queue is full, or if half of it is of users of the same server.
+        """
         user = pending.event.user_id
+        if server is not None and full(self._pool, 2 * self._admitted_to[server]):
+            raise overloaded(f"{self._admitted_to[server]} writes wait for the user's server already")
         if full(self._pool, self._admitted):
             last = self._waiting.drop(for_user=user)
             if last is None:
@@ -51,10 +59,14 @@ class AppendQueue:
         self._waiting.put(user, waiting)
         timer = loop.call_at(waiting.deadline, self._refuse_late, waiting)
         self._admitted += 1
+        if server is not None:
+            self._admitted_to[server] += 1
         try:
             yield waiting.outcome
         finally:
             self._admitted -= 1
+            if server is not None:
+                self._admitted_to[server] -= 1
             timer.cancel()
 
     def _refuse_late(self, waiting: _Waiting) -> None:
@@ -121,7 +133,8 @@ class GroupCommit:
         that nothing was sent. After any other of `UNAVAILABLE`, or if the caller is cancelled, the event may be in the
         log.
         """
-        with self._queue.admitted(pending) as outcome:
+        server = await self._pool.server_of(pending.event.user_id)
+        with self._queue.admitted(pending, server) as outcome:
             self._workers.wake()
             # Cancelling the caller cancels this future, and an event that wasn't sent yet is then skipped.
             return await outcome
@@ -153,8 +166,9 @@ class GroupCommit:
     async def _send(self, waiting: Sequence[_Waiting]) -> None:
         sent = False
         results: Sequence[AppendResult | Exception]
+        pool = self._pool.of(waiting[0].pending.event.user_id) if self._pool.sharded else self._pool
         try:
-            async with self._pool.acquire() as connection:
+            async with pool.acquire() as connection:
                 waiting = [each for each in waiting if not each.outcome.done()]  # the others' callers gave up meanwhile
                 if not waiting:
                     return

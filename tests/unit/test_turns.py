@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from db.errors import DatabaseUnavailable, TooManyRequests
 from db.turns import FairQueue, Turns, User
 
+SERVER_OF = {"ann": 1, "amy": 1, "abe": 1, "bob": 2, "ben": 2, "bea": 2}
+"""Servers of users, for tests with several. Others are of none that is known."""
 
-def turns(number: int = 4, *, max_waiting: int = 10, timeout: float = 60) -> Turns:
-    return Turns(number, max_waiting=max_waiting, timeout=timeout)
+
+def turns(number: int = 4, *, max_waiting: int = 10, timeout: float = 60, servers: bool = False) -> Turns:
+    return Turns(number, max_waiting=max_waiting, timeout=timeout, server_of=SERVER_OF.get if servers else None)
 
 
 async def waiting(turns: Turns, *users: User) -> list[asyncio.Task[None]]:
@@ -130,12 +133,67 @@ async def test_a_lost_turn_comes_back() -> None:
     assert await come(cid) == [True]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["take", "wait", "give", "cancel"]), st.integers(0, 3))), st.integers(1, 5))
-def test_none_is_free_while_somebody_waits_who_may_have_it(steps: list[tuple[str, int]], number: int) -> None:
+@pytest.mark.parametrize(("number", "share"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (10, 5)])
+async def test_a_servers_users_have_half_of_them_together(number: int, share: int) -> None:
+    some = turns(number, servers=True)
+    while any(some.taken(user) for user in ("ann", "amy", "abe")):
+        pass
+    assert sum(some._held.values()) == share
+    rest = number - share
+    assert [some.taken(user) for user in ("bob", "ben", "bea")] == [rest > 0, rest > 1, rest > 2 and share > 2]
+
+
+async def test_a_user_whose_server_is_full_waits_for_one_of_its_turns() -> None:
+    four = turns(4, servers=True)
+    assert [four.taken(user) for user in ("ann", "amy", "bob")] == [True, True, True]
+    abe, ben = await waiting(four, "abe", "ben")
+    assert await come(abe, ben) == [False, False]
+    assert four.free
+    four.give("bob")
+    assert await come(abe, ben) == [False, True]
+    four.give("amy")
+    assert await come(abe) == [True]
+
+
+async def test_a_user_of_an_unknown_server_has_any_that_is_free() -> None:
+    two = turns(2, servers=True)
+    assert [two.taken(user) for user in ("ann", "amy", "cid")] == [True, False, True]
+
+
+async def test_a_servers_users_have_half_of_the_queue_and_who_has_most_there_is_refused_first() -> None:
+    two = turns(2, max_waiting=4, servers=True)
+    assert [two.taken("ann"), two.taken("bob")] == [True, True]
+    ann, anns, amy, ben = await waiting(two, "ann", "ann", "amy", "ben")
+    assert await come(ann, anns, amy, ben) == [False, True, False, False]
+    with pytest.raises(TooManyRequests, match="for the server too"):
+        await anns
+    with pytest.raises(TooManyRequests, match="2 requests wait for the user's server"):
+        await two.wait("abe")
+    [bea] = await waiting(two, "bea")
+    assert await come(ann, amy, ben, bea) == [False, False, False, False]
+    with pytest.raises(TooManyRequests, match="4 requests wait for the database"):
+        await two.wait("cid")
+    two.refuse_all(lambda: DatabaseUnavailable("frozen"), server=1)
+    assert await come(ann, amy, ben, bea) == [True, True, False, False]
+    two.give("bob")
+    two.give("ann")
+    assert await come(ben, bea) == [True, False]  # the server's only one
+    two.give("ben")
+    await asyncio.gather(ann, amy, ben, bea, return_exceptions=True)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["take", "wait", "give", "cancel"]), st.integers(0, 5))),
+    st.integers(1, 5),
+    st.booleans(),
+)
+def test_none_is_free_while_somebody_waits_who_may_have_it(
+    steps: list[tuple[str, int]], number: int, servers: bool
+) -> None:
     async def follow() -> None:
-        all_turns, held = turns(number, max_waiting=100), list[User]()
+        all_turns, held = turns(number, max_waiting=100, servers=servers), list[User]()
         tasks: dict[asyncio.Task[None], User] = {}
-        users: list[User] = ["ann", "bob", "cid", None]
+        users: list[User] = ["ann", "bob", "cid", None, "amy", "abe"]
         for what, which in steps:
             user = users[which]
             if what == "take" and all_turns.taken(user):
@@ -157,10 +215,15 @@ def test_none_is_free_while_somebody_waits_who_may_have_it(steps: list[tuple[str
                     held.append(whose)
             share = max(1, number // 2)
             assert len(held) <= number
-            assert all(held.count(each) <= share for each in ("ann", "bob", "cid"))
+            of_first = sum(SERVER_OF.get(each or "") == 1 for each in held)
+            full = {1} if servers and of_first == (number + 1) // 2 else set[int]()
+            assert all(held.count(each) <= share for each in users if each is not None)
+            assert not servers or of_first <= (number + 1) // 2
             assert all_turns.free == (len(held) < number)
             if all_turns.free:
-                assert all(whose is not None and held.count(whose) == share for whose in tasks.values())
+                for whose in tasks.values():
+                    assert whose is not None
+                    assert held.count(whose) == share or SERVER_OF.get(whose) in full
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
