@@ -89,7 +89,7 @@ class Turns:
     refuses the user with most requests in it.
 
     If the users are on several servers (`server_of`), the users of each have half of the connections at most, and half
-    of the queue: if a server freezes, the rest is for the others' users (docs/adr/0026).
+    of the queue: if a server freezes, the rest is for the others' users (docs/adr/0027).
     """
 
     def __init__(

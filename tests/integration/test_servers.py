@@ -1,4 +1,4 @@
-"""A server of a sharded database that freezes starves only its own users (docs/adr/0026)."""
+"""A server of a sharded database that freezes starves only its own users (docs/adr/0027)."""
 
 import asyncio
 import time
