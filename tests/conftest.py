@@ -180,7 +180,14 @@ async def new_database(server: str, options: str = "") -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def empty_database(server: str) -> AsyncIterator[str]:
+def unsharded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For processes that migrate: a Postgres that is no Citus cluster can't be distributed."""
+    if not citus.URL:
+        monkeypatch.delenv("DATABASE_SHARDED", raising=False)
+
+
+@pytest.fixture
+async def empty_database(server: str, unsharded: None) -> AsyncIterator[str]:  # noqa: ARG001
     """The DSN of a new database without a schema."""
     async with new_database(server) as dsn:
         yield dsn

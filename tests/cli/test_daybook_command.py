@@ -168,6 +168,7 @@ def test_migrate_says_what_it_did(folder: Path) -> None:
     assert servers(folder / ".daybook") == []
 
 
+@pytest.mark.usefixtures("unsharded")
 def test_migrate_refuses_a_newer_schema(database: str, folder: Path) -> None:
     import asyncio
 

@@ -40,6 +40,7 @@ async def test_a_database_without_citus_is_not_taken_for_distributed(database: s
         await asyncio.to_thread(migrate, database, sharded=True)
 
 
+@pytest.mark.usefixtures("unsharded")
 def test_the_check_says_that_nothing_is_to_be_done(database: str, folder: Path) -> None:
     said = run(folder, "migrate", "--check", DATABASE_URL=database)
     assert said.returncode == 0

@@ -143,7 +143,7 @@ async def test_after_a_timeout_its_users_are_refused_at_once_until_it_answers(
     distributed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(servers, "PROBE_OF_SERVER", f"{HANGS} WHERE $1::text IS NOT NULL")
-    monkeypatch.setattr(servers, "_ASKING", 0.3)
+    monkeypatch.setattr(servers, "_ASKING", 1)
     with capture_logs() as logs:
         async with open_pool(distributed, size=4, timeout=2, sharded=True) as pool:
             outcomes = await asyncio.gather(*hanging(pool), return_exceptions=True)
@@ -170,7 +170,6 @@ async def test_who_waits_for_a_server_is_refused_as_it_is_found_down(
     distributed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(servers, "PROBE_OF_SERVER", f"{HANGS} WHERE $1::text IS NOT NULL")
-    monkeypatch.setattr(servers, "_ASKING", 0.1)
     async with (
         open_pool(distributed, size=2, timeout=60, sharded=True) as pool,
         under_way(*hanging(pool, FROZEN[:3])) as hang,
