@@ -82,11 +82,12 @@ async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report
     statement.
     """
     connection = await connect(**connect_arguments(dsn))
-    await connection.execute(SEE_SHARDS)
     under_way = _UnderWay(job, dsn, report)
     with _stopped_by_signals(report) as stop:
         try:
             try:
+                if choice.sharded:
+                    await connection.execute(SEE_SHARDS)
                 report.begin(await choice.events(connection))
                 await _share_out(choice.work_units(connection), workers, under_way, stop)
             finally:

@@ -11,9 +11,6 @@ TABLES = ("streams", "events", "tasks")
 FUNCTIONS = ("daybook_append", "daybook_lock_stream")
 """Functions that run on the server of the user whom their first argument names."""
 
-_LOCK_SECONDS = 0.5
-"""Longest wait for the tables' locks, in seconds: as in `db.migrate`, every reader and writer queues up behind it."""
-
 
 class NotCitus(CannotRun):
     """DATABASE_SHARDED is true, and the database that was named is no Citus coordinator.
@@ -60,12 +57,12 @@ WHERE oid IN (SELECT to_regproc(name) FROM unnest($1::text[]) AS name) AND NOT (
 _WITH_TRIGGERS = "SET LOCAL citus.enable_unsafe_triggers = on"
 
 
-async def distribute(dsn: str) -> None:
+async def distribute(dsn: str, *, lock_seconds: float) -> None:
     """Distribute the tables by user, with the rows that they have, and the functions with them.
 
     All is done in one transaction; what is distributed already is left as it is. Until the end nobody can read or write
     a table that isn't. Raise `NotCitus`, `NotOurTurn`, and the database's errors: `LockNotAvailableError` if a table is
-    in use.
+    in use for `lock_seconds`.
     """
     connection = await connect(**connect_arguments(dsn))
     try:
@@ -75,7 +72,7 @@ async def distribute(dsn: str) -> None:
             await connection.execute(_WITH_TRIGGERS)
             tables = [row[0] for row in await connection.fetch(_LOCAL_TABLES, TABLES)]
             if tables:
-                await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+                await connection.execute(f"SET LOCAL lock_timeout = '{lock_seconds}s'")
                 await connection.execute(f"LOCK TABLE {', '.join(tables)}")
             for table in tables:
                 await _distribute(connection, table)

@@ -86,7 +86,7 @@ async def _migrate(dsn: str, partitions: int | None, *, sharded: bool) -> list[s
 
     async def distribute_all() -> None:
         try:
-            await distribute(dsn)
+            await distribute(dsn, lock_seconds=_LOCK_SECONDS)
         except asyncpg.PostgresError as error:
             raise _reason(error, "The distribution of the tables", arguments["user"]) from error
 
