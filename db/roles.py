@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import stamina
 
 from config.errors import CannotRun
 from db.connection import connect
@@ -46,10 +47,9 @@ async def grant_service_role(owner: str, service: str) -> bool:
     if name == own["user"]:
         return False
     try:
-        return await _grant(own, name, its["password"])
-    except (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError):
-        # Roles belong to the server, the lock to the database: a run for another database just made the role.
-        return await _grant(own, name, its["password"])
+        return await stamina.retry(on=_is_race, attempts=10, wait_initial=0.02, wait_max=0.5)(_grant)(
+            own, name, its["password"]
+        )
     except UNAVAILABLE:
         raise
     except asyncpg.PostgresError as error:
@@ -58,6 +58,16 @@ async def grant_service_role(owner: str, service: str) -> bool:
             f"    CREATE ROLE {name} LOGIN PASSWORD '…' IN ROLE daybook_app;\n"
             f"or, where there is such a login, GRANT daybook_app TO {name};"
         ) from error
+
+
+def _is_race(error: Exception) -> bool:
+    """Say whether a run for another database has just made the role, or granted it something.
+
+    Roles belong to the server, and the lock to the database.
+    """
+    if isinstance(error, asyncpg.UniqueViolationError | asyncpg.DuplicateObjectError):
+        return True
+    return isinstance(error, asyncpg.InternalServerError) and "tuple concurrently updated" in str(error)
 
 
 async def _grant(own: dict[str, Any], name: str, password: str) -> bool:

@@ -121,6 +121,15 @@ async def execute(dsn: str, *statements: str) -> None:
         await connection.close()
 
 
+async def let_the_log_change(dsn: str) -> None:
+    """Turn off the triggers that keep the log append-only, on each partition or shard."""
+    if citus.URL:
+        await execute(dsn, "SELECT run_command_on_shards('events', 'ALTER TABLE %s DISABLE TRIGGER USER')")
+    else:
+        tables = ("events", *(f"events_p{number:02}" for number in range(PARTITIONS)))
+        await execute(dsn, *(f"ALTER TABLE {table} DISABLE TRIGGER append_only" for table in tables))
+
+
 def named(dsn: str, database: str) -> str:
     """The same server, another database."""
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{database}"))

@@ -148,6 +148,7 @@ async def test_a_read_whose_connection_was_lost_is_asked_again(database: str) ->
 
 async def test_a_write_whose_outcome_stays_unknown_is_answered_so(database: str, pool: Pool) -> None:
     async with over_a_link(database) as (service, link):
+        await service.client.get(TASKS)  # the user's server is known then
         link.lose(range(1000))
         lost = await service.client.post(TASKS, json={"title": "x"}, headers=KEY)
         assert (lost.status_code, lost.headers.get("retry-after")) in [(503, "1"), (503, "2"), (503, "3")]

@@ -15,7 +15,7 @@ from api.examples import FAULTS
 from api.problems import Problem
 from db.pool import Pool
 from tests.arrange import until_locked_out
-from tests.conftest import execute
+from tests.conftest import execute, on_plain_postgres
 from tests.service import TASKS, Service, serving, sql, token
 
 
@@ -178,9 +178,9 @@ async def test_a_connection_lost_in_a_write_is_503_and_does_not_say_that_nothing
     async with serving(database) as service:
         task = (await service.client.post(TASKS, json={"title": "x"})).json()
         async with pool.acquire() as other, other.transaction():
-            await other.execute("SELECT FROM streams FOR UPDATE")
+            await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
             writing = asyncio.create_task(service.client.patch(f"{TASKS}/{task['id']}/complete"))
-            await sql(pool, "SELECT pg_terminate_backend($1)", await until_locked_out(pool))
+            await sql(pool, "SELECT pg_terminate_backend($1::integer)", await until_locked_out(pool))
             answer = await writing
         assert assert_problem(answer, 503)["hint"] == FAULTS["unknown"].hint
         assert "retry-after" not in answer.headers
@@ -195,7 +195,7 @@ async def test_a_write_that_waits_too_long_is_503(database: str, pool: Pool, set
     async with serving(database) as service:
         await service.client.post(TASKS, json={"title": "x"})
         async with pool.acquire() as other, other.transaction():
-            await other.execute("SELECT FROM streams FOR UPDATE")
+            await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
             assert_problem(await service.client.post(TASKS, json={"title": "y"}), 503)
         assert len((await service.client.get(TASKS)).json()) == 1
 
@@ -265,6 +265,7 @@ async def test_a_mismatch_is_warned_of_at_the_start(database: str, capsys: pytes
     assert "Secret" not in str(lines)
 
 
+@on_plain_postgres
 async def test_a_log_that_is_not_guarded_is_warned_of_at_the_start(
     database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

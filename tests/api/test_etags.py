@@ -105,7 +105,7 @@ async def test_a_row_that_no_event_left_so_is_told_apart_by_its_own_content(
     true = await service.client.get(path)
     seen = {true.headers["etag"]}
     for wrong in (
-        f"{WRONG_TITLE}, updated_at = updated_at + '1s'",
+        f"{WRONG_TITLE}, updated_at = '3001-02-03T04:05:06Z'",
         "document = replace(document, 'Wrong', 'y')",
         "version = 7",
     ):

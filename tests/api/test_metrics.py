@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from db.pool import Pool
+from tests.conftest import on_plain_postgres
 from tests.service import TASKS, Service, serving, sql, value
 
 
@@ -68,6 +69,7 @@ async def test_a_write_that_fails_is_counted(service: Service, pool: Pool) -> No
     assert value("daybook_commands_total", **labels) == before + 1
 
 
+@on_plain_postgres
 async def test_a_write_that_finds_the_disk_full_is_counted_by_its_sqlstate(service: Service, pool: Pool) -> None:
     before = value("daybook_database_errors_total", sqlstate="53100")
     await sql(

@@ -24,7 +24,7 @@ from cli.worker import Result
 from db.dsn import connect_arguments
 from db.pool import Connection
 from events.integrity import work_units
-from tests.conftest import PARTITIONS, execute
+from tests.conftest import execute, let_the_log_change
 from tests.faults.servers import children
 from tests.processes import DAYBOOK, run
 
@@ -95,10 +95,8 @@ def test_what_the_log_says_of_the_address_does_not_get_among_the_answers(
 
 @pytest.mark.usefixtures("tasks")
 def test_machines_get_json_and_a_damaged_log_is_left_alone(database: str, folder: Path) -> None:
-    damage = "ALTER TABLE events_p{0:02} DISABLE TRIGGER append_only"
-    statements = [damage.format(number) for number in range(PARTITIONS)]
-    removed = "DELETE FROM events WHERE user_id = 'user-07' AND seq = 20"
-    asyncio.run(execute(database, "ALTER TABLE events DISABLE TRIGGER append_only", *statements, removed))
+    asyncio.run(let_the_log_change(database))
+    asyncio.run(execute(database, "DELETE FROM events WHERE user_id = 'user-07' AND seq = 20"))
     for command in ("verify", "rebuild"):
         result = run(folder, command, "--json", DATABASE_URL=database)
         told = json.loads(result.stdout)

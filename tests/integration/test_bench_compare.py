@@ -15,7 +15,7 @@ from bench.bounds import BOUNDS, table
 from bench.machine import tree_cpu_seconds
 from db.dsn import connect_arguments
 from db.pool import Pool
-from tests.conftest import execute
+from tests.conftest import execute, on_plain_postgres
 from tests.unit.test_layout import ROOT
 
 _ALIKE = "version, type, data, client_address, client_agent, idempotency_key, fingerprint"
@@ -84,6 +84,7 @@ async def test_pgbench_inserts_the_same_event_and_does_no_more(pool: Pool, datab
     assert not await pool.fetchval("SELECT count(*) FROM streams WHERE user_id LIKE 'plain-%'")
 
 
+@on_plain_postgres
 async def test_pgbench_reads_pages(database: str, folder: Path) -> None:
     await asyncio.to_thread(_pgbench, database, folder, pgbench.page())
 

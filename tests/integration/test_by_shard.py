@@ -16,7 +16,9 @@ from events.integrity import work_units
 from events.integrity.rebuild import rebuild
 from events.integrity.verify import verify
 from events.integrity.work_units import WorkUnit
+from tests.conftest import on_plain_postgres
 
+pytestmark = on_plain_postgres
 SHARDS = 3
 USERS = [f"user-{number:02}" for number in range(20)]
 STUB = f"""

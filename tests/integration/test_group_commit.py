@@ -36,13 +36,16 @@ from events.store.append import (
 )
 from events.task import Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from tests.arrange import METADATA, create, run, store_of, until_locked_out
+from tests.conftest import on_plain_postgres
 from tests.service import SHARDED, sql
 from tests.spec import event
 
 EVERYBODY = [f"user-{number:02}" for number in range(40)]
 
 
-@pytest.fixture(params=[False, True], ids=["across users", "sharded"])
+@pytest.fixture(
+    params=[pytest.param(False, id="across users", marks=on_plain_postgres), pytest.param(True, id="sharded")]
+)
 async def pool(request: pytest.FixtureRequest, database: str) -> AsyncIterator[Pool]:
     async with open_pool(database, size=6, sharded=request.param) as pool:
         yield pool
@@ -260,7 +263,7 @@ async def test_a_backend_killed_in_the_middle_loses_nothing(
     await other.execute("LOCK TABLE events IN SHARE MODE")
     writing = [asyncio.create_task(create(pool, user)) for user in EVERYBODY]
     for _ in range(3):
-        await other.execute("SELECT pg_terminate_backend($1)", await until_locked_out(other))
+        await other.execute("SELECT pg_terminate_backend($1::integer)", await until_locked_out(other))
     await transaction.rollback()
     await asyncio.gather(*writing)
     assert await books(pool) == (80, [])

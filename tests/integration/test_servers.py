@@ -18,8 +18,9 @@ from db.errors import DatabaseUnavailable, TooManyRequests
 from db.long_reads import LongReads
 from db.pool import Pool, open_pool
 from tests.arrange import create, until
-from tests.conftest import execute
+from tests.conftest import execute, on_plain_postgres
 
+pytestmark = on_plain_postgres
 STUBS = (
     """CREATE FUNCTION get_shard_id_for_distribution_column(regclass, text) RETURNS bigint
     LANGUAGE sql AS $$SELECT CASE WHEN $2 LIKE 'a%' THEN 102008 ELSE 102009 END$$""",
