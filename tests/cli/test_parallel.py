@@ -24,9 +24,10 @@ from cli.worker import Result
 from db.dsn import connect_arguments
 from db.pool import Connection
 from events.integrity import work_units
-from tests.conftest import execute, let_the_log_change
+from tests.conftest import execute, let_the_log_change, on_plain_postgres
 from tests.faults.servers import children
 from tests.processes import DAYBOOK, run
+from tests.service import SHARDED
 
 pytestmark = pytest.mark.once
 
@@ -240,6 +241,7 @@ class Kept(list[str]):
         self.append("stopping")
 
 
+@on_plain_postgres  # it counts work units, which are others by shard
 async def test_it_goes_on_behind_the_users_who_are_finished(
     database: str, locked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +249,7 @@ async def test_it_goes_on_behind_the_users_who_are_finished(
     await execute(database, "TRUNCATE tasks")
     report = Kept()
     with pytest.raises(CutShort, match="holds the stream of one of these users for seconds") as cut:
-        await go_through(locked, "rebuild", Choice(), workers=1, report=report)
+        await go_through(locked, "rebuild", Choice(sharded=SHARDED), workers=1, report=report)
     assert cut.value.after == "user-17"
     assert report == [f"begin {USERS * EVENTS}", "6 users", "6 users", "6 users"]
     posted = await _fetch(database, "SELECT DISTINCT user_id FROM tasks ORDER BY 1")
@@ -261,6 +263,7 @@ async def _fetch(dsn: str, query: str) -> list[str]:
     return [row[0] for row in rows]
 
 
+@on_plain_postgres  # it counts work units, which are others by shard
 @pytest.mark.usefixtures("tasks")
 async def test_a_first_signal_lets_what_is_under_way_be_finished(
     database: str, monkeypatch: pytest.MonkeyPatch
@@ -274,16 +277,16 @@ async def test_a_first_signal_lets_what_is_under_way_be_finished(
 
     report = Interrupting()
     with pytest.raises(CutShort, match="Stopped") as cut:
-        await go_through(database, "verify", Choice(), workers=1, report=report)
+        await go_through(database, "verify", Choice(sharded=SHARDED), workers=1, report=report)
     assert report[:3] == [f"begin {USERS * EVENTS}", "6 users", "stopping"]
     rest = Kept()
-    await go_through(database, "verify", Choice(after=cut.value.after), workers=2, report=rest)
+    await go_through(database, "verify", Choice(after=cut.value.after, sharded=SHARDED), workers=2, report=rest)
     assert len(report) + len(rest) >= 1 + 5 + 1
 
 
 async def _killing(victim: Callable[[], None], dsn: str, report: Kept) -> CutShort:
     """Rebuild up to the user who is locked, and call `victim` there."""
-    task = asyncio.create_task(go_through(dsn, "rebuild", Choice(), workers=1, report=report))
+    task = asyncio.create_task(go_through(dsn, "rebuild", Choice(sharded=SHARDED), workers=1, report=report))
     while len(report) < 4:
         await asyncio.sleep(0.01)
     victim()
@@ -294,6 +297,7 @@ async def _killing(victim: Callable[[], None], dsn: str, report: Kept) -> CutSho
     return cut.value
 
 
+@on_plain_postgres  # it counts work units, which are others by shard
 async def test_a_worker_that_is_killed_ends_it_and_tells_where_to_go_on(
     locked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +306,7 @@ async def test_a_worker_that_is_killed_ends_it_and_tells_where_to_go_on(
     assert (str(cut).startswith("A worker process has ended before its work"), cut.after) == (True, "user-17")
 
 
+@on_plain_postgres  # it counts work units, which are others by shard
 async def test_a_second_signal_stops_what_is_under_way(locked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_units, "_PAGE", 6)
     former = signal.getsignal(signal.SIGTERM)
@@ -316,6 +321,7 @@ async def test_a_second_signal_stops_what_is_under_way(locked: str, monkeypatch:
     assert signal.getsignal(signal.SIGTERM) == former
 
 
+@on_plain_postgres  # it counts work units, which are others by shard
 @pytest.mark.usefixtures("tasks")
 async def test_workers_keep_their_connection_and_get_few_units_ahead(
     database: str, monkeypatch: pytest.MonkeyPatch
@@ -332,7 +338,7 @@ async def test_workers_keep_their_connection_and_get_few_units_ahead(
 
     monkeypatch.setattr(work_units, "everyone", counted)
     before = await _sessions(database)
-    await go_through(database, "verify", Choice(), workers=2, report=report)
+    await go_through(database, "verify", Choice(sharded=SHARDED), workers=2, report=report)
     assert report.count("1 users") == taken == USERS
     assert max(ahead) == 3
     # Ours, the workers' (one may have done all), and the one that asks.

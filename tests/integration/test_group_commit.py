@@ -343,7 +343,8 @@ async def test_a_refused_append_keeps_no_other_waiting(pool: Pool, other: asyncp
     await appends.append(creation("ann", key="a key"))
     await asyncio.gather(*(appends.append(creation(user)) for user in (*held, "eve")))
     async with other.transaction():
-        await other.execute("SELECT FROM streams WHERE user_id = ANY ($1) FOR UPDATE", held)
+        for user in held:
+            await other.execute("SELECT FROM streams WHERE user_id = $1 FOR UPDATE", user)
         waiting = [asyncio.create_task(appends.append(creation(user))) for user in held]
         taken = asyncio.create_task(appends.append(creation("ann", key="a key")))
         async with asyncio.timeout(5):

@@ -38,7 +38,7 @@ DAMAGES = (
     "DELETE FROM tasks WHERE user_id = $1",
     "DELETE FROM tasks WHERE user_id = $1 AND completed",
     "UPDATE tasks SET document = replace(document, 'title', 'tile'), version = version + 1 WHERE user_id = $1",
-    "UPDATE tasks SET id = gen_random_uuid() WHERE user_id = $1 AND NOT completed",
+    "UPDATE tasks SET id = md5(id::text)::uuid WHERE user_id = $1 AND NOT completed",
 )
 
 

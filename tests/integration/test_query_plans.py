@@ -14,6 +14,7 @@ from db.migrate import migrate
 from db.pool import Pool
 from events.store import log, past, stored_tasks
 from queries import audit, tasks
+from tests.conftest import on_plain_postgres
 
 pytestmark = pytest.mark.once
 
@@ -63,6 +64,7 @@ async def explained(pool: Pool, statement: str, *arguments: Any) -> list[dict[st
     return list(nodes(json.loads(found)[0]["Plan"]))
 
 
+@on_plain_postgres
 async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> None:
     authors = [Author(f"user-{number:03}") for number in range(160)]
     async with pool.acquire() as connection:

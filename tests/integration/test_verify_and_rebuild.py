@@ -25,7 +25,7 @@ from events.search_text import search_text
 from events.serialization import DATA_VERSION
 from events.task import Task
 from tests import independent
-from tests.conftest import FROM_TEMPLATE, let_the_log_change, new_database
+from tests.conftest import FROM_TEMPLATE, let_the_log_change, new_database, on_plain_postgres
 from tests.service import WRONG_TITLE, sql
 
 EVENTS = 40
@@ -236,7 +236,7 @@ LOG: Mapping[str, tuple[str, list[tuple[str, int | None, str, str]]]] = {
         )
         for column, value in {
             "data": """jsonb_set(data, '{changes,x}', '{"from": 1, "to": 2}')""",
-            "at": "at + interval '1 microsecond'",
+            "at": "timestamptz '2001-02-03 04:05:06Z'",
             "actor": "'mallory'",
             "request_id": "NULL",
             "client_address": "'203.0.113.1'",
@@ -421,6 +421,7 @@ ODD: Mapping[str, str] = {
 }
 
 
+@on_plain_postgres  # it takes users of several shards together
 @pytest.mark.parametrize("damage", ODD)
 @pytest.mark.parametrize("emptied", [False, True])
 async def test_what_python_cannot_hold_is_named_and_keeps_nobody_else_from_being_mended(
@@ -446,6 +447,7 @@ async def test_what_python_cannot_hold_is_named_and_keeps_nobody_else_from_being
         assert {each.user_id for each in result.mismatches} == {user}
 
 
+@on_plain_postgres  # it takes users of several shards together
 async def test_nobody_waits_for_the_sake_of_another_of_the_batch(pool: Pool) -> None:
     async with pool.acquire() as connection, pool.acquire() as holder:
         for user in ("ann", "bob", "cleo"):
@@ -479,6 +481,7 @@ async def test_an_emptied_projection_does_not_come_back_from_a_log_with_gaps(
     assert await reads.tasks(connection, [user]) == []
 
 
+@on_plain_postgres  # it takes users of several shards together
 async def test_what_no_row_can_hold_is_named_and_the_others_are_rebuilt(
     connection: asyncpg.Connection, user: str
 ) -> None:
@@ -519,6 +522,7 @@ async def walked(connection: asyncpg.Connection, after: str = "") -> list[Stream
     return [stream async for unit in work_units.everyone(connection, after=after) for stream in unit.streams]
 
 
+@on_plain_postgres  # it takes users of several shards together
 async def test_everyone_is_walked_once_also_who_has_no_journal(
     connection: asyncpg.Connection, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
