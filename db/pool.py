@@ -61,15 +61,15 @@ class Pool:
         timeout: float,
         sharded: bool = False,
     ) -> None:
-        self._connections, self._arguments = connections, arguments
+        self._connections, self._arguments, self._watch = connections, arguments, watch
         self.size = connections.get_max_size()
         self.max_waiting, self.timeout, self.sharded = max_waiting, timeout, sharded
         self._user: User = None
-        self._watch = watch
         self._servers = Servers(arguments, timeout=timeout) if sharded else None
         server_of = self._servers.of if self._servers else None
         self._turns = Turns(self.size, max_waiting=max_waiting, timeout=timeout, server_of=server_of)
         if self._servers:
+            self._servers.on_doubt, self._servers.on_settled = self._turns.hold_back, self._turns.let_go
             self._servers.on_down = lambda server: self._turns.refuse_all(self._unavailable, server=server)
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: set[asyncio.Task[None]] = set()

@@ -42,13 +42,16 @@ _NO_ANSWER: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
 class Servers:
     """The servers of a database, as far as its users have been looked up.
 
-    Invariant: a server is down from a probe that it doesn't answer until one that it answers. It is probed after a
-    statement that ran out of time or lost its connection, by one task, on a connection of its own.
+    Invariants: a server is in doubt after a statement that ran out of time or lost its connection, until it answers a
+    probe, or none can be sent. It is down from a probe that it doesn't answer until then. One task probes it, on a
+    connection of its own.
     """
 
     def __init__(self, arguments: dict[str, Any], *, timeout: float) -> None:
         self._arguments, self._timeout = arguments, min(timeout, _ASKING)
+        self.on_doubt: Callable[[Server], None] = lambda _: None
         self.on_down: Callable[[Server], None] = lambda _: None
+        self.on_settled: Callable[[Server], None] = lambda _: None
         self._found: dict[str, tuple[Server | None, float]] = {}
         self._tell = True
         """Whether the database tells where users are."""
@@ -91,11 +94,12 @@ class Servers:
         return self.of(user) in self._down
 
     def report(self, user: str, error: BaseException) -> None:
-        """Start a probe of the user's server, unless one is under way, if this error leaves it in doubt."""
+        """Have the user's server probed, unless it is being probed already, if this error leaves it in doubt."""
         server = self.of(user)
         doubtful = isinstance(error, TimeoutError | asyncpg.PostgresConnectionError)
         if doubtful and server is not None and server not in self._probes:
             self._probes[server] = asyncio.create_task(self._look(server, user))
+            self.on_doubt(server)
 
     def end(self) -> None:
         """Stop all probes."""
@@ -116,6 +120,7 @@ class Servers:
                 pause = min(pause * 2, _LONGEST_PAUSE)
         finally:
             del self._probes[server]
+            self.on_settled(server)
         if server in self._down:
             self._down.discard(server)
             _log.warning("server up", server=server, seconds=round(time.monotonic() - since, 1))

@@ -89,7 +89,8 @@ class Turns:
     refuses the user with most requests in it.
 
     If the users are on several servers (`server_of`), the users of each have half of the connections at most, and half
-    of the queue: if a server freezes, the rest is for the others' users (docs/adr/0027).
+    of the queue: if a server freezes, the rest is for the others' users. While a server is held back, its users wait:
+    what is sent to it might wait until it runs out of time (docs/adr/0027).
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Turns:
         self._number = self._free = number
         self._max_waiting, self._timeout, self._server_of = max_waiting, timeout, server_of
         self._held: dict[str, int] = {}
+        self._held_back: set[Server] = set()
         self._waiting = FairQueue[asyncio.Future[None]]()
 
     @property
@@ -112,7 +114,7 @@ class Turns:
 
     def taken(self, user: User) -> bool:
         """Take a turn if one is free at once, and say whether it was. Give each one back with `give`."""
-        if not self._free or (user is not None and not self._may(user, self._full_servers())):
+        if not self._free or (user is not None and not self._may(user, self._closed_servers())):
             return False
         self._take(user)
         return True
@@ -160,6 +162,15 @@ class Turns:
         self._free += 1
         self._next()
 
+    def hold_back(self, server: Server) -> None:
+        """Give the server's users no turn until `let_go`."""
+        self._held_back.add(server)
+
+    def let_go(self, server: Server) -> None:
+        """Give the server's users turns again after `hold_back`."""
+        self._held_back.discard(server)
+        self._next()
+
     def refuse_all(self, error: Callable[[], Exception], *, server: Server | None = None) -> None:
         """Refuse every waiting request, or those of a server's users, each with a new `error`."""
         for turn in self._waiting.items(None if server is None else self._waiting_for(server)):
@@ -192,22 +203,26 @@ class Turns:
                 turn.set_result(None)
 
     def _able(self) -> list[User]:
-        full = self._full_servers()
-        return [user for user in self._waiting if user is None or self._may(user, full)]
+        closed = self._closed_servers()
+        return [user for user in self._waiting if user is None or self._may(user, closed)]
 
-    def _may(self, user: str, full: Container[Server]) -> bool:
+    def _may(self, user: str, closed: Container[Server]) -> bool:
         if self._held.get(user, 0) >= max(1, self._number // 2):
             return False
-        return self._server_of is None or self._server_of(user) not in full
+        return self._server_of is None or self._server_of(user) not in closed
 
-    def _full_servers(self) -> Container[Server]:
-        """Return the servers with users who have half of the connections, rounded up: of a single one, all."""
+    def _closed_servers(self) -> Container[Server]:
+        """Return the servers whose users may have no connection now: held back, or with half of the connections.
+
+        Half is rounded up: of a single one, it is all.
+        """
         if self._server_of is None:
             return ()
         held = Counter[Server | None]()
         for user, number in self._held.items():
             held[self._server_of(user)] += number
-        return {server for server, number in held.items() if server is not None and number >= (self._number + 1) // 2}
+        half = (self._number + 1) // 2
+        return self._held_back.union(server for server, number in held.items() if server is not None and number >= half)
 
     def _take(self, user: User) -> None:
         self._free -= 1

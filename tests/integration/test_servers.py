@@ -183,6 +183,36 @@ async def test_who_waits_for_a_server_is_refused_as_it_is_found_down(
         assert len(done) == 2  # the third is a statement under way
 
 
+async def test_while_a_server_is_in_doubt_nothing_is_sent_to_it(
+    distributed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "PROBE_OF_SERVER", f"{HANGS} WHERE $1::text IS NOT NULL")
+    monkeypatch.setattr(servers, "_ASKING", 1)
+    async with open_pool(distributed, size=10, timeout=60, sharded=True) as pool, under_way(*hanging(pool, ["a00"])):
+        await until_running(pool, 1)
+        assert pool._servers is not None
+        pool._servers.report("a00", TimeoutError())
+        async with under_way(*hanging(pool, FROZEN[1:])) as late:
+            for user in OTHERS:
+                assert await seconds(pool.of(user).fetch("SELECT 1")) < AT_ONCE
+            assert not any(each.done() for each in late)
+            assert await seconds(asyncio.wait(late)) < 2 * AT_ONCE
+            assert {type(each.exception()) for each in late} == {DatabaseUnavailable}
+
+
+async def test_a_server_that_answers_gets_what_waited_meanwhile(
+    distributed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "PROBE_OF_SERVER", "SELECT pg_sleep(0.3) WHERE $1::text IS NOT NULL")
+    async with open_pool(distributed, size=4, timeout=60, sharded=True) as pool:
+        assert await pool.server_of("ann") == 1
+        assert pool._servers is not None
+        pool._servers.report("ann", TimeoutError())
+        values = await asyncio.gather(*(pool.of(user).fetchval("SELECT 1") for user in FROZEN))
+        assert values == [1] * len(FROZEN)
+        assert not pool._servers._probes
+
+
 async def test_a_slow_statement_on_a_server_that_answers_changes_nothing(distributed: str) -> None:
     async with open_pool(distributed, size=4, timeout=0.5, sharded=True) as pool:
         with pytest.raises(TimeoutError):
