@@ -21,13 +21,17 @@ _NEW = {
     "title": "Buy milk",
     "description": "2 litres",
     "completed": False,
+    "priority": "high",
+    "due_date": "2026-12-01",
+    "tags": ["home", "shop"],
     "created_at": "2026-11-20T19:24:49.076369Z",
     "updated_at": "2026-11-20T19:24:49.076369Z",
+    "completed_at": None,
     "version": 1,
 }
 _LATER = {"updated_at": "2026-11-20T19:31:02.518204Z", "version": 2}
 _CHANGED = {**_NEW, "title": "Buy oat milk", **_LATER}
-_COMPLETED = {**_NEW, "completed": True, **_LATER}
+_COMPLETED = {**_NEW, "completed": True, **_LATER, "completed_at": _LATER["updated_at"]}
 _RESTORED = {**_NEW, "updated_at": "2026-11-20T20:02:11.940025Z", "version": 4}
 
 
@@ -35,11 +39,19 @@ def _one(summary: str, value: Any) -> Named:
     return {"example": {"summary": summary, "value": value}}
 
 
+_FIELDS = {
+    "title": "Buy milk",
+    "description": "2 litres",
+    "completed": False,
+    "priority": "high",
+    "due_date": "2026-12-01",
+    "tags": ["home", "shop"],
+}
 NEW_TASKS: Named = {
     "short": {"summary": "Only a title", "value": {"title": "Buy milk"}},
-    "whole": {"summary": "Everything", "value": {"title": "Buy milk", "description": "2 litres", "completed": False}},
+    "whole": {"summary": "Everything", "value": {**_FIELDS, "title": "Buy milk"}},
 }
-ALL_FIELDS = _one("All fields", {"title": "Buy oat milk", "description": "2 litres", "completed": False})
+ALL_FIELDS = _one("All fields", {**_FIELDS, "title": "Buy oat milk"})
 SOME_FIELDS: Named = {
     "title": {"summary": "Only the title", "value": {"title": "Buy oat milk"}},
     "clear": {"summary": "Clear the description", "value": {"description": None}},
@@ -57,6 +69,17 @@ TASK_LIST: Named = {
     "some": {"summary": "Newest first", "value": [_COMPLETED]},
     "none": {"summary": "Nothing found", "value": []},
 }
+TASK_COUNTS = _one(
+    "Two tasks",
+    {
+        "total": 2,
+        "pending": 1,
+        "completed": 1,
+        "overdue": 0,
+        "by_priority": {"low": 0, "medium": 0, "high": 1, "none": 1},
+        "by_tag": {"home": 1, "shop": 1},
+    },
+)
 NEW_TASK = _one("The new task", _NEW)
 TASK = _one("The task", _NEW)
 CHANGED_TASK = _one("The task as it is now", _CHANGED)
@@ -76,6 +99,9 @@ _CREATED: dict[str, Any] = {
         "title": {"from": None, "to": "Buy milk"},
         "description": {"from": None, "to": "2 litres"},
         "completed": {"from": None, "to": False},
+        "priority": {"from": None, "to": "high"},
+        "due_date": {"from": None, "to": "2026-12-01"},
+        "tags": {"from": None, "to": ["home", "shop"]},
     },
     "hash": "7d5a6e5b1f0c64de0c5e8e3d1a6f0b7c1b6c1c0f2b0b3f6d9b1f7f1d2a4c9e10",
 }
@@ -95,17 +121,19 @@ _PROOF: dict[str, Any] = {
     "idempotency_key": None,
     "fingerprint": None,
     "salt": "33e6a16608214f68a6a510f6f079e4bf",
-    "data": {"v": 2, "changes": _UPDATED["changes"]},
+    "data": {"v": 3, "changes": _UPDATED["changes"]},
 }
 NDJSON_LINES = _one("One line of many", orjson.dumps({**_UPDATED, **_PROOF}).decode() + "\n")
 CSV_FILE = _one(
     "The names of the columns, and one line of many",
     '"seq","id","type","task_id","version","at","actor","request_id","client_address","client_agent","title_from",'
-    '"title_to","description_from","description_to","completed_from","completed_to","hash","user_id","idempotency_key",'
+    '"title_to","description_from","description_to","completed_from","completed_to","priority_from",'
+    '"priority_to","due_date_from","due_date_to","tags_from","tags_to","hash","user_id","idempotency_key",'
     '"fingerprint","salt","data"\r\n'
     f'"2","{_UPDATED["id"]}","TaskUpdated","{TASK_ID}","2","{_UPDATED["at"]}","demo","{REQUEST_ID}","192.0.2.7",'
-    f'"curl/8.14.1","Buy milk","Buy oat milk","","","","","{_UPDATED["hash"]}","demo","","","{_PROOF["salt"]}",'
-    '"{""v"":2,""changes"":{""title"":{""from"":""Buy milk"",""to"":""Buy oat milk""}}}"\r\n',
+    '"curl/8.14.1","Buy milk","Buy oat milk","","","","","","","","","","",'
+    f'"{_UPDATED["hash"]}","demo","","","{_PROOF["salt"]}",'
+    '"{""v"":3,""changes"":{""title"":{""from"":""Buy milk"",""to"":""Buy oat milk""}}}"\r\n',
 )
 
 NEWEST_FIRST = _one("Newest first", [_UPDATED, _CREATED])
@@ -235,7 +263,8 @@ FAULTS = {
     "noKnownField": Fault(
         problems.Invalid,
         "The body names no field that is known",
-        "The body names no field that is known here. There are: title, description, completed.",
+        "The body names no field that is known here. There are: title, description, completed, priority, due_date, "
+        "tags.",
         *_nothing("The app sent nothing that can be changed here."),
     ),
     "otherQuery": Fault(

@@ -9,6 +9,8 @@ _SENTENCES = {
     "string_unicode": "{name} contains half a character, which can't be stored.",
     "string_too_short": "{name} must not be empty.",
     "string_too_long": "{name} must have at most {max_length:,} characters.",
+    "list_type": "{name} must be a list.",
+    "too_long": "{name} must be at most {max_length:,}.",
     "bool_type": "{name} must be true or false.",
     "int_type": "{name} must be a whole number.",
     "int_parsing": "{name} must be a whole number.",

@@ -14,7 +14,7 @@ from fastapi import Request
 from api.parameters import ListParameters, distinct_words
 from api.problems import BadRequest
 from events.serialization import rfc3339
-from queries.tasks import ListQuery, Order, PageKey, Sort
+from queries.tasks import NULLABLE, UTC_ZONE, ListQuery, Order, PageKey, Sort
 
 _LONGEST_PAGE, _PAGE = 1000, 50
 """Tasks on a page unless a size is given: by default, and if pages are requested by number."""
@@ -33,11 +33,17 @@ def list_query(parameters: ListParameters) -> ListQuery:
     by = _either(parameters, "sort", "sort_by") or "created_at"
     column, _, direction = by.partition(":")
     sort: Sort = column  # type: ignore[assignment] # api.parameters made it one
-    usual = "asc" if sort == "title" else "desc"
+    usual = "asc" if sort in ("title", "due_date") else "desc"
     order: Order = _either(parameters, "order", "sort_order") or direction or usual  # type: ignore[assignment] # ditto
     offset, limit = _span(parameters)
     asked = ListQuery(
         completed=by_status if completed is None else completed,
+        priority=parameters.priority,
+        tags=tuple(dict.fromkeys(parameters.tag)),
+        due_before=parameters.due_before,
+        due_after=parameters.due_after,
+        overdue=parameters.overdue,
+        zone=parameters.tz or UTC_ZONE,
         words=distinct_words(text or ""),
         sort=sort,
         order=order,
@@ -87,9 +93,15 @@ def _start(asked: ListQuery, text: str) -> PageKey:
         raise unreadable from None
     if bound_to != _question(asked):
         raise BadRequest(hint="cursor belongs to another filter or order; begin again without it.")
+    if key is None and asked.sort in NULLABLE:
+        return None, end
+    if asked.sort == "priority":
+        if key not in (1, 2, 3) or type(key) is not int:
+            raise unreadable
+        return key, end
     if not isinstance(key, str) or "\0" in key:
         raise unreadable
-    if asked.sort == "title":
+    if asked.sort in ("title", "due_date"):
         return key, end
     try:
         moment = datetime.fromisoformat(key)
@@ -104,6 +116,9 @@ def _start(asked: ListQuery, text: str) -> PageKey:
 def _question(asked: ListQuery) -> list[object]:
     """Return a list's filter and order in the form that a cursor holds."""
     question: list[object] = [asked.completed, list(asked.words), asked.sort, asked.order]
+    if asked.has_filters:
+        due = (asked.due_before, asked.due_after, asked.overdue, asked.zone.key)
+        question.append([asked.priority, list(asked.tags), *due])
     return question if asked.as_of is None else [*question, rfc3339(asked.as_of)]
 
 

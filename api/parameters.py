@@ -1,17 +1,19 @@
 """Path and query parameters (docs/http-api.md, "Lists"; docs/http-api.md, "History")."""
 
 import re
-from datetime import UTC, datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 
-from api import text
+from api import text, times
 from api.examples import TASK_ID
 from api.problems import NotFound
 from api.schemas import LARGEST_VERSION, EventType
+from events.task import Priority
 from queries.audit import LAST_SEQ
 
 _OTHERS_WORDS = frozenset({
@@ -58,22 +60,10 @@ def _truth(value: Any) -> Any:
     return _lower(value) == "true"
 
 
-_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[ +-]\d\d:\d\d)", re.ASCII)
+Moment = Annotated[datetime, BeforeValidator(times.read_moment)]
 
-
-def _moment(value: Any) -> Any:
-    """Read an RFC 3339 time of any offset as UTC, cut off after microseconds; a space counts as the offset's plus."""
-    try:
-        date, time, fraction, zone = _RFC3339.fullmatch(value).groups()  # type: ignore[union-attr] # no match: caught below
-        moment = datetime.fromisoformat(f"{date}T{time}{(fraction or '')[:7]}{zone.upper().replace(' ', '+')}")
-        return moment.astimezone(UTC)
-    except (AttributeError, ValueError, OverflowError):
-        raise ValueError("must be a time with its offset, as in RFC 3339: 2026-11-20T19:24:49.076369Z") from None
-
-
-Moment = Annotated[datetime, BeforeValidator(_moment)]
-
-_SORT_NAMES = ("created_at", "updated_at", "title", "-created_at", "-updated_at", "-title")
+_COLUMNS = ("created_at", "updated_at", "title", "due_date", "priority", "completed_at")
+_SORT_NAMES = (*_COLUMNS, *(f"-{column}" for column in _COLUMNS))
 _OTHERS_NAMES = {
     "created": "created_at",
     "createdat": "created_at",
@@ -82,6 +72,9 @@ _OTHERS_NAMES = {
     "updatedat": "updated_at",
     "alpha": "title",
     "name": "title",
+    "due": "due_date",
+    "duedate": "due_date",
+    "completedat": "completed_at",
 }
 _SORT = re.compile(r"(-?)([a-z_]+?)(?:[_:](asc|desc))?")
 
@@ -91,10 +84,10 @@ def _sort(value: str) -> str:
     if match := _SORT.fullmatch(value.lower()):
         minus, name, direction = match.groups()
         column = _OTHERS_NAMES.get(name, name)
-        if column in _SORT_NAMES:
+        if column in _COLUMNS:
             direction = direction or ("desc" if minus else None)
             return f"{column}:{direction}" if direction else column
-    raise ValueError(f"must be {', '.join(_SORT_NAMES[:3])}, perhaps with a minus before it or _asc or _desc behind it")
+    raise ValueError(f"must be {', '.join(_COLUMNS)}, perhaps with a minus before it or _asc or _desc behind it")
 
 
 SortName = Annotated[str, AfterValidator(_sort), Field(json_schema_extra={"enum": list(_SORT_NAMES)})]
@@ -130,6 +123,22 @@ _LAST_PAGE = _MOST_SKIPPED // 1000
 """Largest page number: with any page size it skips at most `_MOST_SKIPPED` tasks."""
 
 
+DueDate = Annotated[
+    str,
+    BeforeValidator(times.read_due_date, json_schema_input_type=date | datetime),
+]
+
+
+def _zone(value: Any) -> Any:
+    try:
+        return ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        raise ValueError("must be the name of a time zone, such as Europe/Berlin") from None
+
+
+Zone = Annotated[ZoneInfo, BeforeValidator(_zone, json_schema_input_type=str)]
+
+
 class ListParameters(BaseModel):
     """How to list tasks. Parameters that aren't known are ignored."""
 
@@ -141,9 +150,30 @@ class ListParameters(BaseModel):
     completed: Annotated[bool | None, BeforeValidator(_truth)] = Field(
         default=None, description="the same as `status`, as a boolean: give one of the two", examples=[False]
     )
+    priority: Annotated[Priority | None, BeforeValidator(_lower)] = Field(
+        default=None, description="in any case", examples=["high"]
+    )
+    tag: Annotated[list[Annotated[Text, StringConstraints(strip_whitespace=True)]], Field(max_length=20)] = Field(
+        default_factory=list, description="repeatable: tasks that have all of these tags", examples=[["home"]]
+    )
+    due_before: DueDate | None = Field(
+        default=None, description="a date or a time: tasks due before it", examples=["2026-12-08"]
+    )
+    due_after: DueDate | None = Field(
+        default=None, description="a date or a time: tasks due then or later", examples=["2026-12-01"]
+    )
+    overdue: Annotated[bool | None, BeforeValidator(_truth)] = Field(
+        default=None,
+        description="whether a task isn't completed and its due date is over: a date when its day has ended in the "
+        "zone `tz`, a time at once",
+        examples=[True],
+    )
+    tz: Zone | None = Field(
+        default=None, description="time zone for `overdue`, UTC unless given", examples=["Europe/Berlin"]
+    )
     q: Search | None = Field(
         default=None,
-        description=f"words, up to {MOST_WORDS}, all of which must occur in title or description",
+        description=f"words, up to {MOST_WORDS}, all of which must occur in title, description or tags",
         examples=["oat milk"],
     )
     search: Search | None = Field(default=None, description="another name for `q`", examples=["oat milk"])
@@ -156,7 +186,8 @@ class ListParameters(BaseModel):
     sort_by: SortName | None = Field(default=None, description="another name for `sort`", examples=["title"])
     order: Direction | None = Field(
         default=None,
-        description="default: newest first for times, A to Z for titles; goes before a direction in `sort`",
+        description="default: A to Z for titles, soonest first for due dates, else latest or highest first; goes "
+        "before a direction in `sort`",
         examples=["desc"],
     )
     sort_order: Direction | None = Field(default=None, description="another name for `order`", examples=["desc"])
@@ -191,6 +222,14 @@ class ListParameters(BaseModel):
         default=None,
         description="as the list was at this moment, from the log; RFC 3339",
         examples=["2026-11-20T19:30:00Z"],
+    )
+
+
+class StatsParameters(BaseModel):
+    """How to count tasks."""
+
+    tz: Zone | None = Field(
+        default=None, description="time zone in which a day ends, UTC unless given", examples=["Europe/Berlin"]
     )
 
 

@@ -1,13 +1,14 @@
 """Models of requests and responses (docs/http-api.md, "Tasks"; docs/http-api.md, "History")."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, NotRequired
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, StrictInt, StringConstraints
 from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
-from api import text
+from api import text, times
+from events.task import Priority
 
 LARGEST_VERSION = 2**31 - 1
 
@@ -38,12 +39,57 @@ Description = Annotated[
 ]
 
 
+def _in_lower_case(value: Any) -> Any:
+    return value.lower() or None if isinstance(value, str) else value
+
+
+def _none_is_empty(value: Any) -> Any:
+    return [] if value is None else value
+
+
+def _distinct(tags: list[str]) -> list[str]:
+    return list(dict.fromkeys(tags))
+
+
+_PRIORITIES = ("low", "medium", "high")
+GivenPriority = Annotated[
+    Priority | None,
+    BeforeValidator(_in_lower_case),
+    Field(description="in any case; null, or empty text, clears it", json_schema_extra={"enum": [*_PRIORITIES, None]}),
+]
+GivenDueDate = Annotated[
+    str | None,
+    BeforeValidator(times.read_due_date, json_schema_input_type=date | datetime | None),
+    Field(description="a date, or a time with its offset from UTC; null, or empty text, clears it"),
+]
+Tag = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=50),
+    AfterValidator(text.visible),
+    BeforeValidator(text.on_one_line),
+    Field(json_schema_extra={"pattern": text.VISIBLE_LINE}),
+]
+GivenTags = Annotated[
+    list[Tag],
+    BeforeValidator(_none_is_empty, json_schema_input_type=Annotated[list[Tag], Field(max_length=20)] | None),
+    AfterValidator(_distinct),
+    Field(
+        max_length=20,
+        description="up to 20 texts of 1 to 50 characters, on one line each, in this order; one that "
+        "is given twice counts once; null clears them",
+    ),
+]
+
+
 class NewTask(BaseModel):
     """A task to create."""
 
     title: Title
     description: Description | None = None
     completed: StrictBool = Field(default=False, description="false unless given")
+    priority: GivenPriority = None
+    due_date: GivenDueDate = None
+    tags: GivenTags = Field(default_factory=list)
 
 
 class TaskChanges(TypedDict, total=False):
@@ -52,6 +98,9 @@ class TaskChanges(TypedDict, total=False):
     title: Title
     description: Description | None
     completed: StrictBool
+    priority: GivenPriority
+    due_date: GivenDueDate
+    tags: GivenTags
 
 
 class Completion(TypedDict, total=False):
@@ -68,11 +117,37 @@ class Task(BaseModel):
     title: str = Field(min_length=1, max_length=255)
     description: str | None = Field(max_length=5000)
     completed: bool
+    priority: Priority | None
+    due_date: str | None = Field(description="a date, or a time in UTC with six decimals and Z")
+    tags: list[str] = Field(max_length=20)
     created_at: datetime = Field(
         description="UTC, RFC 3339, always six decimals and Z", json_schema_extra={"pattern": _TIMESTAMP}
     )
     updated_at: datetime = Field(description="grows with every change", json_schema_extra={"pattern": _TIMESTAMP})
+    completed_at: datetime | None = Field(
+        description="when it was last completed; null while it isn't", json_schema_extra={"pattern": _TIMESTAMP}
+    )
     version: int = Field(ge=1, description="starts at 1 and counts the task's events")
+
+
+class ByPriority(BaseModel):
+    """How many tasks have each priority."""
+
+    low: int
+    medium: int
+    high: int
+    none: int
+
+
+class Stats(BaseModel):
+    """How many tasks there are."""
+
+    total: int
+    pending: int
+    completed: int
+    overdue: int = Field(description="pending, with a due date that is over")
+    by_priority: ByPriority
+    by_tag: dict[str, int] = Field(description="the thousand most frequent tags, and how many tasks have each")
 
 
 def _whole(value: Any) -> Any:
@@ -95,14 +170,21 @@ _FROM = Field(description="null where there was none")
 _TO = Field(description="null where there is none now, or the task was deleted")
 TextChange = TypedDict("TextChange", {"from": Annotated[str | None, _FROM], "to": Annotated[str | None, _TO]})
 FlagChange = TypedDict("FlagChange", {"from": Annotated[bool | None, _FROM], "to": Annotated[bool | None, _TO]})
+TagsChange = TypedDict(
+    "TagsChange", {"from": Annotated[list[str] | None, _FROM], "to": Annotated[list[str] | None, _TO]}
+)
 
 
 class Changes(TypedDict, total=False):
-    """The fields that changed; all of them where a task was created, deleted or brought back."""
+    """The fields that changed. Where a task was created, deleted or brought back: all that aren't empty, but title,
+    description and completed always."""
 
     title: TextChange
     description: TextChange
     completed: FlagChange
+    priority: TextChange
+    due_date: TextChange
+    tags: TagsChange
 
 
 _HASH = "^[0-9a-f]{64}$"

@@ -20,9 +20,11 @@ _INVISIBLE_BEYOND = (
 
 WITHOUT_NUL = r"^[^\x00]*$"
 WITHOUT_CONTROLS = rf"^(?:{_NO_CONTROL})*$"
+VISIBLE_LINE = rf"^[^\x00-\x1f\x7f-\x9f]*[^{_INVISIBLE}][^\x00-\x1f\x7f-\x9f]*$"
 VISIBLE = rf"^(?:{_NO_CONTROL})*[^{_INVISIBLE}](?:{_NO_CONTROL})*$"
 
 _control = re.compile(r"(?!\r\n)[\x00-\x08\x0b-\x1f\x7f-\x9f]").search
+_any_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _visible = re.compile(f"[^{_INVISIBLE}{_INVISIBLE_BEYOND}]").search
 
 
@@ -36,6 +38,13 @@ def without_nul(text: str) -> str:
 def without_controls(value: Any) -> Any:
     """Raise `ValueError` for control characters other than tabs and line ends; pass on a value that is no text."""
     if isinstance(value, str) and (found := _control(value)):
+        raise ValueError(f"must not contain control characters (U+{ord(found[0]):04X})")
+    return value
+
+
+def on_one_line(value: Any) -> Any:
+    """Raise `ValueError` for any control character; pass on a value that is no text."""
+    if isinstance(value, str) and (found := _any_control(value)):
         raise ValueError(f"must not contain control characters (U+{ord(found[0]):04X})")
     return value
 

@@ -97,5 +97,5 @@ def page() -> str:
         6: "NULL",
         7: "NULL",
     }
-    statement = re.sub(r"\$(\d)", lambda found: f"({values[int(found[1])]})", LIST["created_at", "desc"]).strip()
+    statement = re.sub(r"\$(\d)", lambda found: f"({values[int(found[1])]})", LIST["created_at", "desc", False]).strip()
     return f"\\set u random(0, {USERS - 1})\n{statement};\n"

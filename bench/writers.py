@@ -79,6 +79,7 @@ class Writer:
                     self._took(await self._send("PATCH", f"/{id_}", {"title": due["title"]}), id_, due)
                 case "toggle":
                     due["completed"] = not known["completed"]
+                    del due["completed_at"]
                     self._took(await self._send("PATCH", f"/{id_}/complete"), id_, due)
                 case _:
                     await self._send("DELETE", f"/{id_}")

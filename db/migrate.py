@@ -21,6 +21,7 @@ from db.connection import connect
 from db.distribute import check_citus, distribute
 from db.dsn import connect_arguments
 from db.errors import UNAVAILABLE, ConnectionLost
+from db.indexes import build_indexes
 from db.roles import LOCK_TIMEOUT_SECONDS, take_advisory_lock
 from db.schema import FROM_DEVELOPMENT, DevelopmentSchema, NewerSchema
 from db.server import NotUtf8, check_encoding
@@ -58,9 +59,9 @@ def migrate(dsn: str, *, partitions: int | None = None, sharded: bool = False) -
     there are none, and the tables are distributed over a Citus cluster, which is done after the upgrade.
     Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic isn't made for it).
     Each revision is applied in a transaction of its own under an advisory lock: servers may race, and a failure leaves
-    the revisions before it applied. If a table is in use, short tries are made for a minute. Raises `NewerSchema`,
-    `DevelopmentSchema`, `OtherPartitions`, `CannotMigrate`, `NotOurTurn`, `NotUtf8`, `NotCitus`, or one of
-    `UNAVAILABLE`.
+    the revisions before it applied. If a table is in use, short tries are made for a minute. Then indexes that are
+    missing are built (db/indexes.py). Raises `NewerSchema`, `DevelopmentSchema`, `OtherPartitions`, `CannotMigrate`,
+    `NotOurTurn`, `NotUtf8`, `NotBuilt`, `NotCitus`, or one of `UNAVAILABLE`.
     """
     return asyncio.run(_migrate(dsn, partitions, sharded=sharded))
 
@@ -90,6 +91,12 @@ async def _migrate(dsn: str, partitions: int | None, *, sharded: bool) -> list[s
         except asyncpg.PostgresError as error:
             raise _reason(error, "The distribution of the tables", arguments["user"]) from error
 
+    async def build_all() -> None:
+        try:
+            await build_indexes(dsn, lock_seconds=_LOCK_SECONDS)
+        except asyncpg.PostgresError as error:
+            raise _reason(error, "The building of indexes", arguments["user"]) from error
+
     retried = stamina.retry(
         on=TableInUse,
         attempts=None,
@@ -104,6 +111,7 @@ async def _migrate(dsn: str, partitions: int | None, *, sharded: bool) -> list[s
             applied.append(revision)
     finally:
         await engine.dispose()
+    await retried(build_all)()
     if sharded:
         await retried(distribute_all)()
     return applied

@@ -1,7 +1,7 @@
 -- What the migrations make, as pg_dump shows it, for readers: nothing runs it. `make schema` writes it anew.
 -- The first partition of a table (events_p00, tasks_p00) stands for all.
 
-CREATE FUNCTION daybook_append(p_user_id text, p_wait boolean, p_digest bytea[], p_id uuid[], p_task_id uuid[], p_version integer[], p_type text[], p_at timestamp with time zone[], p_actor text[], p_data jsonb[], p_request_id text[], p_client_address text[], p_client_agent text[], p_idempotency_key text[], p_fingerprint bytea[], p_salt bytea[], p_after bigint[], p_on_row boolean[], p_deleted boolean[], p_created_at timestamp with time zone[], p_completed boolean[], p_title_key text[], p_search_text text[], p_document text[]) RETURNS TABLE(seq bigint, hash bytea, outcome text, message text)
+CREATE FUNCTION daybook_append(p_user_id text, p_wait boolean, p_digest bytea[], p_id uuid[], p_task_id uuid[], p_version integer[], p_type text[], p_at timestamp with time zone[], p_actor text[], p_data jsonb[], p_request_id text[], p_client_address text[], p_client_agent text[], p_idempotency_key text[], p_fingerprint bytea[], p_salt bytea[], p_after bigint[], p_on_row boolean[], p_deleted boolean[], p_created_at timestamp with time zone[], p_completed boolean[], p_title_key text[], p_search_text text[], p_document text[], p_priority smallint[] DEFAULT NULL::smallint[], p_due_date text[] DEFAULT NULL::text[], p_tags text[] DEFAULT NULL::text[], p_completed_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(seq bigint, hash bytea, outcome text, message text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
@@ -52,14 +52,17 @@ BEGIN
                     END IF;
                 ELSE
                     INSERT INTO tasks (
-                        user_id, id, version, completed, created_at, updated_at, title_key, search_text, document
+                        user_id, id, version, completed, priority, due_date, tags, created_at, updated_at, completed_at,
+                        title_key, search_text, document
                     ) VALUES (
-                        p_user_id, p_task_id[i], p_version[i], p_completed[i], p_created_at[i], p_at[i], p_title_key[i],
-                        p_search_text[i], p_document[i]
+                        p_user_id, p_task_id[i], p_version[i], p_completed[i], p_priority[i], p_due_date[i], p_tags[i],
+                        p_created_at[i], p_at[i], p_completed_at[i], p_title_key[i], p_search_text[i], p_document[i]
                     )
                     ON CONFLICT (user_id, id) DO UPDATE SET
                         version = excluded.version, completed = excluded.completed,
-                        created_at = excluded.created_at, updated_at = excluded.updated_at,
+                        priority = excluded.priority, due_date = excluded.due_date, tags = excluded.tags,
+                        completed_at = excluded.completed_at, created_at = excluded.created_at,
+                        updated_at = excluded.updated_at,
                         title_key = excluded.title_key, search_text = excluded.search_text,
                         document = excluded.document;
                 END IF;
@@ -89,9 +92,9 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION daybook_append(p_user_id text, p_wait boolean, p_digest bytea[], p_id uuid[], p_task_id uuid[], p_version integer[], p_type text[], p_at timestamp with time zone[], p_actor text[], p_data jsonb[], p_request_id text[], p_client_address text[], p_client_agent text[], p_idempotency_key text[], p_fingerprint bytea[], p_salt bytea[], p_after bigint[], p_on_row boolean[], p_deleted boolean[], p_created_at timestamp with time zone[], p_completed boolean[], p_title_key text[], p_search_text text[], p_document text[]) IS 'Appends events to one stream, and moves the projection along with each.';
+COMMENT ON FUNCTION daybook_append(p_user_id text, p_wait boolean, p_digest bytea[], p_id uuid[], p_task_id uuid[], p_version integer[], p_type text[], p_at timestamp with time zone[], p_actor text[], p_data jsonb[], p_request_id text[], p_client_address text[], p_client_agent text[], p_idempotency_key text[], p_fingerprint bytea[], p_salt bytea[], p_after bigint[], p_on_row boolean[], p_deleted boolean[], p_created_at timestamp with time zone[], p_completed boolean[], p_title_key text[], p_search_text text[], p_document text[], p_priority smallint[], p_due_date text[], p_tags text[], p_completed_at timestamp with time zone[]) IS 'Appends events to one stream, and moves the projection along with each.';
 
-CREATE FUNCTION daybook_append_many(p_user_id text[], p_digest bytea[], p_id uuid[], p_task_id uuid[], p_version integer[], p_type text[], p_at timestamp with time zone[], p_actor text[], p_data jsonb[], p_request_id text[], p_client_address text[], p_client_agent text[], p_idempotency_key text[], p_fingerprint bytea[], p_salt bytea[], p_after bigint[], p_on_row boolean[], p_deleted boolean[], p_created_at timestamp with time zone[], p_completed boolean[], p_title_key text[], p_search_text text[], p_document text[]) RETURNS TABLE(n bigint, seq bigint, hash bytea, outcome text, message text)
+CREATE FUNCTION daybook_append_many(p_user_id text[], p_digest bytea[], p_id uuid[], p_task_id uuid[], p_version integer[], p_type text[], p_at timestamp with time zone[], p_actor text[], p_data jsonb[], p_request_id text[], p_client_address text[], p_client_agent text[], p_idempotency_key text[], p_fingerprint bytea[], p_salt bytea[], p_after bigint[], p_on_row boolean[], p_deleted boolean[], p_created_at timestamp with time zone[], p_completed boolean[], p_title_key text[], p_search_text text[], p_document text[], p_priority smallint[] DEFAULT NULL::smallint[], p_due_date text[] DEFAULT NULL::text[], p_tags text[] DEFAULT NULL::text[], p_completed_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(n bigint, seq bigint, hash bytea, outcome text, message text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
@@ -142,18 +145,22 @@ BEGIN
         )
         WHERE e.seq IS NOT NULL;
         INSERT INTO tasks AS t (
-            user_id, id, version, completed, created_at, updated_at, title_key, search_text, document
+            user_id, id, version, completed, priority, due_date, tags, created_at, updated_at, completed_at,
+            title_key, search_text, document
         )
-        SELECT e.user_id, e.id, e.version, e.completed, e.created_at, e.at, e.title_key, e.search_text, e.document
+        SELECT e.user_id, e.id, e.version, e.completed, e.priority, e.due_date, e.tags, e.created_at, e.at,
+            e.completed_at, e.title_key, e.search_text, e.document
         FROM unnest(
-            p_user_id, seqs, p_deleted, p_task_id, p_version, p_completed, p_created_at, p_at, p_title_key,
-            p_search_text, p_document
+            p_user_id, seqs, p_deleted, p_task_id, p_version, p_completed, p_priority, p_due_date, p_tags,
+            p_created_at, p_at, p_completed_at, p_title_key, p_search_text, p_document
         ) AS e (
-            user_id, seq, deleted, id, version, completed, created_at, at, title_key, search_text, document
+            user_id, seq, deleted, id, version, completed, priority, due_date, tags,
+            created_at, at, completed_at, title_key, search_text, document
         )
         WHERE e.seq IS NOT NULL AND NOT e.deleted
         ON CONFLICT (user_id, id) DO UPDATE SET
-            version = excluded.version, completed = excluded.completed,
+            version = excluded.version, completed = excluded.completed, priority = excluded.priority,
+            due_date = excluded.due_date, tags = excluded.tags, completed_at = excluded.completed_at,
             created_at = excluded.created_at, updated_at = excluded.updated_at,
             title_key = excluded.title_key, search_text = excluded.search_text,
             document = excluded.document;
@@ -202,11 +209,13 @@ BEGIN
         p_salt[w.first:w.last], p_after => p_after[w.first:w.last], p_on_row => p_on_row[w.first:w.last],
         p_deleted => p_deleted[w.first:w.last], p_created_at => p_created_at[w.first:w.last], p_completed =>
         p_completed[w.first:w.last], p_title_key => p_title_key[w.first:w.last], p_search_text =>
-        p_search_text[w.first:w.last], p_document => p_document[w.first:w.last]
+        p_search_text[w.first:w.last], p_document => p_document[w.first:w.last],
+        p_priority => p_priority[w.first:w.last], p_due_date => p_due_date[w.first:w.last],
+        p_tags => p_tags[w.first:w.last], p_completed_at => p_completed_at[w.first:w.last]
     ) WITH ORDINALITY AS a (seq, hash, outcome, message, n);
 END
 $$;
-COMMENT ON FUNCTION daybook_append_many(p_user_id text[], p_digest bytea[], p_id uuid[], p_task_id uuid[], p_version integer[], p_type text[], p_at timestamp with time zone[], p_actor text[], p_data jsonb[], p_request_id text[], p_client_address text[], p_client_agent text[], p_idempotency_key text[], p_fingerprint bytea[], p_salt bytea[], p_after bigint[], p_on_row boolean[], p_deleted boolean[], p_created_at timestamp with time zone[], p_completed boolean[], p_title_key text[], p_search_text text[], p_document text[]) IS 'Appends events to several streams.';
+COMMENT ON FUNCTION daybook_append_many(p_user_id text[], p_digest bytea[], p_id uuid[], p_task_id uuid[], p_version integer[], p_type text[], p_at timestamp with time zone[], p_actor text[], p_data jsonb[], p_request_id text[], p_client_address text[], p_client_agent text[], p_idempotency_key text[], p_fingerprint bytea[], p_salt bytea[], p_after bigint[], p_on_row boolean[], p_deleted boolean[], p_created_at timestamp with time zone[], p_completed boolean[], p_title_key text[], p_search_text text[], p_document text[], p_priority smallint[], p_due_date text[], p_tags text[], p_completed_at timestamp with time zone[]) IS 'Appends events to several streams.';
 
 CREATE FUNCTION daybook_lock_stream(p_user_id text) RETURNS TABLE(seq bigint, hash bytea)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -287,14 +296,22 @@ CREATE TABLE tasks (
     title_key text NOT NULL COLLATE pg_catalog."C",
     search_text text NOT NULL COLLATE pg_catalog."C",
     document text NOT NULL,
+    priority smallint,
+    due_date text COLLATE pg_catalog."C",
+    tags text COLLATE pg_catalog."C",
+    completed_at timestamp with time zone,
     CONSTRAINT tasks_updated_at_check CHECK ((updated_at >= created_at)),
     CONSTRAINT tasks_version_check CHECK ((version >= 1))
 )
 PARTITION BY HASH (user_id);
 COMMENT ON TABLE tasks IS 'The projection: every live task as its last event left it. Can be rebuilt from events.';
 COMMENT ON COLUMN tasks.title_key IS 'The title in the form in which titles are sorted.';
-COMMENT ON COLUMN tasks.search_text IS 'Title and description in the form in which they are searched.';
+COMMENT ON COLUMN tasks.search_text IS 'Title, description and tags in the form in which they are searched.';
 COMMENT ON COLUMN tasks.document IS 'The task as clients are sent it, as JSON. The other columns are made from it.';
+COMMENT ON COLUMN tasks.priority IS '1 low, 2 medium, 3 high.';
+COMMENT ON COLUMN tasks.due_date IS 'A date, or a moment in UTC: as text, both are in one order.';
+COMMENT ON COLUMN tasks.tags IS 'The tags, a line each, with a line end before and after each.';
+COMMENT ON COLUMN tasks.completed_at IS 'When it was last completed; null while it isn''t.';
 COMMENT ON CONSTRAINT tasks_updated_at_check ON tasks IS 'No change comes before the creation.';
 COMMENT ON CONSTRAINT tasks_version_check ON tasks IS 'A task that is there has at least one event.';
 
@@ -338,7 +355,17 @@ CREATE UNIQUE INDEX events_p00_idempotency_key ON events_p00 USING btree (user_i
 CREATE INDEX tasks_created_at_idx ON ONLY tasks USING btree (user_id, created_at DESC, id DESC);
 COMMENT ON INDEX tasks_created_at_idx IS 'Serves the list, newest first, and its pages from any cursor.';
 
+CREATE INDEX tasks_due_date_idx ON ONLY tasks USING btree (user_id, due_date, id) WHERE (due_date IS NOT NULL);
+COMMENT ON INDEX tasks_due_date_idx IS 'Serves the list by due date, and its pages from any cursor.';
+
 CREATE INDEX tasks_p00_created_at_idx ON tasks_p00 USING btree (user_id, created_at DESC, id DESC);
+
+CREATE INDEX tasks_p00_due_date_idx ON tasks_p00 USING btree (user_id, due_date, id) WHERE (due_date IS NOT NULL);
+
+CREATE INDEX tasks_priority_idx ON ONLY tasks USING btree (user_id, priority, id) WHERE (priority IS NOT NULL);
+COMMENT ON INDEX tasks_priority_idx IS 'Serves the list by priority, and its pages from any cursor.';
+
+CREATE INDEX tasks_p00_priority_idx ON tasks_p00 USING btree (user_id, priority, id) WHERE (priority IS NOT NULL);
 
 ALTER INDEX events_idempotency_key ATTACH PARTITION events_p00_idempotency_key;
 
@@ -348,7 +375,11 @@ ALTER INDEX events_task_version_key ATTACH PARTITION events_p00_task_version_key
 
 ALTER INDEX tasks_created_at_idx ATTACH PARTITION tasks_p00_created_at_idx;
 
+ALTER INDEX tasks_due_date_idx ATTACH PARTITION tasks_p00_due_date_idx;
+
 ALTER INDEX tasks_pkey ATTACH PARTITION tasks_p00_pkey;
+
+ALTER INDEX tasks_priority_idx ATTACH PARTITION tasks_p00_priority_idx;
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON events FOR EACH STATEMENT EXECUTE FUNCTION daybook_refuse();
 ALTER TABLE events ENABLE ALWAYS TRIGGER append_only;

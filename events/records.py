@@ -78,5 +78,7 @@ def _cell(value: Any) -> str:
     """
     if value is None:
         return ""
+    if isinstance(value, list):
+        return orjson.dumps(value).decode()
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return f"'{text}" if _RUN.match(text) else text

@@ -20,7 +20,7 @@ from events.task import (
     fields,
 )
 
-DATA_VERSION = 2
+DATA_VERSION = 3
 """Version of `data`'s form that is written today, stored in every event as `v`. Older forms are read for ever."""
 
 Json = dict[str, Any]
@@ -78,11 +78,15 @@ def encode(payload: TaskEvent) -> Json:
     assert_never(payload)
 
 
+_ALWAYS = frozenset(("title", "description", "completed"))
+"""Fields that are written also if they are empty before and after."""
+
+
 def _data(before: Fields, after: Fields) -> Json:
-    names = after or before
+    changes = {name: {"from": before.get(name), "to": after.get(name)} for name in after or before}
     return {
         "v": DATA_VERSION,
-        "changes": {name: {"from": before.get(name), "to": after.get(name)} for name in names},
+        "changes": {name: each for name, each in changes.items() if name in _ALWAYS or each["from"] or each["to"]},
     }
 
 
@@ -133,7 +137,12 @@ def _from_1(type_: str, data: Json) -> Json:
     }
 
 
-_UPCASTS: Mapping[int, Callable[[str, Json], Json]] = {1: _from_1}
+def _from_2(_type: str, data: Json) -> Json:
+    """Convert data of form 2, which had neither priority nor due date nor tags."""
+    return {**data, "v": 3}
+
+
+_UPCASTS: Mapping[int, Callable[[str, Json], Json]] = {1: _from_1, 2: _from_2}
 
 
 def _side(data: Json, side: str) -> Fields:

@@ -1,9 +1,11 @@
 """A task, the events that can happen to it, and the one function that folds them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, Protocol, TypeAlias, TypedDict, assert_never
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypedDict, assert_never
 from uuid import UUID
+
+Priority: TypeAlias = Literal["low", "medium", "high"]
 
 
 class Fields(TypedDict, total=False):
@@ -12,6 +14,11 @@ class Fields(TypedDict, total=False):
     title: str
     description: str | None
     completed: bool
+    priority: Priority | None
+    due_date: str | None
+    """A date (`2026-12-01`), or a moment as `events.serialization.rfc3339` formats it. As text, they are in order: a
+    date comes before the moments of its day."""
+    tags: list[str]
 
 
 FIELDS = tuple(Fields.__annotations__)
@@ -19,19 +26,20 @@ FIELDS = tuple(Fields.__annotations__)
 
 
 class Task(NamedTuple):
-    """A task after `version` events. Times are UTC, cut to microseconds.
-
-    It is a tuple in the order of the columns of `tasks`, since a rebuild makes, compares and writes nearly one per
-    event.
-    """
+    """A task after `version` events. Times are UTC, cut to microseconds. It is a tuple, since a rebuild makes many."""
 
     user_id: str
     id: UUID
     title: str
     description: str | None
     completed: bool
+    priority: Priority | None
+    due_date: str | None
+    tags: list[str]
     created_at: datetime
     updated_at: datetime
+    completed_at: datetime | None
+    """Time of the event that last completed it; `None` while it isn't completed."""
     version: int
 
 
@@ -47,6 +55,9 @@ class TaskCreated:
     title: str
     description: str | None = None
     completed: bool = False
+    priority: Priority | None = None
+    due_date: str | None = None
+    tags: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,9 @@ class TaskDeleted:
     title: str
     description: str | None = None
     completed: bool = False
+    priority: Priority | None = None
+    due_date: str | None = None
+    tags: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +189,20 @@ def evolve(task: Task | None, event: Foldable) -> Task | None:
 
 
 def _changed(task: Task, event: Foldable, after: Fields) -> Task:
-    user_id, id_, title, description, completed, created_at, _, _ = task
+    user_id, id_, title, description, was_completed, priority, due_date, tags, created_at, _, completed_at, _ = task
+    completed = after.get("completed", was_completed)
     return Task(
         user_id,
         id_,
         after.get("title", title),
         after.get("description", description),
-        after.get("completed", completed),
+        completed,
+        after.get("priority", priority),
+        after.get("due_date", due_date),
+        after.get("tags", tags),
         created_at,
         event.at,
+        (completed_at if was_completed else event.at) if completed else None,
         event.version,
     )
 
@@ -196,15 +215,26 @@ def _task(event: Foldable, made: Fields, *, created_at: datetime) -> Task:
         title=made["title"],
         description=made["description"],
         completed=made["completed"],
+        priority=made["priority"],
+        due_date=made["due_date"],
+        tags=made["tags"],
         created_at=created_at,
         updated_at=event.at,
+        completed_at=event.at if made["completed"] else None,
         version=event.version,
     )
 
 
 def fields(of: Task | TaskCreated | TaskDeleted) -> Fields:
     """Return the fields that a user may set, of a task or of a payload that has them all."""
-    return Fields(title=of.title, description=of.description, completed=of.completed)
+    return Fields(
+        title=of.title,
+        description=of.description,
+        completed=of.completed,
+        priority=of.priority,
+        due_date=of.due_date,
+        tags=of.tags,
+    )
 
 
 def _impossible(task: Task | None, event: Foldable) -> ImpossibleEvent:

@@ -1,20 +1,20 @@
 """Lists of tasks as of a past moment: folded from the log, in memory bounded by the page's length, not by texts."""
 
 import heapq
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from db.pool import Pool
 from db.time_slices import TimeSlices
-from events.projection import task_document, task_search_text
+from events.projection import rank, task_document
 from events.search_text import search_text
 from events.store import log, past
 from events.store.event_store import EventStore
 from events.task import Task
-from queries.tasks import ListQuery, Page, end_of
+from queries.tasks import ListQuery, Page, Sort, SortKey, end_of
 
 _FOLDED_AT_ONCE = 50
 """Number of tasks of the page that are folded at once, in the page's order."""
@@ -30,15 +30,15 @@ async def fetch_past_tasks(pool: Pool, store: EventStore, user_id: str, query: L
     assert at is not None  # noqa: S101 - lists of the present are another query's
     head = await store.head(user_id)
     upto = head.seq
-    found: _Found = _Titles(query) if query.sort == "title" else _Times(query)
-    words = [search_text(word) for word in query.words]
+    found: _Found = _Times(query) if query.sort in ("created_at", "updated_at") else _Keys(query)
+    words, now = [search_text(word) for word in query.words], query.now()
     async with AsyncExitStack() as turn:
         if upto > log.READ_BATCH:
             await turn.enter_async_context(store.long_reads.turn(user_id))
         slices = TimeSlices(user_id)
         async for tasks in past.tasks_at(pool, user_id, at, upto=upto):
             for task in tasks:
-                if query.completed in (None, task.completed) and (not words or _contains(task, words)):
+                if query.wants(task, now, words):
                     found.add(task)
                 await slices.pause()
         page = found.page()
@@ -80,7 +80,7 @@ class _Times:
         self._heap: list[int] = []
         """Places of the first tasks, smallest place first: that is the last one in the list's order."""
 
-    def _place(self, moment: datetime | str, id_: UUID) -> int:
+    def _place(self, moment: SortKey, id_: UUID) -> int:
         """Return the place of a task with this time and id: a number that is larger the earlier it is in the list."""
         assert isinstance(moment, datetime)  # noqa: S101 - as the column is
         return self._sign * ((moment - _FIRST_MOMENT) // _MICROSECOND << 128 | id_.int)
@@ -106,20 +106,24 @@ _MICROSECOND = timedelta(microseconds=1)
 _ID = 2**128 - 1
 
 
-class _Titles:
-    """A collection in order of title: now and then it is sorted, and the first are kept."""
+class _Keys:
+    """A collection in any other order, nulls last: now and then it is sorted, and the first are kept."""
 
     MORE = 2000
-    """Number of titles kept before they are sorted, besides those that may be on the page: 2 MB at the most."""
+    """Number of keys kept before they are sorted, besides those that may be on the page: 2 MB at the most."""
 
     def __init__(self, query: ListQuery) -> None:
+        self._key = _KEYS[query.sort]
         self._backwards = query.order == "desc"
         self._offset, self._most = query.offset, query.offset + query.limit + 1
-        self._after = query.after
-        self._found: list[tuple[str, UUID]] = []
+        self._after = None if query.after is None else self._place(*query.after)
+        self._found: list[tuple[bool, Any, UUID]] = []
+
+    def _place(self, key: SortKey, id_: UUID) -> tuple[bool, Any, UUID]:
+        return (key is None) != self._backwards, key or 0, id_
 
     def add(self, task: Task) -> None:
-        place = (search_text(task.title), task.id)
+        place = self._place(self._key(task), task.id)
         if self._after is not None and not (place < self._after if self._backwards else place > self._after):
             return
         self._found.append(place)
@@ -132,9 +136,12 @@ class _Titles:
 
     def page(self) -> Sequence[UUID]:
         self._sort()
-        return [id_ for _, id_ in self._found[self._offset :]]
+        return [id_ for *_, id_ in self._found[self._offset :]]
 
 
-def _contains(task: Task, words: Sequence[str]) -> bool:
-    text = task_search_text(task)
-    return all(word in text for word in words)
+_KEYS: dict[Sort, Callable[[Task], SortKey]] = {
+    "title": lambda task: search_text(task.title),
+    "due_date": lambda task: task.due_date,
+    "priority": lambda task: rank(task.priority),
+    "completed_at": lambda task: task.completed_at,
+}

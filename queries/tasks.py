@@ -1,25 +1,34 @@
 """Reads of tasks: Postgres holds their JSON, and its bytes are sent unchanged."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import orjson
 
 from db.long_reads import Scans
 from db.pool import Pool
 from events import hash_chain
+from events.projection import array_of, present_form, rank, task_search_text
 from events.search_text import search_text
+from events.serialization import rfc3339
 from events.store.event_store import EventStore
+from events.task import Priority, Task
 
-Sort: TypeAlias = Literal["created_at", "updated_at", "title"]
+UTC_ZONE = ZoneInfo("UTC")
+
+Sort: TypeAlias = Literal["created_at", "updated_at", "title", "due_date", "priority", "completed_at"]
 Order: TypeAlias = Literal["asc", "desc"]
-PageKey: TypeAlias = tuple[datetime | str, UUID]
-"""The last task of a page: its value in the sort column (for `title`, the search text) and its id."""
+NULLABLE = frozenset[Sort](("due_date", "priority", "completed_at"))
+"""Columns in which a task may have nothing: it comes last, whatever the order."""
+SortKey: TypeAlias = datetime | str | int | None
+PageKey: TypeAlias = tuple[SortKey, UUID]
+"""The last task of a page: its value in the sort column and its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,7 @@ async def get(store: EventStore, user_id: str, task_id: UUID) -> Found | None:
     row = await store.load(user_id, task_id)
     if row is None:
         return None
-    return Found(row.version, row.hash or sha256(row.document).digest(), row.document)
+    return Found(row.version, row.hash or sha256(row.document).digest(), present_form(row.document))
 
 
 _FAR = 1000
@@ -51,6 +60,15 @@ class ListQuery:
     """A filter and an order of tasks, and a page of the list. Each of `words` occurs in title or description."""
 
     completed: bool | None = None
+    priority: Priority | None = None
+    tags: Sequence[str] = ()
+    due_before: str | None = None
+    """A due date, as a task has it, that comes after those wanted."""
+    due_after: str | None = None
+    """The first due date wanted."""
+    overdue: bool | None = None
+    zone: ZoneInfo = UTC_ZONE
+    """Time zone in which a day ends, for `overdue`."""
     words: Sequence[str] = ()
     sort: Sort = "created_at"
     order: Order = "desc"
@@ -63,25 +81,109 @@ class ListQuery:
     @property
     def looks_at_all(self) -> bool:
         """Say if the list must look at all of a user's tasks, since no index leads to its page."""
-        return bool(self.words) or self.sort != "created_at" or self.offset > _FAR
+        return bool(self.words) or self.has_filters or self.sort != "created_at" or self.offset > _FAR
 
+    @property
+    def has_filters(self) -> bool:
+        """Say if the list has a filter of priority, tags or due date."""
+        by_due_date = (self.due_before, self.due_after, self.overdue)
+        return bool(self.tags or self.priority) or any(each is not None for each in by_due_date)
+
+    def now(self) -> "Now":
+        """Return the moment that decides what is overdue."""
+        return Now.at(self.as_of or datetime.now(UTC), self.zone)
+
+    def wants(self, task: Task, now: "Now", words: Sequence[str]) -> bool:
+        """Say if the task is one of the list. `words` are in the form of `search_text`."""
+        due = task.due_date
+        if self.completed not in (None, task.completed) or self.priority not in (None, task.priority):
+            return False
+        if self.tags and not {*self.tags} <= {*task.tags}:
+            return False
+        if self.due_before is not None and (due is None or due >= self.due_before):
+            return False
+        if self.due_after is not None and (due is None or due < self.due_after):
+            return False
+        if self.overdue is not None and self.overdue != (not task.completed and now.is_past(due)):
+            return False
+        return not words or all(word in task_search_text(task) for word in words)
+
+
+class Now(NamedTuple):
+    """A moment and its day in a time zone, in the forms of due dates."""
+
+    day: str
+    moment: str
+
+    @classmethod
+    def at(cls, moment: datetime, zone: ZoneInfo) -> "Now":
+        """Make it of a moment, and of the zone that has the day."""
+        return cls(moment.astimezone(zone).date().isoformat(), rfc3339(moment))
+
+    def is_past(self, due: str | None) -> bool:
+        """Say if a due date is over: a date when its day has ended, a moment at once."""
+        return due is not None and due < (self.day if len(due) == _LENGTH_OF_DATE else self.moment)
+
+
+_LENGTH_OF_DATE = len("2026-12-01")
+
+
+OVERDUE = "(NOT completed AND coalesce(due_date < CASE length(due_date) WHEN 10 THEN {day} ELSE {moment} END, false))"
+"""Condition as `Now.is_past` has it, for a task that isn't completed."""
+
+# Apart, since most lists have none of these filters, and each costs time for each row.
+_FILTERS = f"""
+      AND ($8::smallint IS NULL OR priority = $8)
+      AND ($9::text[] IS NULL OR tags LIKE ALL ($9))
+      AND ($10::text IS NULL OR due_date < $10)
+      AND ($11::text IS NULL OR due_date >= $11)
+      AND ($12::boolean IS NULL OR $12 = {OVERDUE.format(day="$13::text", moment="$14::text")})"""
+
+_WHERE = """WHERE user_id = $1
+      AND ($2::boolean IS NULL OR completed = $2)
+      AND ($3::text[] IS NULL OR search_text LIKE ALL ($3)){more}"""
 
 # $4 is the page's size: one row more is read, to know if there is a next page. $6 and $7 are the end of the last page;
 # as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
 # The number and hash of the user's last event must be read in one statement with the tasks; as one value, since Citus
-# hands on no record.
-_LIST = """
+# hands on no record. Documents are converted after the sort: only those of the page.
+_LIST = f"""
 SELECT (SELECT int8send(seq) || hash FROM streams WHERE user_id = $1) AS head, ARRAY(
-    SELECT convert_to(document, 'UTF8')
-    FROM tasks
-    WHERE user_id = $1
-      AND ($2::boolean IS NULL OR completed = $2)
-      AND ($3::text[] IS NULL OR search_text LIKE ALL ($3))
-      AND {after}
-    ORDER BY {order}
-    LIMIT $4::bigint + 1 OFFSET $5::bigint
+    SELECT convert_to(document, 'UTF8') FROM (
+        SELECT document FROM tasks
+        {_WHERE}
+          AND {{after}}
+        ORDER BY {{order}}
+        LIMIT $4::bigint + 1 OFFSET $5::bigint
+    ) AS page
 ) AS found
-"""
+"""  # noqa: S608 - constant fragments
+
+# Tasks without a value in the sort column come last, whatever the order. They are in no index but the primary key, and
+# are read only as far as the tasks with a value don't fill the page (docs/adr/0028).
+_NULLS_LAST = f"""
+SELECT (SELECT int8send(seq) || hash FROM streams WHERE user_id = $1) AS head, ARRAY(
+    WITH valued AS MATERIALIZED (
+        SELECT document, {{column}} AS key, id FROM tasks
+        {_WHERE}
+          AND {{column}} IS NOT NULL
+          AND ({{column}}, id) {{than}} (coalesce($6::{{type}}, {{bound}}), coalesce($7::uuid, {{bound_id}}))
+        ORDER BY {{column}} {{direction}}, id {{direction}}
+        LIMIT $4::bigint + 1 + $5::bigint
+    )
+    SELECT convert_to(document, 'UTF8') FROM (
+        SELECT 1 AS part, document, key, id FROM valued
+        UNION ALL (
+            SELECT 2, document, NULL, id FROM tasks
+            {_WHERE} AND {{column}} IS NULL
+            ORDER BY id {{direction}}
+            LIMIT $4::bigint + 1 + $5::bigint - (SELECT count(*) FROM valued)
+        )
+        ORDER BY part, key {{direction}}, id {{direction}}
+        LIMIT $4::bigint + 1 OFFSET $5::bigint
+    ) AS page
+) AS found
+"""  # noqa: S608 - constant fragments
 
 _FIRST, _LAST = "'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"
 _EARLIER = f"({{0}}, id) < (coalesce($6::timestamptz, 'infinity'), coalesce($7::uuid, {_LAST}))"
@@ -97,7 +199,48 @@ _ORDERS: dict[tuple[Sort, Order], dict[str, str]] = {
     ("title", "desc"): {"order": "title_key DESC, id DESC", "after": _BELOW},
     ("title", "asc"): {"order": "title_key, id", "after": _ABOVE},
 }
-LIST: dict[tuple[Sort, Order], str] = {order: _LIST.format(**parts) for order, parts in _ORDERS.items()}
+
+_DIRECTIONS: dict[Order, dict[str, str]] = {
+    "asc": {"direction": "ASC", "than": ">", "bound_id": _FIRST},
+    "desc": {"direction": "DESC", "than": "<", "bound_id": _LAST},
+}
+_BOUNDS: dict[Sort, tuple[str, dict[Order, str]]] = {
+    "due_date": ("text", {"asc": "''", "desc": "':'"}),  # a colon comes after all digits
+    "priority": ("smallint", {"asc": "0", "desc": "4"}),
+    "completed_at": ("timestamptz", {"asc": "'-infinity'", "desc": "'infinity'"}),
+}
+"""Type of each nullable column, and what comes before all of its values, by order."""
+
+_SOME = {False: "", True: _FILTERS}
+
+LIST: dict[tuple[Sort, Order, bool], str] = {
+    **{
+        (*order, filtered): _LIST.format(more=more, **parts)
+        for order, parts in _ORDERS.items()
+        for filtered, more in _SOME.items()
+    },
+    **{
+        (column, order, filtered): _NULLS_LAST.format(
+            more=more, column=column, type=type_, bound=bounds[order], **direction
+        )
+        for column, (type_, bounds) in _BOUNDS.items()
+        for order, direction in _DIRECTIONS.items()
+        for filtered, more in _SOME.items()
+    },
+}
+"""List statements by sort, order, and whether there are filters of priority, tags or due date."""
+
+LIST_NULLS: dict[tuple[Sort, Order, bool], str] = {
+    (column, order, filtered): _LIST.format(
+        more=more,
+        order=f"id {direction['direction']}",
+        after=f"{column} IS NULL AND $6::text IS NULL AND id {direction['than']} $7::uuid",
+    )
+    for column in _BOUNDS
+    for order, direction in _DIRECTIONS.items()
+    for filtered, more in _SOME.items()
+}
+"""The same for pages behind a task without a value in the sort column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,25 +257,38 @@ async def fetch_tasks(pool: Pool, scans: Scans, user_id: str, query: ListQuery) 
 
     A list that `looks_at_all` takes a turn of `scans`. Raise `TooManyRequests`.
     """
-    words = [_pattern(search_text(word)) for word in query.words] or None
-    arguments = (user_id, query.completed, words, query.limit, query.offset, *(query.after or (None, None)))
+    words = [f"%{_escaped(search_text(word))}%" for word in query.words] or None
+    arguments: list[Any] = [user_id, query.completed, words, query.limit, query.offset, *(query.after or (None, None))]
+    if query.has_filters:
+        tags = [f"%\n{_escaped(tag)}\n%" for tag in query.tags] or None
+        arguments += [rank(query.priority), tags, query.due_before, query.due_after, query.overdue, *query.now()]
     async with AsyncExitStack() as turn:
         if query.looks_at_all:
             await turn.enter_async_context(scans.turn(user_id))
-        row = await pool.fetchrow(LIST[query.sort, query.order], *arguments)
+        row = await pool.fetchrow(_statement(query), *arguments)
     assert row is not None  # noqa: S101 - there is always one
     found: list[bytes] = row["found"]
     head = hash_chain.Head(int.from_bytes(row["head"][:8]), row["head"][8:]) if row["head"] else hash_chain.Head()
-    body = b"[%b]" % b",".join(found[: query.limit])
-    return Page(body, end_of(found[query.limit - 1], query.sort) if len(found) > query.limit else None, head)
+    end = end_of(found[query.limit - 1], query.sort) if len(found) > query.limit else None
+    return Page(array_of(found[: query.limit]), end, head)
+
+
+def _statement(query: ListQuery) -> str:
+    among_nulls = query.sort in NULLABLE and query.after is not None and query.after[0] is None
+    return (LIST_NULLS if among_nulls else LIST)[query.sort, query.order, query.has_filters]
 
 
 def end_of(task: bytes, sort: Sort) -> PageKey:
     """Return the key of a page's last task, given as JSON."""
     last = orjson.loads(task)
-    return (search_text(last["title"]) if sort == "title" else datetime.fromisoformat(last[sort])), UUID(last["id"])
+    value: SortKey = last.get(sort)  # not there in a document of a former release
+    if isinstance(value, str) and sort != "due_date":
+        value = _KEYS[sort](value) if sort in _KEYS else datetime.fromisoformat(value)
+    return value, UUID(last["id"])
 
 
-def _pattern(word: str) -> str:
-    escaped = word.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-    return f"%{escaped}%"
+_KEYS: dict[Sort, Callable[[Any], SortKey]] = {"title": search_text, "priority": rank}
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")

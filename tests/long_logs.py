@@ -13,12 +13,16 @@ FROM generate_series(1, $1::integer) AS n
 _STREAM = "INSERT INTO streams (user_id, seq, hash) VALUES ($1, $2, sha256(''))"
 _AT = """to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 _ROWS = f"""
-INSERT INTO tasks (user_id, id, version, completed, created_at, updated_at, title_key, search_text, document)
-SELECT $1::text, id, 1, completed, at, at, lower(title), lower(concat_ws(E'\\n', title, description)),
-json_build_object(
+INSERT INTO tasks (
+    user_id, id, version, completed, created_at, updated_at, completed_at, title_key, search_text, document
+)
+SELECT $1::text, id, 1, completed, at, at, CASE WHEN completed THEN at END, lower(title),
+    lower(concat_ws(E'\\n', title, description)),
+replace(replace(json_build_object(
     'id', id, 'user_id', $1::text, 'title', title, 'description', description, 'completed', completed,
-    'created_at', {_AT}, 'updated_at', {_AT}, 'version', 1
-) FROM made
+    'priority', null, 'due_date', null, 'tags', json_build_array(),
+    'created_at', {_AT}, 'updated_at', {_AT}, 'completed_at', CASE WHEN completed THEN {_AT} END, 'version', 1
+)::text, ' : ', ':'), ', "', ',"') FROM made
 """
 _EVENTS = """
 INSERT INTO events (user_id, seq, hash, id, task_id, version, type, at, actor, data, salt)

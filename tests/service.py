@@ -21,15 +21,16 @@ from api.app import create_app
 from api.server.protocol import BoundedRequests
 from config.settings import Settings
 from db.pool import Pool
-from events.task import FIELDS, Task
+from events.task import Task
 from tests import citus
 
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # the client's own lines are not the service's
 
-_IN_DOCUMENT = {*FIELDS} - {"completed"}
-COLUMNS = ", ".join(
-    f"document::jsonb ->> '{field}' AS {field}" if field in _IN_DOCUMENT else field for field in Task._fields
-)
+_IN_DOCUMENT = {
+    **{name: f"document::jsonb ->> '{name}'" for name in ("title", "description", "priority", "due_date")},
+    "tags": "ARRAY(SELECT jsonb_array_elements_text(document::jsonb -> 'tags'))",
+}
+COLUMNS = ", ".join(f"{_IN_DOCUMENT.get(field, field)} AS {field}" for field in Task._fields)
 """A task's fields, from its row."""
 
 WRONG_TITLE = """document = jsonb_set(document::jsonb, '{title}', '"Wrong"')::text"""

@@ -1,6 +1,7 @@
 """The task endpoints: each makes one command or one query (docs/http-api.md, "Tasks")."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Annotated, TypeVar, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -20,12 +21,19 @@ from api.openapi import (
     writes,
 )
 from api.pagination import here, list_query, next_list
-from api.parameters import CompletionParameters, ListParameters, PastParameters, RestorationParameters, TaskId
+from api.parameters import (
+    CompletionParameters,
+    ListParameters,
+    PastParameters,
+    RestorationParameters,
+    StatsParameters,
+    TaskId,
+)
 from api.preconditions import has_condition, matches, precondition
 from api.problems import BadRequest, NotFound
 from api.request_body import RawBody, json_body, optional_json_body
 from api.routing import Route
-from api.schemas import Completion, NewTask, Restoration, Task, TaskChanges
+from api.schemas import Completion, NewTask, Restoration, Stats, Task, TaskChanges
 from api.server import unsent
 from api.server.disconnects import while_connected
 from api.user_turns import give_turn_back, take_turn
@@ -36,7 +44,7 @@ from events.projection import task_document
 from events.store.event_store import EventStore
 from events.store.past import task_at
 from events.task import Fields, Metadata
-from queries import as_of
+from queries import as_of, stats
 from queries import tasks as query
 
 _Value = TypeVar("_Value", bool, int)
@@ -96,7 +104,7 @@ async def list_tasks(
     """
     asked = list_query(parameters)
     request, user = caller.request, caller.user
-    if has_condition(request):
+    if has_condition(request) and asked.overdue is None:
         head = await caller.store.head(user)
         if matches(request, tag := EntityTag(head.seq, head.hash)):
             return responses.not_modified(tag)
@@ -110,7 +118,32 @@ async def list_tasks(
         reading = as_of.fetch_past_tasks(caller.pool, caller.store, user, asked)
     page = await (while_connected(request, reading) if is_long else reading)
     link = {"Link": next_list(request, asked, page.end)} if page.end else None
-    return responses.of_read(request, page.body, EntityTag(page.head.seq, page.head.hash), link)
+    # What is overdue changes with time, without an event.
+    hash_ = page.head.hash if asked.overdue is None else sha256(page.body).digest()
+    return responses.of_read(request, page.body, EntityTag(page.head.seq, hash_), link)
+
+
+@router.get(
+    "/stats",
+    operation_id="countTasks",
+    summary="Count tasks",
+    response_model=Stats,
+    response_description="The counts",
+    responses={
+        200: answer(examples.TASK_COUNTS, "ETag"),
+        **problems(*OF_CONDITION, "badParameter"),
+        304: _NOT_MODIFIED,
+    },
+    openapi_extra=conditional(),
+)
+async def count_tasks(caller: CurrentCaller, parameters: Annotated[StatsParameters, Query()]) -> Response:
+    """How many of the user's tasks there are, are completed, are overdue, and have each priority and each tag."""
+    request, user = caller.request, caller.user
+    unsent.require_room(user)
+    give_turn_back(request.scope)
+    reading = stats.fetch_stats(caller.pool, caller.scans, user, parameters.tz or query.UTC_ZONE)
+    body = await while_connected(request, reading)
+    return responses.of_read(request, body, EntityTag(0, sha256(body).digest()))
 
 
 @router.post(

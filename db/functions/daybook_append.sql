@@ -38,7 +38,11 @@ CREATE FUNCTION daybook_append(
     p_completed boolean[],
     p_title_key text[],
     p_search_text text[],
-    p_document text[]
+    p_document text[],
+    p_priority smallint[] DEFAULT NULL, -- from here on, columns that callers of an older release don't know
+    p_due_date text[] DEFAULT NULL,
+    p_tags text[] DEFAULT NULL,
+    p_completed_at timestamptz[] DEFAULT NULL
 ) RETURNS TABLE (seq bigint, hash bytea, outcome text, message text)
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
@@ -88,14 +92,17 @@ BEGIN
                     END IF;
                 ELSE
                     INSERT INTO tasks (
-                        user_id, id, version, completed, created_at, updated_at, title_key, search_text, document
+                        user_id, id, version, completed, priority, due_date, tags, created_at, updated_at, completed_at,
+                        title_key, search_text, document
                     ) VALUES (
-                        p_user_id, p_task_id[i], p_version[i], p_completed[i], p_created_at[i], p_at[i], p_title_key[i],
-                        p_search_text[i], p_document[i]
+                        p_user_id, p_task_id[i], p_version[i], p_completed[i], p_priority[i], p_due_date[i], p_tags[i],
+                        p_created_at[i], p_at[i], p_completed_at[i], p_title_key[i], p_search_text[i], p_document[i]
                     )
                     ON CONFLICT (user_id, id) DO UPDATE SET
                         version = excluded.version, completed = excluded.completed,
-                        created_at = excluded.created_at, updated_at = excluded.updated_at,
+                        priority = excluded.priority, due_date = excluded.due_date, tags = excluded.tags,
+                        completed_at = excluded.completed_at, created_at = excluded.created_at,
+                        updated_at = excluded.updated_at,
                         title_key = excluded.title_key, search_text = excluded.search_text,
                         document = excluded.document;
                 END IF;

@@ -27,7 +27,11 @@ CREATE FUNCTION daybook_append_many(
     p_completed boolean[],
     p_title_key text[],
     p_search_text text[],
-    p_document text[]
+    p_document text[],
+    p_priority smallint[] DEFAULT NULL, -- from here on, columns that callers of an older release don't know
+    p_due_date text[] DEFAULT NULL,
+    p_tags text[] DEFAULT NULL,
+    p_completed_at timestamptz[] DEFAULT NULL
 ) RETURNS TABLE (n bigint, seq bigint, hash bytea, outcome text, message text)
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
@@ -77,18 +81,22 @@ BEGIN
         )
         WHERE e.seq IS NOT NULL;
         INSERT INTO tasks AS t (
-            user_id, id, version, completed, created_at, updated_at, title_key, search_text, document
+            user_id, id, version, completed, priority, due_date, tags, created_at, updated_at, completed_at,
+            title_key, search_text, document
         )
-        SELECT e.user_id, e.id, e.version, e.completed, e.created_at, e.at, e.title_key, e.search_text, e.document
+        SELECT e.user_id, e.id, e.version, e.completed, e.priority, e.due_date, e.tags, e.created_at, e.at,
+            e.completed_at, e.title_key, e.search_text, e.document
         FROM unnest(
-            p_user_id, seqs, p_deleted, p_task_id, p_version, p_completed, p_created_at, p_at, p_title_key,
-            p_search_text, p_document
+            p_user_id, seqs, p_deleted, p_task_id, p_version, p_completed, p_priority, p_due_date, p_tags,
+            p_created_at, p_at, p_completed_at, p_title_key, p_search_text, p_document
         ) AS e (
-            user_id, seq, deleted, id, version, completed, created_at, at, title_key, search_text, document
+            user_id, seq, deleted, id, version, completed, priority, due_date, tags,
+            created_at, at, completed_at, title_key, search_text, document
         )
         WHERE e.seq IS NOT NULL AND NOT e.deleted
         ON CONFLICT (user_id, id) DO UPDATE SET
-            version = excluded.version, completed = excluded.completed,
+            version = excluded.version, completed = excluded.completed, priority = excluded.priority,
+            due_date = excluded.due_date, tags = excluded.tags, completed_at = excluded.completed_at,
             created_at = excluded.created_at, updated_at = excluded.updated_at,
             title_key = excluded.title_key, search_text = excluded.search_text,
             document = excluded.document;
@@ -137,7 +145,9 @@ BEGIN
         p_salt[w.first:w.last], p_after => p_after[w.first:w.last], p_on_row => p_on_row[w.first:w.last],
         p_deleted => p_deleted[w.first:w.last], p_created_at => p_created_at[w.first:w.last], p_completed =>
         p_completed[w.first:w.last], p_title_key => p_title_key[w.first:w.last], p_search_text =>
-        p_search_text[w.first:w.last], p_document => p_document[w.first:w.last]
+        p_search_text[w.first:w.last], p_document => p_document[w.first:w.last],
+        p_priority => p_priority[w.first:w.last], p_due_date => p_due_date[w.first:w.last],
+        p_tags => p_tags[w.first:w.last], p_completed_at => p_completed_at[w.first:w.last]
     ) WITH ORDINALITY AS a (seq, hash, outcome, message, n);
 END
 $$;

@@ -151,9 +151,10 @@ async def folded(connection: Connection, user_id: str, *, upto: int) -> AsyncIte
 
 # In the order of `TaskRow`. A time that Python can't hold is read as null.
 TASKS = """
-SELECT user_id, id, version, completed,
+SELECT user_id, id, version, completed, priority, due_date, tags,
     CASE WHEN created_at BETWEEN '0002-01-01' AND '9998-12-31' THEN created_at END AS created_at,
     CASE WHEN updated_at BETWEEN '0002-01-01' AND '9998-12-31' THEN updated_at END AS updated_at,
+    CASE WHEN completed_at BETWEEN '0002-01-01' AND '9998-12-31' THEN completed_at END AS completed_at,
     title_key, search_text, document
 FROM tasks WHERE user_id = ANY($1) AND id BETWEEN $2 AND $3
 """

@@ -233,13 +233,17 @@ async def _add(connection: Connection, rows: Sequence[TaskRow]) -> None:
 
 CORRECT = """
 UPDATE tasks SET
-    version = task.version, completed = task.completed, created_at = task.created_at, updated_at = task.updated_at,
+    version = task.version, completed = task.completed, priority = task.priority, due_date = task.due_date,
+    tags = task.tags, created_at = task.created_at, updated_at = task.updated_at, completed_at = task.completed_at,
     title_key = task.title_key, search_text = task.search_text, document = task.document
 FROM unnest(
-    $1::text[], $2::uuid[], $3::integer[], $4::boolean[], $5::timestamptz[], $6::timestamptz[],
-    $7::text[], $8::text[], $9::text[]
-) AS task (user_id, id, version, completed, created_at, updated_at, title_key, search_text, document)
-WHERE tasks.user_id = task.user_id AND tasks.id = task.id AND tasks.user_id = ANY($10)
+    $1::text[], $2::uuid[], $3::integer[], $4::boolean[], $5::smallint[], $6::text[], $7::text[],
+    $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], $13::text[]
+) AS task (
+    user_id, id, version, completed, priority, due_date, tags,
+    created_at, updated_at, completed_at, title_key, search_text, document
+)
+WHERE tasks.user_id = task.user_id AND tasks.id = task.id AND tasks.user_id = ANY($14)
 """
 
 

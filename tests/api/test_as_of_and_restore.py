@@ -21,15 +21,18 @@ from hypothesis.stateful import (
 )
 
 from events.serialization import rfc3339
-from events.task import FIELDS
+from events.task import FIELDS, Fields
 from tests.conftest import FROM_TEMPLATE, new_database
 from tests.service import TASKS, Service, serving
-from tests.strategies import accepted_descriptions, accepted_titles, changes
+from tests.strategies import accepted_descriptions, accepted_titles, all_fields, changes
 
 TASK_ID = "019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11"
 
 pytestmark = pytest.mark.once
-VIEWS = ("", "completed=true", "sort=title&order=desc", "q=a", "sort=updated_at&limit=2&offset=1")
+VIEWS = (
+    *("", "completed=true", "sort=title&order=desc", "q=a", "sort=updated_at&limit=2&offset=1"),
+    *("priority=high&sort=due_date", "due_after=2000-01-01&sort=priority", "sort=completed_at&order=asc"),
+)
 """Ways to ask for the list; each means the same in the past."""
 
 Body = dict[str, Any] | None
@@ -86,16 +89,16 @@ class Remembered(RuleBasedStateMachine):
         await self.remember(task)
         return answer
 
-    @rule(target=tasks, title=accepted_titles, description=accepted_descriptions)
-    def create(self, title: str, description: str | None) -> str:
-        answer = self.run(self.client.post(self.path, json={"title": title, "description": description}))
+    @rule(target=tasks, fields=all_fields(accepted_titles, accepted_descriptions))
+    def create(self, fields: Fields) -> str:
+        answer = self.run(self.client.post(self.path, json=fields))
         task: str = answer.json()["id"]
         self.run(self.remember(task))
         return task
 
     @rule(target=tasks, number=st.integers(2, 3))
     def create_some(self, number: int) -> Any:
-        return multiple(*(self.create(title="Banana", description=None) for _ in range(number)))
+        return multiple(*(self.create(fields={"title": "Banana"}) for _ in range(number)))
 
     @rule(task=tasks, change=changes(accepted_titles, accepted_descriptions))
     def change(self, task: str, change: Any) -> None:
@@ -157,11 +160,15 @@ class Remembered(RuleBasedStateMachine):
         """Each version by the changes alone, without any code of the service."""
         states: list[Body] = []
         state: dict[str, Any] = {}
+        completed_at = None
         for event in history:
             for name, change in event["changes"].items():
                 assert change["from"] == state.get(name)
                 state[name] = change["to"]
             deleted = event["type"] == "TaskDeleted"
+            if not deleted:
+                state = {"priority": None, "due_date": None, "tags": [], **state}
+            completed_at = (completed_at or event["at"]) if state["completed"] else None
             states.append(
                 None
                 if deleted
@@ -171,6 +178,7 @@ class Remembered(RuleBasedStateMachine):
                     **{name: state[name] for name in FIELDS},
                     "created_at": history[0]["at"],
                     "updated_at": event["at"],
+                    "completed_at": completed_at,
                     "version": event["version"],
                 }
             )
@@ -234,7 +242,8 @@ async def test_a_restoration_is_an_event_of_its_own_and_the_task_as_old_as_it_wa
     service: Service, life: list[dict[str, Any]]
 ) -> None:
     restored = life[4]
-    assert restored == {**life[2], "version": 5, "updated_at": restored["updated_at"]}
+    at = restored["updated_at"]
+    assert restored == {**life[2], "version": 5, "updated_at": at, "completed_at": at}
     history = (await get(service, f"{TASKS}/{restored['id']}/history")).json()
     assert [event["type"] for event in history] == [
         "TaskCreated",

@@ -69,6 +69,7 @@ def test_every_operation_lists_the_answers_it_can_give() -> None:
     write, body = {"408", "413", "422"}, {"415"}
     assert {name: set(operation["responses"]) for name, operation in OPERATIONS.items()} == {
         "listTasks": {"200", "304", "412"} | user,
+        "countTasks": {"200", "304", "412"} | user,
         "createTask": {"201", "412"} | user | write | body,
         "getTask": {"200", "304", "404", "412"} | user,
         "putTask": {"200", "404", "412"} | user | write | body,

@@ -35,8 +35,12 @@ async def test_a_task_is_created_and_found_at_its_location(service: Service) -> 
         "title",
         "description",
         "completed",
+        "priority",
+        "due_date",
+        "tags",
         "created_at",
         "updated_at",
+        "completed_at",
         "version",
     ]
     assert UUID(task["id"]).version == 7
@@ -104,12 +108,15 @@ async def test_complete_without_a_body_toggles(service: Service) -> None:
         assert (answer.json()["completed"], answer.json()["version"]) == (completed, version)
 
 
+KNOWN = "title, description, completed, priority, due_date, tags"
+
+
 @pytest.mark.parametrize(
     ("method", "end", "body", "known"),
     [
-        ("POST", "", {"name": "x"}, "title, description, completed"),
-        ("PUT", "/{id}", {"unknown": 1}, "title, description, completed"),
-        ("PATCH", "/{id}", {"titel": "x", "done": True}, "title, description, completed"),
+        ("POST", "", {"name": "x"}, KNOWN),
+        ("PUT", "/{id}", {"unknown": 1}, KNOWN),
+        ("PATCH", "/{id}", {"titel": "x", "done": True}, KNOWN),
         ("PATCH", "/{id}/complete", {"done": True}, "completed"),
         ("PATCH", "/{id}/complete", {"Completed": True}, "completed"),
         ("POST", "/{id}/restore", {"versoin": 1}, "version"),
@@ -259,7 +266,7 @@ async def test_an_id_of_another_backend_is_404_like_any_task_that_is_not_there(
     assert answer.json()["detail"] == "Task not found."
 
 
-@pytest.mark.parametrize("word", ["export", "search", "stats", "bulk", "Completed"])
+@pytest.mark.parametrize("word", ["export", "search", "overdue", "bulk", "Completed"])
 async def test_a_route_of_another_backend_is_404(service: Service, word: str) -> None:
     for method in ("GET", "PUT", "DELETE"):
         answer = await service.client.request(method, f"{TASKS}/{word}", json={"title": "x"})

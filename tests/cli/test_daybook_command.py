@@ -163,7 +163,7 @@ def test_with_an_issuer_there_is_no_token_to_give_away_and_hostile_requests_are_
 
 
 def test_migrate_says_what_it_did(folder: Path) -> None:
-    assert run(folder, "migrate").stdout == "Applied 0001.\n"
+    assert run(folder, "migrate").stdout == "Applied 0001, 0002.\n"
     assert run(folder, "migrate").stdout == "The schema is up to date.\n"
     assert servers(folder / ".daybook") == []
 

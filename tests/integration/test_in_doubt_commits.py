@@ -17,6 +17,7 @@ from commands.precondition import EntityTag, Precondition
 from db.dsn import connect_arguments
 from db.errors import TooManyRequests
 from db.pool import Pool, open_pool
+from events.projection import TaskRow
 from events.store import in_doubt
 from events.store.in_doubt import InDoubt
 from events.task import Metadata
@@ -65,7 +66,7 @@ async def test_a_first_try_that_arrives_late_is_found(
         elif tries == 3:  # the second was refused, and then the event wasn't found in the log
             if rows:
                 async with pool.acquire() as rebuild:
-                    await rebuild.copy_records_to_table("tasks", records=rows)
+                    await rebuild.copy_records_to_table("tasks", records=rows, columns=TaskRow._fields)
             late.set()
             while not await pool.fetchval(VICTIMS):
                 await asyncio.sleep(0.01)
@@ -77,7 +78,7 @@ async def test_a_first_try_that_arrives_late_is_found(
         await transaction.start()
         await other.execute("UPDATE streams SET seq = seq")
         if what == "delete":
-            rows += map(tuple, await other.fetch("DELETE FROM tasks RETURNING *"))
+            rows += map(tuple, await other.fetch(f"DELETE FROM tasks RETURNING {', '.join(TaskRow._fields)}"))
         kind = ToggleTask if what == "toggle" else DeleteTask
         writing = asyncio.create_task(do(far, kind(user_id="ann", task_id=task_id), "victim"))
         await until_locked_out(pool)

@@ -24,7 +24,7 @@ from tests import independent
 from tests.arrange import store_of
 from tests.conftest import FROM_TEMPLATE, new_database
 from tests.service import COLUMNS, SHARDED
-from tests.strategies import changes, descriptions, titles
+from tests.strategies import all_fields, changes
 
 Wish: TypeAlias = Fields | bool | Literal["delete", "restore"] | None
 """Fields to set; whether to be completed, None to toggle; to be deleted, or brought back."""
@@ -78,10 +78,9 @@ class Daybook(RuleBasedStateMachine):
             case _:
                 return UpdateTask(user_id=user_id, task_id=task_id, fields=fields)
 
-    @rule(target=tasks, user=st.integers(0, len(USERS) - 1), title=titles, description=descriptions)
-    def create(self, user: int, title: str, description: str | None) -> tuple[int, UUID]:
+    @rule(target=tasks, user=st.integers(0, len(USERS) - 1), fields=all_fields())
+    def create(self, user: int, fields: Fields) -> tuple[int, UUID]:
         task_id = uuid7()
-        fields: Fields = {"title": title, "description": description}
         self.run(self.do(CreateTask(user_id=self.users[user], task_id=task_id, fields=fields)))
         return user, task_id
 

@@ -13,7 +13,7 @@ from bench.load import Author, load, settle
 from db.migrate import migrate
 from db.pool import Pool
 from events.store import log, past, stored_tasks
-from queries import audit, tasks
+from queries import audit, stats, tasks
 from tests.conftest import on_plain_postgres
 
 pytestmark = pytest.mark.once
@@ -83,9 +83,9 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
     key = await pool.fetchval("SELECT idempotency_key FROM events WHERE user_id = $1 AND idempotency_key <> ''", USER)
     expected: dict[str, tuple[str, tuple[Any, ...], set[str]]] = {
         "load": (stored_tasks.STORED, (USER, task.id), {"tasks_pkey", "events_task_version_key"}),
-        "list": (tasks.LIST["created_at", "desc"], first, {"tasks_created_at_idx"}),
-        "next page": (tasks.LIST["created_at", "desc"], behind, {"tasks_created_at_idx"}),
-        "oldest first": (tasks.LIST["created_at", "asc"], first, {"tasks_created_at_idx"}),
+        "list": (tasks.LIST["created_at", "desc", False], first, {"tasks_created_at_idx"}),
+        "next page": (tasks.LIST["created_at", "desc", False], behind, {"tasks_created_at_idx"}),
+        "oldest first": (tasks.LIST["created_at", "asc", False], first, {"tasks_created_at_idx"}),
         "audit": (audit.AUDIT["desc"], page, {"events_pkey"}),
         "oldest events": (audit.AUDIT["asc"], page, {"events_pkey"}),
         "audit of a task": (audit.AUDIT_OF_TASK["desc"], of_task, {"events_task_version_key"}),
@@ -117,3 +117,64 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
     scans = [node for node in found if node.get("Relation Name", "").startswith(("tasks_p", "events_p"))]
     scans = [node for node in scans if node["Actual Loops"]]  # all others were pruned
     assert sum(node["Actual Loops"] for node in scans) == 5 * 2  # one each
+
+
+GIVE_VALUES = """
+UPDATE tasks SET
+    priority = 1 + get_byte(uuid_send(id), 15) % 3,
+    due_date = (DATE '2026-11-01' + get_byte(uuid_send(id), 14) % 60)::text,
+    tags = CASE get_byte(uuid_send(id), 13) % 3 WHEN 0 THEN E'\\nhome\\nshop\\n' END
+WHERE get_byte(uuid_send(id), 12) % 2 = 0
+"""
+
+
+async def test_each_filter_and_sort_stays_within_the_users_own_rows(pool: Pool) -> None:
+    authors = [Author(f"user-{number:03}") for number in range(160)]
+    async with pool.acquire() as connection:
+        for author in authors:
+            await load(connection, author, 200)
+        await connection.execute(GIVE_VALUES)
+        await settle(connection)
+    task = next(authors[7].tasks)
+    count = sum(1 for _ in authors[7].tasks)
+    none = (None, None, None, None, None, "2026-11-20", "2026-11-20T12:00:00.000000Z")
+    filters = (
+        (2, ["%\nhome\n%"], None, None, None, *none[5:]),
+        (None, None, "2026-11-20", "2026-11-10", None, *none[5:]),
+        (None, None, None, None, "true", *none[5:]),
+        none,
+    )
+    own = ("due_date", "priority")
+    keys = {"due_date": "2026-11-20", "priority": 2, "completed_at": task.created_at, "title": "x"}
+    lists = [
+        (statement, (sort, order, filtered), (USER, None, None, 10, 0, *after, *(each if filtered else ())))
+        for (sort, order, filtered), statement in tasks.LIST.items()
+        for after in ((None, None), (keys.get(sort, task.created_at), task.id))
+        for each in filters[: len(filters) if filtered else 1]
+    ] + [
+        (statement, (sort, order, filtered), (USER, None, None, 10, 0, None, task.id, *(none if filtered else ())))
+        for (sort, order, filtered), statement in tasks.LIST_NULLS.items()
+    ]
+    counts = (stats.COUNT_TASKS, ("stats", "", False), (USER, "2026-11-20", "2026-11-20T12:00:00.000000Z"))
+    for statement, (sort, order, filtered), arguments in [*lists, counts]:
+        found = await explained(pool, statement, *arguments)
+        scans = [node for node in found if node.get("Relation Name", "").startswith("tasks_p")]
+        whole = [node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"]
+        assert whole in ([], ["streams"]), (sort, order, whole)
+        indexes = {node["Index Name"].split("_", 2)[2] for node in found if "Index Name" in node}
+        rows = sum(
+            node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) for node in scans
+        )
+        assert rows <= 2 * count, (sort, order, rows)
+        if sort in own and not filtered and statement in tasks.LIST.values():
+            assert f"{sort}_idx" in indexes, (sort, order, indexes)
+            assert rows <= 12, (sort, order, arguments, rows)  # of the page, and one more; or none of those behind it
+
+
+async def test_no_index_has_a_column_that_a_toggle_changes(pool: Pool) -> None:
+    indexed = await pool.fetch(
+        "SELECT DISTINCT attname FROM pg_index, pg_attribute AS a "
+        "WHERE indrelid = 'tasks'::regclass AND a.attrelid = indrelid AND a.attnum = ANY (indkey)"
+    )
+    # so that the row's next version stays beside it, and no index is written (HOT)
+    assert {row[0] for row in indexed} == {"user_id", "id", "created_at", "due_date", "priority"}

@@ -115,7 +115,7 @@ def test_migrate_makes_it(empty_database: str, folder: Path, name: str) -> None:
         folder, "migrate", DATABASE_URL=as_login(empty_database, name), DATABASE_URL_DIRECT=empty_database
     ).stdout
     assert [line for line in said.splitlines() if not line.startswith("The tables are distributed")] == [
-        "Applied 0001.",
+        "Applied 0001, 0002.",
         "Made the role that DATABASE_URL names: it may append to the log, and no more.",
     ]
     assert connect_arguments(empty_database)["user"] != name

@@ -20,7 +20,7 @@ from events.integrity.rebuild import Rebuilt, rebuild
 from events.integrity.spot_check import spot_check
 from events.integrity.verify import Verified, verify
 from events.integrity.work_units import StreamSize
-from events.projection import project, task_document, task_of
+from events.projection import TaskRow, project, task_document, task_of
 from events.search_text import search_text
 from events.serialization import DATA_VERSION
 from events.task import Task
@@ -183,8 +183,8 @@ async def test_a_row_that_no_task_stands_for_is_named_and_removed(
     deleted = "SELECT task_id FROM events WHERE user_id = $1 AND type = 'TaskDeleted' ORDER BY seq DESC LIMIT 1"
     task_id = await connection.fetchval(deleted, user) if known else uuid4()
     now = await connection.fetchval("SELECT now()")
-    row = project(Task(user, task_id, "Extra", None, False, now, now, 7))
-    await connection.copy_records_to_table("tasks", records=[row])
+    row = project(Task(user, task_id, "Extra", None, False, None, None, [], now, now, None, 7))
+    await connection.copy_records_to_table("tasks", records=[row], columns=TaskRow._fields)
     [found] = (await check(connection, user)).mismatches
     assert (found.table, found.task_id, found.field, found.found, found.expected) == (
         "tasks",
@@ -530,7 +530,7 @@ async def test_everyone_is_walked_once_also_who_has_no_journal(
     await spoil(connection, user, LOG["no stream"][0])
     task = (await reads.tasks(connection, [user]))[0]
     rows = [(f"zz-{user}-{number}", *list(task)[1:]) for number in range(4)]
-    await connection.copy_records_to_table("tasks", records=rows)
+    await connection.copy_records_to_table("tasks", records=rows, columns=TaskRow._fields)
     everybody = "SELECT user_id FROM tasks UNION SELECT user_id FROM events UNION SELECT user_id FROM streams"
     known = sorted(row["user_id"] for row in await connection.fetch(everybody))
     streams = await walked(connection)

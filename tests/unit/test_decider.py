@@ -8,7 +8,7 @@ import pytest
 from commands.commands import CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
 from commands.decider import NotRestorable, TaskExists, TaskNotFound, VersionMismatch, moment
 from commands.precondition import EntityTag, Precondition
-from events.task import TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
+from events.task import Fields, TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
 from tests.spec import DAWN, MILK, TASK, USER, Ids, fold, given, hash_at
 
 ID: Ids = {"user_id": USER, "task_id": TASK}
@@ -150,17 +150,18 @@ LIFE = (
     DELETED,
 )
 BORN = DAWN + timedelta(seconds=1)
-LAST = {"title": "Oat milk", "description": "2 litres", "completed": True}
+EMPTY = Fields(priority=None, due_date=None, tags=[])
+LAST = Fields(title="Oat milk", description="2 litres", completed=True, **EMPTY)
 
 
 @pytest.mark.parametrize("version", [3, None])
 def test_a_deleted_task_comes_back_as_it_last_was(version: int | None) -> None:
-    given(*LIFE).when(RestoreTask(**ID, version=version)).then(TaskRestored(3, BORN, {}, {**LAST}))  # type: ignore[typeddict-item] # all of them
+    given(*LIFE).when(RestoreTask(**ID, version=version)).then(TaskRestored(3, BORN, {}, LAST))
 
 
 def test_a_deleted_task_can_come_back_as_it_once_was() -> None:
     given(*LIFE).when(RestoreTask(**ID, version=1)).then(
-        TaskRestored(1, BORN, {}, {"title": "Buy milk", "description": "2 litres", "completed": False})
+        TaskRestored(1, BORN, {}, Fields(title="Buy milk", description="2 litres", completed=False, **EMPTY))
     )
 
 
@@ -179,7 +180,7 @@ def test_a_restoration_to_what_it_is_leaves_no_event(version: int | None) -> Non
 
 
 def test_a_task_can_be_deleted_and_brought_back_again_and_again() -> None:
-    back = TaskRestored(3, BORN, {}, {"title": "Oat milk", "description": "2 litres", "completed": True})
+    back = TaskRestored(3, BORN, {}, LAST)
     given(*LIFE, back, DELETED).when(RestoreTask(**ID)).then(replace(back, version=5))
     given(*LIFE, back).when(RestoreTask(**ID, version=1)).then(
         TaskRestored(1, BORN, {"title": "Oat milk", "completed": True}, {"title": "Buy milk", "completed": False})
@@ -188,7 +189,7 @@ def test_a_task_can_be_deleted_and_brought_back_again_and_again() -> None:
 
 @pytest.mark.parametrize("seen", [tags(4), tags(1, 4), {EntityTag(4, hash_at(4)[:8])}, None])
 def test_a_restoration_meant_for_the_deletion_is_carried_out(seen: set[EntityTag] | None) -> None:
-    given(*LIFE).when(RestoreTask(**ID, precondition=Precondition(seen))).then(TaskRestored(3, BORN, {}, {**LAST}))  # type: ignore[typeddict-item] # all of them
+    given(*LIFE).when(RestoreTask(**ID, precondition=Precondition(seen))).then(TaskRestored(3, BORN, {}, LAST))
 
 
 @pytest.mark.parametrize("version", [None, 1, 4, 9])

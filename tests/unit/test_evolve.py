@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from events.task import (
+    Fields,
     ImpossibleEvent,
     Task,
     TaskDeleted,
@@ -27,8 +28,12 @@ def test_a_creation_makes_version_1() -> None:
         title="Buy milk",
         description=None,
         completed=False,
+        priority=None,
+        due_date=None,
+        tags=[],
         created_at=at,
         updated_at=at,
+        completed_at=None,
         version=1,
     )
 
@@ -44,6 +49,19 @@ def test_a_toggle_sets_completed() -> None:
     task = fold(MILK, TaskToggled(True))
     assert task is not None
     assert (task.completed, task.version, task.updated_at) == (True, 2, DAWN + timedelta(seconds=2))
+
+
+def test_a_task_keeps_the_time_of_its_last_completion() -> None:
+    renamed = TaskUpdated({"title": "Buy milk"}, {"title": "Buy oat milk"})
+    task = fold(MILK, TaskToggled(True), renamed)
+    assert task is not None
+    assert (task.completed_at, task.updated_at) == (DAWN + timedelta(seconds=2), DAWN + timedelta(seconds=3))
+    again = fold(MILK, TaskToggled(True), TaskToggled(False), TaskUpdated({"completed": False}, {"completed": True}))
+    assert again is not None
+    assert again.completed_at == DAWN + timedelta(seconds=4)
+    reopened = fold(MILK, TaskToggled(True), TaskToggled(False))
+    assert reopened is not None
+    assert reopened.completed_at is None
 
 
 def test_a_deletion_leaves_nothing() -> None:
@@ -72,8 +90,9 @@ def test_a_creation_is_version_1() -> None:
         evolve(None, event(MILK, 2))
 
 
+EMPTY: Fields = {"priority": None, "due_date": None, "tags": []}
 DELETED = TaskDeleted("Buy milk", None, False)
-BACK = TaskRestored(1, DAWN, {}, {"title": "Buy milk", "description": None, "completed": True})
+BACK = TaskRestored(1, DAWN, {}, {**EMPTY, "title": "Buy milk", "description": None, "completed": True})
 
 
 def test_a_restoration_brings_a_task_back_as_old_as_it_was() -> None:
@@ -83,8 +102,12 @@ def test_a_restoration_brings_a_task_back_as_old_as_it_was() -> None:
         title="Buy milk",
         description=None,
         completed=True,
+        priority=None,
+        due_date=None,
+        tags=[],
         created_at=DAWN,
         updated_at=DAWN + timedelta(seconds=3),
+        completed_at=DAWN + timedelta(seconds=3),
         version=3,
     )
 
@@ -93,7 +116,9 @@ def test_a_restoration_of_what_is_there_changes_its_fields_and_no_others() -> No
     toggled = fold(MILK, TaskToggled(True))
     task = fold(MILK, TaskToggled(True), TaskRestored(1, DAWN, {"completed": True}, {"completed": False}))
     assert toggled is not None
-    assert task == toggled._replace(completed=False, version=3, updated_at=DAWN + timedelta(seconds=3))
+    assert task == toggled._replace(
+        completed=False, completed_at=None, version=3, updated_at=DAWN + timedelta(seconds=3)
+    )
 
 
 @pytest.mark.parametrize(

@@ -63,18 +63,18 @@ def test_canonical_json_has_sorted_keys_no_spaces_and_plain_utf_8() -> None:
 
 def test_the_form_of_stored_data_is_fixed() -> None:
     made = {"title": (None, "Buy milk"), "description": (None, None), "completed": (None, False)}
-    assert encode(MILK) == {"v": 2, "changes": {name: {"from": a, "to": b} for name, (a, b) in made.items()}}
+    assert encode(MILK) == {"v": 3, "changes": {name: {"from": a, "to": b} for name, (a, b) in made.items()}}
     assert encode(TaskDeleted("Buy milk", None, False)) == {
-        "v": 2,
+        "v": 3,
         "changes": {name: {"from": b, "to": a} for name, (a, b) in made.items()},
     }
-    assert encode(TaskToggled(True)) == {"v": 2, "changes": {"completed": {"from": False, "to": True}}}
+    assert encode(TaskToggled(True)) == {"v": 3, "changes": {"completed": {"from": False, "to": True}}}
     assert encode(TaskUpdated({"title": "x"}, {"title": "y"})) == {
-        "v": 2,
+        "v": 3,
         "changes": {"title": {"from": "x", "to": "y"}},
     }
     assert encode(TaskRestored(2, DAWN, {"title": "x"}, {"title": "y"})) == {
-        "v": 2,
+        "v": 3,
         "changes": {"title": {"from": "x", "to": "y"}},
         "restored": {"version": 2, "created_at": "2026-11-20T06:00:00.000000Z"},
     }
@@ -86,7 +86,11 @@ def test_a_known_event_has_a_known_digest_for_ever() -> None:
     assert hash_chain.digest(header(milk), old, meta(milk.metadata), milk.salt).hex() == (
         "424b8e03362da77b12013881f00bbd20c94b0e0d6ff5f7bae621d07a098350c1"
     )
-    assert digest(milk).hex() == "50d0bdfe6f4570ffdf071ea187444dcb442892320c857f8ef6269a4a4dfe67de"
+    of_2 = {**encode(milk.payload), "v": 2}
+    assert hash_chain.digest(header(milk), of_2, meta(milk.metadata), milk.salt).hex() == (
+        "50d0bdfe6f4570ffdf071ea187444dcb442892320c857f8ef6269a4a4dfe67de"
+    )
+    assert digest(milk).hex() == "a547e9485421a7da8ab8109adc78e357ab1c3d5e912963d2cb0d29750c5df5a4"
 
 
 def test_the_first_link_begins_with_nothing() -> None:

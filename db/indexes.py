@@ -1,0 +1,113 @@
+"""Indexes on tables that may have many rows by now: each is built while its table is in use (docs/adr/0028)."""
+
+from typing import NamedTuple
+
+import asyncpg
+
+from config.errors import CannotRun
+from db.connection import connect
+from db.dsn import connect_arguments
+from db.roles import ADVISORY_LOCK_KEY
+
+_LOCK_KEY = ADVISORY_LOCK_KEY + 1
+_BUILD_SECONDS = 60
+"""Longest time for one index, in seconds, the wait for older transactions included. Nobody waits for it meanwhile."""
+
+
+class NotBuilt(CannotRun):
+    """An index took longer than a minute, and was left unfinished. Lists are only slower without it.
+
+    End what is under way for long, such as a backup (pg_stat_activity shows it), or wait for it; then run `daybook
+    migrate` again, which goes on with the indexes that are missing.
+    """
+
+
+class _Index(NamedTuple):
+    table: str
+    suffix: str
+    columns: str
+    comment: str
+
+
+# Partial, so that tasks without the value cost nothing, neither when they are written nor when the index is built.
+_INDEXES = (
+    _Index(
+        "tasks",
+        "due_date_idx",
+        "(user_id, due_date, id) WHERE due_date IS NOT NULL",
+        "Serves the list by due date, and its pages from any cursor.",
+    ),
+    _Index(
+        "tasks",
+        "priority_idx",
+        "(user_id, priority, id) WHERE priority IS NOT NULL",
+        "Serves the list by priority, and its pages from any cursor.",
+    ),
+)
+
+
+async def build_indexes(dsn: str, *, lock_seconds: float) -> None:
+    """Build the indexes that the database lacks, unless another process is doing so.
+
+    No statement depends on them, and nobody waits for one being built. One that an earlier call left unfinished is
+    dropped first. Raise `NotBuilt`, and the database's errors: `LockNotAvailableError` if the table is in use for
+    `lock_seconds` when the indexes of its partitions are joined.
+    """
+    arguments = connect_arguments(dsn)
+    connection = await connect(**arguments)
+    try:
+        missing = [index for index in _INDEXES if not await _is_valid(connection, index.table, index.suffix)]
+        if missing:
+            await _build_all(arguments, connection, missing, lock_seconds)
+    finally:
+        await connection.close()
+
+
+async def _build_all(
+    arguments: dict[str, object], connection: asyncpg.Connection, indexes: list[_Index], lock_seconds: float
+) -> None:
+    # The lock is another session's: an index can't be built concurrently in a transaction, and locks that outlive one
+    # break behind a pooler. A snapshot of that session's would be waited for: read committed has none between
+    # statements, and the plain SET ends the portal that the SELECT has left open.
+    holder = await connect(**arguments)
+    try:
+        async with holder.transaction(isolation="read_committed"):
+            is_ours = await holder.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK_KEY)
+            await holder.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            if is_ours:
+                for index in indexes:
+                    await _build(connection, index, lock_seconds)
+    finally:
+        await holder.close()
+
+
+async def _build(connection: asyncpg.Connection, index: _Index, lock_seconds: float) -> None:
+    name = f"{index.table}_{index.suffix}"
+    partitions = [row[0] for row in await connection.fetch(_PARTITIONS, index.table)]
+    for table in partitions or [index.table]:
+        if not await _is_valid(connection, table, index.suffix):
+            own = f"{table}_{index.suffix}"
+            await _patiently(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {own}")
+            await _patiently(connection, f"CREATE INDEX CONCURRENTLY {own} ON {table} {index.columns}")
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = '{lock_seconds}s'")
+        if partitions:  # it adopts theirs
+            await connection.execute(f"CREATE INDEX {name} ON {index.table} {index.columns}")
+        await connection.execute(f"COMMENT ON INDEX {name} IS '{index.comment}'")
+
+
+async def _patiently(connection: asyncpg.Connection, statement: str) -> None:
+    try:
+        await connection.execute(statement, timeout=_BUILD_SECONDS)
+    except TimeoutError:
+        raise NotBuilt(" ".join((NotBuilt.__doc__ or "").split())) from None
+
+
+_PARTITIONS = """
+SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass($1::text) ORDER BY 1
+"""
+_IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1::text)"
+
+
+async def _is_valid(connection: asyncpg.Connection, table: str, suffix: str) -> bool:
+    return bool(await connection.fetchval(_IS_VALID, f"{table}_{suffix}"))
