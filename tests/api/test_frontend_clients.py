@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("client", ["plain_fetch", "instance", "offline_queue"])
+@pytest.mark.parametrize("client", ["plain_fetch", "instance", "offline_queue", "sorted_table"])
 async def test_a_client_as_frontends_have_it_finds_what_it_expects(service: Service, client: str) -> None:
     async with listening(service.asgi) as port:
         process = await asyncio.create_subprocess_exec(

@@ -44,6 +44,13 @@ export async function scenario({ api, base, ok, equal, rejects }) {
   const next = /<([^>]+)>; rel="next"/.exec(page.headers.get("link"))[1];
   const rest = await fetch(base + next, { headers: tasks.headers });
   equal((await rest.json()).map((task) => task.title), ["Task 1"]);
+  for (const [number, day] of [["5", "01"], ["4", "31"], ["2", "24"]]) {
+    const due = `2026-12-${day}`;
+    equal((await tasks.patch(made[number - 1].id, { due_date: due })).data.due_date, due);
+  }
+  const byDate = { priority: "", sort_by: "due_date", sort_order: "asc", page: 1, per_page: 3 };
+  equal((await tasks.list(byDate)).data.map((task) => task.title), ["Task 5", "Task 2", "Task 4"]);
+  equal((await tasks.list({ ...byDate, page: 2 })).data.map((task) => task.due_date), [null, null]);
   const first = made[0].id;
   ok((await tasks.toggle(first)).data.completed);
   ok((await tasks.setCompleted(first, true)).data.completed);

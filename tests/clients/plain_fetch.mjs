@@ -34,6 +34,14 @@ export async function scenario({ api, ok, equal, rejects }) {
   ok((await tasks.toggleTask(milk.id)).completed);
   equal((await tasks.getTasks({ status: "done" })).map((task) => task.id), [milk.id]);
   equal((await tasks.updateTask(milk.id, { ...milk, title: "Buy oat milk" })).title, "Buy oat milk");
+  const form = { title: "Call Ann", description: "", priority: "High", due_date: "", tags: ["phone", "work"] };
+  const call = await tasks.createTask(form);
+  equal([call.priority, call.due_date, call.tags], ["high", null, ["phone", "work"]]);
+  const saved = await tasks.updateTask(call.id, { ...call, title: "Call Ann back", tags: ["phone"] });
+  equal([saved.priority, saved.tags, saved.title], ["high", ["phone"], "Call Ann back"]);
+  equal((await tasks.getTasks({ sort: "priority" })).map((task) => task.id), [call.id, bread.id, milk.id].sort((a, b) =>
+    a === call.id ? -1 : b === call.id ? 1 : a < b ? 1 : -1));
+  await tasks.deleteTask(call.id);
   await rejects(() => tasks.createTask({ title: "" }), "Title must not be empty.");
   await rejects(() => tasks.getTask(99999), "Task not found.");
   equal(await tasks.deleteTask(milk.id), null);
