@@ -166,7 +166,7 @@ SELECT (SELECT int8send(seq) || hash FROM streams WHERE user_id = $1) AS head, A
     WITH valued AS MATERIALIZED (
         SELECT document, {{column}} AS key, id FROM tasks
         {_WHERE}
-          AND {{column}} IS NOT NULL
+          AND {{column}} IS NOT NULL{{span}}
           AND ({{column}}, id) {{than}} (coalesce($6::{{type}}, {{bound}}), coalesce($7::uuid, {{bound_id}}))
         ORDER BY {{column}} {{direction}}, id {{direction}}
         LIMIT $4::bigint + 1 + $5::bigint
@@ -175,7 +175,7 @@ SELECT (SELECT int8send(seq) || hash FROM streams WHERE user_id = $1) AS head, A
         SELECT 1 AS part, document, key, id FROM valued
         UNION ALL (
             SELECT 2, document, NULL, id FROM tasks
-            {_WHERE} AND {{column}} IS NULL
+            {_WHERE} AND {{column}} IS NULL{{unless}}
             ORDER BY id {{direction}}
             LIMIT $4::bigint + 1 + $5::bigint - (SELECT count(*) FROM valued)
         )
@@ -213,6 +213,16 @@ _BOUNDS: dict[Sort, tuple[str, dict[Order, str]]] = {
 
 _SOME = {False: "", True: _FILTERS}
 
+# Due dates between two are read from the index, though `_FILTERS` says the same.
+_SPANS: dict[Sort, str] = {
+    "due_date": " AND due_date < coalesce($10::text, ':') AND due_date >= coalesce($11::text, '')"
+}
+_UNLESS: dict[Sort, str] = {
+    "due_date": " AND $10::text IS NULL AND $11::text IS NULL AND $12::boolean IS NOT TRUE",
+    "priority": " AND $8::smallint IS NULL",
+}
+"""Conditions, by sort column, without which a filter fits no task that has no value in it: those aren't read then."""
+
 LIST: dict[tuple[Sort, Order, bool], str] = {
     **{
         (*order, filtered): _LIST.format(more=more, **parts)
@@ -221,7 +231,13 @@ LIST: dict[tuple[Sort, Order, bool], str] = {
     },
     **{
         (column, order, filtered): _NULLS_LAST.format(
-            more=more, column=column, type=type_, bound=bounds[order], **direction
+            more=more,
+            span=_SPANS.get(column, "") * filtered,
+            unless=_UNLESS.get(column, "") * filtered,
+            column=column,
+            type=type_,
+            bound=bounds[order],
+            **direction,
         )
         for column, (type_, bounds) in _BOUNDS.items()
         for order, direction in _DIRECTIONS.items()

@@ -158,17 +158,25 @@ async def test_each_filter_and_sort_stays_within_the_users_own_rows(pool: Pool) 
     counts = (stats.COUNT_TASKS, ("stats", "", False), (USER, "2026-11-20", "2026-11-20T12:00:00.000000Z"))
     for statement, (sort, order, filtered), arguments in [*lists, counts]:
         found = await explained(pool, statement, *arguments)
-        scans = [node for node in found if node.get("Relation Name", "").startswith("tasks_p")]
         whole = [node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"]
         assert whole in ([], ["streams"]), (sort, order, whole)
         indexes = {node["Index Name"].split("_", 2)[2] for node in found if "Index Name" in node}
-        rows = sum(
-            node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) for node in scans
-        )
+        rows = tasks_read(found)
         assert rows <= 2 * count, (sort, order, rows)
         if sort in own and not filtered and statement in tasks.LIST.values():
             assert f"{sort}_idx" in indexes, (sort, order, indexes)
             assert rows <= 12, (sort, order, arguments, rows)  # of the page, and one more; or none of those behind it
+    due = "SELECT count(*) FROM tasks WHERE user_id = $1 AND due_date >= '2026-11-10' AND due_date < '2026-11-20'"
+    for (sort, _, filtered), statement in tasks.LIST.items():
+        if sort != "due_date" or not filtered:
+            continue
+        found = await explained(pool, statement, USER, None, None, 1000, 0, None, None, *filters[1])
+        assert tasks_read(found) == await pool.fetchval(due, USER) > 0  # none without a due date, and no other
+
+
+def tasks_read(found: list[dict[str, Any]]) -> int:
+    scans = [node for node in found if node.get("Relation Name", "").startswith("tasks_p")]
+    return sum(node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) for node in scans)
 
 
 async def test_no_index_has_a_column_that_a_toggle_changes(pool: Pool) -> None:
