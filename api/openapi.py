@@ -255,7 +255,8 @@ def _complete_parameters(operation: dict[str, Any]) -> None:
         schema = parameter["schema"]
         schema.pop("description", None)  # the parameter has it already
         if "anyOf" in schema:  # pydantic allows null, but a parameter is left out, and never null
-            schema |= schema.pop("anyOf")[0]
+            kinds = [kind for kind in schema.pop("anyOf") if kind != {"type": "null"}]
+            schema |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
         if parameter["name"] == "user_id":
             schema |= USER_ID_SCHEMA
             parameter["example"] = schema["examples"][0]  # Swagger UI fills it in

@@ -90,6 +90,7 @@ def migrate_command(
     import asyncio
 
     from db.distribute import check_distribution
+    from db.indexes import check_indexes
     from db.migrate import migrate
     from db.roles import grant_service_role
     from db.schema import check_schema
@@ -102,6 +103,7 @@ def migrate_command(
     with database(settings.migration_url, settings.daybook_data_dir) as dsn, reaching():
         if check:
             asyncio.run(check_schema(dsn))
+            asyncio.run(check_indexes(dsn))
         else:
             applied = migrate(dsn, partitions=partitions, sharded=sharded)
             made = asyncio.run(grant_service_role(dsn, settings.service_url or dsn))

@@ -37,6 +37,7 @@ from config import outgoing
 from config.errors import BadSettings, CannotRun
 from config.settings import Settings
 from db.embedded import database
+from db.indexes import NotBuilt
 from db.reach import reaching
 from db.roles import grant_service_role
 from db.schema import NotMigrated, check_schema
@@ -153,7 +154,10 @@ def _migrate(owner: str, *, sharded: bool) -> None:
     except NotMigrated:
         from db.migrate import migrate  # with Alembic, 30 MB that a service seldom needs
 
-        migrate(owner, sharded=sharded)
+        try:
+            migrate(owner, sharded=sharded)
+        except NotBuilt as error:
+            _log.warning(str(error))
 
 
 def _check_propagators() -> None:

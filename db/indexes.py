@@ -46,6 +46,24 @@ _INDEXES = (
 )
 
 
+NAMES = [f"{index.table}_{index.suffix}" for index in _INDEXES]
+
+
+class NotIndexed(CannotRun):
+    """The database lacks some indexes. The message names them."""
+
+
+async def check_indexes(dsn: str) -> None:
+    """Raise `NotIndexed` if an index is missing or unfinished, or the errors of connecting."""
+    connection = await connect(**connect_arguments(dsn))
+    try:
+        missing = [row[0] for row in await connection.fetch(MISSING, NAMES)]
+    finally:
+        await connection.close()
+    if missing:
+        raise NotIndexed(f"Lists are slower than they could be without {' and '.join(missing)}: run `daybook migrate`.")
+
+
 async def build_indexes(dsn: str, *, lock_seconds: float) -> None:
     """Build the indexes that the database lacks, unless another process is doing so.
 
@@ -106,6 +124,12 @@ async def _patiently(connection: asyncpg.Connection, statement: str) -> None:
 _PARTITIONS = """
 SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass($1::text) ORDER BY 1
 """
+MISSING = """
+SELECT name FROM unnest($1::text[]) AS name
+WHERE NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(name) AND indisvalid)
+ORDER BY name
+"""
+"""Names of indexes that the database lacks, or has unfinished."""
 _IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1::text)"
 
 

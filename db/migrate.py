@@ -111,9 +111,9 @@ async def _migrate(dsn: str, partitions: int | None, *, sharded: bool) -> list[s
             applied.append(revision)
     finally:
         await engine.dispose()
-    await retried(build_all)()
     if sharded:
         await retried(distribute_all)()
+    await retried(build_all)()
     return applied
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from config.errors import CannotRun
+from db.indexes import MISSING, NAMES
 from db.pool import Executor
 
 
@@ -23,17 +24,19 @@ def check_encoding(connection: asyncpg.Connection) -> None:
 
 
 class Standing(NamedTuple):
-    """The safety of the log from crashes, and from the service's own login."""
+    """The safety of the log from crashes, and from the service's own login; and whether lists have their indexes."""
 
     off: list[str]
     """Settings that are off, so that a crash of the machine loses or damages acknowledged writes."""
     superuser: bool
     owner: bool
     """True if the login has the rights of the owner of the log's tables."""
+    unindexed: list[str]
+    """Indexes that are missing."""
 
 
 # Neon and Aurora keep the log elsewhere than in files, and so have these settings off.
-STANDING = """
+STANDING = f"""
 SELECT
     ARRAY(
         SELECT name FROM pg_settings
@@ -45,11 +48,12 @@ SELECT
     EXISTS (
         SELECT FROM pg_trigger, pg_class
         WHERE tgname = 'append_only' AND pg_class.oid = tgrelid AND pg_has_role(relowner, 'USAGE')
-    ) AS owner
-"""
+    ) AS owner,
+    ARRAY({MISSING}) AS unindexed
+"""  # noqa: S608 - a constant
 
 
 async def standing(database: Executor) -> Standing:
-    """Return the server's risky settings, and the rights of our login."""
-    row: Any = await database.fetchrow(STANDING)
+    """Return the server's risky settings, the rights of our login, and the indexes that are missing."""
+    row: Any = await database.fetchrow(STANDING, NAMES)
     return Standing(*row)

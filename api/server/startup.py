@@ -44,7 +44,7 @@ async def check_integrity(pool: Pool) -> None:
 
 
 async def check_server(pool: Pool) -> None:
-    """Log a warning for each setting or right that makes the log less safe than it could be. Never fails."""
+    """Log a warning for each setting or right that makes the log less safe, and for missing indexes. Never fails."""
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             found = await standing(pool)
@@ -58,6 +58,8 @@ async def check_server(pool: Pool) -> None:
             "the service's login may change the log: set DATABASE_URL_DIRECT to it, and DATABASE_URL to another login",
             because="it is a superuser" if found.superuser else "it owns the tables",
         )
+    if found.unindexed:
+        _log.warning("lists are slower without these indexes: run `daybook migrate`", missing=found.unindexed)
 
 
 Lifespan = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from db import indexes
-from db.indexes import NotBuilt, build_indexes
+from db.indexes import NotBuilt, NotIndexed, build_indexes, check_indexes
 from db.migrate import migrate
 from db.pool import Pool
 from tests.arrange import create
@@ -91,8 +91,11 @@ async def test_writers_go_on_while_an_index_waits_for_an_old_transaction(
         with pytest.raises(NotBuilt, match="run `daybook migrate` again"):
             await asyncio.to_thread(migrate, database)
     monkeypatch.undo()
+    with pytest.raises(NotIndexed, match=" and ".join(NAMES)):
+        await check_indexes(database)
     await asyncio.to_thread(migrate, database)
     assert await built(without) == EVERY
+    await check_indexes(database)
 
 
 @needs_citus

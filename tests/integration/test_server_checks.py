@@ -60,6 +60,14 @@ async def test_a_server_that_may_lose_the_log_is_warned_of_in_production(
     await execute(database, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
+async def test_a_missing_index_is_warned_of_in_production(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    await execute(database, "DROP INDEX tasks_due_date_idx")
+    async with serving(database, log_format="json", environment="production"):
+        pass
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["missing"] for line in lines if "missing" in line] == [["tasks_due_date_idx"]]
+
+
 async def test_a_server_that_does_not_wait_for_its_disk_is_warned_of(
     server: str, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
