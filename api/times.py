@@ -24,7 +24,7 @@ def read_moment(value: Any) -> datetime:
 
 
 def read_due_date(value: Any) -> str | None:
-    """Read a date, which stays one whatever the zone, or a moment, which is written in UTC with six decimals.
+    """Read a date, which stays one in any zone, or a moment, which is written in UTC with six decimals.
 
     Null and empty text, as an empty input sends it, mean that there is none. Raise `ValueError`.
     """

@@ -17,7 +17,7 @@ _BUILD_SECONDS = 60
 class NotBuilt(CannotRun):
     """An index took longer than a minute, and was left unfinished. Lists are only slower without it.
 
-    End what is under way for long, such as a backup (pg_stat_activity shows it), or wait for it; then run `daybook
+    End a backup or another long transaction (pg_stat_activity shows it), or wait for it; then run `daybook
     migrate` again, which goes on with the indexes that are missing.
     """
 

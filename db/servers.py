@@ -54,7 +54,7 @@ class Servers:
         self.on_settled: Callable[[Server], None] = lambda _: None
         self._found: dict[str, tuple[Server | None, float]] = {}
         self._tell = True
-        """Whether the database tells where users are."""
+        """True as long as the database tells where users are."""
         self._probes: dict[Server, asyncio.Task[None]] = {}
         self._down: set[Server] = set()
 
@@ -63,7 +63,7 @@ class Servers:
         return self._found.get(user, (None, 0))[0]
 
     async def find(self, pool: "Pool", user: str) -> Server | None:
-        """Return what `of` does, but ask the database if that isn't known. Raises one of `NOT_SENT`.
+        """Return the user's server as `of` does, but ask the database if it isn't known. Raises one of `NOT_SENT`.
 
         A database that doesn't tell isn't asked again.
         """

@@ -90,7 +90,7 @@ class Turns:
 
     If the users are on several servers (`server_of`), the users of each have half of the connections at most, and half
     of the queue: if a server freezes, the rest is for the others' users. While a server is held back, its users wait:
-    what is sent to it might wait until it runs out of time (docs/adr/0027).
+    a statement sent to it might wait until it runs out of time (docs/adr/0027).
     """
 
     def __init__(

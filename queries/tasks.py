@@ -25,7 +25,7 @@ UTC_ZONE = ZoneInfo("UTC")
 Sort: TypeAlias = Literal["created_at", "updated_at", "title", "due_date", "priority", "completed_at"]
 Order: TypeAlias = Literal["asc", "desc"]
 NULLABLE = frozenset[Sort](("due_date", "priority", "completed_at"))
-"""Columns in which a task may have nothing: it comes last, whatever the order."""
+"""Columns in which a task may have nothing: it comes last, in both orders."""
 SortKey: TypeAlias = datetime | str | int | None
 PageKey: TypeAlias = tuple[SortKey, UUID]
 """The last task of a page: its value in the sort column and its id."""
@@ -90,7 +90,7 @@ class ListQuery:
         return bool(self.tags or self.priority) or any(each is not None for each in by_due_date)
 
     def now(self) -> "Now":
-        """Return the moment that decides what is overdue."""
+        """Return the moment from which a task is overdue or not."""
         return Now.at(self.as_of or datetime.now(UTC), self.zone)
 
     def wants(self, task: Task, now: "Now", words: Sequence[str]) -> bool:
@@ -209,7 +209,7 @@ _BOUNDS: dict[Sort, tuple[str, dict[Order, str]]] = {
     "priority": ("smallint", {"asc": "0", "desc": "4"}),
     "completed_at": ("timestamptz", {"asc": "'-infinity'", "desc": "'infinity'"}),
 }
-"""Type of each nullable column, and what comes before all of its values, by order."""
+"""Type of each nullable column, and a bound before all of its values, by order."""
 
 _SOME = {False: "", True: _FILTERS}
 
@@ -256,7 +256,7 @@ LIST_NULLS: dict[tuple[Sort, Order, bool], str] = {
     for order, direction in _DIRECTIONS.items()
     for filtered, more in _SOME.items()
 }
-"""The same for pages behind a task without a value in the sort column."""
+"""List statements for pages behind a task without a value in the sort column."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What frontends put into a task: priority, due date, tags, and when it was completed."""
+"""Add the columns of priority, due date, tags and completion."""
 
 from importlib.resources import files
 
