@@ -129,6 +129,14 @@ DueDate = Annotated[
 ]
 
 
+WantedTag = Annotated[
+    str,
+    StringConstraints(max_length=255, strip_whitespace=True),
+    BeforeValidator(text.on_one_line),
+    Field(json_schema_extra={"pattern": text.LINE}),
+]
+
+
 def _zone(value: Any) -> Any:
     try:
         return ZoneInfo(value)
@@ -153,7 +161,7 @@ class ListParameters(BaseModel):
     priority: Annotated[Priority | None, BeforeValidator(_lower)] = Field(
         default=None, description="in any case", examples=["high"]
     )
-    tag: Annotated[list[Annotated[Text, StringConstraints(strip_whitespace=True)]], Field(max_length=20)] = Field(
+    tag: Annotated[list[WantedTag], Field(max_length=20)] = Field(
         default_factory=list, description="repeatable: tasks that have all of these tags", examples=[["home"]]
     )
     due_before: DueDate | None = Field(

@@ -20,6 +20,7 @@ _INVISIBLE_BEYOND = (
 
 WITHOUT_NUL = r"^[^\x00]*$"
 WITHOUT_CONTROLS = rf"^(?:{_NO_CONTROL})*$"
+LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 VISIBLE_LINE = rf"^[^\x00-\x1f\x7f-\x9f]*[^{_INVISIBLE}][^\x00-\x1f\x7f-\x9f]*$"
 VISIBLE = rf"^(?:{_NO_CONTROL})*[^{_INVISIBLE}](?:{_NO_CONTROL})*$"
 

@@ -135,6 +135,7 @@ async def test_default_orders(service: Service) -> None:
     ("parameters", "hint"),
     [
         ({"priority": "urgent"}, "priority must be 'low', 'medium' or 'high'"),
+        ({"tag": "home\nshop"}, "tag must not contain control characters"),
         ({"due_before": "soon"}, "due_before must be a date"),
         ({"overdue": "maybe"}, "overdue must be true or false"),
         ({"overdue": "true", "tz": "Mars/Olympus"}, "tz must be the name of a time zone"),
