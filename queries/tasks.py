@@ -117,8 +117,12 @@ class Now(NamedTuple):
 
     @classmethod
     def at(cls, moment: datetime, zone: ZoneInfo) -> "Now":
-        """Make it of a moment, and of the zone that has the day."""
-        return cls(moment.astimezone(zone).date().isoformat(), rfc3339(moment))
+        """Make it of a moment, and of the zone that has the day: its day in UTC if no date in the zone can hold it."""
+        try:
+            day = moment.astimezone(zone).date()
+        except OverflowError:
+            day = moment.date()
+        return cls(day.isoformat(), rfc3339(moment))
 
     def is_past(self, due: str | None) -> bool:
         """Say if a due date is over: a date when its day has ended, a moment at once."""

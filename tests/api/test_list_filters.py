@@ -151,6 +151,18 @@ async def test_a_bad_value_is_400_and_says_what_is_allowed(
     assert hint in answer.text
 
 
+@pytest.mark.parametrize("overdue", [{}, {"overdue": "true"}])
+@pytest.mark.parametrize(
+    ("as_of", "zone"), [("0001-01-01T00:00:00Z", "America/New_York"), ("9999-12-31T23:59:59Z", "Asia/Tokyo")]
+)
+async def test_the_first_and_the_last_moment_have_a_day_in_every_zone(
+    service: Service, as_of: str, zone: str, overdue: dict[str, str]
+) -> None:
+    await service.client.post(TASKS, json={"title": "x", "due_date": "2026-12-01"})
+    answer = await service.client.get(TASKS, params={"as_of": as_of, "tz": zone, **overdue})
+    assert (answer.status_code, len(answer.json())) == (200, int(as_of[0] == "9"))
+
+
 async def test_a_list_of_the_overdue_changes_its_tag_with_time(service: Service) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=0.5)
     await service.client.post(TASKS, json={"title": "x", "due_date": soon.isoformat()})
