@@ -15,10 +15,10 @@ _BUILD_SECONDS = 60
 
 
 class NotBuilt(CannotRun):
-    """An index took longer than a minute, and was left unfinished. Lists are only slower without it.
+    """An index took longer than a minute, or than the login's statements may, and was left unfinished.
 
-    End a backup or another long transaction (pg_stat_activity shows it), or wait for it; then run `daybook
-    migrate` again, which goes on with the indexes that are missing.
+    Lists are only slower without it. End a backup or another long transaction (pg_stat_activity shows it), or wait for
+    it; then run `daybook migrate` again, which goes on with the indexes that are missing.
     """
 
 
@@ -117,7 +117,7 @@ async def _build(connection: asyncpg.Connection, index: _Index, lock_seconds: fl
 async def _patiently(connection: asyncpg.Connection, statement: str) -> None:
     try:
         await connection.execute(statement, timeout=_BUILD_SECONDS)
-    except TimeoutError:
+    except (TimeoutError, asyncpg.QueryCanceledError):  # the latter by a statement_timeout of the login
         raise NotBuilt(" ".join((NotBuilt.__doc__ or "").split())) from None
 
 

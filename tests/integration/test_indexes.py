@@ -4,11 +4,15 @@ import asyncio
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
+from cli import serve
 from db import indexes
+from db.dsn import connect_arguments
 from db.indexes import NotBuilt, NotIndexed, build_indexes, check_indexes
 from db.migrate import migrate
 from db.pool import Pool
+from db.schema import check_schema
 from tests.arrange import create
 from tests.conftest import PARTITIONS, needs_citus, on_plain_postgres
 
@@ -96,6 +100,37 @@ async def test_writers_go_on_while_an_index_waits_for_an_old_transaction(
     await asyncio.to_thread(migrate, database)
     assert await built(without) == EVERY
     await check_indexes(database)
+
+
+@on_plain_postgres
+async def test_a_service_starts_without_an_index_that_waits_for_an_old_transaction(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexes, "_BUILD_SECONDS", 0.1)
+    backup = await asyncpg.connect(**connect_arguments(empty_database))
+    async with backup.transaction(isolation="repeatable_read"):
+        await backup.fetch("SELECT FROM pg_class")
+        with capture_logs() as logged:
+            await asyncio.to_thread(serve._migrate, empty_database, sharded=False)
+    await check_schema(empty_database)
+    assert await built(backup) == []
+    await backup.close()
+    assert [each["event"] for each in logged] == [" ".join((NotBuilt.__doc__ or "").split())]
+
+
+@on_plain_postgres
+async def test_an_index_that_takes_longer_than_the_login_may_is_left_unfinished(
+    database: str, without: asyncpg.Connection
+) -> None:
+    whose = await without.fetchval("SELECT format('%I IN DATABASE %I', current_user, current_database())")
+    await without.execute(f"ALTER ROLE {whose} SET statement_timeout = '0.5s'")
+    async with without.transaction(isolation="repeatable_read"):
+        await without.fetch("SELECT FROM tasks")
+        with pytest.raises(NotBuilt):
+            await build(database)
+    await without.execute(f"ALTER ROLE {whose} RESET statement_timeout")
+    await build(database)
+    assert await built(without) == EVERY
 
 
 @needs_citus
