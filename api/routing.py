@@ -18,12 +18,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.telemetry import get_telemetry_data
 from starlette.datastructures import QueryParams
+from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
 from api.user_turns import give_turn_back
 
 _REMEMBERED, _SHORT = 256, 256
 """Largest number of a route's query strings that are cached, and the longest of them in bytes."""
+
+_NO_IDS = frozenset({"stats"})
+"""Words that have the place of an id in a path, and are routes of their own: other methods are 405 there."""
 
 
 @dataclass(slots=True)
@@ -48,6 +52,7 @@ class Route(APIRoute):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._ends_with_id = self.path.endswith("/{task_id}")
         as_fastapi_does = self.app
         steps = _steps(self.dependant, [], {})
 
@@ -64,6 +69,13 @@ class Route(APIRoute):
             await response(scope, receive, send)
 
         self.app = respond
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match as Starlette does, but take no word that is a route of its own for a task's id."""
+        match, found = super().matches(scope)
+        if match is not Match.NONE and self._ends_with_id and found["path_params"]["task_id"] in _NO_IDS:
+            return Match.NONE, {}
+        return match, found
 
 
 def _giving_turn_back(scope: Scope, send: Send) -> Send:

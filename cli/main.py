@@ -90,7 +90,7 @@ def migrate_command(
     import asyncio
 
     from db.distribute import check_distribution
-    from db.indexes import check_indexes
+    from db.indexes import NotBuilt, check_indexes
     from db.migrate import migrate
     from db.roles import grant_service_role
     from db.schema import check_schema
@@ -99,13 +99,16 @@ def migrate_command(
     sharded = settings.database_sharded
     if partitions is not None and (check or sharded):
         raise typer.BadParameter("--partitions goes neither with --check nor with DATABASE_SHARDED=true")
-    applied, made = [], False
+    applied, made, not_built = [], False, None
     with database(settings.migration_url, settings.daybook_data_dir) as dsn, reaching():
         if check:
             asyncio.run(check_schema(dsn))
             asyncio.run(check_indexes(dsn))
         else:
-            applied = migrate(dsn, partitions=partitions, sharded=sharded)
+            try:
+                applied = migrate(dsn, partitions=partitions, sharded=sharded)
+            except NotBuilt as error:  # all else is done
+                not_built = error
             made = asyncio.run(grant_service_role(dsn, settings.service_url or dsn))
         distributed = asyncio.run(check_distribution(dsn)) if sharded else None
     say(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
@@ -113,6 +116,8 @@ def migrate_command(
         say(distributed)
     if made:
         say("Made the role that DATABASE_URL names: it may append to the log, and no more.")
+    if not_built:
+        raise not_built
 
 
 def _ttl(text: str) -> timedelta:

@@ -182,3 +182,9 @@ def test_a_tag_that_is_given_twice_does_not_count_towards_twenty(*, number: int,
     else:
         with pytest.raises(ValidationError):
             NewTask.model_validate({"title": "x", "tags": sent})
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST"])
+async def test_counts_are_only_read(service: Service, method: str) -> None:
+    answer = await service.client.request(method, f"{TASKS}/stats", json={"title": "x"})
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
