@@ -50,7 +50,7 @@ _EVENT = {
     "type": "'TaskCreated'",
     "at": "now()",
     "actor": "'pgbench-' || (:u)::text",
-    "data": """'{"v": 2, "changes": {"title": {"from": null, "to": "Buy oat milk before Friday"}}}'""",
+    "data": """'{"v": 3, "changes": {"title": {"from": null, "to": "Buy oat milk before Friday"}}}'""",
     "request_id": _KEY,
     "client_address": "'127.0.0.1'",
     "client_agent": "'bench'",
@@ -66,7 +66,7 @@ PLAIN_SEQUENCE = "CREATE SEQUENCE IF NOT EXISTS plain_seq CACHE 1000"
 def append_call() -> str:
     """Return the statement that appends one event as the service sends it, with `_EVENT` for its arguments."""
     user = "'pgbench-' || (:u)::text"
-    event = (_DIGEST, *_EVENT.values(), "NULL", "true", "false", "now()", "false", *_TASK)
+    event = (_DIGEST, *_EVENT.values(), "NULL", "true", "false", "now()", "false", *["NULL"] * 4, *_TASK)
     values = (user, *event)
     return re.sub(r"\$(\d+)", lambda found: f"({values[int(found[1]) - 1]})", APPEND).strip()
 
