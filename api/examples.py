@@ -15,15 +15,18 @@ Named = dict[str, dict[str, Any]]
 TASK_ID = "019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11"
 REQUEST_ID = "01a1faaeb46b7282813f2d77eb9b3c64"
 
-_NEW = {
-    "id": TASK_ID,
-    "user_id": "demo",
+_FIELDS = {
     "title": "Buy milk",
     "description": "2 litres",
     "completed": False,
     "priority": "high",
     "due_date": "2026-12-01",
     "tags": ["home", "shop"],
+}
+_NEW = {
+    "id": TASK_ID,
+    "user_id": "demo",
+    **_FIELDS,
     "created_at": "2026-11-20T19:24:49.076369Z",
     "updated_at": "2026-11-20T19:24:49.076369Z",
     "completed_at": None,
@@ -39,14 +42,6 @@ def _one(summary: str, value: Any) -> Named:
     return {"example": {"summary": summary, "value": value}}
 
 
-_FIELDS = {
-    "title": "Buy milk",
-    "description": "2 litres",
-    "completed": False,
-    "priority": "high",
-    "due_date": "2026-12-01",
-    "tags": ["home", "shop"],
-}
 NEW_TASKS: Named = {
     "short": {"summary": "Only a title", "value": {"title": "Buy milk"}},
     "whole": {"summary": "Everything", "value": {**_FIELDS, "title": "Buy milk"}},

@@ -28,6 +28,10 @@ class _Index(NamedTuple):
     columns: str
     comment: str
 
+    def name_on(self, table: str) -> str:
+        """Return the index's name on its table, or on a partition of it."""
+        return f"{table}_{self.suffix}"
+
 
 # Partial, so that tasks without the value cost nothing, neither when they are written nor when the index is built.
 _INDEXES = (
@@ -46,7 +50,7 @@ _INDEXES = (
 )
 
 
-NAMES = [f"{index.table}_{index.suffix}" for index in _INDEXES]
+NAMES = [index.name_on(index.table) for index in _INDEXES]
 
 
 class NotIndexed(CannotRun):
@@ -57,7 +61,7 @@ async def check_indexes(dsn: str) -> None:
     """Raise `NotIndexed` if an index is missing or unfinished, or the errors of connecting."""
     connection = await connect(**connect_arguments(dsn))
     try:
-        missing = [row[0] for row in await connection.fetch(MISSING, NAMES)]
+        missing = await _missing(connection, NAMES)
     finally:
         await connection.close()
     if missing:
@@ -74,7 +78,8 @@ async def build_indexes(dsn: str, *, lock_seconds: float) -> None:
     arguments = connect_arguments(dsn)
     connection = await connect(**arguments)
     try:
-        missing = [index for index in _INDEXES if not await _is_valid(connection, index.table, index.suffix)]
+        names = await _missing(connection, NAMES)
+        missing = [index for index in _INDEXES if index.name_on(index.table) in names]
         if missing:
             await _build_all(arguments, connection, missing, lock_seconds)
     finally:
@@ -100,11 +105,11 @@ async def _build_all(
 
 
 async def _build(connection: asyncpg.Connection, index: _Index, lock_seconds: float) -> None:
-    name = f"{index.table}_{index.suffix}"
+    name = index.name_on(index.table)
     partitions = [row[0] for row in await connection.fetch(_PARTITIONS, index.table)]
     for table in partitions or [index.table]:
-        if not await _is_valid(connection, table, index.suffix):
-            own = f"{table}_{index.suffix}"
+        own = index.name_on(table)
+        if await _missing(connection, [own]):
             await _patiently(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {own}")
             await _patiently(connection, f"CREATE INDEX CONCURRENTLY {own} ON {table} {index.columns}")
     async with connection.transaction():
@@ -130,8 +135,7 @@ WHERE NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(name) AND 
 ORDER BY name
 """
 """Names of indexes that the database lacks, or has unfinished."""
-_IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1::text)"
 
 
-async def _is_valid(connection: asyncpg.Connection, table: str, suffix: str) -> bool:
-    return bool(await connection.fetchval(_IS_VALID, f"{table}_{suffix}"))
+async def _missing(connection: asyncpg.Connection, names: list[str]) -> list[str]:
+    return [row[0] for row in await connection.fetch(MISSING, names)]
