@@ -6,6 +6,7 @@ path parameters, and one model of the query: this service's need no more.
 """
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,7 +19,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.telemetry import get_telemetry_data
 from starlette.datastructures import QueryParams
-from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
 from api.user_turns import give_turn_back
@@ -26,8 +26,8 @@ from api.user_turns import give_turn_back
 _REMEMBERED, _SHORT = 256, 256
 """Largest number of a route's query strings that are cached, and the longest of them in bytes."""
 
-_NO_IDS = frozenset({"stats"})
-"""Words that have the place of an id in a path, and are routes of their own: other methods are 405 there."""
+_LAST_ID, _NO_IDS = "/(?P<task_id>[^/]+)$", ("stats",)
+"""End of the pattern of a task's path, and words that are routes of their own there: other methods are 405."""
 
 
 @dataclass(slots=True)
@@ -52,7 +52,9 @@ class Route(APIRoute):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._ends_with_id = self.path.endswith("/{task_id}")
+        self.path_regex = re.compile(
+            self.path_regex.pattern.replace(_LAST_ID, f"/(?!{'|'.join(_NO_IDS)}$){_LAST_ID[1:]}")
+        )
         as_fastapi_does = self.app
         steps = _steps(self.dependant, [], {})
 
@@ -69,13 +71,6 @@ class Route(APIRoute):
             await response(scope, receive, send)
 
         self.app = respond
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Match as Starlette does, but take no word that is a route of its own for a task's id."""
-        match, found = super().matches(scope)
-        if match is not Match.NONE and self._ends_with_id and found["path_params"]["task_id"] in _NO_IDS:
-            return Match.NONE, {}
-        return match, found
 
 
 def _giving_turn_back(scope: Scope, send: Send) -> Send:

@@ -83,10 +83,13 @@ _ALWAYS = frozenset(("title", "description", "completed"))
 
 
 def _data(before: Fields, after: Fields) -> Json:
-    changes = {name: {"from": before.get(name), "to": after.get(name)} for name in after or before}
     return {
         "v": DATA_VERSION,
-        "changes": {name: each for name, each in changes.items() if name in _ALWAYS or each["from"] or each["to"]},
+        "changes": {
+            name: {"from": before.get(name), "to": after.get(name)}
+            for name in after or before
+            if name in _ALWAYS or before.get(name) or after.get(name)
+        },
     }
 
 
