@@ -11,7 +11,7 @@ from db.errors import NOT_SENT, UNAVAILABLE, CannotConnect
 from db.pool import Pool
 from db.servers import Server
 from db.turns import FairQueue, overloaded
-from events.store.append import AppendResult, PendingAppend, RecordedEvent, StreamBusy, append
+from events.store.append import RESOLVE_SECONDS, AppendResult, PendingAppend, RecordedEvent, StreamBusy, append
 
 
 @dataclass(eq=False, slots=True)
@@ -30,11 +30,14 @@ class AppendQueue:
     """A bounded queue of events to append.
 
     Invariants: users take turns. A full queue first refuses the user with most events in it. An event that isn't sent
-    within the pool's timeout is refused. If its caller gave up, it is dropped.
+    within `timeout` is refused. If its caller gave up, it is dropped.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self.timeout = max(pool.timeout - RESOLVE_SECONDS, pool.timeout / 2)
+        """Seconds in which an event must be sent, and then answered: what is in doubt by then, can be resolved within
+        the pool's timeout."""
         self._waiting = FairQueue[_Waiting]()
         self._admitted = 0
         """Number of events whose callers wait, with those that are being written."""
@@ -55,7 +58,7 @@ class AppendQueue:
                 raise overloaded(f"{self._admitted} writes wait for the database already")
             last.refuse(overloaded("others wait too, with fewer writes"))
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(pending, loop.create_future(), loop.time() + self._pool.timeout)
+        waiting = _Waiting(pending, loop.create_future(), loop.time() + self.timeout)
         self._waiting.put(user, waiting)
         timer = loop.call_at(waiting.deadline, self._refuse_late, waiting)
         self._admitted += 1
@@ -71,7 +74,7 @@ class AppendQueue:
 
     def _refuse_late(self, waiting: _Waiting) -> None:
         if not waiting.sent and not waiting.outcome.done():
-            waiting.refuse(overloaded(f"it wasn't this write's turn for {self._pool.timeout:g} s"))
+            waiting.refuse(overloaded(f"it wasn't this write's turn for {self.timeout:g} s"))
 
     def users(self) -> list[str]:
         """Return the users with events, in the order of their turns."""
@@ -173,7 +176,8 @@ class GroupCommit:
                 if not waiting:
                     return
                 sent = True
-                results = await append(connection, [each.pending for each in waiting])
+                pending = [each.pending for each in waiting]
+                results = await append(connection, pending, timeout=self._queue.timeout)
         except Exception as error:  # noqa: BLE001 - it is raised in the callers of `append`
             if sent and len(waiting) > 1 and not isinstance(error, UNAVAILABLE):
                 for each in waiting:  # one of them can't be encoded, and must not fail the others

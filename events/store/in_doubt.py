@@ -3,11 +3,16 @@
 import asyncio
 
 from db.errors import UNAVAILABLE, is_ambiguous, retry
-from events.store.append import Conflict, IdempotencyKeyTaken, PendingAppend, RecordedEvent, StreamMoved, VersionTaken
+from events.store.append import (
+    RESOLVE_SECONDS,
+    Conflict,
+    IdempotencyKeyTaken,
+    PendingAppend,
+    RecordedEvent,
+    StreamMoved,
+    VersionTaken,
+)
 from events.store.event_store import EventStore
-
-RESOLVE_SECONDS = 0.9
-"""Seconds in which an in-doubt commit must be resolved."""
 
 
 class InDoubt(Exception):

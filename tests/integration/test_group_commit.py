@@ -34,6 +34,7 @@ from events.store.append import (
     VersionTaken,
     append_one,
 )
+from events.store.in_doubt import InDoubt
 from events.task import Task, TaskCreated, TaskDeleted, TaskToggled, evolve
 from tests.arrange import METADATA, create, run, store_of, until_locked_out
 from tests.conftest import on_plain_postgres
@@ -267,6 +268,20 @@ async def test_a_backend_killed_in_the_middle_loses_nothing(
     await transaction.rollback()
     await asyncio.gather(*writing)
     assert await books(pool) == (80, [])
+
+
+async def test_a_write_without_an_answer_is_in_doubt_within_the_pools_timeout(
+    database: str, other: asyncpg.Connection
+) -> None:
+    """Its statement gets less, so that there is time to find out."""
+    async with open_pool(database, timeout=4, sharded=SHARDED) as pool, other.transaction():
+        await create(pool, "ann")
+        await other.execute("LOCK TABLE events IN SHARE MODE")
+        writing = asyncio.create_task(create(pool, "ann"))
+        await until_locked_out(other)
+        async with asyncio.timeout(pool.timeout + 0.45):
+            with pytest.raises(InDoubt):
+                await writing
 
 
 async def test_no_append_waits_for_another_users_lock(pool: Pool, other: asyncpg.Connection) -> None:
