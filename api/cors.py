@@ -22,6 +22,7 @@ EXPOSED = (
     "Retry-After",
     "WWW-Authenticate",
     "X-Request-ID",
+    "Daybook-Seq",
     "Idempotency-Replayed",
     "Content-Disposition",
 )

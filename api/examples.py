@@ -45,6 +45,7 @@ def _one(summary: str, value: Any) -> Named:
 NEW_TASKS: Named = {
     "short": {"summary": "Only a title", "value": {"title": "Buy milk"}},
     "whole": {"summary": "Everything", "value": {**_FIELDS, "title": "Buy milk"}},
+    "id": {"summary": "With an id of the client's own", "value": {"id": TASK_ID, "title": "Buy milk"}},
 }
 ALL_FIELDS = _one("All fields", {**_FIELDS, "title": "Buy oat milk"})
 SOME_FIELDS: Named = {
@@ -224,6 +225,7 @@ FAULTS = {
     "notYours": Fault(problems.Forbidden, "The path is another user's", "The token is another user's than the path's."),
     "notFound": Fault(problems.NotFound, "There is no such task", f"There is no task {TASK_ID}."),
     "notThen": Fault(problems.NotFound, "It wasn't there then", f"There was no task {TASK_ID} at version 1."),
+    "idTaken": Fault(problems.IdTaken, "The id is another task's", f"There is, or was, a task {TASK_ID} already."),
     "changedSince": Fault(
         problems.PreconditionFailed,
         "Somebody else was first",

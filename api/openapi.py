@@ -52,6 +52,11 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "description": "The request was carried out before, and this is what came of it then",
         "schema": {"type": "string", "const": "true"},
     },
+    "Daybook-Seq": {
+        "description": "The number of the write's event in the user's log; absent if nothing changed",
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 2,
+    },
     "Location": {
         "description": "Where the task is",
         "required": True,
@@ -115,6 +120,9 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 
 _OF_USER = ("noToken", "expired", "notYours", "broken", "unreachable", "overloaded", "noKeys")
 """Problems of every route that needs a token."""
+
+OF_EVENT = ("Idempotency-Replayed", "Daybook-Seq")
+"""Headers of every write's answer."""
 
 OF_TASK = ("noUuid", "notFound")
 """Problems of routes with a task in their path."""

@@ -6,6 +6,7 @@ Problem
 ├── Forbidden                    403  a valid token, another user's path
 ├── NotFound                     404  no such task, or not this user's
 ├── RequestTimeout               408  the body, or the head, takes too long to arrive
+├── IdTaken                      409  there is, or was, a task with this id
 ├── PreconditionFailed           412  the task is at another version than If-Match wants
 ├── ContentTooLarge              413
 ├── UnsupportedMediaType         415
@@ -33,7 +34,7 @@ from starlette.routing import Match
 
 from api.entity_tags import etag
 from api.field_errors import parameter_errors, summary
-from commands.decider import NotRestorable, TaskNotFound, VersionMismatch
+from commands.decider import NotRestorable, TaskExists, TaskNotFound, VersionMismatch
 from commands.handler import IdempotencyKeyReused
 from db.errors import UNAVAILABLE, DatabaseUnavailable, ReadOnly, TooManyRequests
 from events.store.in_doubt import InDoubt
@@ -117,6 +118,13 @@ class RequestTimeout(Problem):
 
     status, type, title = 408, "request-timeout", "Request timeout"
     sentence = "The connection is too slow. Please try again."
+
+
+class IdTaken(Problem):
+    """A new task has the id of one that is, or was, among this user's."""
+
+    status, type, title = 409, "task-exists", "Task exists"
+    sentence = "This task has been saved before."
 
 
 class PreconditionFailed(Problem):
@@ -238,6 +246,7 @@ def handle_errors(app: FastAPI) -> None:
     """Register handlers that turn all exceptions of a request, the framework's own too, into problem documents."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(TaskNotFound, _task_not_found)
+    app.add_exception_handler(TaskExists, _task_exists)
     app.add_exception_handler(VersionMismatch, _version_mismatch)
     app.add_exception_handler(NotRestorable, _not_restorable)
     app.add_exception_handler(IdempotencyKeyReused, _key_reused)
@@ -256,6 +265,10 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _task_not_found(request: Request, error: Exception) -> Response:
     return await _problem(request, NotFound(hint=str(error)))
+
+
+async def _task_exists(request: Request, error: Exception) -> Response:
+    return await _problem(request, IdTaken(hint=str(error)))
 
 
 async def _version_mismatch(request: Request, error: Exception) -> Response:

@@ -20,11 +20,13 @@ _REVALIDATE = {"Cache-Control": "private, no-cache"}
 
 def of_write(outcome: Outcome, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Make the response to a write: the task as the write left it, or 204 if it was deleted."""
-    task, replayed = outcome.task, REPLAYED if outcome.replayed else {}
+    task, ours = outcome.task, dict(REPLAYED) if outcome.replayed else {}
+    if outcome.seq is not None:
+        ours["Daybook-Seq"] = str(outcome.seq)
     if task is None:
-        return Response(status_code=204, headers=replayed)
+        return Response(status_code=204, headers=ours)
     tag = EntityTag(task.version, outcome.hash)
-    return Response(task_document(task), status, {**replayed, "ETag": etag(tag), **(headers or {})}, JSON)
+    return Response(task_document(task), status, {**ours, "ETag": etag(tag), **(headers or {})}, JSON)
 
 
 def of_read(request: Request, body: bytes, tag: EntityTag, headers: Mapping[str, str] | None = None) -> Response:

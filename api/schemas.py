@@ -81,9 +81,22 @@ GivenTags = Annotated[
 ]
 
 
+def _none_is_number(value: Any) -> Any:
+    """Return None for a number: clients of backends with integer ids send one, which isn't taken."""
+    return None if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+GivenId = Annotated[
+    UUID | None,
+    BeforeValidator(_none_is_number, json_schema_input_type=UUID | float | None),
+    Field(description="the task's id, if the client makes it: a UUID; a number is ignored"),
+]
+
+
 class NewTask(BaseModel):
     """A task to create."""
 
+    id: GivenId = None
     title: Title
     description: Description | None = None
     completed: StrictBool = Field(default=False, description="false unless given")

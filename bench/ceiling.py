@@ -33,6 +33,7 @@ async def _nothing(pool: Pool, command: Command, *, actor: str, metadata: Metada
             version=1,
         ),
         bytes(32),
+        1,
     )
 
 

@@ -2,7 +2,7 @@
 
 Refusal
 ├── TaskNotFound      there is no such task among this user's
-├── TaskExists        there is one already
+├── TaskExists        there is, or was, one already
 ├── VersionMismatch   the command's precondition doesn't hold
 └── NotRestorable     the task was not there at that version
 """
@@ -36,7 +36,7 @@ class TaskNotFound(Refusal):
 
 
 class TaskExists(Refusal):
-    """This user already has a task with this id."""
+    """This user already has, or had, a task with this id."""
 
 
 class VersionMismatch(Refusal):
@@ -71,8 +71,8 @@ def decide(command: Command, known: TaskState) -> TaskEvent | None:
     """Decide on the event that `command` causes in the state `known`; `None` if nothing changes. Raise a `Refusal`."""
     task = known.task
     if isinstance(command, CreateTask):
-        if task is not None:
-            raise TaskExists(f"There is a task {command.task_id} already.")
+        if known.version:
+            raise TaskExists(f"There is, or was, a task {command.task_id} already.")
         return TaskCreated(**command.fields)
     if not known.version or (task is None and not isinstance(command, RestoreTask)):
         raise TaskNotFound(f"There is no task {command.task_id}.")

@@ -9,11 +9,11 @@ from typing import Literal, TypeAlias
 from uuid_utils.compat import uuid7
 
 from commands.commands import Command, CreateTask, RestoreTask
-from commands.decider import Refusal, TaskState, check_list, decide, moment
+from commands.decider import Refusal, TaskExists, TaskState, check_list, decide, moment
 from commands.precondition import UNCONDITIONAL, EntityTag
 from db.errors import NOT_SENT, UNAVAILABLE, TooManyRequests, is_ambiguous, is_transient, retry
 from events.store import in_doubt
-from events.store.append import IdempotencyKeyTaken, PendingAppend, RecordedEvent, VersionConflict
+from events.store.append import IdempotencyKeyTaken, PendingAppend, RecordedEvent, VersionConflict, VersionTaken
 from events.store.event_store import EventStore, LockedStream
 from events.store.past import task_at
 from events.task import Event, Metadata, Task, TaskDeleted, TaskEvent, evolve
@@ -30,11 +30,13 @@ class IdempotencyKeyReused(Refusal):
 class Outcome:
     """The task as the command left it (`None`: deleted), and the hash of the event that left it so.
 
-    `replayed` says that the command was carried out before, and wasn't carried out again.
+    `seq` is the number of the command's event; `None` if it changed nothing. `replayed` says that the command was
+    carried out before, and wasn't carried out again.
     """
 
     task: Task | None
     hash: bytes
+    seq: int | None
     what: What = "done"
 
     @property
@@ -109,19 +111,21 @@ async def _carry_out(store: EventStore, command: Command, actor: str, metadata: 
                     after = await _check_list(stream, command)
                     payload = decide(command, state)
                     if payload is None:
-                        return Outcome(state.task, state.hash, "unchanged")
+                        return Outcome(state.task, state.hash, None, "unchanged")
                     event = _event(command, state, payload, actor, metadata)
                     pending = PendingAppend(event, evolve(state.task, event), on_row=past is None, after=after)
                     entry = await stream.append(pending)
             if pending is not None and entry is not None:
-                return Outcome(pending.task, entry.hash)
-        except VersionConflict:
+                return Outcome(pending.task, entry.hash, entry.seq)
+        except VersionConflict as conflict:
+            if isinstance(command, CreateTask) and isinstance(conflict, VersionTaken):
+                raise TaskExists(f"There is, or was, a task {command.task_id} already.") from conflict
             metrics.CONFLICTS.inc()
         except UNAVAILABLE as error:
             if pending is None or not is_ambiguous(error) or isinstance(error, NOT_SENT):
                 raise
             entry = await in_doubt.resolve(store, pending)
-            return Outcome(pending.task, entry.hash)
+            return Outcome(pending.task, entry.hash, entry.seq)
         if past is None and (state is None or locked):
             past = await _state_by_log(store, command)
             decide(command, past)  # a refusal needs no lock
@@ -130,7 +134,7 @@ async def _carry_out(store: EventStore, command: Command, actor: str, metadata: 
 
 async def _load(stream: EventStore | LockedStream, command: Command) -> TaskState | None:
     """Make the state from the task's row; `None` if there is none, or one that no event left so."""
-    if isinstance(command, CreateTask):  # its id is new
+    if isinstance(command, CreateTask):  # its id is new, or the append says that it isn't
         return TaskState()
     row = await stream.load(command.user_id, command.task_id)
     task = row and row.task(command.user_id, command.task_id)
@@ -194,10 +198,10 @@ async def _replay(store: EventStore, before: RecordedEvent, metadata: Metadata) 
             "This Idempotency-Key stands for another request; repeat that one as it was, or make a new key."
         )
     if isinstance(event.payload, TaskDeleted):
-        return Outcome(None, before.hash, "replayed")
+        return Outcome(None, before.hash, before.seq, "replayed")
     row = await store.load(event.user_id, event.task_id)
     task = row and row.task(event.user_id, event.task_id)
     if row is not None and row.hash == before.hash and task is not None:
-        return Outcome(task, before.hash, "replayed")
+        return Outcome(task, before.hash, before.seq, "replayed")
     then = await task_at(store, event.user_id, event.task_id, version=event.version)
-    return Outcome(then and then.task, before.hash, "replayed")
+    return Outcome(then and then.task, before.hash, before.seq, "replayed")

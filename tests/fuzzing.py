@@ -82,7 +82,7 @@ def examples_that_can_succeed(context: HookContext, examples: list[Case[Any]]) -
 def is_a_failure(_context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
     """What can't be seen from a request alone: whether a cursor is of this list (it is opaque: another text, or one
     that goes with other parameters, is 400), a time zone is there, a task has changed since, or has such a version, or
-    a key is used.
+    a key or an id is used.
 
     Nor can a schema say that a parameter without a value is as if it weren't given; and one that says that a body must
     name a known field would be a riddle to generators of clients."""
@@ -95,6 +95,8 @@ def is_a_failure(_context: HookContext, failure: Failure, case: Case[Any], respo
     match response.status_code:
         case 400:
             return case.query.keys().isdisjoint(("cursor", "tz"))
+        case 409:
+            return bool(response.json()["type"] != "/problems/task-exists")
         case 412:
             return "If-Match" not in case.headers and "If-None-Match" not in case.headers
         case 422:

@@ -12,6 +12,7 @@ from api.dependencies import CurrentCaller, metadata
 from api.openapi import (
     OF_BODY,
     OF_CONDITION,
+    OF_EVENT,
     OF_TASK,
     OF_WRITE,
     answer,
@@ -154,17 +155,18 @@ async def count_tasks(caller: CurrentCaller, parameters: Annotated[StatsParamete
     response_model=Task,
     response_description="The task was created",
     responses={
-        201: answer(examples.NEW_TASK, "Location", "ETag", "Idempotency-Replayed"),
-        **problems(*OF_WRITE, *OF_BODY, "listChanged", "invalid"),
+        201: answer(examples.NEW_TASK, "Location", "ETag", *OF_EVENT),
+        **problems(*OF_WRITE, *OF_BODY, "listChanged", "invalid", "idTaken"),
     },
     openapi_extra=writes(NewTask, examples.NEW_TASKS),
 )
 async def create_task(write: Write, body: Annotated[NewTask, Depends(json_body(NewTask))]) -> Response:
-    """Create a task. `Location` is where it can be found."""
-    fields = cast("Fields", body.model_dump())
-    command = CreateTask(user_id=write.user, task_id=uuid7(), fields=fields, precondition=write.precondition)
+    """Create a task. `Location` is where it can be found. The client may choose its `id`, a new UUID."""
+    fields = cast("Fields", body.model_dump(exclude={"id"}))
+    task_id = body.id or uuid7()
+    command = CreateTask(user_id=write.user, task_id=task_id, fields=fields, precondition=write.precondition)
     outcome = await write.execute(command)
-    task_id = outcome.task.id if outcome.task else command.task_id
+    task_id = outcome.task.id if outcome.task else task_id
     return responses.of_write(outcome, status=201, headers={"Location": f"{here(write.request)}/{task_id}"})
 
 
@@ -226,7 +228,7 @@ for _method, _operation, _bodies in (
         response_model=Task,
         response_description="The task as it is now",
         responses={
-            200: answer(examples.CHANGED_TASK, "ETag", "Idempotency-Replayed"),
+            200: answer(examples.CHANGED_TASK, "ETag", *OF_EVENT),
             **problems(*_OF_CHANGE, *OF_BODY, "invalid", "noKnownField"),
         },
         openapi_extra=writes(TaskChanges, _bodies),
@@ -253,7 +255,7 @@ def _stated(request: Request, name: str, in_body: _Value | None, in_query: _Valu
     response_model=Task,
     response_description="The task as it is now",
     responses={
-        200: answer(examples.COMPLETED_TASK, "ETag", "Idempotency-Replayed"),
+        200: answer(examples.COMPLETED_TASK, "ETag", *OF_EVENT),
         **problems(*_OF_CHANGE, *OF_BODY, "notBoolean", "otherQuery"),
     },
     openapi_extra=writes(Completion, examples.COMPLETIONS, required=False),
@@ -276,7 +278,7 @@ async def complete_task(
     summary="Delete a task",
     status_code=204,
     response_description="The task is gone from the lists",
-    responses={204: headers("Idempotency-Replayed"), **problems(*_OF_CHANGE)},
+    responses={204: headers(*OF_EVENT), **problems(*_OF_CHANGE)},
     openapi_extra=writes(),
 )
 async def delete_task(write: Write, task_id: TaskId) -> Response:
@@ -292,7 +294,7 @@ async def delete_task(write: Write, task_id: TaskId) -> Response:
     response_model=Task,
     response_description="The task as it is now",
     responses={
-        200: answer(examples.RESTORED_TASK, "ETag", "Idempotency-Replayed"),
+        200: answer(examples.RESTORED_TASK, "ETag", *OF_EVENT),
         **problems(*_OF_CHANGE, *OF_BODY, "noVersion"),
     },
     openapi_extra=writes(Restoration, examples.RESTORATIONS, required=False),

@@ -70,7 +70,7 @@ def test_every_operation_lists_the_answers_it_can_give() -> None:
     assert {name: set(operation["responses"]) for name, operation in OPERATIONS.items()} == {
         "listTasks": {"200", "304", "412"} | user,
         "countTasks": {"200", "304", "412"} | user,
-        "createTask": {"201", "412"} | user | write | body,
+        "createTask": {"201", "409", "412"} | user | write | body,
         "getTask": {"200", "304", "404", "412"} | user,
         "putTask": {"200", "404", "412"} | user | write | body,
         "patchTask": {"200", "404", "412"} | user | write | body,
@@ -212,6 +212,7 @@ async def test_an_example_of_an_error_is_what_is_really_answered(service: Servic
 
 OF_A_TASK: dict[str, tuple[str, str, dict[str, Any]]] = {
     "listChanged": ("POST", TASKS, {"json": {"title": "x"}, "headers": {"If-Match": '"1"'}}),
+    "idTaken": ("POST", TASKS, {"json": {"id": TASK_ID, "title": "x"}}),
     "changedSince": ("DELETE", "", {"headers": {"If-Match": '"1"'}}),
     "otherVersion": ("GET", "", {"headers": {"If-Match": '"1"'}}),
     "noVersion": ("POST", "/restore", {"json": {"version": 3}}),
@@ -224,7 +225,7 @@ OF_A_TASK: dict[str, tuple[str, str, dict[str, Any]]] = {
 async def test_an_example_of_an_error_about_a_task_is_what_is_really_answered(service: Service, name: str) -> None:
     method, path, options = OF_A_TASK[name]
     async with service.as_user("demo") as client:
-        task = (await client.post(TASKS, json={"title": "x"})).headers["location"]
+        task = (await client.post(TASKS, json={"id": TASK_ID, "title": "x"})).headers["location"]
         await client.put(task, json={"title": "y"}, headers={"Idempotency-Key": "k"})
         answer = await client.request(method, path if path == TASKS else task + path, **options)
     assert answer.json() == {**FAULTS[name].value(), "request_id": answer.headers["x-request-id"]}

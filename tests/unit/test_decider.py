@@ -24,6 +24,10 @@ def test_a_task_is_not_created_twice() -> None:
     given(MILK).when(CreateTask(**ID, fields={"title": "Buy milk"})).then_raises(TaskExists)
 
 
+def test_a_deleted_tasks_id_stays_taken() -> None:
+    given(MILK, TaskDeleted("Buy milk")).when(CreateTask(**ID, fields={"title": "Buy milk"})).then_raises(TaskExists)
+
+
 def test_an_update_records_only_what_changed() -> None:
     given(MILK).when(UpdateTask(**ID, fields={"title": "Buy oat milk", "description": None, "completed": False})).then(
         TaskUpdated({"title": "Buy milk"}, {"title": "Buy oat milk"})
