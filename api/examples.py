@@ -65,6 +65,21 @@ TASK_LIST: Named = {
     "some": {"summary": "Newest first", "value": [_COMPLETED]},
     "none": {"summary": "Nothing found", "value": []},
 }
+SYNC: Named = {
+    "changed": {
+        "summary": "A task has changed, and another one was deleted",
+        "value": {
+            "tasks": [_COMPLETED],
+            "deleted": [{"id": "019a9e3f-0a51-7b02-8f11-5d1e9c2b7a30", "version": 2, "seq": 4}],
+            "next": "AAAAAAAAAAQPO7LZSo58VQ",
+            "more": False,
+        },
+    },
+    "same": {
+        "summary": "Nothing has changed",
+        "value": {"tasks": [], "deleted": [], "next": "AAAAAAAAAAQPO7LZSo58VQ", "more": False},
+    },
+}
 TASK_COUNTS = _one(
     "Two tasks",
     {
@@ -189,6 +204,11 @@ FAULTS = {
     "badCursor": Fault(
         problems.BadRequest, "The cursor isn't ours", "cursor can't be read; take it from the Link header as it is."
     ),
+    "badToken": Fault(
+        problems.BadRequest,
+        "The token isn't ours",
+        "since can't be read; take it from `next` of the answer before, as it is.",
+    ),
     "otherCursor": Fault(
         problems.BadRequest,
         "The cursor is another list's",
@@ -226,6 +246,11 @@ FAULTS = {
     "notFound": Fault(problems.NotFound, "There is no such task", f"There is no task {TASK_ID}."),
     "notThen": Fault(problems.NotFound, "It wasn't there then", f"There was no task {TASK_ID} at version 1."),
     "idTaken": Fault(problems.IdTaken, "The id is another task's", f"There is, or was, a task {TASK_ID} already."),
+    "logReplaced": Fault(
+        problems.LogReplaced,
+        "The database was restored from a backup",
+        "since is of a log that is no more: begin again without it.",
+    ),
     "changedSince": Fault(
         problems.PreconditionFailed,
         "Somebody else was first",

@@ -241,6 +241,17 @@ class StatsParameters(BaseModel):
     )
 
 
+class SyncParameters(BaseModel):
+    """From where on to sync."""
+
+    since: str | None = Field(
+        default=None,
+        description="`next` of the answer before, as it is; without it, all tasks",
+        examples=["AAAAAAAAAAIPO7LZSo58VQ"],
+    )
+    limit: int = Field(default=1000, ge=1, le=1000, description="the longest page wanted, in events", examples=[100])
+
+
 class CompletionParameters(BaseModel):
     """What `/complete` takes in place of a body."""
 

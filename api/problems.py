@@ -7,6 +7,7 @@ Problem
 ├── NotFound                     404  no such task, or not this user's
 ├── RequestTimeout               408  the body, or the head, takes too long to arrive
 ├── IdTaken                      409  there is, or was, a task with this id
+├── LogReplaced                  410  the token is of a log that is no more
 ├── PreconditionFailed           412  the task is at another version than If-Match wants
 ├── ContentTooLarge              413
 ├── UnsupportedMediaType         415
@@ -125,6 +126,13 @@ class IdTaken(Problem):
 
     status, type, title = 409, "task-exists", "Task exists"
     sentence = "This task has been saved before."
+
+
+class LogReplaced(Problem):
+    """The token is of a log that is no more: the database was restored from a backup."""
+
+    status, type, title = 410, "log-replaced", "Log replaced"
+    sentence = "This copy is out of date. Please reload everything."
 
 
 class PreconditionFailed(Problem):

@@ -26,7 +26,7 @@ from api.user_turns import give_turn_back
 _REMEMBERED, _SHORT = 256, 256
 """Largest number of a route's query strings that are cached, and the longest of them in bytes."""
 
-_LAST_ID, _NO_IDS = "/(?P<task_id>[^/]+)$", ("stats",)
+_LAST_ID, _NO_IDS = "/(?P<task_id>[^/]+)$", ("changes", "stats")
 """End of the pattern of a task's path, and words that are routes of their own there: other methods are 405."""
 
 

@@ -143,6 +143,23 @@ class Task(BaseModel):
     version: int = Field(ge=1, description="starts at 1 and counts the task's events")
 
 
+class DeletedTask(BaseModel):
+    """A task that is gone."""
+
+    id: UUID
+    version: int = Field(ge=2, description="of its deletion")
+    seq: int = Field(ge=2, description="the number of its deletion in the user's log")
+
+
+class Sync(BaseModel):
+    """What a client's copy lacks, or a page of it."""
+
+    tasks: list[Task] = Field(description="the tasks that are new or have changed, as they are now")
+    deleted: list[DeletedTask]
+    next: str = Field(description="the token for `since` of the next request; it never expires")
+    more: bool = Field(description="whether there is more already")
+
+
 class ByPriority(BaseModel):
     """How many tasks have each priority."""
 

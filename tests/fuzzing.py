@@ -94,7 +94,9 @@ def is_a_failure(_context: HookContext, failure: Failure, case: Case[Any], respo
         return True
     match response.status_code:
         case 400:
-            return case.query.keys().isdisjoint(("cursor", "tz"))
+            return case.query.keys().isdisjoint(("cursor", "since", "tz"))
+        case 410:
+            return "since" not in case.query
         case 409:
             return bool(response.json()["type"] != "/problems/task-exists")
         case 412:

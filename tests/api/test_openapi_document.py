@@ -70,6 +70,7 @@ def test_every_operation_lists_the_answers_it_can_give() -> None:
     assert {name: set(operation["responses"]) for name, operation in OPERATIONS.items()} == {
         "listTasks": {"200", "304", "412"} | user,
         "countTasks": {"200", "304", "412"} | user,
+        "getChanges": {"200", "410"} | user,
         "createTask": {"201", "409", "412"} | user | write | body,
         "getTask": {"200", "304", "404", "412"} | user,
         "putTask": {"200", "404", "412"} | user | write | body,
@@ -180,6 +181,8 @@ PROVOKED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "noUuid": ("GET", f"{TASKS}/42x", {}),
     "badParameter": ("GET", f"{TASKS}?limit=5000", {}),
     "badCursor": ("GET", f"{TASKS}?cursor=x", {}),
+    "badToken": ("GET", f"{TASKS}/changes?since=x", {}),
+    "logReplaced": ("GET", f"{TASKS}/changes?since=AAAAAAAAAAIPO7LZSo58VQ", {}),
     "otherCursor": ("GET", f"{TASKS}?cursor={OF_ANOTHER_LIST}", {}),
     "contradiction": ("GET", f"{TASKS}?status=pending&completed=true", {}),
     "noToken": ("GET", TASKS, {"headers": {"Authorization": ""}}),

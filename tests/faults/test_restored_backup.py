@@ -76,3 +76,23 @@ async def test_a_tag_from_before_a_restore_is_never_taken_for_what_came_after_it
             assert ask("GET", path, "If-None-Match", '"3"') == 304
             assert ask("PUT", path, "If-Match", '"3"', {"title": "x"}) == 200
         assert verified(folder, restored)
+
+
+async def test_a_copy_from_before_a_restore_is_never_brought_up_to_date_by_what_came_after_it(folder: Path) -> None:
+    dump = str(folder / "backup")
+    with Postgres(folder) as postgres:
+        with client(folder, postgres.dsn) as before:
+            path = before.post(TASKS, json={"title": "Buy milk"}).headers["location"]
+            early = before.get(f"{TASKS}/changes").json()["next"]
+            run("pg_dump", "--format=custom", f"--file={dump}", postgres.dsn)
+            before.patch(path, json={"title": "Buy soy milk"})
+            late = before.get(f"{TASKS}/changes", params={"since": early}).json()["next"]
+        await execute(postgres.dsn, "CREATE DATABASE restored")
+        restored = named(postgres.dsn, "restored")
+        run("pg_restore", "--no-owner", f"--dbname={restored}", dump)
+        with client(folder, restored) as after:
+            tokens = {"since": early}, {"since": late}
+            assert [after.get(f"{TASKS}/changes", params=each).status_code for each in tokens] == [200, 410]
+            changed = after.patch(path, json={"title": "Buy rice milk"}).json()
+            assert [after.get(f"{TASKS}/changes", params=each).status_code for each in tokens] == [200, 410]
+            assert after.get(f"{TASKS}/changes", params=tokens[0]).json()["tasks"] == [changed]

@@ -13,7 +13,7 @@ from bench.load import Author, load, settle
 from db.migrate import migrate
 from db.pool import Pool
 from events.store import log, past, stored_tasks
-from queries import audit, stats, tasks
+from queries import audit, changes, stats, tasks
 from tests.conftest import on_plain_postgres
 
 pytestmark = pytest.mark.once
@@ -97,6 +97,12 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
             past.FACTS_AT_OF_SOME,
             (USER, 150, middle.created_at, *behind_task, ids[:50]),
             {"events_task_version_key"},
+        ),
+        "changes": (changes.CHANGES, (USER, 100, 102), {"events_pkey", "tasks_pkey"}),
+        "first copy": (
+            changes.FIRST_COPY,
+            (USER, 150, middle.id, 20),
+            {"events_pkey", "tasks_pkey", "events_task_version_key"},
         ),
         "key": (log.FIND, (USER, key), {"events_idempotency_key"}),
     }

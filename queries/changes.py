@@ -1,0 +1,113 @@
+"""Reads for clients that keep a copy of the tasks: the first copy, and what has changed since."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from db.pool import Pool
+from events.projection import array_of
+from events.task import TaskDeleted
+
+
+class SyncPoint(NamedTuple):
+    """The event up to which a client's copy is complete: its number, and the first bytes of its hash.
+
+    While the first copy is read, `start` is the id of the next task; the copy is of the moment of this event.
+    """
+
+    seq: int
+    hash: bytes
+    start: UUID | None = None
+
+
+class Deletion(NamedTuple):
+    """A task that is gone: its id, and the version and number of its deletion."""
+
+    id: UUID
+    version: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesPage:
+    """A page of changes: a JSON array of tasks, deleted tasks, where the next page begins, and whether there is one.
+
+    Invariant: no task in it is newer than `next`. So a client with this page, and a database that was restored from a
+    backup, agree on `next` only if they agree on each task.
+    """
+
+    tasks: bytes
+    deleted: Sequence[Deletion]
+    next: SyncPoint
+    more: bool
+
+
+# A task's document is there only in the row of its last event: others bring what is outdated, or comes on a later page.
+CHANGES = """
+SELECT seq, hash, task_id, version, type, (
+    SELECT CASE WHEN tasks.version = events.version THEN convert_to(document, 'UTF8') ELSE '' END
+    FROM tasks WHERE user_id = $1 AND id = events.task_id
+) AS document
+FROM events WHERE user_id = $1 AND seq >= $2 ORDER BY seq LIMIT $3
+"""
+
+
+async def fetch_changes(pool: Pool, user_id: str, since: SyncPoint, *, limit: int) -> ChangesPage | None:
+    """Read the tasks whose last events are among the next `limit` events. Return `None` if the log has no such point.
+
+    A task that later events have changed is left out: it is on their page.
+    """
+    rows = await pool.fetch(CHANGES, user_id, since.seq, limit + 1 + (since.seq > 0))
+    if since.seq:
+        if not rows or rows[0]["seq"] != since.seq or not rows[0]["hash"].startswith(since.hash):
+            return None
+        rows = rows[1:]
+    page = rows[:limit]
+    documents = [row["document"] for row in page if row["document"]]
+    gone = {row["task_id"]: row for row in page if row["document"] is None and row["type"] == TaskDeleted.__name__}
+    deleted = [Deletion(row["task_id"], row["version"], row["seq"]) for row in gone.values()]
+    end = SyncPoint(page[-1]["seq"], page[-1]["hash"]) if page else since
+    return ChangesPage(array_of(documents), deleted, end, len(rows) > limit)
+
+
+# In order of ids, with the one behind the page. A task with an event after the copy's moment has no document here: the
+# changes since bring it.
+FIRST_COPY = """
+SELECT (SELECT int8send(seq) || hash FROM streams WHERE user_id = $1) AS head,
+    (SELECT hash FROM events WHERE user_id = $1 AND seq = $2) AS hash,
+    ARRAY(
+        SELECT uuid_send(id) || CASE WHEN $2::bigint IS NULL OR (
+            SELECT seq FROM events
+            WHERE user_id = $1 AND task_id = tasks.id AND events.version = tasks.version
+        ) <= $2 THEN convert_to(document, 'UTF8') ELSE '' END
+        FROM tasks WHERE user_id = $1 AND id >= $3 ORDER BY id LIMIT $4
+    ) AS found
+"""
+_ID = 16
+"""Bytes of an id, which come before the document."""
+
+
+async def fetch_first_copy(pool: Pool, user_id: str, since: SyncPoint | None, *, limit: int) -> ChangesPage | None:
+    """Read the next `limit` tasks as of the moment at which the copy was begun, which is now if there is no `since`.
+
+    Return `None` if the log has no such point.
+    """
+    start = since.start if since and since.start else UUID(int=0)
+    row = await pool.fetchrow(FIRST_COPY, user_id, since and since.seq, start, limit + 1)
+    assert row is not None  # noqa: S101 - there is always one
+    head = _head(row["head"])
+    if since is None:
+        since = head
+    elif row["hash"] is None or not row["hash"].startswith(since.hash):
+        return None
+    found: list[bytes] = row["found"]
+    documents = [each[_ID:] for each in found[:limit] if len(each) > _ID]
+    if len(found) > limit:
+        following = UUID(bytes=found[limit][:_ID])
+        return ChangesPage(array_of(documents), (), since._replace(start=following), more=True)
+    return ChangesPage(array_of(documents), (), since._replace(start=None), more=head.seq > since.seq)
+
+
+def _head(value: Any) -> SyncPoint:
+    return SyncPoint(int.from_bytes(value[:8]), value[8:]) if value else SyncPoint(0, b"")
