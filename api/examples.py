@@ -35,6 +35,7 @@ _NEW = {
 _LATER = {"updated_at": "2026-11-20T19:31:02.518204Z", "version": 2}
 _CHANGED = {**_NEW, "title": "Buy oat milk", **_LATER}
 _COMPLETED = {**_NEW, "completed": True, **_LATER, "completed_at": _LATER["updated_at"]}
+_UNDONE = {**_NEW, "updated_at": "2026-11-20T19:31:09.220418Z", "version": 3}
 _RESTORED = {**_NEW, "updated_at": "2026-11-20T20:02:11.940025Z", "version": 4}
 
 
@@ -59,6 +60,11 @@ COMPLETIONS: Named = {
 RESTORATIONS: Named = {
     "version": {"summary": "As it was at version 1", "value": {"version": 1}},
     "last": {"summary": "As it last was, as without a body", "value": {}},
+}
+
+UNDOS: Named = {
+    "seq": {"summary": "The first event", "value": {"seq": 1}},
+    "last": {"summary": "The last event, as without a body", "value": {}},
 }
 
 TASK_LIST: Named = {
@@ -96,6 +102,7 @@ TASK = _one("The task", _NEW)
 CHANGED_TASK = _one("The task as it is now", _CHANGED)
 COMPLETED_TASK = _one("The task as it is now", _COMPLETED)
 RESTORED_TASK = _one("The task as it is now", _RESTORED)
+UNDONE_TASK = _one("The task as it is now", _UNDONE)
 
 _WHO = {"actor": "demo", "request_id": REQUEST_ID, "client": {"address": "192.0.2.7", "agent": "curl/8.14.1"}}
 _CREATED: dict[str, Any] = {
@@ -246,6 +253,13 @@ FAULTS = {
     "notFound": Fault(problems.NotFound, "There is no such task", f"There is no task {TASK_ID}."),
     "notThen": Fault(problems.NotFound, "It wasn't there then", f"There was no task {TASK_ID} at version 1."),
     "idTaken": Fault(problems.IdTaken, "The id is another task's", f"There is, or was, a task {TASK_ID} already."),
+    "nothingToUndo": Fault(problems.EventNotFound, "There is no such event", "There is no event 3."),
+    "fieldsChanged": Fault(
+        problems.FieldsChanged,
+        "The title was changed once more",
+        "Later events have changed title.",
+        errors=({"field": "title", "message": "Title has been changed since.", "type": "changed_since"},),
+    ),
     "logReplaced": Fault(
         problems.LogReplaced,
         "The database was restored from a backup",
@@ -299,6 +313,7 @@ FAULTS = {
         "There was no such version",
         ("version", "Version 3 doesn't exist: the task has versions 1 to 2.", "not_restorable"),
     ),
+    "noSeq": _of_fields(problems.Invalid, "It is no number", ("seq", "Seq must be a whole number.", "int_type")),
     "keyReused": Fault(
         problems.KeyReused,
         "The key is another request's",

@@ -33,7 +33,12 @@ _BODY = "body"
 
 def body_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
     """List a body's errors as `{field, message, type}`. A message begins with the field's name in words."""
-    return [_error(error, error["loc"], lambda name: name.replace("_", " ").capitalize()) for error in errors]
+    return [_error(error, error["loc"], in_words) for error in errors]
+
+
+def in_words(name: str) -> str:
+    """Write a field's name as the beginning of a sentence."""
+    return name.replace("_", " ").capitalize()
 
 
 def parameter_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
@@ -46,9 +51,9 @@ def summary(errors: Sequence[Mapping[str, str]]) -> str:
     return " ".join(error["message"] for error in errors)
 
 
-def _error(error: Any, location: Sequence[str | int], in_words: Callable[[str], str]) -> dict[str, str]:
+def _error(error: Any, location: Sequence[str | int], spelling: Callable[[str], str]) -> dict[str, str]:
     field = ".".join(step for step in location if isinstance(step, str)) or _BODY
-    name = "The body" if field == _BODY else in_words(field)
+    name = "The body" if field == _BODY else spelling(field)
     template = _SENTENCES.get(error["type"])
     message = template.format(name=name, **error.get("ctx", {})) if template else f"{name}: {error['msg']}."
     return {"field": field, "message": message, "type": error["type"]}

@@ -248,6 +248,7 @@ class SyncParameters(BaseModel):
         default=None,
         description="`next` of the answer before, as it is; without it, all tasks",
         examples=["AAAAAAAAAAIPO7LZSo58VQ"],
+        json_schema_extra={"pattern": "^([A-Za-z0-9_-]{22}|[A-Za-z0-9_-]{43})$"},
     )
     limit: int = Field(default=1000, ge=1, le=1000, description="the longest page wanted, in events", examples=[100])
 

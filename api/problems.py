@@ -5,8 +5,10 @@ Problem
 ├── Unauthorized                 401  no token, or none that holds
 ├── Forbidden                    403  a valid token, another user's path
 ├── NotFound                     404  no such task, or not this user's
+├── EventNotFound                404  there is no such event to undo
 ├── RequestTimeout               408  the body, or the head, takes too long to arrive
 ├── IdTaken                      409  there is, or was, a task with this id
+├── FieldsChanged                409  later events have changed what is to be undone
 ├── LogReplaced                  410  the token is of a log that is no more
 ├── PreconditionFailed           412  the task is at another version than If-Match wants
 ├── ContentTooLarge              413
@@ -34,8 +36,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from api.entity_tags import etag
-from api.field_errors import parameter_errors, summary
-from commands.decider import NotRestorable, TaskExists, TaskNotFound, VersionMismatch
+from api.field_errors import in_words, parameter_errors, summary
+from commands.decider import ChangedSince, NotRestorable, TaskExists, TaskNotFound, VersionMismatch
 from commands.handler import IdempotencyKeyReused
 from db.errors import UNAVAILABLE, DatabaseUnavailable, ReadOnly, TooManyRequests
 from events.store.in_doubt import InDoubt
@@ -114,6 +116,13 @@ class NotFound(Problem):
     sentence = "Task not found."
 
 
+class EventNotFound(Problem):
+    """There is no such event among this user's."""
+
+    status, type, title = 404, "event-not-found", "Event not found"
+    sentence = "There is nothing to undo."
+
+
 class RequestTimeout(Problem):
     """The request takes too long to arrive."""
 
@@ -126,6 +135,13 @@ class IdTaken(Problem):
 
     status, type, title = 409, "task-exists", "Task exists"
     sentence = "This task has been saved before."
+
+
+class FieldsChanged(Problem):
+    """Later events have changed what is to be undone; `errors` names the fields."""
+
+    status, type, title = 409, "changed-since", "Changed since"
+    sentence = "This has been changed again since, so it can't be undone."
 
 
 class LogReplaced(Problem):
@@ -257,6 +273,7 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(TaskExists, _task_exists)
     app.add_exception_handler(VersionMismatch, _version_mismatch)
     app.add_exception_handler(NotRestorable, _not_restorable)
+    app.add_exception_handler(ChangedSince, _changed_since)
     app.add_exception_handler(IdempotencyKeyReused, _key_reused)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
     app.add_exception_handler(HTTPException, _framework)
@@ -287,6 +304,13 @@ async def _version_mismatch(request: Request, error: Exception) -> Response:
 async def _not_restorable(request: Request, error: Exception) -> Response:
     errors = [{"field": "version", "message": str(error), "type": "not_restorable"}]
     return await _problem(request, Invalid(summary(errors), errors=errors))
+
+
+async def _changed_since(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ChangedSince)  # noqa: S101 - by registration
+    sentences = {name: f"{in_words(name)} has been changed since." for name in error.fields}
+    errors = [{"field": name, "message": each, "type": "changed_since"} for name, each in sentences.items()]
+    return await _problem(request, FieldsChanged(hint=str(error), errors=errors))
 
 
 async def _key_reused(request: Request, error: Exception) -> Response:

@@ -195,6 +195,16 @@ class Restoration(TypedDict, total=False):
     ]
 
 
+class Undo(TypedDict, total=False):
+    """Which event to take back; without it, the last one."""
+
+    seq: Annotated[
+        StrictInt,
+        Field(ge=1, le=2**63 - 1, description="its number in the user's log"),
+        BeforeValidator(_whole),
+    ]
+
+
 EventType = Literal["TaskCreated", "TaskUpdated", "TaskToggled", "TaskDeleted", "TaskRestored"]
 _FROM = Field(description="null where there was none")
 _TO = Field(description="null where there is none now, or the task was deleted")

@@ -55,4 +55,14 @@ class RestoreTask:
     precondition: Precondition = UNCONDITIONAL
 
 
-Command: TypeAlias = CreateTask | UpdateTask | ToggleTask | DeleteTask | RestoreTask
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoEvent:
+    """A command to take back the task's event number `version`: what it changed becomes as it was before it."""
+
+    user_id: str
+    task_id: UUID
+    version: int
+    precondition: Precondition = UNCONDITIONAL
+
+
+Command: TypeAlias = CreateTask | UpdateTask | ToggleTask | DeleteTask | RestoreTask | UndoEvent

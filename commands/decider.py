@@ -4,17 +4,19 @@ Refusal
 ├── TaskNotFound      there is no such task among this user's
 ├── TaskExists        there is, or was, one already
 ├── VersionMismatch   the command's precondition doesn't hold
-└── NotRestorable     the task was not there at that version
+├── NotRestorable     the task was not there at that version
+└── ChangedSince      what an event changed isn't any more as the event left it
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, assert_never, cast
 
-from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
+from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UndoEvent, UpdateTask
 from commands.precondition import EntityTag, Precondition
 from events.task import (
+    FIELDS,
     Fields,
     Task,
     TaskCreated,
@@ -52,6 +54,14 @@ class NotRestorable(Refusal):
     """There is no task at this version to go back to."""
 
 
+class ChangedSince(Refusal):
+    """Later events have changed what the event changed that is to be undone: these `fields`."""
+
+    def __init__(self, why: str, changed: Sequence[str]) -> None:
+        super().__init__(why)
+        self.fields = changed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskState:
     """The state that a command is decided on.
@@ -64,7 +74,9 @@ class TaskState:
     hash: bytes = b""
     at: datetime | None = None
     then: Task | None = None
-    """For a restoration: the task as it was at the version asked for."""
+    """For a restoration or an undo: the task as it was at the version asked for."""
+    before: Task | None = None
+    """For an undo: the task as it was before that version."""
 
 
 def decide(command: Command, known: TaskState) -> TaskEvent | None:
@@ -74,13 +86,15 @@ def decide(command: Command, known: TaskState) -> TaskEvent | None:
         if known.version:
             raise TaskExists(f"There is, or was, a task {command.task_id} already.")
         return TaskCreated(**command.fields)
-    if not known.version or (task is None and not isinstance(command, RestoreTask)):
+    if not known.version or (task is None and not isinstance(command, RestoreTask | UndoEvent)):
         raise TaskNotFound(f"There is no task {command.task_id}.")
     current = EntityTag(known.version, known.hash)
     if not command.precondition.holds(current, exists=task is not None):
         raise VersionMismatch(current, command.precondition)
     if isinstance(command, RestoreTask):
         return _restored(command, known)
+    if isinstance(command, UndoEvent):
+        return _undone(known.before, known.then, task)
     assert task is not None  # noqa: S101 - as was just seen
     match command:
         case UpdateTask():
@@ -113,6 +127,28 @@ def _restored(command: RestoreTask, known: TaskState) -> TaskRestored | None:
         return TaskRestored(then.version, then.created_at, {}, fields(then))
     before, after = _difference(known.task, fields(then))
     return TaskRestored(then.version, then.created_at, before, after) if after else None
+
+
+def _undone(before: Task | None, after: Task | None, task: Task | None) -> TaskEvent:
+    """Return the event that takes back the one between `before` and `after`. Raise `ChangedSince`."""
+    was, made, now = (_fields(each) for each in (before, after, task))
+    changed = [name for name in FIELDS if before is None or after is None or was[name] != made[name]]
+    if (task is None) != (after is None):
+        raise ChangedSince(f"The task was {'deleted' if task is None else 'brought back'} since.", changed)
+    if since := [name for name in changed if task is not None and now[name] != made[name]]:
+        raise ChangedSince(f"Later events have changed {', '.join(since)}.", since)
+    if task is None:
+        assert before is not None  # noqa: S101 - no event leads from no task to none
+        return TaskRestored(before.version, before.created_at, {}, fields(before))
+    if before is None:
+        return TaskDeleted(**fields(task))
+    if changed == ["completed"]:
+        return TaskToggled(before.completed)
+    return TaskUpdated(*_difference(task, cast("Fields", {name: was[name] for name in changed})))
+
+
+def _fields(task: Task | None) -> Mapping[str, Any]:
+    return {} if task is None else fields(task)
 
 
 def _difference(task: Task, wanted: Fields) -> tuple[Fields, Fields]:

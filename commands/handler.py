@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from uuid_utils.compat import uuid7
 
-from commands.commands import Command, CreateTask, RestoreTask
+from commands.commands import Command, CreateTask, RestoreTask, UndoEvent
 from commands.decider import Refusal, TaskExists, TaskState, check_list, decide, moment
 from commands.precondition import UNCONDITIONAL, EntityTag
 from db.errors import NOT_SENT, UNAVAILABLE, TooManyRequests, is_ambiguous, is_transient, retry
@@ -98,10 +98,11 @@ async def _carry_out(store: EventStore, command: Command, actor: str, metadata: 
 
     It is decided on the task's row. If another writer is first, the next try holds the stream's lock, so that it
     can't lose again. If the projection has no row of the task, or one that differs from the log, the log decides; it
-    also does for a restoration. Raise a `Refusal`, `IdempotencyKeyTaken`, `VersionConflict`, `InDoubt` or one of
-    `UNAVAILABLE`.
+    also does for a restoration and an undo. Raise a `Refusal`, `IdempotencyKeyTaken`, `VersionConflict`, `InDoubt` or
+    one of `UNAVAILABLE`.
     """
-    past = await _rehydrate(store, command, TaskState()) if isinstance(command, RestoreTask) else None
+    of_past = isinstance(command, RestoreTask | UndoEvent)
+    past = await _rehydrate(store, command, TaskState()) if of_past else None
     for locked in (False, True, True):
         state, pending, entry = None, None, None
         try:
@@ -145,15 +146,15 @@ async def _load(stream: EventStore | LockedStream, command: Command) -> TaskStat
 
 async def _rehydrate(stream: EventStore | LockedStream, command: Command, so_far: TaskState) -> TaskState:
     """Rehydrate the task's state from its events after `so_far`, so that under a lock only new events are read."""
-    version = command.version if isinstance(command, RestoreTask) else None
+    version = command.version if isinstance(command, RestoreTask | UndoEvent) else None
     found = so_far
     async with aclosing(stream.history(command.user_id, command.task_id, after=so_far.version)) as entries:
         async for entry in entries:
             event = entry.event
             task = evolve(found.task, event)
             wanted = task is not None if version is None else event.version == version
-            then = task if wanted else found.then
-            found = TaskState(task=task, version=event.version, hash=entry.hash, at=event.at, then=then)
+            then, before = (task, found.task) if wanted else (found.then, found.before)
+            found = TaskState(task=task, version=event.version, hash=entry.hash, at=event.at, then=then, before=before)
     return found
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from commands.commands import Command, RestoreTask
+from commands.commands import Command, RestoreTask, UndoEvent
 from commands.decider import TaskState, decide
 from events.task import Event, Metadata, Task, TaskCreated, TaskEvent, evolve
 
@@ -75,7 +75,9 @@ class _When:
 
     def _decide(self) -> TaskEvent | None:
         states = [fold(*self.facts[:number]) for number in range(len(self.facts) + 1)]
-        then = None
+        then, before = None, None
+        if isinstance(self.command, UndoEvent):
+            before, then = states[self.command.version - 1 : self.command.version + 1]
         if isinstance(self.command, RestoreTask):
             version = self.command.version
             if version is None:
@@ -90,5 +92,6 @@ class _When:
                 hash=hash_at(len(self.facts)),
                 at=DAWN + timedelta(seconds=len(self.facts)) if self.facts else None,
                 then=then,
+                before=before,
             ),
         )

@@ -1,6 +1,5 @@
 """The task endpoints: each makes one command or one query (docs/http-api.md, "Tasks")."""
 
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, TypeVar, cast
 
@@ -8,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from uuid_utils.compat import uuid7
 
 from api import examples, responses
-from api.dependencies import CurrentCaller, metadata
+from api.dependencies import CurrentCaller
 from api.openapi import (
     OF_BODY,
     OF_CONDITION,
@@ -30,21 +29,20 @@ from api.parameters import (
     StatsParameters,
     TaskId,
 )
-from api.preconditions import has_condition, matches, precondition
+from api.preconditions import has_condition, matches
 from api.problems import BadRequest, NotFound
-from api.request_body import RawBody, json_body, optional_json_body
+from api.request_body import json_body, optional_json_body
 from api.routing import Route
 from api.schemas import Completion, NewTask, Restoration, Stats, Task, TaskChanges
 from api.server import unsent
 from api.server.disconnects import while_connected
-from api.user_turns import give_turn_back, take_turn
-from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
-from commands.handler import Outcome, handle
-from commands.precondition import EntityTag, Precondition
+from api.user_turns import give_turn_back
+from api.writes import Write
+from commands.commands import CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
+from commands.precondition import EntityTag
 from events.projection import task_document
-from events.store.event_store import EventStore
 from events.store.past import task_at
-from events.task import Fields, Metadata
+from events.task import Fields
 from queries import as_of, stats
 from queries import tasks as query
 
@@ -56,30 +54,6 @@ _OF_CHANGE = (*OF_WRITE, *OF_TASK, "changedSince")
 """Problems of every write to a task."""
 
 _NOT_MODIFIED = {"description": "What the client has is still true", **headers("ETag")}
-
-
-@dataclass(frozen=True, slots=True)
-class _Write:
-    """A request for a write, as all of them have it."""
-
-    request: Request
-    user: str
-    store: EventStore
-    metadata: Metadata
-    precondition: Precondition
-
-    async def execute(self, command: Command) -> Outcome:
-        """Handle the command at its user's turn. The body has been read by then: a slow upload holds no turn."""
-        await take_turn(self.request, self.user)
-        return await handle(self.store, command, actor=self.user, metadata=self.metadata)
-
-
-async def _write(caller: CurrentCaller, body: RawBody) -> _Write:
-    request = caller.request
-    return _Write(request, caller.user, caller.store, metadata(request, body), precondition(request))
-
-
-Write = Annotated[_Write, Depends(_write)]
 
 
 @router.get(

@@ -89,6 +89,10 @@ class EventStore:
         """Say if the task exists by the log: it has events, and the last one isn't its deletion."""
         return await log.is_there(self._pool.of(user_id), user_id, task_id)
 
+    async def of_seq(self, user_id: str, seq: int | None) -> tuple[UUID, int] | None:
+        """Find a user's event number `seq`, or the last one; return its task's id and version, or `None`."""
+        return await log.of_seq(self._pool.of(user_id), user_id, seq)
+
     async def find(self, user_id: str, idempotency_key: str) -> RecordedEvent | None:
         """Find the event of the request with this idempotency key. Raise `UnknownEvent` (events.serialization)."""
         return await log.find(self._pool.of(user_id), user_id, idempotency_key)

@@ -105,6 +105,18 @@ async def history(
         del row, rows  # before the next batch is fetched
 
 
+OF_SEQ = """
+SELECT task_id, version FROM events
+WHERE user_id = $1 AND seq = coalesce($2::bigint, (SELECT seq FROM streams WHERE user_id = $1))
+"""
+
+
+async def of_seq(database: Executor, user_id: str, seq: int | None) -> tuple[UUID, int] | None:
+    """Find a user's event number `seq`, or the last one; return its task's id and version, or `None`."""
+    row = await database.fetchrow(OF_SEQ, user_id, seq)
+    return None if row is None else (row["task_id"], row["version"])
+
+
 LAST = "SELECT type FROM events WHERE user_id = $1 AND task_id = $2 ORDER BY version DESC LIMIT 1"
 
 

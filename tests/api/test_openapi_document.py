@@ -78,6 +78,7 @@ def test_every_operation_lists_the_answers_it_can_give() -> None:
         "completeTask": {"200", "404", "412"} | user | write | body,
         "deleteTask": {"204", "404", "412"} | user | write,
         "restoreTask": {"200", "404", "412"} | user | write | body,
+        "undo": {"200", "204", "404", "409", "412"} | user | write | body,
         "listEvents": {"200"} | user,
         "getHead": {"200"} | user - {"400"},
         "getHistory": {"200", "404"} | user,
@@ -125,7 +126,7 @@ def test_every_answer_has_its_headers_and_examples_that_fit(name: str, status: s
     assert ("Location" in headers) == (status == "201")
     assert ("Link" in headers) == (status == "200" and name in ("listTasks", "listEvents", "getHistory"))
     assert ("Retry-After" in headers) == (status == "503" and name not in PUBLIC)
-    one_task_or_the_list = name.endswith(("Task", "Tasks")) and status in ("200", "201", "304", "412")
+    one_task_or_the_list = name.endswith(("Task", "Tasks", "undo")) and status in ("200", "201", "304", "412")
     assert ("ETag" in headers) == one_task_or_the_list
     assert ("Idempotency-Replayed" in headers) == (status < "300" and "408" in OPERATIONS[name]["responses"])
     for header in headers.values():
@@ -151,7 +152,7 @@ def test_every_reference_and_every_link_leads_somewhere() -> None:
             assert each["$ref"].startswith("#/components/")
             resolved(each)
     links = OPERATIONS["createTask"]["responses"]["201"]["links"]
-    of_a_task = {name for name, operation in OPERATIONS.items() if "404" in operation["responses"]}
+    of_a_task = {name for name, operation in OPERATIONS.items() if "404" in operation["responses"]} - {"undo"}
     assert set(links) == of_a_task
     for link in links.values():
         parameters = map(resolved, OPERATIONS[link["operationId"]]["parameters"])
@@ -199,6 +200,8 @@ PROVOKED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "twoPasts": ("GET", f"{TASK}?version=1&as_of=2026-11-20T19:30:00Z", {}),
     "noMoment": ("GET", f"{TASKS}?as_of=2026-11-20T19:30:00", {}),
     "notThen": ("GET", f"{TASK}?version=1", {}),
+    "nothingToUndo": ("POST", "/api/demo/undo", {"json": {"seq": 3}}),
+    "noSeq": ("POST", "/api/demo/undo", {"json": {"seq": "x"}}),
     "notBoolean": ("PATCH", f"{TASK}/complete", {"json": {"completed": "yes"}}),
 }
 """How to get the answers that a client can get by itself."""
@@ -216,6 +219,7 @@ async def test_an_example_of_an_error_is_what_is_really_answered(service: Servic
 OF_A_TASK: dict[str, tuple[str, str, dict[str, Any]]] = {
     "listChanged": ("POST", TASKS, {"json": {"title": "x"}, "headers": {"If-Match": '"1"'}}),
     "idTaken": ("POST", TASKS, {"json": {"id": TASK_ID, "title": "x"}}),
+    "fieldsChanged": ("POST", "/api/demo/undo", {"json": {"seq": 1}}),
     "changedSince": ("DELETE", "", {"headers": {"If-Match": '"1"'}}),
     "otherVersion": ("GET", "", {"headers": {"If-Match": '"1"'}}),
     "noVersion": ("POST", "/restore", {"json": {"version": 3}}),
@@ -230,7 +234,7 @@ async def test_an_example_of_an_error_about_a_task_is_what_is_really_answered(se
     async with service.as_user("demo") as client:
         task = (await client.post(TASKS, json={"id": TASK_ID, "title": "x"})).headers["location"]
         await client.put(task, json={"title": "y"}, headers={"Idempotency-Key": "k"})
-        answer = await client.request(method, path if path == TASKS else task + path, **options)
+        answer = await client.request(method, path if path.startswith("/api") else task + path, **options)
     assert answer.json() == {**FAULTS[name].value(), "request_id": answer.headers["x-request-id"]}
 
 

@@ -5,10 +5,20 @@ from datetime import timedelta
 
 import pytest
 
-from commands.commands import CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
-from commands.decider import NotRestorable, TaskExists, TaskNotFound, VersionMismatch, moment
+from commands.commands import CreateTask, DeleteTask, RestoreTask, ToggleTask, UndoEvent, UpdateTask
+from commands.decider import ChangedSince, NotRestorable, TaskExists, TaskNotFound, VersionMismatch, moment
 from commands.precondition import EntityTag, Precondition
-from events.task import Fields, TaskCreated, TaskDeleted, TaskRestored, TaskToggled, TaskUpdated
+from events.task import (
+    FIELDS,
+    Fields,
+    TaskCreated,
+    TaskDeleted,
+    TaskEvent,
+    TaskRestored,
+    TaskToggled,
+    TaskUpdated,
+    fields,
+)
 from tests.spec import DAWN, MILK, TASK, USER, Ids, fold, given, hash_at
 
 ID: Ids = {"user_id": USER, "task_id": TASK}
@@ -222,3 +232,66 @@ def test_an_event_happens_now_but_after_the_last_one_whatever_the_clock_says() -
     assert moment(last + timedelta(hours=1), last) == last + timedelta(hours=1)
     assert moment(last, last) == last + timedelta(microseconds=1)
     assert moment(last - timedelta(hours=1), last) == last + timedelta(microseconds=1)
+
+
+RENAMED = TaskUpdated({"title": "Buy milk"}, {"title": "Buy oat milk"})
+DELETED = TaskDeleted("Buy milk")
+BACK = TaskRestored(1, fold(MILK).created_at, {}, fields(MILK))  # type: ignore[union-attr]
+
+
+def undo(version: int, **more: Precondition) -> UndoEvent:
+    return UndoEvent(**ID, version=version, **more)
+
+
+def test_an_undo_takes_back_what_the_event_changed() -> None:
+    given(MILK).when(undo(1)).then(DELETED)
+    given(MILK, RENAMED).when(undo(2)).then(TaskUpdated({"title": "Buy oat milk"}, {"title": "Buy milk"}))
+    given(MILK, TaskToggled(True)).when(undo(2)).then(TaskToggled(False))
+    given(MILK, DELETED).when(undo(2)).then(BACK)
+    given(MILK, DELETED, BACK).when(undo(3)).then(DELETED)
+    again = TaskRestored(1, BACK.created_at, {"title": "Buy oat milk"}, {"title": "Buy milk"})
+    given(MILK, RENAMED, again).when(undo(3)).then(RENAMED)
+
+
+def test_an_undo_can_be_undone() -> None:
+    given(MILK, RENAMED, TaskUpdated({"title": "Buy oat milk"}, {"title": "Buy milk"})).when(undo(3)).then(RENAMED)
+
+
+def test_an_undo_leaves_what_later_events_changed_elsewhere() -> None:
+    noted = TaskUpdated({"description": None}, {"description": "2 litres"})
+    given(MILK, RENAMED, noted, TaskToggled(True)).when(undo(2)).then(
+        TaskUpdated({"title": "Buy oat milk"}, {"title": "Buy milk"})
+    )
+
+
+def refused(*facts: TaskEvent, version: int) -> list[str]:
+    with pytest.raises(ChangedSince) as refusal:
+        given(*facts).when(undo(version)).then()
+    return [*refusal.value.fields]
+
+
+def test_an_undo_names_what_later_events_changed() -> None:
+    both = TaskUpdated({"title": "Buy milk", "completed": False}, {"title": "x", "completed": True})
+    assert refused(MILK, RENAMED, version=1) == ["title"]
+    assert refused(MILK, both, TaskToggled(False), version=2) == ["completed"]
+    assert refused(MILK, both, TaskUpdated({"title": "x"}, {"title": "y"}), TaskToggled(False), version=2) == [
+        "title",
+        "completed",
+    ]
+
+
+def test_an_undo_of_what_is_gone_or_came_back_since_is_refused() -> None:
+    assert refused(MILK, RENAMED, TaskDeleted("Buy oat milk"), version=2) == ["title"]
+    assert refused(MILK, DELETED, BACK, version=2) == [*FIELDS]
+
+
+def test_a_value_that_was_changed_and_changed_back_can_be_undone() -> None:
+    back = TaskUpdated({"title": "x"}, {"title": "Buy oat milk"})
+    given(MILK, RENAMED, TaskUpdated({"title": "Buy oat milk"}, {"title": "x"}), back).when(undo(2)).then(
+        TaskUpdated({"title": "Buy oat milk"}, {"title": "Buy milk"})
+    )
+
+
+def test_an_undo_has_the_tasks_precondition() -> None:
+    stale = Precondition(match={EntityTag(1)})
+    given(MILK, RENAMED).when(undo(2, precondition=stale)).then_raises(VersionMismatch)

@@ -11,7 +11,10 @@ _ON_THE_WIRE = "the thing itself, and on the wire: the class names the schema in
 ON_PURPOSE = {
     "Head": ("api.schemas events.hash_chain", _ON_THE_WIRE),
     "Task": ("api.schemas events.task", _ON_THE_WIRE),
-    "router": ("api.routers.audit api.routers.health api.routers.tasks", "FastAPI's custom: the routes of a module"),
+    "router": (
+        "api.routers.audit api.routers.health api.routers.sync api.routers.tasks api.routers.undo",
+        "FastAPI's custom: the routes of a module",
+    ),
 }
 """Names with one meaning in several modules: these modules, and the reason."""
 

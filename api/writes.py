@@ -1,0 +1,40 @@
+"""Requests for writes: what all of them have, and their user's turn."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.dependencies import CurrentCaller, metadata
+from api.preconditions import precondition
+from api.request_body import RawBody
+from api.user_turns import take_turn
+from commands.commands import Command
+from commands.handler import Outcome, handle
+from commands.precondition import Precondition
+from events.store.event_store import EventStore
+from events.task import Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """A request for a write, as all of them have it."""
+
+    request: Request
+    user: str
+    store: EventStore
+    metadata: Metadata
+    precondition: Precondition
+
+    async def execute(self, command: Command) -> Outcome:
+        """Handle the command at its user's turn. The body has been read by then: a slow upload holds no turn."""
+        await take_turn(self.request, self.user)
+        return await handle(self.store, command, actor=self.user, metadata=self.metadata)
+
+
+async def _write(caller: CurrentCaller, body: RawBody) -> _Write:
+    request = caller.request
+    return _Write(request, caller.user, caller.store, metadata(request, body), precondition(request))
+
+
+Write = Annotated[_Write, Depends(_write)]
