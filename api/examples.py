@@ -62,6 +62,24 @@ RESTORATIONS: Named = {
     "last": {"summary": "As it last was, as without a body", "value": {}},
 }
 
+BATCHES: Named = {
+    "all": {
+        "summary": "Two new tasks: both or neither",
+        "value": {"operations": [{"op": "create", "title": "Buy milk"}, {"op": "create", "title": "Buy tea"}]},
+    },
+    "each": {
+        "summary": "Each by itself",
+        "value": {
+            "atomic": False,
+            "operations": [
+                {"op": "update", "id": TASK_ID, "title": "Buy oat milk", "if_match": 1},
+                {"op": "complete", "id": TASK_ID, "completed": True},
+                {"op": "delete", "id": TASK_ID},
+                {"op": "restore", "id": TASK_ID},
+            ],
+        },
+    },
+}
 UNDOS: Named = {
     "seq": {"summary": "The first event", "value": {"seq": 1}},
     "last": {"summary": "The last event, as without a body", "value": {}},
@@ -253,6 +271,13 @@ FAULTS = {
     "notFound": Fault(problems.NotFound, "There is no such task", f"There is no task {TASK_ID}."),
     "notThen": Fault(problems.NotFound, "It wasn't there then", f"There was no task {TASK_ID} at version 1."),
     "idTaken": Fault(problems.IdTaken, "The id is another task's", f"There is, or was, a task {TASK_ID} already."),
+    "operationRefused": Fault(
+        problems.OperationRefused,
+        "The first operation's task isn't there",
+        f"Nothing was changed: operations.0: There is no task {TASK_ID}.",
+        problems.NotFound.sentence,
+        errors=({"field": "operations.0", "message": problems.NotFound.sentence, "type": problems.NotFound.type},),
+    ),
     "nothingToUndo": Fault(problems.EventNotFound, "There is no such event", "There is no event 3."),
     "fieldsChanged": Fault(
         problems.FieldsChanged,
@@ -313,6 +338,12 @@ FAULTS = {
         "There was no such version",
         ("version", "Version 3 doesn't exist: the task has versions 1 to 2.", "not_restorable"),
     ),
+    "badOperation": _of_fields(
+        problems.Invalid,
+        "Two operations break a rule",
+        ("operations.0.title", "Title must not be empty.", "string_too_short"),
+        ("operations.1.id", "Id is required.", "missing"),
+    ),
     "noSeq": _of_fields(problems.Invalid, "It is no number", ("seq", "Seq must be a whole number.", "int_type")),
     "keyReused": Fault(
         problems.KeyReused,
@@ -342,3 +373,13 @@ FAULTS = {
         problems.MAYBE_CHANGED,
     ),
 }
+
+BATCH_RESULTS = _one(
+    "One was carried out, one was refused",
+    {
+        "results": [
+            {"status": 200, "seq": 2, "task": _CHANGED},
+            {"status": 404, "problem": FAULTS["notFound"].value()},
+        ]
+    },
+)

@@ -21,6 +21,8 @@ _SENTENCES = {
     "uuid_type": "{name} must be a UUID.",
     "uuid_parsing": "{name} must be a UUID.",
     "value_error": "{name} {error}.",
+    "union_tag_invalid": "{name} must have as op one of {expected_tags}.",
+    "union_tag_not_found": "{name} must have an op.",
     "dict_type": "{name} must be a JSON object.",
     "model_type": "{name} must be a JSON object.",
     "model_attributes_type": "{name} must be a JSON object.",
@@ -32,8 +34,22 @@ _BODY = "body"
 
 
 def body_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
-    """List a body's errors as `{field, message, type}`. A message begins with the field's name in words."""
-    return [_error(error, error["loc"], in_words) for error in errors]
+    """List a body's errors as `{field, message, type}`. A message begins with the field's name in words.
+
+    The field of an operation of a batch has its number, as in `operations.0.title`.
+    """
+    return [_of_operation(error) or _error(error, error["loc"], in_words) for error in errors]
+
+
+def _of_operation(error: Any) -> dict[str, str] | None:
+    operations, number, _op, *location = (*error["loc"], None, None, None)[: max(3, len(error["loc"]))]
+    if operations != "operations" or not isinstance(number, int):
+        return None
+    found = _error(error, location, in_words)
+    place = f"operations.{number}"
+    if found["field"] == _BODY:
+        return {**found, "field": place, "message": found["message"].replace("The body", f"Operation {number}")}
+    return {**found, "field": f"{place}.{found['field']}"}
 
 
 def in_words(name: str) -> str:

@@ -9,6 +9,7 @@ Problem
 ├── RequestTimeout               408  the body, or the head, takes too long to arrive
 ├── IdTaken                      409  there is, or was, a task with this id
 ├── FieldsChanged                409  later events have changed what is to be undone
+├── OperationRefused             409  one operation of an atomic batch was refused
 ├── LogReplaced                  410  the token is of a log that is no more
 ├── PreconditionFailed           412  the task is at another version than If-Match wants
 ├── ContentTooLarge              413
@@ -37,7 +38,8 @@ from starlette.routing import Match
 
 from api.entity_tags import etag
 from api.field_errors import in_words, parameter_errors, summary
-from commands.decider import ChangedSince, NotRestorable, TaskExists, TaskNotFound, VersionMismatch
+from commands.batch import BatchRefused
+from commands.decider import ChangedSince, NotRestorable, Refusal, TaskExists, TaskNotFound, VersionMismatch
 from commands.handler import IdempotencyKeyReused
 from db.errors import UNAVAILABLE, DatabaseUnavailable, ReadOnly, TooManyRequests
 from events.store.in_doubt import InDoubt
@@ -144,6 +146,13 @@ class FieldsChanged(Problem):
     sentence = "This has been changed again since, so it can't be undone."
 
 
+class OperationRefused(Problem):
+    """One operation of an atomic batch was refused, so that none was carried out; `errors` names it."""
+
+    status, type, title = 409, "operation-refused", "Operation refused"
+    sentence = "One of these changes can't be made, so none was."
+
+
 class LogReplaced(Problem):
     """The token is of a log that is no more: the database was restored from a backup."""
 
@@ -159,7 +168,7 @@ class PreconditionFailed(Problem):
 
 
 class ContentTooLarge(Problem):
-    """The body is larger than 64 KiB."""
+    """The body is larger than 64 KiB, or a batch than 1 MiB."""
 
     status, type, title = 413, "body-too-large", "Body too large"
     sentence = "This is too large to be saved."
@@ -269,12 +278,7 @@ def problem_body(
 def handle_errors(app: FastAPI) -> None:
     """Register handlers that turn all exceptions of a request, the framework's own too, into problem documents."""
     app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(TaskNotFound, _task_not_found)
-    app.add_exception_handler(TaskExists, _task_exists)
-    app.add_exception_handler(VersionMismatch, _version_mismatch)
-    app.add_exception_handler(NotRestorable, _not_restorable)
-    app.add_exception_handler(ChangedSince, _changed_since)
-    app.add_exception_handler(IdempotencyKeyReused, _key_reused)
+    app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(InDoubt, _outcome_unknown)
@@ -288,33 +292,35 @@ async def _problem(request: Request, error: Exception) -> Response:
     return problem_response(error, request_id=request.state.request_id)
 
 
-async def _task_not_found(request: Request, error: Exception) -> Response:
-    return await _problem(request, NotFound(hint=str(error)))
+async def _refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)  # noqa: S101 - by registration
+    return await _problem(request, problem_of(error))
 
 
-async def _task_exists(request: Request, error: Exception) -> Response:
-    return await _problem(request, IdTaken(hint=str(error)))
-
-
-async def _version_mismatch(request: Request, error: Exception) -> Response:
-    assert isinstance(error, VersionMismatch)  # noqa: S101 - by registration
-    return await _problem(request, PreconditionFailed(hint=str(error), headers={"ETag": etag(error.current)}))
-
-
-async def _not_restorable(request: Request, error: Exception) -> Response:
-    errors = [{"field": "version", "message": str(error), "type": "not_restorable"}]
-    return await _problem(request, Invalid(summary(errors), errors=errors))
-
-
-async def _changed_since(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ChangedSince)  # noqa: S101 - by registration
-    sentences = {name: f"{in_words(name)} has been changed since." for name in error.fields}
-    errors = [{"field": name, "message": each, "type": "changed_since"} for name, each in sentences.items()]
-    return await _problem(request, FieldsChanged(hint=str(error), errors=errors))
-
-
-async def _key_reused(request: Request, error: Exception) -> Response:
-    return await _problem(request, KeyReused(hint=str(error)))
+def problem_of(refusal: Refusal) -> Problem:
+    """Make the problem for a command that was refused."""
+    why = str(refusal)
+    match refusal:
+        case TaskNotFound():
+            return NotFound(hint=why)
+        case TaskExists():
+            return IdTaken(hint=why)
+        case VersionMismatch():
+            return PreconditionFailed(hint=why, headers={"ETag": etag(refusal.current)})
+        case NotRestorable():
+            errors = [{"field": "version", "message": why, "type": "not_restorable"}]
+            return Invalid(summary(errors), errors=errors)
+        case ChangedSince():
+            sentences = {name: f"{in_words(name)} has been changed since." for name in refusal.fields}
+            errors = [{"field": name, "message": each, "type": "changed_since"} for name, each in sentences.items()]
+            return FieldsChanged(hint=why, errors=errors)
+        case IdempotencyKeyReused():
+            return KeyReused(hint=why)
+        case BatchRefused():
+            reason, field = problem_of(refusal.reason), f"operations.{refusal.index}"
+            errors = [{"field": field, "message": reason.detail, "type": reason.type}]
+            return OperationRefused(reason.detail, hint=f"Nothing was changed: {field}: {reason}", errors=errors)
+    raise TypeError(f"no problem is known for {refusal!r}") from refusal
 
 
 async def _bad_parameters(request: Request, error: Exception) -> Response:

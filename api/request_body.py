@@ -15,6 +15,9 @@ from api.problems import BadRequest, ContentTooLarge, Invalid, Problem, RequestT
 LARGEST = 64 * 1024
 """Largest number of bytes of a body (docs/http-api.md, "Tasks")."""
 
+LARGEST_BATCH = 1024 * 1024
+"""Largest number of bytes of a batch."""
+
 _SLOWEST = 10
 """Seconds for the whole body to arrive."""
 
@@ -30,30 +33,31 @@ _Body = TypeVar("_Body")
 async def _read(request: Request) -> bytes:
     """Read the whole body, unparsed. Raises `ContentTooLarge` or `RequestTimeout`."""
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and (len(length) > _DIGITS or int(length) > LARGEST):
-        raise _too_large()
+    largest = LARGEST_BATCH if request.scope["route"].path.endswith("/batch") else LARGEST
+    if length.isdecimal() and (len(length) > _DIGITS or int(length) > largest):
+        raise _too_large(largest)
     if getattr(request.state, "arrived", False):  # set by `api.server.protocol`
-        return await _chunks(request)
+        return await _chunks(request, largest)
     try:
         async with asyncio.timeout(_SLOWEST):
-            return await _chunks(request)
+            return await _chunks(request, largest)
     except TimeoutError:
         raise RequestTimeout(
             hint=f"The body must arrive within {_SLOWEST} seconds.", headers={"Connection": "close"}
         ) from None
 
 
-async def _chunks(request: Request) -> bytes:
+async def _chunks(request: Request, largest: int) -> bytes:
     chunks = bytearray()
     async for chunk in request.stream():
         chunks += chunk
-        if len(chunks) > LARGEST:
-            raise _too_large()
+        if len(chunks) > largest:
+            raise _too_large(largest)
     return bytes(chunks)
 
 
-def _too_large() -> ContentTooLarge:
-    return ContentTooLarge(hint=f"The body must have at most {LARGEST:,} bytes.")
+def _too_large(largest: int) -> ContentTooLarge:
+    return ContentTooLarge(hint=f"The body must have at most {largest:,} bytes.")
 
 
 RawBody = Annotated[bytes, Depends(_read)]

@@ -108,10 +108,10 @@ def decide(command: Command, known: TaskState) -> TaskEvent | None:
     assert_never(command)
 
 
-def check_list(command: CreateTask, current: EntityTag) -> None:
-    """Check a creation's precondition against the list's tag. Raise `VersionMismatch`."""
-    if not command.precondition.holds(current, exists=True):
-        raise VersionMismatch(current, command.precondition, of="The list is at event")
+def check_list(precondition: Precondition, current: EntityTag) -> None:
+    """Check a precondition on the list, which is a creation's or a batch's. Raise `VersionMismatch`."""
+    if not precondition.holds(current, exists=True):
+        raise VersionMismatch(current, precondition, of="The list is at event")
 
 
 def _restored(command: RestoreTask, known: TaskState) -> TaskRestored | None:

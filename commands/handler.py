@@ -5,6 +5,7 @@ from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
+from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
@@ -16,6 +17,7 @@ from events.store import in_doubt
 from events.store.append import IdempotencyKeyTaken, PendingAppend, RecordedEvent, VersionConflict, VersionTaken
 from events.store.event_store import EventStore, LockedStream
 from events.store.past import task_at
+from events.store.stored_tasks import StoredTask
 from events.task import Event, Metadata, Task, TaskDeleted, TaskEvent, evolve
 from telemetry import metrics
 
@@ -113,7 +115,7 @@ async def _carry_out(store: EventStore, command: Command, actor: str, metadata: 
                     payload = decide(command, state)
                     if payload is None:
                         return Outcome(state.task, state.hash, None, "unchanged")
-                    event = _event(command, state, payload, actor, metadata)
+                    event = event_of(command, state, payload, actor, metadata)
                     pending = PendingAppend(event, evolve(state.task, event), on_row=past is None, after=after)
                     entry = await stream.append(pending)
             if pending is not None and entry is not None:
@@ -138,10 +140,23 @@ async def _load(stream: EventStore | LockedStream, command: Command) -> TaskStat
     if isinstance(command, CreateTask):  # its id is new, or the append says that it isn't
         return TaskState()
     row = await stream.load(command.user_id, command.task_id)
-    task = row and row.task(command.user_id, command.task_id)
-    if row is None or row.hash is None or task is None:
+    return row and state_of(row, command.user_id, command.task_id)
+
+
+def state_of(row: StoredTask, user_id: str, task_id: UUID) -> TaskState | None:
+    """Make the state from the task's row; `None` if no event left it so."""
+    task = row.task(user_id, task_id)
+    if row.hash is None or task is None:
         return None
     return TaskState(task=task, version=row.version, hash=row.hash, at=task.updated_at)
+
+
+def advance(state: TaskState, event: Event, hash_: bytes, version: int | None) -> TaskState:
+    """Return the state after the event. `then` becomes the task at `version`; without it, the last one that was."""
+    task = evolve(state.task, event)
+    wanted = task is not None if version is None else event.version == version
+    then, before = (task, state.task) if wanted else (state.then, state.before)
+    return TaskState(task=task, version=event.version, hash=hash_, at=event.at, then=then, before=before)
 
 
 async def _rehydrate(stream: EventStore | LockedStream, command: Command, so_far: TaskState) -> TaskState:
@@ -150,11 +165,7 @@ async def _rehydrate(stream: EventStore | LockedStream, command: Command, so_far
     found = so_far
     async with aclosing(stream.history(command.user_id, command.task_id, after=so_far.version)) as entries:
         async for entry in entries:
-            event = entry.event
-            task = evolve(found.task, event)
-            wanted = task is not None if version is None else event.version == version
-            then, before = (task, found.task) if wanted else (found.then, found.before)
-            found = TaskState(task=task, version=event.version, hash=entry.hash, at=event.at, then=then, before=before)
+            found = advance(found, entry.event, entry.hash, version)
     return found
 
 
@@ -173,11 +184,12 @@ async def _check_list(stream: EventStore | LockedStream, command: Command) -> in
     if not isinstance(command, CreateTask) or command.precondition == UNCONDITIONAL:
         return None
     head = await stream.head(command.user_id)
-    check_list(command, EntityTag(head.seq, head.hash))
+    check_list(command.precondition, EntityTag(head.seq, head.hash))
     return head.seq
 
 
-def _event(command: Command, state: TaskState, payload: TaskEvent, actor: str, metadata: Metadata) -> Event:
+def event_of(command: Command, state: TaskState, payload: TaskEvent, actor: str, metadata: Metadata) -> Event:
+    """Make the event that the command was decided to cause."""
     return Event(
         id=uuid7(),
         user_id=command.user_id,
@@ -191,13 +203,18 @@ def _event(command: Command, state: TaskState, payload: TaskEvent, actor: str, m
     )
 
 
-async def _replay(store: EventStore, before: RecordedEvent, metadata: Metadata) -> Outcome:
-    """Replay the outcome of the command that left this event. Raise `IdempotencyKeyReused` if another request did."""
-    event = before.event
-    if event.metadata.fingerprint != metadata.fingerprint:
+def check_fingerprint(before: RecordedEvent, metadata: Metadata) -> None:
+    """Check that the event with this idempotency key is of the same request. Raise `IdempotencyKeyReused`."""
+    if before.event.metadata.fingerprint != metadata.fingerprint:
         raise IdempotencyKeyReused(
             "This Idempotency-Key stands for another request; repeat that one as it was, or make a new key."
         )
+
+
+async def _replay(store: EventStore, before: RecordedEvent, metadata: Metadata) -> Outcome:
+    """Replay the outcome of the command that left this event. Raise `IdempotencyKeyReused` if another request did."""
+    event = before.event
+    check_fingerprint(before, metadata)
     if isinstance(event.payload, TaskDeleted):
         return Outcome(None, before.hash, before.seq, "replayed")
     row = await store.load(event.user_id, event.task_id)

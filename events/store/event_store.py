@@ -1,6 +1,6 @@
 """The event store: the one object through which commands and queries append events and read them."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence, Set
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import datetime
 from operator import itemgetter
@@ -12,9 +12,9 @@ from db.pool import Connection, Pool
 from db.time_slices import TimeSlices
 from events.hash_chain import Head
 from events.store import log
-from events.store.append import PendingAppend, RecordedEvent, append_one
+from events.store.append import PendingAppend, RecordedEvent, append, append_one
 from events.store.group_commit import GroupCommit
-from events.store.stored_tasks import StoredTask, TaskKey, stored
+from events.store.stored_tasks import StoredTask, TaskKey, stored, stored_of_user
 from events.task import Event
 
 
@@ -101,6 +101,10 @@ class EventStore:
         """Find this event in the log by its id; return `None` if it isn't there."""
         return await log.find_appended(self._pool.of(event.user_id), event)
 
+    def read(self, user_id: str, *, after: int, upto: int) -> AsyncIterator[RecordedEvent]:
+        """Read a user's events in order, after number `after`, up to and with `upto`."""
+        return log.read(self._pool.of(user_id), user_id, after=after, upto=upto)
+
     @asynccontextmanager
     async def locked(self, user_id: str) -> AsyncIterator["LockedStream"]:
         """Lock a user's stream, in a transaction that is committed at the end of the block.
@@ -126,6 +130,34 @@ class LockedStream:
         entry = await append_one(self._connection, pending._replace(after=after))
         self._head = Head(entry.seq, entry.hash)
         return entry
+
+    async def append_all(self, pending: Sequence[PendingAppend]) -> list[RecordedEvent]:
+        """Append several events in one statement. If one of them can't be, raise as `append` does, and give up all."""
+        last = self._head.seq
+        numbered = [each._replace(after=last + number) for number, each in enumerate(pending)]
+        entries = []
+        for result in await append(self._connection, numbered):
+            if not isinstance(result, RecordedEvent):
+                raise result
+            entries.append(result)
+        self._head = Head(entries[-1].seq, entries[-1].hash)
+        return entries
+
+    async def load_all(self, user_id: str, ids: Sequence[UUID]) -> Mapping[UUID, StoredTask]:
+        """Read the rows of several tasks, as `EventStore.load` does for one."""
+        return await stored_of_user(self._connection, user_id, ids)
+
+    async def known(self, user_id: str, ids: Sequence[UUID]) -> Set[UUID]:
+        """Return those of the tasks that have events, also if they are deleted."""
+        return await log.known(self._connection, user_id, ids)
+
+    async def find(self, user_id: str, idempotency_key: str) -> RecordedEvent | None:
+        """Find the event of the request with this idempotency key, as `EventStore.find` does."""
+        return await log.find(self._connection, user_id, idempotency_key)
+
+    async def find_appended(self, event: Event) -> RecordedEvent | None:
+        """Find this event in the log by its id; return `None` if it isn't there."""
+        return await log.find_appended(self._connection, event)
 
     async def load(self, user_id: str, task_id: UUID) -> StoredTask | None:
         """Read a task's row, as `EventStore.load` does."""

@@ -1,6 +1,6 @@
 """Statements on the event log: lock a user's stream, read events back, find one."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from datetime import datetime
 from uuid import UUID
 
@@ -56,14 +56,14 @@ ORDER BY seq LIMIT $5
 
 
 async def read(
-    database: Executor, user_id: str, *, upto: int, at: datetime | None = None
+    database: Executor, user_id: str, *, upto: int, after: int = 0, at: datetime | None = None
 ) -> AsyncIterator[RecordedEvent]:
-    """Read a user's events in order, up to and with number `upto` and none after the moment `at`, in constant memory.
+    """Read a user's events in order, after number `after`, up to and with `upto`, and none after the moment `at`.
 
-    They are read batch by batch, without a transaction, since the log's events never change. On a pool, a connection is
-    held only while a batch is fetched. Raise `UnknownEvent` (events.serialization).
+    They are read batch by batch, in constant memory and without a transaction, since the log's events never change. On
+    a pool, a connection is held only while a batch is fetched. Raise `UnknownEvent` (events.serialization).
     """
-    seq = 0
+    seq = after
     while rows := await database.fetch(READ, user_id, seq, upto, at, READ_BATCH):
         for row in rows:
             yield _recorded(row)
@@ -124,6 +124,14 @@ async def is_there(database: Executor, user_id: str, task_id: UUID) -> bool:
     """Say if the task exists by the log: it has events, and the last one isn't its deletion."""
     last: str | None = await database.fetchval(LAST, user_id, task_id)
     return last not in (None, TaskDeleted.__name__)
+
+
+KNOWN = "SELECT DISTINCT task_id FROM events WHERE user_id = $1 AND task_id = ANY ($2)"
+
+
+async def known(database: Executor, user_id: str, ids: Sequence[UUID]) -> Set[UUID]:
+    """Return those of the tasks that have events, also if they are deleted."""
+    return {row["task_id"] for row in await database.fetch(KNOWN, user_id, ids)}
 
 
 FIND = f"SELECT {COLUMNS} FROM events WHERE user_id = $1 AND idempotency_key = $2"  # noqa: S608 - a constant fragment

@@ -54,6 +54,21 @@ SELECT wanted.user_id, wanted.id, found.* FROM unnest($1::text[], $2::uuid[]) AS
 """
 
 
+STORED_OF_USER = """
+SELECT id, version, (
+    SELECT hash FROM events
+    WHERE user_id = $1 AND task_id = tasks.id AND events.version = tasks.version AND events.at = tasks.updated_at
+) AS hash, convert_to(document, 'UTF8') AS document
+FROM tasks WHERE user_id = $1 AND id = ANY ($2)
+"""
+
+
+async def stored_of_user(database: Executor, user_id: str, ids: Sequence[UUID]) -> Mapping[UUID, StoredTask]:
+    """Read the rows of a user's tasks, as `stored` does."""
+    rows = await database.fetch(STORED_OF_USER, user_id, ids)
+    return {id_: StoredTask(*columns) for id_, *columns in rows}
+
+
 async def stored(database: Executor, keys: Sequence[TaskKey]) -> Mapping[TaskKey, StoredTask]:
     """Read the tasks' rows, which are never stale, since they are written with their tasks' last events."""
     if len(keys) == 1:

@@ -78,6 +78,7 @@ def test_every_operation_lists_the_answers_it_can_give() -> None:
         "completeTask": {"200", "404", "412"} | user | write | body,
         "deleteTask": {"204", "404", "412"} | user | write,
         "restoreTask": {"200", "404", "412"} | user | write | body,
+        "batch": {"200", "409", "412"} | user | write | body,
         "undo": {"200", "204", "404", "409", "412"} | user | write | body,
         "listEvents": {"200"} | user,
         "getHead": {"200"} | user - {"400"},
@@ -126,7 +127,7 @@ def test_every_answer_has_its_headers_and_examples_that_fit(name: str, status: s
     assert ("Location" in headers) == (status == "201")
     assert ("Link" in headers) == (status == "200" and name in ("listTasks", "listEvents", "getHistory"))
     assert ("Retry-After" in headers) == (status == "503" and name not in PUBLIC)
-    one_task_or_the_list = name.endswith(("Task", "Tasks", "undo")) and status in ("200", "201", "304", "412")
+    one_task_or_the_list = name.endswith(("Task", "Tasks", "batch", "undo")) and status in ("200", "201", "304", "412")
     assert ("ETag" in headers) == one_task_or_the_list
     assert ("Idempotency-Replayed" in headers) == (status < "300" and "408" in OPERATIONS[name]["responses"])
     for header in headers.values():
@@ -200,6 +201,12 @@ PROVOKED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "twoPasts": ("GET", f"{TASK}?version=1&as_of=2026-11-20T19:30:00Z", {}),
     "noMoment": ("GET", f"{TASKS}?as_of=2026-11-20T19:30:00", {}),
     "notThen": ("GET", f"{TASK}?version=1", {}),
+    "operationRefused": ("POST", "/api/demo/batch", {"json": {"operations": [{"op": "delete", "id": TASK_ID}]}}),
+    "badOperation": (
+        "POST",
+        "/api/demo/batch",
+        {"json": {"operations": [{"op": "create", "title": " "}, {"op": "delete"}]}},
+    ),
     "nothingToUndo": ("POST", "/api/demo/undo", {"json": {"seq": 3}}),
     "noSeq": ("POST", "/api/demo/undo", {"json": {"seq": "x"}}),
     "notBoolean": ("PATCH", f"{TASK}/complete", {"json": {"completed": "yes"}}),

@@ -1,0 +1,104 @@
+"""The endpoint for several writes in one request (docs/http-api.md, "Batches")."""
+
+from typing import Annotated, Any, cast
+
+import orjson
+from fastapi import APIRouter, Depends, Response
+from uuid_utils.compat import uuid7
+
+from api import examples
+from api.entity_tags import entity_tags, etag
+from api.openapi import OF_BODY, OF_EVENT, OF_WRITE, answer, problems, writes
+from api.problems import problem_body, problem_of
+from api.request_body import json_body
+from api.responses import JSON, REPLAYED
+from api.routing import Route
+from api.schemas import Batch, BatchResults, CreateOperation, Operation, TaskChanges
+from api.user_turns import take_turn
+from api.writes import Write
+from commands.batch import BatchOutcome, handle_batch
+from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
+from commands.decider import Refusal
+from commands.handler import Outcome
+from commands.precondition import UNCONDITIONAL, Precondition
+from events.projection import task_document
+from events.task import Fields
+
+router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
+
+
+@router.post(
+    "/batch",
+    operation_id="batch",
+    summary="Carry out several changes",
+    response_model=BatchResults,
+    response_description="What came of each operation",
+    responses={
+        200: answer(examples.BATCH_RESULTS, "ETag", *OF_EVENT),
+        **problems(*OF_WRITE, *OF_BODY, "operationRefused", "listChanged", "badOperation"),
+    },
+    openapi_extra=writes(Batch, examples.BATCHES),
+)
+async def batch(write: Write, body: Annotated[Batch, Depends(json_body(Batch))]) -> Response:
+    """Carry out up to 100 operations in order, in one transaction: all or none, or without `atomic` each by itself.
+
+    `If-Match` and the `ETag` are about the list.
+    """
+    commands = [_command(write.user, operation) for operation in body.operations]
+    await take_turn(write.request, write.user)
+    outcome = await handle_batch(
+        write.store,
+        write.user,
+        commands,
+        atomic=body.atomic,
+        precondition=write.precondition,
+        actor=write.user,
+        metadata=write.metadata,
+    )
+    return _response(outcome, commands, write.request.state.request_id)
+
+
+def _command(user: str, operation: Operation) -> Command:
+    if isinstance(operation, CreateOperation):
+        fields = cast("Fields", operation.model_dump(exclude={"id", "op"}))
+        return CreateTask(user_id=user, task_id=operation.id or uuid7(), fields=fields)
+    task_id, condition = operation["id"], _precondition(operation.get("if_match"))
+    match operation["op"]:
+        case "update":
+            given: Any = {name: value for name, value in operation.items() if name in TaskChanges.__annotations__}
+            return UpdateTask(user_id=user, task_id=task_id, fields=given, precondition=condition)
+        case "complete":
+            completed = operation.get("completed")
+            return ToggleTask(user_id=user, task_id=task_id, completed=completed, precondition=condition)
+        case "delete":
+            return DeleteTask(user_id=user, task_id=task_id, precondition=condition)
+        case "restore":
+            return RestoreTask(user_id=user, task_id=task_id, version=operation.get("version"), precondition=condition)
+
+
+def _precondition(tag: str | None) -> Precondition:
+    if tag is None:
+        return UNCONDITIONAL
+    return Precondition(match="*" if tag == "*" else entity_tags(tag))
+
+
+def _response(outcome: BatchOutcome, commands: list[Command], request_id: str) -> Response:
+    results = [_result(*each, request_id) for each in zip(commands, outcome.results, strict=True)]
+    headers = {**(REPLAYED if outcome.replayed else {}), "ETag": etag(outcome.list_tag)}
+    if outcome.seq is not None:
+        headers["Daybook-Seq"] = str(outcome.seq)
+    return Response(orjson.dumps({"results": results}), 200, headers, JSON)
+
+
+def _result(command: Command, outcome: Outcome | Refusal, request_id: str) -> dict[str, Any]:
+    if isinstance(outcome, Refusal):
+        problem = problem_of(outcome)
+        kind = (problem.status, problem.type, problem.title, problem.detail, problem.hint)
+        return {
+            "status": problem.status,
+            "problem": problem_body(*kind, request_id=request_id, errors=problem.errors),
+        }
+    if outcome.task is None:
+        return {"status": 204, "seq": outcome.seq, "task": None}
+    status = 201 if isinstance(command, CreateTask) else 200
+    return {"status": status, "seq": outcome.seq, "task": orjson.Fragment(task_document(outcome.task))}
