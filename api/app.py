@@ -26,7 +26,7 @@ from api.middleware import (
     Slashes,
     TrustedProxies,
 )
-from api.routers import audit, batch, health, sync, tasks, undo
+from api.routers import audit, batch, health, restore, sync, tasks, undo
 from api.routers.metrics import scraping
 from api.server.startup import check_integrity, check_server, told
 from api.server.supervision import ended_with_its_supervisor
@@ -128,7 +128,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     documentation.serve_page(app)
     # Add the routes themselves: an included router would look for the route twice. They precede the documentation's.
     app.router.routes[:0] = [
-        route for each in (sync, tasks, batch, undo, audit, health) for route in each.router.routes
+        route for each in (sync, tasks, batch, undo, restore, audit, health) for route in each.router.routes
     ]
     if settings.metrics_public:
         app.include_router(scraping(settings.daybook_data_dir))

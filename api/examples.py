@@ -80,6 +80,17 @@ BATCHES: Named = {
         },
     },
 }
+RESTORATIONS_OF_ALL: Named = {
+    "tell": {"summary": "Tell what would change", "value": {"as_of": "2026-11-20T19:30:00Z", "dry_run": True}},
+    "do": {"summary": "Do it", "value": {"as_of": "2026-11-20T19:30:00Z"}},
+}
+RESTORED_TASKS = _one(
+    "One task was put back",
+    {
+        "dry_run": False,
+        "changes": [{"task_id": TASK_ID, "title": "Buy milk", "type": "TaskRestored", "fields": ["title"], "seq": 3}],
+    },
+)
 UNDOS: Named = {
     "seq": {"summary": "The first event", "value": {"seq": 1}},
     "last": {"summary": "The last event, as without a body", "value": {}},
@@ -344,6 +355,7 @@ FAULTS = {
         ("operations.0.title", "Title must not be empty.", "string_too_short"),
         ("operations.1.id", "Id is required.", "missing"),
     ),
+    "noAsOf": _of_fields(problems.Invalid, "The moment is missing", ("as_of", "As of is required.", "missing")),
     "noSeq": _of_fields(problems.Invalid, "It is no number", ("seq", "Seq must be a whole number.", "int_type")),
     "keyReused": Fault(
         problems.KeyReused,

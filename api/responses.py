@@ -1,6 +1,7 @@
 """Responses with tasks, and their headers (docs/http-api.md, "Safe writes")."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import Request, Response
 
@@ -9,6 +10,7 @@ from api.preconditions import matches
 from api.server import unsent
 from commands.handler import Outcome
 from commands.precondition import EntityTag
+from commands.several import SeveralChanges
 from events.projection import task_document
 
 JSON = "application/json"
@@ -27,6 +29,12 @@ def of_write(outcome: Outcome, *, status: int = 200, headers: Mapping[str, str] 
         return Response(status_code=204, headers=ours)
     tag = EntityTag(task.version, outcome.hash)
     return Response(task_document(task), status, {**ours, "ETag": etag(tag), **(headers or {})}, JSON)
+
+
+def headers_of_several(done: SeveralChanges[Any]) -> dict[str, str]:
+    """Make the headers of a response to several writes: the list's entity tag, and the number of the last event."""
+    seq = {} if done.seq is None else {"Daybook-Seq": str(done.seq)}
+    return {**(REPLAYED if done.replayed else {}), **seq, "ETag": etag(done.list_tag)}
 
 
 def of_read(request: Request, body: bytes, tag: EntityTag, headers: Mapping[str, str] | None = None) -> Response:

@@ -203,6 +203,30 @@ class Restoration(TypedDict, total=False):
     ]
 
 
+class RestorationOfAll(BaseModel):
+    """The moment to go back to."""
+
+    as_of: Annotated[datetime, BeforeValidator(times.read_moment)] = Field(description="RFC 3339, with its offset")
+    dry_run: StrictBool = Field(default=False, description="whether only to tell what would change")
+
+
+class RestoredTask(BaseModel):
+    """A task that is put back."""
+
+    task_id: UUID
+    title: str = Field(description="as it was at the moment; of a task that is deleted, as it is now")
+    type: Literal["TaskRestored", "TaskDeleted"]
+    fields: list[str] = Field(description="that change; all of a task that comes back")
+    seq: int | None = Field(description="the number of its event; null of a dry run")
+
+
+class RestoredTasks(BaseModel):
+    """What has changed, or would."""
+
+    dry_run: bool
+    changes: list[RestoredTask]
+
+
 class Undo(TypedDict, total=False):
     """Which event to take back; without it, the last one."""
 
@@ -281,7 +305,7 @@ Operation: TypeAlias = (
 )
 
 
-class Batch(BaseModel):
+class Operations(BaseModel):
     """Several changes, in order."""
 
     atomic: StrictBool = Field(default=True, description="all or none; else each by itself")

@@ -7,20 +7,20 @@ from fastapi import APIRouter, Depends, Response
 from uuid_utils.compat import uuid7
 
 from api import examples
-from api.entity_tags import entity_tags, etag
+from api.entity_tags import entity_tags
 from api.openapi import OF_BODY, OF_EVENT, OF_WRITE, answer, problems, writes
 from api.problems import problem_body, problem_of
 from api.request_body import json_body
-from api.responses import JSON, REPLAYED
+from api.responses import JSON, headers_of_several
 from api.routing import Route
-from api.schemas import Batch, BatchResults, CreateOperation, Operation, TaskChanges
+from api.schemas import BatchResults, CreateOperation, Operation, Operations, TaskChanges
 from api.user_turns import take_turn
 from api.writes import Write
-from commands.batch import BatchOutcome, handle_batch
+from commands.batch import Batch, CommandResult
 from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
 from commands.decider import Refusal
-from commands.handler import Outcome
 from commands.precondition import UNCONDITIONAL, Precondition
+from commands.several import SeveralChanges
 from events.projection import task_document
 from events.task import Fields
 
@@ -37,16 +37,16 @@ router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
         200: answer(examples.BATCH_RESULTS, "ETag", *OF_EVENT),
         **problems(*OF_WRITE, *OF_BODY, "operationRefused", "listChanged", "badOperation"),
     },
-    openapi_extra=writes(Batch, examples.BATCHES),
+    openapi_extra=writes(Operations, examples.BATCHES),
 )
-async def batch(write: Write, body: Annotated[Batch, Depends(json_body(Batch))]) -> Response:
+async def carry_out_batch(write: Write, body: Annotated[Operations, Depends(json_body(Operations))]) -> Response:
     """Carry out up to 100 operations in order, in one transaction: all or none, or without `atomic` each by itself.
 
     `If-Match` and the `ETag` are about the list.
     """
     commands = [_command(write.user, operation) for operation in body.operations]
     await take_turn(write.request, write.user)
-    outcome = await handle_batch(
+    batch = Batch(
         write.store,
         write.user,
         commands,
@@ -55,7 +55,7 @@ async def batch(write: Write, body: Annotated[Batch, Depends(json_body(Batch))])
         actor=write.user,
         metadata=write.metadata,
     )
-    return _response(outcome, commands, write.request.state.request_id)
+    return _response(await batch.handle(), commands, write.request.state.request_id)
 
 
 def _command(user: str, operation: Operation) -> Command:
@@ -82,15 +82,12 @@ def _precondition(tag: str | None) -> Precondition:
     return Precondition(match="*" if tag == "*" else entity_tags(tag))
 
 
-def _response(outcome: BatchOutcome, commands: list[Command], request_id: str) -> Response:
-    results = [_result(*each, request_id) for each in zip(commands, outcome.results, strict=True)]
-    headers = {**(REPLAYED if outcome.replayed else {}), "ETag": etag(outcome.list_tag)}
-    if outcome.seq is not None:
-        headers["Daybook-Seq"] = str(outcome.seq)
-    return Response(orjson.dumps({"results": results}), 200, headers, JSON)
+def _response(done: SeveralChanges[CommandResult], commands: list[Command], request_id: str) -> Response:
+    results = [_result(*each, request_id) for each in zip(commands, done.changes, strict=True)]
+    return Response(orjson.dumps({"results": results}), 200, headers_of_several(done), JSON)
 
 
-def _result(command: Command, outcome: Outcome | Refusal, request_id: str) -> dict[str, Any]:
+def _result(command: Command, outcome: CommandResult, request_id: str) -> dict[str, Any]:
     if isinstance(outcome, Refusal):
         problem = problem_of(outcome)
         kind = (problem.status, problem.type, problem.title, problem.detail, problem.hint)

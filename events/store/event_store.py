@@ -15,6 +15,7 @@ from events.store import log
 from events.store.append import PendingAppend, RecordedEvent, append, append_one
 from events.store.group_commit import GroupCommit
 from events.store.stored_tasks import StoredTask, TaskKey, stored, stored_of_user
+from events.store.then_and_now import ThenAndNow, then_and_now
 from events.task import Event
 
 
@@ -97,6 +98,17 @@ class EventStore:
         """Find the event of the request with this idempotency key. Raise `UnknownEvent` (events.serialization)."""
         return await log.find(self._pool.of(user_id), user_id, idempotency_key)
 
+    async def then_and_now(self, user_id: str, moment: datetime, *, upto: int) -> AsyncIterator[ThenAndNow]:
+        """Fold a user's first `upto` events into each task, as it was at `moment` and as it is after them.
+
+        A turn of `LongReads` is held if there are many. Raise as `history` does.
+        """
+        async with AsyncExitStack() as turn:
+            if upto > log.READ_BATCH:
+                await turn.enter_async_context(self.long_reads.turn(user_id))
+            async for each in then_and_now(self._pool.of(user_id), user_id, moment, upto=upto):
+                yield each
+
     async def find_appended(self, event: Event) -> RecordedEvent | None:
         """Find this event in the log by its id; return `None` if it isn't there."""
         return await log.find_appended(self._pool.of(event.user_id), event)
@@ -142,6 +154,10 @@ class LockedStream:
             entries.append(result)
         self._head = Head(entries[-1].seq, entries[-1].hash)
         return entries
+
+    def then_and_now(self, user_id: str, moment: datetime, *, upto: int) -> AsyncIterator[ThenAndNow]:
+        """Fold the first `upto` events into each task, as it was at `moment` and as it is after them."""
+        return then_and_now(self._connection, user_id, moment, upto=upto)
 
     async def load_all(self, user_id: str, ids: Sequence[UUID]) -> Mapping[UUID, StoredTask]:
         """Read the rows of several tasks, as `EventStore.load` does for one."""

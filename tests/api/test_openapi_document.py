@@ -79,6 +79,7 @@ def test_every_operation_lists_the_answers_it_can_give() -> None:
         "deleteTask": {"204", "404", "412"} | user | write,
         "restoreTask": {"200", "404", "412"} | user | write | body,
         "batch": {"200", "409", "412"} | user | write | body,
+        "restoreAll": {"200", "412"} | user | write | body,
         "undo": {"200", "204", "404", "409", "412"} | user | write | body,
         "listEvents": {"200"} | user,
         "getHead": {"200"} | user - {"400"},
@@ -127,7 +128,8 @@ def test_every_answer_has_its_headers_and_examples_that_fit(name: str, status: s
     assert ("Location" in headers) == (status == "201")
     assert ("Link" in headers) == (status == "200" and name in ("listTasks", "listEvents", "getHistory"))
     assert ("Retry-After" in headers) == (status == "503" and name not in PUBLIC)
-    one_task_or_the_list = name.endswith(("Task", "Tasks", "batch", "undo")) and status in ("200", "201", "304", "412")
+    of_state = name.endswith(("Task", "Tasks")) or name in ("batch", "restoreAll", "undo")
+    one_task_or_the_list = of_state and status in ("200", "201", "304", "412")
     assert ("ETag" in headers) == one_task_or_the_list
     assert ("Idempotency-Replayed" in headers) == (status < "300" and "408" in OPERATIONS[name]["responses"])
     for header in headers.values():
@@ -207,6 +209,7 @@ PROVOKED: dict[str, tuple[str, str, dict[str, Any]]] = {
         "/api/demo/batch",
         {"json": {"operations": [{"op": "create", "title": " "}, {"op": "delete"}]}},
     ),
+    "noAsOf": ("POST", "/api/demo/restore", {"json": {"dry_run": True}}),
     "nothingToUndo": ("POST", "/api/demo/undo", {"json": {"seq": 3}}),
     "noSeq": ("POST", "/api/demo/undo", {"json": {"seq": "x"}}),
     "notBoolean": ("PATCH", f"{TASK}/complete", {"json": {"completed": "yes"}}),

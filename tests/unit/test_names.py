@@ -12,7 +12,7 @@ ON_PURPOSE = {
     "Head": ("api.schemas events.hash_chain", _ON_THE_WIRE),
     "Task": ("api.schemas events.task", _ON_THE_WIRE),
     "router": (
-        "api.routers.audit api.routers.batch api.routers.health api.routers.sync api.routers.tasks api.routers.undo",
+        " ".join(f"api.routers.{each}" for each in ("audit", "batch", "health", "restore", "sync", "tasks", "undo")),
         "FastAPI's custom: the routes of a module",
     ),
 }

@@ -1,0 +1,65 @@
+"""The endpoint that puts all tasks back to a moment (docs/http-api.md, "Restore all tasks")."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Response
+
+from api import examples
+from api.openapi import OF_BODY, OF_EVENT, OF_WRITE, answer, problems, writes
+from api.request_body import json_body
+from api.responses import JSON, headers_of_several
+from api.routing import Route
+from api.schemas import RestorationOfAll, RestoredTasks
+from api.server import unsent
+from api.server.disconnects import while_connected
+from api.user_turns import take_turn
+from api.writes import Write
+from commands.restore_all import RestoreAll, TaskPutBack
+
+router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
+
+
+@router.post(
+    "/restore",
+    operation_id="restoreAll",
+    summary="Put all tasks back to a moment",
+    response_model=RestoredTasks,
+    response_description="What has changed, or would",
+    responses={
+        200: answer(examples.RESTORED_TASKS, "ETag", *OF_EVENT),
+        **problems(*OF_WRITE, *OF_BODY, "listChanged", "noAsOf"),
+    },
+    openapi_extra=writes(RestorationOfAll, examples.RESTORATIONS_OF_ALL),
+)
+async def restore_all(
+    write: Write, body: Annotated[RestorationOfAll, Depends(json_body(RestorationOfAll))]
+) -> Response:
+    """Put all tasks back to what they were at a moment, by new events in one transaction.
+
+    Tasks that weren't there are deleted, and those that were deleted since come back. With `dry_run`, tell what would
+    change; with its `ETag` in `If-Match`, it is what will. `If-Match` and the `ETag` are about the list.
+    """
+    unsent.require_room(write.user)
+    await take_turn(write.request, write.user)
+    request = RestoreAll(
+        write.store,
+        write.user,
+        body.as_of,
+        precondition=write.precondition,
+        actor=write.user,
+        metadata=write.metadata,
+    )
+    done = await while_connected(write.request, request.tell() if body.dry_run else request.handle())
+    changes = [_change(each) for each in done.changes]
+    return unsent.response(orjson.dumps({"dry_run": body.dry_run, "changes": changes}), headers_of_several(done), JSON)
+
+
+def _change(change: TaskPutBack) -> dict[str, Any]:
+    return {
+        "task_id": str(change.task.id),
+        "title": change.task.title,
+        "type": change.type,
+        "fields": change.fields,
+        "seq": change.seq,
+    }

@@ -1,0 +1,110 @@
+"""All of a user's tasks put back to a moment."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from commands.commands import Command, DeleteTask, RestoreTask
+from commands.decider import TaskState, decide
+from commands.handler import event_of
+from commands.precondition import EntityTag, Precondition
+from commands.several import SeveralChanges, SeveralWrites
+from events.store.append import PendingAppend
+from events.store.event_store import EventStore, LockedStream
+from events.store.then_and_now import ThenAndNow
+from events.task import FIELDS, Metadata, Task, TaskEvent, TaskRestored, evolve
+
+_AT_ONCE = 100
+"""Number of events that are appended by one statement: enough to make round trips cheap, in bounded memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPutBack:
+    """A task as it is put back, or as it last was if it is deleted; its event's type and number, `None` if not made.
+
+    `fields` are those that change.
+    """
+
+    task: Task
+    type: str
+    fields: Sequence[str]
+    seq: int | None
+
+
+class RestoreAll(SeveralWrites[TaskPutBack]):
+    """A request to put all tasks back to what they were at a moment: later ones are deleted, and lost ones return."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        user_id: str,
+        as_of: datetime,
+        *,
+        precondition: Precondition,
+        actor: str,
+        metadata: Metadata,
+    ) -> None:
+        super().__init__(store, user_id, precondition=precondition, metadata=metadata)
+        self._as_of, self._actor = as_of, actor
+        self._put_back: list[TaskPutBack] = []
+
+    async def tell(self) -> SeveralChanges[TaskPutBack]:
+        """Tell what would change, and change nothing."""
+        head = await self.store.head(self.user_id)
+        changes = [change async for _, _, _, change in self._decided(self.store, upto=head.seq)]
+        return SeveralChanges(changes, EntityTag(head.seq, head.hash), None)
+
+    async def write(self, stream: LockedStream) -> None:
+        """Decide on each task, and append the events, some at a time."""
+        head = await stream.head(self.user_id)
+        metadata, self._put_back = self.metadata, []
+        pending: list[PendingAppend] = []
+        async for command, state, payload, change in self._decided(stream, upto=head.seq):
+            event = event_of(command, state, payload, self._actor, metadata)
+            metadata = replace(metadata, idempotency_key=None, fingerprint=None)
+            pending.append(PendingAppend(event, evolve(state.task, event), on_row=False))
+            self._put_back.append(change)
+            if len(pending) == _AT_ONCE:
+                await self.append(stream, pending)
+                pending = []
+        if pending:
+            await self.append(stream, pending)
+
+    def changes(self, first: int) -> Sequence[TaskPutBack]:
+        """Return the tasks that were put back."""
+        return [replace(each, seq=first + number) for number, each in enumerate(self._put_back)]
+
+    async def changes_before(self, first: int) -> Sequence[TaskPutBack]:
+        """Return the tasks that an earlier request put back, whose first event has this number."""
+        self._put_back = [change async for _, _, _, change in self._decided(self.store, upto=first - 1)]
+        return self.changes(first)
+
+    def events_in(self, changes: Sequence[TaskPutBack]) -> int:
+        """Count the changes: each has an event."""
+        return len(changes)
+
+    async def _decided(
+        self, stream: EventStore | LockedStream, *, upto: int
+    ) -> AsyncIterator[tuple[Command, TaskState, TaskEvent, TaskPutBack]]:
+        """Decide on each task, in the order of their ids, by the log up to event number `upto`."""
+        async for each in stream.then_and_now(self.user_id, self._as_of, upto=upto):
+            decided = self._decide(each)
+            if decided is not None:
+                yield decided
+
+    def _decide(self, each: ThenAndNow) -> tuple[Command, TaskState, TaskEvent, TaskPutBack] | None:
+        task_id, then, now, version, at = each
+        command: Command
+        if then is not None:
+            command = RestoreTask(user_id=self.user_id, task_id=task_id, version=then.version)
+        elif now is not None:
+            command = DeleteTask(user_id=self.user_id, task_id=task_id)
+        else:
+            return None
+        state = TaskState(task=now, version=version, at=at, then=then)
+        payload = decide(command, state)
+        task = then or now
+        if payload is None or task is None:
+            return None
+        fields = [name for name in FIELDS if isinstance(payload, TaskRestored) and name in payload.after]
+        return command, state, payload, TaskPutBack(task, type(payload).__name__, fields, None)

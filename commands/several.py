@@ -1,0 +1,132 @@
+"""Writes of several events: decided and appended together under the stream's lock, in one transaction."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from commands.decider import Refusal, check_list
+from commands.handler import check_fingerprint
+from commands.precondition import EntityTag, Precondition
+from db.errors import UNAVAILABLE, TooManyRequests, is_transient, retry
+from events.hash_chain import Head
+from events.store.append import Conflict, PendingAppend, RecordedEvent
+from events.store.event_store import EventStore, LockedStream
+from events.store.in_doubt import InDoubt
+from events.task import Event, Metadata
+from telemetry import metrics
+
+_Change = TypeVar("_Change")
+
+
+@dataclass(frozen=True, slots=True)
+class SeveralChanges(Generic[_Change]):
+    """What changed, in order, and the tag of the list after it.
+
+    `seq` is the number of the last event; `None` if there is none. `replayed` says that all of it was done before, and
+    wasn't done again.
+    """
+
+    changes: Sequence[_Change]
+    list_tag: EntityTag
+    seq: int | None
+    replayed: bool = False
+
+
+class SeveralWrites(ABC, Generic[_Change]):
+    """A request for several writes of one user, which may take several tries.
+
+    Invariants: everything is decided under the stream's lock, and the transaction ends right after the last event was
+    sent. So a try that is in doubt is over, one way or the other, when the next one has the lock: its first event is in
+    the log by then, or never will be. A user without events has no stream to lock, but there the number of the first
+    event admits one of two tries.
+
+    The idempotency key is on the first event, and only there. A replay decides everything again, on the states before
+    that event: deciding is pure, so each decision is as it was, and its event is the next one in the log.
+    """
+
+    def __init__(self, store: EventStore, user_id: str, *, precondition: Precondition, metadata: Metadata) -> None:
+        """Make one; the precondition is on the list."""
+        self.store, self.user_id, self.metadata = store, user_id, metadata
+        self._precondition = precondition
+        self._first: Event | None = None
+        self._count = 0
+        self._in_doubt = False
+
+    @abstractmethod
+    async def write(self, stream: LockedStream) -> None:
+        """Decide everything, and append its events by `append`. It may be called again, for another try."""
+
+    @abstractmethod
+    def changes(self, first: int) -> Sequence[_Change]:
+        """Return the changes that `write` has decided on; its first event has this number."""
+
+    @abstractmethod
+    async def changes_before(self, first: int) -> Sequence[_Change]:
+        """Decide the changes again that an earlier request made, whose first event has this number."""
+
+    async def handle(self) -> SeveralChanges[_Change]:
+        """Do it once. Raise a `Refusal`, or as `commands.handler.handle` does."""
+        what = "failed"
+        try:
+            done = await retry(self._try, on=lambda error: is_transient(error) or isinstance(error, Conflict))
+            what = "replayed" if done.replayed else "unchanged" if done.seq is None else "done"
+        except Conflict as error:  # every try was refused, and wrote nothing
+            raise TooManyRequests(f"others write tasks of {self.user_id} all the time") from error
+        except UNAVAILABLE as error:
+            if self._in_doubt:
+                raise InDoubt(str(error)) from error
+            raise
+        except Refusal:
+            what = "refused"
+            raise
+        finally:
+            metrics.COMMANDS.labels(type(self).__name__, what).inc()
+        return done
+
+    async def append(self, stream: LockedStream, pending: Sequence[PendingAppend]) -> None:
+        """Append some of the events."""
+        self._first = self._first or pending[0].event
+        self._count += len(pending)
+        self._in_doubt = True
+        try:
+            await stream.append_all(pending)
+        except Conflict:
+            self._in_doubt = False
+            metrics.CONFLICTS.inc()
+            raise
+
+    async def _try(self) -> SeveralChanges[_Change]:
+        key = self.metadata.idempotency_key
+        async with self.store.locked(self.user_id) as stream:
+            if self._first is not None and (first := await stream.find_appended(self._first)):
+                return await self._changed(first, self.changes(first.seq), count=self._count)
+            self._first, self._count, self._in_doubt = None, 0, False
+            before = await stream.find(self.user_id, key) if key is not None else None
+            head = end = await stream.head(self.user_id)
+            if before is None:
+                check_list(self._precondition, EntityTag(head.seq, head.hash))
+                await self.write(stream)
+                end = await stream.head(self.user_id)
+        if before is not None:
+            check_fingerprint(before, self.metadata)
+            changes = await self.changes_before(before.seq)
+            return await self._changed(before, changes, count=self.events_in(changes), replayed=True)
+        self._in_doubt = False
+        return _done(self.changes(head.seq + 1), end, seq=end.seq if self._count else None)
+
+    @abstractmethod
+    def events_in(self, changes: Sequence[_Change]) -> int:
+        """Count the changes that have an event."""
+
+    async def _changed(
+        self, first: RecordedEvent, changes: Sequence[_Change], *, count: int, replayed: bool = False
+    ) -> SeveralChanges[_Change]:
+        """Return the changes of an earlier try or request, with the number and hash of its last event."""
+        upto = first.seq + count - 1
+        [last] = [entry async for entry in self.store.read(self.user_id, after=upto - 1, upto=upto)]
+        return _done(changes, Head(last.seq, last.hash), seq=last.seq, replayed=replayed)
+
+
+def _done(changes: Sequence[_Change], end: Head, *, seq: int | None, replayed: bool = False) -> SeveralChanges[_Change]:
+    return SeveralChanges(changes, EntityTag(end.seq, end.hash), seq, replayed)
