@@ -26,7 +26,7 @@ from api.middleware import (
     Slashes,
     TrustedProxies,
 )
-from api.routers import audit, batch, health, restore, sync, tasks, undo
+from api.routers import audit, batch, feed, health, restore, sync, tasks, undo
 from api.routers.metrics import scraping
 from api.server.startup import check_integrity, check_server, told
 from api.server.supervision import ended_with_its_supervisor
@@ -40,6 +40,7 @@ from db.long_reads import Scans
 from db.pool import open_pool
 from db.reach import reaching
 from events.store.event_store import EventStore
+from queries.feed import Feeds
 from telemetry.worker_metrics import snapshots_written
 
 _log = structlog.get_logger(__name__)
@@ -99,9 +100,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             )
             if jwks_url and not settings.jwks_audience:
                 _log.warning("JWT_AUDIENCE isn't set: tokens that the issuer made for other services are taken too")
+            store = EventStore(pool)
             yield State(
                 pool=pool,
-                store=EventStore(pool),
+                store=store,
+                feeds=Feeds(store, most=settings.feeds_per_worker, most_of_user=settings.feeds_per_user),
                 scans=Scans(pool),
                 verifier=verifier,
                 readiness=health.Readiness(pool),
@@ -128,7 +131,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     documentation.serve_page(app)
     # Add the routes themselves: an included router would look for the route twice. They precede the documentation's.
     app.router.routes[:0] = [
-        route for each in (sync, tasks, batch, undo, restore, audit, health) for route in each.router.routes
+        route for each in (sync, tasks, batch, undo, restore, feed, audit, health) for route in each.router.routes
     ]
     if settings.metrics_public:
         app.include_router(scraping(settings.daybook_data_dir))

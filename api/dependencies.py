@@ -16,6 +16,7 @@ from db.long_reads import Scans
 from db.pool import Pool
 from events.store.event_store import EventStore
 from events.task import Metadata
+from queries.feed import Feeds
 
 _LONGEST_ADDRESS, _LONGEST_AGENT = 64, 512
 
@@ -29,6 +30,7 @@ class State(TypedDict):
     verifier: Verifier
     readiness: Readiness
     turns: UserTurns
+    feeds: Feeds
     origins: Origins
     """Origins of the pages that may call; `api.server.protocol` reads them, too."""
     trusted_proxies: TrustedProxies

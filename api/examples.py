@@ -183,6 +183,10 @@ CSV_FILE = _one(
     '"{""v"":3,""changes"":{""title"":{""from"":""Buy milk"",""to"":""Buy oat milk""}}}"\r\n',
 )
 
+FEED_MESSAGES = _one(
+    "The first line, and an event",
+    f"retry: 2000\n\nevent: TaskUpdated\ndata: {orjson.dumps({**_UPDATED, 'task': _CHANGED}).decode()}\nid: 2\n\n",
+)
 NEWEST_FIRST = _one("Newest first", [_UPDATED, _CREATED])
 OLDEST_FIRST = _one("Oldest first", [_CREATED, _UPDATED])
 AUDIT_HEAD: Named = {
@@ -301,6 +305,9 @@ FAULTS = {
         "The database was restored from a backup",
         "since is of a log that is no more: begin again without it.",
     ),
+    "logShorter": Fault(
+        problems.LogReplaced, "There is no such event", "There is no event 9: the log has 2. Sync anew."
+    ),
     "changedSince": Fault(
         problems.PreconditionFailed,
         "Somebody else was first",
@@ -356,6 +363,9 @@ FAULTS = {
         ("operations.1.id", "Id is required.", "missing"),
     ),
     "noAsOf": _of_fields(problems.Invalid, "The moment is missing", ("as_of", "As of is required.", "missing")),
+    "tooManyStreams": Fault(
+        problems.TooManyStreams, "Eight are open", "Close a stream first: 8 of the user, 8 of all."
+    ),
     "noSeq": _of_fields(problems.Invalid, "It is no number", ("seq", "Seq must be a whole number.", "int_type")),
     "keyReused": Fault(
         problems.KeyReused,

@@ -83,7 +83,7 @@ _HEADERS: dict[str, dict[str, Any]] = {
 _ALWAYS = ("X-Request-ID", "X-Content-Type-Options", "Cache-Control")
 """Headers of every response."""
 
-_OF_STATUS = {401: ("WWW-Authenticate",), 412: ("ETag",), 503: ("Retry-After",)}
+_OF_STATUS = {401: ("WWW-Authenticate",), 412: ("ETag",), 429: ("Retry-After",), 503: ("Retry-After",)}
 """Headers of responses with problems."""
 
 _TAGS_PATTERN = r'^("[0-9]{1,9}(-[0-9a-f]{16})?"|[0-9]{1,9}|\*)$'

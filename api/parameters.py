@@ -293,6 +293,18 @@ class HistoryParameters(BaseModel):
     limit: int = Field(default=1000, ge=1, le=1000, description="the longest page wanted", examples=[100])
 
 
+class FeedParameters(BaseModel):
+    """Where a feed begins."""
+
+    after: int | None = Field(
+        default=None,
+        ge=0,
+        le=LAST_SEQ,
+        description="events with a greater `seq`, 0 for all; without it, from now on. `Last-Event-ID` goes before it",
+        examples=[0],
+    )
+
+
 class AuditParameters(BaseModel):
     """Which events to show, and how. Parameters that aren't known are ignored."""
 

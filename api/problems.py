@@ -16,6 +16,7 @@ Problem
 ├── UnsupportedMediaType         415
 ├── Invalid                      422  it can be read, but a field breaks a rule
 ├── KeyReused                    422  the Idempotency-Key stands for another request
+├── TooManyStreams               429  so many feeds are open already
 ├── RequestHeaderFieldsTooLarge  431  request line and headers
 ├── Failure                      500  something is broken here
 ├── Unavailable                  503  the database is down
@@ -193,6 +194,13 @@ class KeyReused(Problem):
 
     status, type, title = 422, "idempotency-key-reused", "Idempotency key reused"
     sentence = "The app sent two different changes under one name, so the second one wasn't made."
+
+
+class TooManyStreams(Problem):
+    """The user, or the process, has so many streams open already."""
+
+    status, type, title = 429, "too-many-streams", "Too many streams"
+    sentence = "This is open in too many places at once. Please close one of them."
 
 
 class RequestHeaderFieldsTooLarge(Problem):

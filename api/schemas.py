@@ -377,6 +377,12 @@ class AuditEvent(BaseModel):
     hash: str = Field(description="the chain up to and with this event", json_schema_extra={"pattern": _HASH})
 
 
+class FeedEvent(AuditEvent):
+    """The same, with the task after it: the data of an event of a feed."""
+
+    task: Task | None = Field(description="as the event left it; null if it is deleted")
+
+
 class ExportedEvent(AuditEvent):
     """The same, with all that it takes to compute the hash again: a line of an export."""
 

@@ -87,6 +87,8 @@ class Settings(BaseModel):
     database_sharded: bool = False
     database_timeout: float = Field(default=10, ge=0.1)
     daybook_data_dir: Path = Path(".daybook")
+    feeds_per_user: int = Field(default=8, ge=1)
+    feeds_per_worker: int = Field(default=1000, ge=1)
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
     metrics_host: str = "127.0.0.1"
     metrics_public: bool = False

@@ -45,6 +45,14 @@ DATABASE_ERRORS = Counter(
 )
 DATABASE_ERRORS.labels("53100")  # a full disk: 0 from the start, so that an alert sees the first one
 
+FEEDS_OPEN = Gauge("daybook_feeds_open", "Feeds that are being sent.")
+FEED_EVENTS = Counter("daybook_feed_events_total", "Events sent by feeds.")
+FEED_LAG = Histogram(
+    "daybook_feed_lag_seconds",
+    "From an event's time to its sending, of events that happened while the feed was open.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+
 VERIFIED = "verify.json"
 """File in the data directory with the last results of `daybook verify`, for all users (`all`) and for a `sample`."""
 

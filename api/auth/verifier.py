@@ -94,6 +94,11 @@ class Verifier:
             self._remembered.move_to_end(digest)
         return verified.user
 
+    def until(self, token: str) -> float:
+        """Return the end of a token that was just verified, in Unix time."""
+        verified = self._remembered.get(hashlib.sha256(token.encode()).digest())
+        return time.time() if verified is None else verified.until
+
     async def _still_published(self, verified: _Verified) -> bool:
         if not (self._keys and verified.kid is not None):
             return True

@@ -70,6 +70,12 @@ class GracefulProtocol(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
+    def shutdown(self) -> None:
+        """End the connection once its request is answered, and tell a response that has no end of its own."""
+        super().shutdown()
+        if self._answering():
+            self.cycle.scope["state"].get("on_shutdown", _nothing)()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unread = self.loop.call_later(_SLOWEST_READER, self.transport.abort)
@@ -139,4 +145,4 @@ class Lingering:
 
 
 def _nothing() -> None:
-    """Do nothing: the callback of a request that is never answered."""
+    """Do nothing: the callback of a request that is never answered, or that ends by itself."""

@@ -1,6 +1,6 @@
 """The event store: the one object through which commands and queries append events and read them."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence, Set
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import datetime
 from operator import itemgetter
@@ -32,6 +32,8 @@ class EventStore:
         self._tasks = BatchLoader[TaskKey, StoredTask](pool, stored, user_of=itemgetter(0))
         self._heads = BatchLoader[str, Head](pool, log.heads, user_of=str)
         self.long_reads = LongReads(pool)
+        self.on_append: Callable[[str, int], object] = lambda _user, _seq: None
+        """Called after each append of this process that is known to be committed, with the user and the number."""
 
     async def append(self, pending: PendingAppend) -> RecordedEvent:
         """Append an event, and upsert its task in the projection or delete its row, in one transaction.
@@ -40,7 +42,9 @@ class EventStore:
         nothing was written. After any other of `UNAVAILABLE`, or if the caller is cancelled, the event may be in the
         log.
         """
-        return await self._appends.append(pending)
+        entry = await self._appends.append(pending)
+        self.on_append(pending.event.user_id, entry.seq)
+        return entry
 
     async def append_again(self, pending: PendingAppend) -> RecordedEvent:
         """Append an event as `append` does, but in a statement of its own, at once."""
@@ -59,6 +63,12 @@ class EventStore:
         if self._pool.sharded:
             return await log.head(self._pool.of(user_id), user_id)
         return await self._heads.get(user_id) or Head()
+
+    async def heads(self, users: Sequence[str]) -> Mapping[str, Head]:
+        """Read the numbers and hashes of several users' last events."""
+        if not self._pool.sharded:
+            return await log.heads(self._pool, users)
+        return {user_id: await log.head(self._pool.of(user_id), user_id) for user_id in users}
 
     async def history(
         self,
@@ -124,7 +134,10 @@ class EventStore:
         If the error of the commit `is_ambiguous`, an event that was appended may be in the log.
         """
         async with self._pool.of(user_id).transaction() as connection:
-            yield LockedStream(connection, await log.lock_stream(connection, user_id))
+            stream = LockedStream(connection, before := await log.lock_stream(connection, user_id))
+            yield stream
+        if (after := await stream.head(user_id)) != before:
+            self.on_append(user_id, after.seq)
 
 
 class LockedStream:

@@ -80,6 +80,7 @@ def test_every_operation_lists_the_answers_it_can_give() -> None:
         "restoreTask": {"200", "404", "412"} | user | write | body,
         "batch": {"200", "409", "412"} | user | write | body,
         "restoreAll": {"200", "412"} | user | write | body,
+        "streamEvents": {"200", "410", "429"} | user,
         "undo": {"200", "204", "404", "409", "412"} | user | write | body,
         "listEvents": {"200"} | user,
         "getHead": {"200"} | user - {"400"},
@@ -127,7 +128,7 @@ def test_every_answer_has_its_headers_and_examples_that_fit(name: str, status: s
     assert ("WWW-Authenticate" in headers) == (status == "401")
     assert ("Location" in headers) == (status == "201")
     assert ("Link" in headers) == (status == "200" and name in ("listTasks", "listEvents", "getHistory"))
-    assert ("Retry-After" in headers) == (status == "503" and name not in PUBLIC)
+    assert ("Retry-After" in headers) == (status in ("429", "503") and name not in PUBLIC)
     of_state = name.endswith(("Task", "Tasks")) or name in ("batch", "restoreAll", "undo")
     one_task_or_the_list = of_state and status in ("200", "201", "304", "412")
     assert ("ETag" in headers) == one_task_or_the_list
@@ -140,6 +141,8 @@ def test_every_answer_has_its_headers_and_examples_that_fit(name: str, status: s
     problem = status >= "400" and name not in PUBLIC
     streams = {"application/x-ndjson", "text/csv"} if (name, status) == ("listEvents", "200") else set()
     expected = {"application/problem+json" if problem else "application/json"} | streams
+    if (name, status) == ("streamEvents", "200"):
+        expected = {"text/event-stream"}
     assert set(answer.get("content", expected)) == expected
     for content in answer.get("content", {}).values():
         assert content["examples"]
@@ -229,6 +232,7 @@ async def test_an_example_of_an_error_is_what_is_really_answered(service: Servic
 OF_A_TASK: dict[str, tuple[str, str, dict[str, Any]]] = {
     "listChanged": ("POST", TASKS, {"json": {"title": "x"}, "headers": {"If-Match": '"1"'}}),
     "idTaken": ("POST", TASKS, {"json": {"id": TASK_ID, "title": "x"}}),
+    "logShorter": ("GET", "/api/demo/audit/stream?after=9", {}),
     "fieldsChanged": ("POST", "/api/demo/undo", {"json": {"seq": 1}}),
     "changedSince": ("DELETE", "", {"headers": {"If-Match": '"1"'}}),
     "otherVersion": ("GET", "", {"headers": {"If-Match": '"1"'}}),
@@ -250,7 +254,7 @@ async def test_an_example_of_an_error_about_a_task_is_what_is_really_answered(se
 
 def test_every_other_error_is_the_services_own() -> None:
     provoked = PROVOKED.keys() | OF_A_TASK
-    assert {fault.problem.status for name, fault in FAULTS.items() if name not in provoked} == {408, 500, 503}
+    assert {fault.problem.status for name, fault in FAULTS.items() if name not in provoked} == {408, 429, 500, 503}
 
 
 @pytest.mark.parametrize("name", [name for name, operation in OPERATIONS.items() if "requestBody" in operation])

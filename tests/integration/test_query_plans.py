@@ -13,7 +13,7 @@ from bench.load import Author, load, settle
 from db.migrate import migrate
 from db.pool import Pool
 from events.store import log, past, stored_tasks
-from queries import audit, changes, stats, tasks
+from queries import audit, changes, feed, stats, tasks
 from tests.conftest import on_plain_postgres
 
 pytestmark = pytest.mark.once
@@ -104,6 +104,7 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
             (USER, 150, middle.id, 20),
             {"events_pkey", "tasks_pkey", "events_task_version_key"},
         ),
+        "feed": (feed.FEED, (USER, 100, 50), {"events_pkey", "tasks_pkey"}),
         "key": (log.FIND, (USER, key), {"events_idempotency_key"}),
     }
     for name, (statement, arguments, indexes) in expected.items():

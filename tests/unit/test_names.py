@@ -8,11 +8,13 @@ from tests.unit.test_layout import PACKAGES, ROOT
 
 _ON_THE_WIRE = "the thing itself, and on the wire: the class names the schema in the OpenAPI document"
 
+_ROUTERS = ("audit", "batch", "feed", "health", "restore", "sync", "tasks", "undo")
+
 ON_PURPOSE = {
     "Head": ("api.schemas events.hash_chain", _ON_THE_WIRE),
     "Task": ("api.schemas events.task", _ON_THE_WIRE),
     "router": (
-        " ".join(f"api.routers.{each}" for each in ("audit", "batch", "health", "restore", "sync", "tasks", "undo")),
+        " ".join(f"api.routers.{each}" for each in _ROUTERS),
         "FastAPI's custom: the routes of a module",
     ),
 }

@@ -1,0 +1,277 @@
+"""A user's events as they happen (docs/http-api.md, "Feed")."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from api.auth import verifier
+from api.routers import feed
+from db.pool import Pool
+from queries import feed as feeds
+from tests.arrange import create, until
+from tests.service import TASKS, Service, bearer, listening, serving, sql, value
+
+STREAM = "/api/ann/audit/stream"
+
+pytestmark = pytest.mark.once
+
+
+class Reader:
+    """A client on a socket of its own, which reads a stream message by message."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self.writer = reader, writer
+        self.head = ""
+        self._text = ""
+
+    async def _more(self) -> bool:
+        size = int((await self._reader.readline()).strip() or b"0", 16)
+        piece = await self._reader.readexactly(size + 2)
+        self._text += piece[:-2].decode()
+        return size > 0
+
+    async def message(self) -> dict[str, str] | None:
+        """Return the next message's fields; `None` at the end."""
+        async with asyncio.timeout(10):
+            while "\n\n" not in self._text:
+                if not await self._more():
+                    return None
+        message, _, self._text = self._text.partition("\n\n")
+        fields = (line.partition(": ") for line in message.split("\n"))
+        return {name: text for name, _, text in fields}
+
+    async def event(self) -> Any:
+        """Return the next event's data, and check its id and type."""
+        while (message := await self.message()) is not None:
+            if "data" in message:
+                data = json.loads(message["data"])
+                assert (message["id"], message["event"]) == (str(data["seq"]), data["type"])
+                return data
+        return None
+
+
+@asynccontextmanager
+async def reading(port: int, path: str = STREAM, *, user: str = "ann", **headers: str) -> AsyncIterator[Reader]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
+    sent = {"Host": "x", **bearer(user), **{name.replace("_", "-"): text for name, text in headers.items()}}
+    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {text}" for name, text in sent.items())]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    made = Reader(reader, writer)
+    made.head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    try:
+        yield made
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+async def port(service: Service) -> AsyncIterator[int]:
+    async with listening(service.app, service.state) as port:
+        yield port
+
+
+async def test_events_come_as_they_happen_with_the_task_after_them(service: Service, port: int) -> None:
+    async with reading(port) as reader:
+        assert "200 OK" in reader.head
+        for header in ("content-type: text/event-stream", "x-accel-buffering: no", "cache-control: no-store"):
+            assert header in reader.head.lower()
+        assert await reader.message() == {"retry": "2000"}
+        made = (await service.client.post(TASKS, json={"title": "x"})).json()
+        path = f"{TASKS}/{made['id']}"
+        first = await reader.event()
+        changed = (await service.client.put(path, json={"title": "y"})).json()
+        await service.client.delete(path)
+        second, third = await reader.event(), await reader.event()
+    listed = (await service.client.get("/api/ann/audit?order=asc")).json()
+    assert [first, second, third] == [
+        {**event, "task": task} for event, task in zip(listed, (made, changed, None), strict=True)
+    ]
+
+
+async def test_after_0_gives_the_whole_log_with_each_task_as_it_was(service: Service, port: int) -> None:
+    made = (await service.client.post(TASKS, json={"title": "0"})).json()
+    expected = [made]
+    for number in range(1, 120):
+        body = {"title": str(number)}
+        expected.append((await service.client.put(f"{TASKS}/{made['id']}", json=body)).json())
+    for after in (0, 70):
+        async with reading(port, f"{STREAM}?after={after}") as reader:
+            assert [(await reader.event())["task"] for _ in expected[after:]] == expected[after:]
+
+
+async def test_it_goes_on_where_the_last_one_ended(service: Service, port: int) -> None:
+    for title in "abc":
+        await service.client.post(TASKS, json={"title": title})
+    async with reading(port, f"{STREAM}?after=0", Last_Event_ID="2") as reader:
+        assert (await reader.event())["seq"] == 3
+
+
+async def test_without_a_place_it_begins_now(service: Service, port: int) -> None:
+    await service.client.post(TASKS, json={"title": "before"})
+    async with reading(port) as reader:
+        await reader.message()
+        await service.client.post(TASKS, json={"title": "after"})
+        assert (await reader.event())["task"]["title"] == "after"
+
+
+async def test_events_of_other_processes_come_too(pool: Pool, port: int) -> None:
+    async with reading(port) as reader:
+        await reader.message()
+        task = await create(pool)  # by another event store
+        assert (await reader.event())["task_id"] == str(task.id)
+
+
+async def test_a_batch_is_sent_at_once_and_in_order(
+    service: Service, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "_TICK", 60)
+    async with reading(port) as reader:
+        await reader.message()
+        operations = [{"op": "create", "title": str(number)} for number in range(100)]
+        await service.client.post("/api/ann/batch", json={"operations": operations})
+        assert [(await reader.event())["seq"] for _ in operations] == list(range(1, 101))
+
+
+async def test_every_reader_has_every_event_once_and_in_order(service: Service, port: int) -> None:
+    """Several readers, of which each connects again and again, while others write."""
+    number = 150
+
+    async def read() -> list[int]:
+        seen: list[int] = []
+        while len(seen) < number:
+            async with reading(port, f"{STREAM}?after=0", Last_Event_ID=str(seen[-1] if seen else 0)) as reader:
+                for _ in range(1 + len(seen) % 17):
+                    if len(seen) < number:
+                        seen.append((await reader.event())["seq"])
+        return seen
+
+    async def write() -> None:
+        for title in range(number // 5):
+            await service.client.post(TASKS, json={"title": str(title)})
+
+    *seen, _ = await asyncio.gather(*(read() for _ in range(4)), asyncio.gather(*(write() for _ in range(5))))
+    assert seen == [list(range(1, number + 1))] * 4
+
+
+async def test_it_is_about_ones_own_events(service: Service, port: int) -> None:
+    async with reading(port) as reader, service.as_user("bob") as bob:
+        await bob.post("/api/bob/tasks", json={"title": "Bob's"})
+        await service.client.post(TASKS, json={"title": "Ann's"})
+        assert (await reader.event())["task"]["title"] == "Ann's"
+    async with reading(port, user="bob") as reader:
+        assert "403" in reader.head.partition("\r\n")[0]
+
+
+async def test_silence_is_broken_by_a_comment(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "_SILENCE", 0.05)
+    async with reading(port) as reader:
+        assert [await reader.message() for _ in range(3)] == [{"retry": "2000"}, {"": "ping"}, {"": "ping"}]
+
+
+async def test_it_ends_with_its_token(port: int) -> None:
+    expiry = bearer("ann", exp=datetime.now(UTC) - timedelta(seconds=verifier._LEEWAY - 2))
+    async with reading(port, Authorization=expiry["Authorization"]) as reader:
+        assert await reader.event() is None
+
+
+async def test_it_ends_after_a_while(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "_LONGEST", 0.2)
+    async with reading(port) as reader:
+        assert await reader.event() is None
+
+
+async def test_it_ends_when_the_service_stops(service: Service) -> None:
+    async with AsyncExitStack() as opened:
+        async with listening(service.app, service.state) as port:
+            reader = await opened.enter_async_context(reading(port))
+            await reader.message()
+        assert await reader.event() is None
+    await until(lambda: not value("daybook_feeds_open"))
+
+
+async def test_it_goes_on_after_the_database_was_away(
+    service: Service, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, failed = feeds.Feed.read, 0
+
+    async def fail(self: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal failed
+        failed += 1
+        if failed < 3:
+            raise ConnectionResetError
+        return await read(self, *arguments, **options)
+
+    monkeypatch.setattr(feed, "_AGAIN", 0.05)
+    monkeypatch.setattr(feeds.Feed, "read", fail)
+    await service.client.post(TASKS, json={"title": "x"})
+    async with reading(port, f"{STREAM}?after=0") as reader:
+        assert (await reader.event())["seq"] == 1
+
+
+async def test_a_user_has_eight_at_most_and_closed_ones_do_not_count(port: int) -> None:
+    async with AsyncExitStack() as opened:
+        for _ in range(8):
+            await opened.enter_async_context(reading(port))
+        async with reading(port) as ninth:
+            assert "429" in ninth.head.partition("\r\n")[0]
+            assert "retry-after: 5" in ninth.head.lower()
+        async with reading(port, "/api/bob/audit/stream", user="bob") as other:
+            assert "200" in other.head.partition("\r\n")[0]
+    await until(lambda: not value("daybook_feeds_open"))
+    async with reading(port) as again:
+        assert "200" in again.head.partition("\r\n")[0]
+
+
+async def test_a_worker_has_a_limit_of_its_own(database: str) -> None:
+    async with (
+        serving(database, feeds_per_worker=1) as service,
+        listening(service.app, service.state) as port,
+        reading(port),
+        reading(port, "/api/bob/audit/stream", user="bob") as other,
+    ):
+        assert "429" in other.head.partition("\r\n")[0]
+
+
+async def test_a_refused_one_is_not_counted(service: Service, port: int) -> None:
+    for _ in range(10):
+        assert (await service.client.get(f"{STREAM}?after=7")).status_code == 410
+    async with reading(port) as reader:
+        assert "200" in reader.head.partition("\r\n")[0]
+
+
+@pytest.mark.parametrize("last", ["x", "-1", "1.5", str(2**63), "²"])
+async def test_a_last_id_that_can_be_none_is_400(service: Service, last: str) -> None:
+    answer = await service.client.get(STREAM, headers=[(b"Last-Event-ID", last.encode("latin-1"))])
+    assert (answer.status_code, "Last-Event-ID" in answer.json()["hint"]) == (400, True)
+
+
+async def test_head_ends_at_once(service: Service) -> None:
+    answer = await service.client.head(STREAM)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    await until(lambda: not value("daybook_feeds_open"))
+
+
+async def test_a_row_that_is_missing_or_wrong_changes_nothing(service: Service, pool: Pool, port: int) -> None:
+    made = (await service.client.post(TASKS, json={"title": "x"})).json()
+    changed = (await service.client.put(f"{TASKS}/{made['id']}", json={"title": "y"})).json()
+    for damage in ("UPDATE tasks SET document = '{}'", "DELETE FROM tasks"):
+        await sql(pool, damage)
+        async with reading(port, f"{STREAM}?after=1") as reader:
+            assert (await reader.event())["task"] == changed
+
+
+async def test_metrics_tell_of_it(service: Service, port: int) -> None:
+    before = value("daybook_feed_events_total"), value("daybook_feed_lag_seconds_count")
+    await service.client.post(TASKS, json={"title": "x"})
+    async with reading(port, f"{STREAM}?after=0") as reader:
+        await reader.event()
+        assert value("daybook_feeds_open") == 1
+        await service.client.post(TASKS, json={"title": "y"})
+        await reader.event()
+        await until(lambda: value("daybook_feed_lag_seconds_count") == before[1] + 1)  # not the one before it opened
+    assert value("daybook_feed_events_total") == before[0] + 2
