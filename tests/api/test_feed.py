@@ -1,9 +1,8 @@
 """A user's events as they happen (docs/http-api.md, "Feed")."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +13,8 @@ from api.routers import feed
 from db.pool import Pool
 from queries import feed as feeds
 from tests.arrange import create, until
+from tests.feeds import FeedReader
+from tests.feeds import reading as feed_reader
 from tests.service import TASKS, Service, bearer, listening, serving, sql, value
 
 STREAM = "/api/ann/audit/stream"
@@ -21,52 +22,8 @@ STREAM = "/api/ann/audit/stream"
 pytestmark = pytest.mark.once
 
 
-class Reader:
-    """A client on a socket of its own, which reads a stream message by message."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self.writer = reader, writer
-        self.head = ""
-        self._text = ""
-
-    async def _more(self) -> bool:
-        size = int((await self._reader.readline()).strip() or b"0", 16)
-        piece = await self._reader.readexactly(size + 2)
-        self._text += piece[:-2].decode()
-        return size > 0
-
-    async def message(self) -> dict[str, str] | None:
-        """Return the next message's fields; `None` at the end."""
-        async with asyncio.timeout(10):
-            while "\n\n" not in self._text:
-                if not await self._more():
-                    return None
-        message, _, self._text = self._text.partition("\n\n")
-        fields = (line.partition(": ") for line in message.split("\n"))
-        return {name: text for name, _, text in fields}
-
-    async def event(self) -> Any:
-        """Return the next event's data, and check its id and type."""
-        while (message := await self.message()) is not None:
-            if "data" in message:
-                data = json.loads(message["data"])
-                assert (message["id"], message["event"]) == (str(data["seq"]), data["type"])
-                return data
-        return None
-
-
-@asynccontextmanager
-async def reading(port: int, path: str = STREAM, *, user: str = "ann", **headers: str) -> AsyncIterator[Reader]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
-    sent = {"Host": "x", **bearer(user), **{name.replace("_", "-"): text for name, text in headers.items()}}
-    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {text}" for name, text in sent.items())]
-    writer.write("\r\n".join([*lines, "", ""]).encode())
-    made = Reader(reader, writer)
-    made.head = (await reader.readuntil(b"\r\n\r\n")).decode()
-    try:
-        yield made
-    finally:
-        writer.close()
+def reading(port: int, path: str = STREAM, **options: str) -> AbstractAsyncContextManager[FeedReader]:
+    return feed_reader(port, path, **options)
 
 
 @pytest.fixture
