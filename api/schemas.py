@@ -104,13 +104,13 @@ GivenId = Annotated[
 class NewTask(BaseModel):
     """A task to create."""
 
-    id: GivenId = None
     title: Title
     description: Description | None = None
     completed: StrictBool = Field(default=False, description="false unless given")
     priority: GivenPriority = None
     due_date: GivenDueDate = None
     tags: GivenTags = Field(default_factory=list)
+    id: GivenId = None
 
 
 class TaskChanges(TypedDict, total=False):

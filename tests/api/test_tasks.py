@@ -114,7 +114,7 @@ KNOWN = "title, description, completed, priority, due_date, tags"
 @pytest.mark.parametrize(
     ("method", "end", "body", "known"),
     [
-        ("POST", "", {"name": "x"}, KNOWN),
+        ("POST", "", {"name": "x"}, f"{KNOWN}, id"),
         ("PUT", "/{id}", {"unknown": 1}, KNOWN),
         ("PATCH", "/{id}", {"titel": "x", "done": True}, KNOWN),
         ("PATCH", "/{id}/complete", {"done": True}, "completed"),
