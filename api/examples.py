@@ -62,24 +62,6 @@ RESTORATIONS: Named = {
     "last": {"summary": "As it last was, as without a body", "value": {}},
 }
 
-BATCHES: Named = {
-    "all": {
-        "summary": "Two new tasks: both or neither",
-        "value": {"operations": [{"op": "create", "title": "Buy milk"}, {"op": "create", "title": "Buy tea"}]},
-    },
-    "each": {
-        "summary": "Each by itself",
-        "value": {
-            "atomic": False,
-            "operations": [
-                {"op": "update", "id": TASK_ID, "title": "Buy oat milk", "if_match": 1},
-                {"op": "complete", "id": TASK_ID, "completed": True},
-                {"op": "delete", "id": TASK_ID},
-                {"op": "restore", "id": TASK_ID},
-            ],
-        },
-    },
-}
 RESTORATIONS_OF_ALL: Named = {
     "tell": {"summary": "Tell what would change", "value": {"as_of": "2026-11-20T19:30:00Z", "dry_run": True}},
     "do": {"summary": "Do it", "value": {"as_of": "2026-11-20T19:30:00Z"}},
@@ -395,13 +377,3 @@ FAULTS = {
         problems.MAYBE_CHANGED,
     ),
 }
-
-BATCH_RESULTS = _one(
-    "One was carried out, one was refused",
-    {
-        "results": [
-            {"status": 200, "seq": 2, "task": _CHANGED},
-            {"status": 404, "problem": FAULTS["notFound"].value()},
-        ]
-    },
-)

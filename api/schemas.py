@@ -6,8 +6,6 @@ from typing import (
     Any,
     Literal,
     NotRequired,
-    Required,  # pydantic needs these below Python 3.12
-    TypeAlias,
 )
 from uuid import UUID
 
@@ -15,7 +13,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBo
 from typing_extensions import TypedDict
 
 from api import text, times
-from api.entity_tags import entity_tags
 from events.task import Priority
 
 LARGEST_VERSION = 2**31 - 1
@@ -235,96 +232,6 @@ class Undo(TypedDict, total=False):
         Field(ge=1, le=2**63 - 1, description="its number in the user's log"),
         BeforeValidator(_whole),
     ]
-
-
-def _tag(value: Any) -> Any:
-    """Return the text of an entity tag; a number is a version."""
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(text, str) or (text != "*" and not entity_tags(text)):
-        raise ValueError("must be a version, an ETag, or *")
-    return text
-
-
-IfMatch = Annotated[
-    str,
-    BeforeValidator(_tag, json_schema_input_type=Annotated[int, Field(ge=0)] | str),
-    Field(description="the task's `version` or ETag: with another one, the operation is refused"),
-]
-
-
-class CreateOperation(NewTask):
-    """Create a task."""
-
-    op: Literal["create"]
-
-
-class UpdateOperation(TaskChanges, total=False):
-    """Change a task."""
-
-    op: Required[Literal["update"]]
-    id: Required[UUID]
-    if_match: IfMatch
-
-
-def _changes_something(operation: UpdateOperation) -> UpdateOperation:
-    if not operation.keys() & TaskChanges.__annotations__.keys():
-        raise ValueError(f"must name a field to change: {', '.join(TaskChanges.__annotations__)}")
-    return operation
-
-
-class CompleteOperation(Completion, total=False):
-    """Complete a task, or reopen it; without `completed`, the present state is turned over."""
-
-    op: Required[Literal["complete"]]
-    id: Required[UUID]
-    if_match: IfMatch
-
-
-class DeleteOperation(TypedDict, total=False):
-    """Delete a task."""
-
-    op: Required[Literal["delete"]]
-    id: Required[UUID]
-    if_match: IfMatch
-
-
-class RestoreOperation(Restoration, total=False):
-    """Bring a task back, or to an earlier version."""
-
-    op: Required[Literal["restore"]]
-    id: Required[UUID]
-    if_match: IfMatch
-
-
-Operation: TypeAlias = (
-    CreateOperation
-    | Annotated[UpdateOperation, AfterValidator(_changes_something)]
-    | CompleteOperation
-    | DeleteOperation
-    | RestoreOperation
-)
-
-
-class Operations(BaseModel):
-    """Several changes, in order."""
-
-    atomic: StrictBool = Field(default=True, description="all or none; else each by itself")
-    operations: list[Annotated[Operation, Field(discriminator="op")]] = Field(min_length=1, max_length=100)
-
-
-class OperationResult(BaseModel):
-    """What came of one operation: its status, and a task or a problem."""
-
-    status: int = Field(description="as the same request by itself would be answered")
-    seq: int | None = Field(default=None, description="the number of its event; null if it changed nothing")
-    task: Task | None = Field(default=None, description="as the operation left it; null if it is deleted")
-    problem: "ProblemDetails | None" = None
-
-
-class BatchResults(BaseModel):
-    """What came of each operation, in order."""
-
-    results: list[OperationResult]
 
 
 EventType = Literal["TaskCreated", "TaskUpdated", "TaskToggled", "TaskDeleted", "TaskRestored"]

@@ -6,14 +6,14 @@ import orjson
 from fastapi import APIRouter, Depends, Response
 from uuid_utils.compat import uuid7
 
-from api import examples
 from api.entity_tags import entity_tags
 from api.openapi import OF_BODY, OF_EVENT, OF_WRITE, answer, problems, writes
+from api.operations import BATCH_RESULTS, BATCHES, BatchResults, CreateOperation, Operation, Operations
 from api.problems import problem_body, problem_of
 from api.request_body import json_body
 from api.responses import JSON, headers_of_several
 from api.routing import Route
-from api.schemas import BatchResults, CreateOperation, Operation, Operations, TaskChanges
+from api.schemas import TaskChanges
 from api.user_turns import take_turn
 from api.writes import Write
 from commands.batch import Batch, CommandResult
@@ -34,10 +34,10 @@ router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
     response_model=BatchResults,
     response_description="What came of each operation",
     responses={
-        200: answer(examples.BATCH_RESULTS, "ETag", *OF_EVENT),
+        200: answer(BATCH_RESULTS, "ETag", *OF_EVENT),
         **problems(*OF_WRITE, *OF_BODY, "operationRefused", "listChanged", "badOperation"),
     },
-    openapi_extra=writes(Operations, examples.BATCHES),
+    openapi_extra=writes(Operations, BATCHES),
 )
 async def carry_out_batch(write: Write, body: Annotated[Operations, Depends(json_body(Operations))]) -> Response:
     """Carry out up to 100 operations in order, in one transaction: all or none, or without `atomic` each by itself.
