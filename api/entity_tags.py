@@ -18,6 +18,9 @@ _OURS = re.compile(
     re.ASCII,
 )
 
+TAGS_PATTERN = r'^("[0-9]{1,9}(-[0-9a-f]{16})?"|[0-9]{1,9}|\*)$'
+"""JSON Schema pattern of an entity tag as clients may send it: whole, or the number alone."""
+
 
 def etag(tag: EntityTag) -> str:
     """Write an entity tag: `"3-9f86d081884c7d65"`, or `"0"` for the list of a user without events."""

@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
+from api.entity_tags import TAGS_PATTERN
 from api.examples import FAULTS, TASK_ID, Named
 from api.problems import MEDIA_TYPE, Problem
 from api.schemas import USER_ID_SCHEMA, ProblemDetails
@@ -86,7 +87,6 @@ _ALWAYS = ("X-Request-ID", "X-Content-Type-Options", "Cache-Control")
 _OF_STATUS = {401: ("WWW-Authenticate",), 412: ("ETag",), 429: ("Retry-After",), 503: ("Retry-After",)}
 """Headers of responses with problems."""
 
-_TAGS_PATTERN = r'^("[0-9]{1,9}(-[0-9a-f]{16})?"|[0-9]{1,9}|\*)$'
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
         "description": "A name for this request, to find it in the log: up to 128 of `A-Z a-z 0-9 . _ -`, else one is "
@@ -105,7 +105,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "If-Match": {
         "description": "The ETag of what the client knows, a `version` in quotes, or `*`: if there is another version, "
         "nothing is done, and that is 412; of the list where a task is created",
-        "schema": {"type": "string", "pattern": _TAGS_PATTERN, "examples": [_ETAG, '"1"']},
+        "schema": {"type": "string", "pattern": TAGS_PATTERN, "examples": [_ETAG, '"1"']},
     },
     "If-None-Match": {
         "description": "The ETag of what is known already: if it is still true, the answer is 304, without a body",
@@ -114,7 +114,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "If-None-Match-To-Write": {
         "name": "If-None-Match",
         "description": "Do nothing, and answer 412, if the task is at this version, or with `*` if it is there at all",
-        "schema": {"type": "string", "pattern": _TAGS_PATTERN, "examples": [_ETAG, '"1"']},
+        "schema": {"type": "string", "pattern": TAGS_PATTERN, "examples": [_ETAG, '"1"']},
     },
 }
 

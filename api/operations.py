@@ -10,24 +10,27 @@ from typing import (
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from api.entity_tags import entity_tags
+from api.entity_tags import TAGS_PATTERN, entity_tags
 from api.examples import CHANGED_TASK, FAULTS, TASK_ID, Named
-from api.schemas import Completion, NewTask, ProblemDetails, Restoration, Task, TaskChanges
+from api.schemas import LARGEST_VERSION, Completion, NewTask, ProblemDetails, Restoration, Task, TaskChanges
 
 
 def _tag(value: Any) -> Any:
     """Return the text of an entity tag; a number is a version."""
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    whole = value.is_integer() if isinstance(value, float) else type(value) is int
+    text = str(int(value)) if whole else value
     if not isinstance(text, str) or (text != "*" and not entity_tags(text)):
         raise ValueError("must be a version, an ETag, or *")
     return text
 
 
+_Version = Annotated[int, Field(ge=0, le=LARGEST_VERSION)]
 IfMatch = Annotated[
     str,
-    BeforeValidator(_tag, json_schema_input_type=Annotated[int, Field(ge=0)] | str),
+    BeforeValidator(_tag, json_schema_input_type=_Version | Annotated[str, Field(pattern=TAGS_PATTERN)]),
     Field(description="the task's `version` or ETag: with another one, the operation is refused"),
 ]
 
@@ -48,7 +51,8 @@ class UpdateOperation(TaskChanges, total=False):
 
 def _changes_something(operation: UpdateOperation) -> UpdateOperation:
     if not operation.keys() & TaskChanges.__annotations__.keys():
-        raise ValueError(f"must name a field to change: {', '.join(TaskChanges.__annotations__)}")
+        fields = ", ".join(TaskChanges.__annotations__)
+        raise PydanticCustomError("no_known_field", "{names}", {"names": f"it names no field to change: {fields}"})
     return operation
 
 

@@ -105,7 +105,7 @@ def is_a_failure(_context: HookContext, failure: Failure, case: Case[Any], respo
             problem = response.json()
             used = problem["type"] == "/problems/idempotency-key-reused" and "Idempotency-Key" in case.headers
             types = [each["type"] for each in problem.get("errors", ())]
-            return not used and types not in (["not_restorable"], ["no_known_field"])
+            return not used and not (types and {*types} <= {"not_restorable", "no_known_field"})
     return True
 
 

@@ -32,7 +32,7 @@ async def test_each_operation_sees_what_those_before_it_have_done(service: Servi
     answer = await batch(
         service,
         {"op": "create", "id": ID, "title": "a", "tags": ["x"]},
-        {"op": "update", "id": ID, "title": "b", "if_match": 1},
+        {"op": "update", "id": ID, "title": "b", "if_match": 1.0},
         {"op": "update", "id": ID, "title": "b"},
         {"op": "complete", "id": ID, "completed": True, "if_match": '"2"'},
         {"op": "complete", "id": ID},
@@ -268,6 +268,8 @@ async def test_a_batch_that_stays_in_doubt_says_so(
         ({"operations": [{"op": "update", "id": "x", "title": "x"}]}, "operations.0.id"),
         ({"operations": [{"op": "delete", "id": ID, "if_match": "x"}]}, "operations.0.if_match"),
         ({"operations": [{"op": "delete", "id": ID, "if_match": True}]}, "operations.0.if_match"),
+        ({"operations": [{"op": "delete", "id": ID, "if_match": 1.5}]}, "operations.0.if_match"),
+        ({"operations": [{"op": "delete", "id": ID, "if_match": 10**30}]}, "operations.0.if_match"),
         ({"operations": [{"op": "delete", "id": ID}], "atomic": "no"}, "atomic"),
     ],
 )
