@@ -114,6 +114,7 @@ class _Stream(EventSourceResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
         """Send events until the end."""
         scope["state"]["on_shutdown"] = self._stop
+        self._stopping = scope["state"].get("stopping", False)
         metrics.FEEDS_OPEN.inc()
         try:
             async with self._opened:

@@ -71,10 +71,18 @@ class GracefulProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def shutdown(self) -> None:
-        """End the connection once its request is answered, and tell a response that has no end of its own."""
+        """End the connection once its request is answered, and tell a response that has no end of its own.
+
+        Cut it off if its client isn't reading: its end would wait for the client.
+        """
         super().shutdown()
-        if self._answering():
-            self.cycle.scope["state"].get("on_shutdown", _nothing)()
+        if self._running and not self._running.response_complete:
+            state = self._running.scope["state"]
+            state["stopping"] = True  # for a response that begins later
+            if "on_shutdown" in state:
+                state["on_shutdown"]()
+                if self._unread:
+                    self.transport.abort()
 
     def pause_writing(self) -> None:
         super().pause_writing()

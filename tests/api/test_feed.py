@@ -10,7 +10,10 @@ import pytest
 
 from api.auth import verifier
 from api.routers import feed
+from api.server.graceful_close import GracefulProtocol
 from db.pool import Pool
+from events.hash_chain import Head
+from events.store.event_store import EventStore
 from queries import feed as feeds
 from tests.arrange import create, until
 from tests.feeds import FeedReader
@@ -149,6 +152,44 @@ async def test_it_ends_when_the_service_stops(service: Service) -> None:
             await reader.message()
         assert await reader.event() is None
     await until(lambda: not value("daybook_feeds_open"))
+
+
+async def test_it_ends_at_once_if_it_begins_while_the_service_stops(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, going = asyncio.Event(), asyncio.Event()
+
+    async def wait(*_: object) -> Head:
+        looked.set()
+        await going.wait()
+        return Head()
+
+    monkeypatch.setattr(EventStore, "head", wait)
+    async with asyncio.timeout(10), AsyncExitStack() as opened:
+        async with listening(service.app, service.state) as port:
+            opening = asyncio.create_task(opened.enter_async_context(reading(port)))
+            await looked.wait()
+            asyncio.get_running_loop().call_soon(going.set)
+        assert "200" in (await opening).head
+
+
+async def test_a_client_that_reads_nothing_does_not_hold_up_the_service_s_end(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused, pause = asyncio.Event(), GracefulProtocol.pause_writing
+
+    def notice(self: GracefulProtocol) -> None:
+        pause(self)
+        paused.set()
+
+    monkeypatch.setattr(GracefulProtocol, "pause_writing", notice)
+    operations = [{"op": "create", "title": "x", "description": "y" * 5000}] * 100
+    for _ in range(8):
+        assert (await service.client.post("/api/ann/batch", json={"operations": operations})).status_code == 200
+    async with asyncio.timeout(10), AsyncExitStack() as opened, listening(service.app, service.state) as port:
+        reader = await opened.enter_async_context(reading(port, f"{STREAM}?after=0"))
+        reader.writer.transport.pause_reading()  # type: ignore[attr-defined] # typed as any transport
+        await paused.wait()
 
 
 async def test_it_goes_on_after_the_database_was_away(
