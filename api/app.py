@@ -131,7 +131,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     documentation.serve_page(app)
     # Add the routes themselves: an included router would look for the route twice. They precede the documentation's.
     app.router.routes[:0] = [
-        route for each in (sync, tasks, batch, undo, restore, feed, audit, health) for route in each.router.routes
+        route for each in (tasks, sync, batch, undo, restore, feed, audit, health) for route in each.router.routes
     ]
     if settings.metrics_public:
         app.include_router(scraping(settings.daybook_data_dir))

@@ -8,6 +8,7 @@ from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Request
 from pydantic import TypeAdapter, ValidationError
+from starlette.requests import ClientDisconnect
 
 from api.field_errors import body_errors, summary
 from api.problems import BadRequest, ContentTooLarge, Invalid, Problem, RequestTimeout, UnsupportedMediaType
@@ -48,9 +49,13 @@ async def _read(request: Request) -> bytes:
 
 
 async def _chunks(request: Request, largest: int) -> bytes:
-    chunks = bytearray()
-    async for chunk in request.stream():
-        chunks += chunk
+    chunks, more = bytearray(), True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks += message["body"]
+        more = message["more_body"]
         if len(chunks) > largest:
             raise _too_large(largest)
     return bytes(chunks)

@@ -42,16 +42,20 @@ async def take_turn(request: Request, user_id: str) -> None:
     turns: UserTurns = request.state.turns
     reads = request.method in ("GET", "HEAD")
     semaphore, kind = (turns.reads, "reads") if reads else (turns.writes, "writes")
-    waits = semaphore.locked(user_id)
 
-    async def taken() -> None:
-        async with asyncio.timeout(turns.timeout if waits else None):
+    async def wait() -> None:
+        async with asyncio.timeout(turns.timeout):
             await semaphore.acquire(user_id)
         request.scope[_TURN] = semaphore, user_id
 
     try:
-        # A write stays in the queue if its client hangs up, as it would go on without a queue.
-        await (while_connected(request, taken()) if reads and waits else taken())
+        if not semaphore.locked(user_id):
+            await semaphore.acquire(user_id)
+            request.scope[_TURN] = semaphore, user_id
+        elif reads:
+            await while_connected(request, wait())
+        else:  # it stays in the queue if its client hangs up, as it would go on without a queue
+            await wait()
     except QueueFull:
         raise _full(f"{MOST_WAITING} of your {kind} wait already", semaphore.number) from None
     except TimeoutError:

@@ -98,29 +98,6 @@ async def list_tasks(
     return responses.of_read(request, page.body, EntityTag(page.head.seq, hash_), link)
 
 
-@router.get(
-    "/stats",
-    operation_id="countTasks",
-    summary="Count tasks",
-    response_model=Stats,
-    response_description="The counts",
-    responses={
-        200: answer(examples.TASK_COUNTS, "ETag"),
-        **problems(*OF_CONDITION, "badParameter"),
-        304: _NOT_MODIFIED,
-    },
-    openapi_extra=conditional(),
-)
-async def count_tasks(caller: CurrentCaller, parameters: Annotated[StatsParameters, Query()]) -> Response:
-    """How many of the user's tasks there are, are completed, are overdue, and have each priority and each tag."""
-    request, user = caller.request, caller.user
-    unsent.require_room(user)
-    give_turn_back(request.scope)
-    reading = stats.fetch_stats(caller.pool, caller.scans, user, parameters.tz or query.UTC_ZONE)
-    body = await while_connected(request, reading)
-    return responses.of_read(request, body, EntityTag(0, sha256(body).digest()))
-
-
 @router.post(
     "",
     operation_id="createTask",
@@ -283,3 +260,26 @@ async def restore_task(
     version = _stated(write.request, "version", body.get("version") if body else None, parameters.version)
     command = RestoreTask(user_id=write.user, task_id=task_id, version=version, precondition=write.precondition)
     return responses.of_write(await while_connected(write.request, write.execute(command)))
+
+
+@router.get(
+    "/stats",
+    operation_id="countTasks",
+    summary="Count tasks",
+    response_model=Stats,
+    response_description="The counts",
+    responses={
+        200: answer(examples.TASK_COUNTS, "ETag"),
+        **problems(*OF_CONDITION, "badParameter"),
+        304: _NOT_MODIFIED,
+    },
+    openapi_extra=conditional(),
+)
+async def count_tasks(caller: CurrentCaller, parameters: Annotated[StatsParameters, Query()]) -> Response:
+    """How many of the user's tasks there are, are completed, are overdue, and have each priority and each tag."""
+    request, user = caller.request, caller.user
+    unsent.require_room(user)
+    give_turn_back(request.scope)
+    reading = stats.fetch_stats(caller.pool, caller.scans, user, parameters.tz or query.UTC_ZONE)
+    body = await while_connected(request, reading)
+    return responses.of_read(request, body, EntityTag(0, sha256(body).digest()))

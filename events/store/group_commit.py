@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from db.batching import MAX_BATCH, NUMBER, BatchWorkers, full
@@ -17,8 +16,10 @@ from events.store.append import RESOLVE_SECONDS, AppendResult, PendingAppend, Re
 @dataclass(eq=False, slots=True)
 class _Waiting:
     pending: PendingAppend
+    server: Server | None
     outcome: asyncio.Future[RecordedEvent]
     deadline: float
+    timer: asyncio.TimerHandle | None = None
     sent: bool = False
 
     def refuse(self, error: Exception) -> None:
@@ -43,9 +44,8 @@ class AppendQueue:
         """Number of events whose callers wait, with those that are being written."""
         self._admitted_to = Counter[Server]()
 
-    @contextmanager
-    def admitted(self, pending: PendingAppend, server: Server | None) -> Iterator[asyncio.Future[RecordedEvent]]:
-        """Queue the event, and give the future of its outcome.
+    def put(self, pending: PendingAppend, server: Server | None) -> _Waiting:
+        """Queue the event. Its caller waits for the outcome, and then calls `leave`.
 
         Raise `TooManyRequests` if the queue is full, or if half of it is of users of the same server.
         """
@@ -58,19 +58,21 @@ class AppendQueue:
                 raise overloaded(f"{self._admitted} writes wait for the database already")
             last.refuse(overloaded("others wait too, with fewer writes"))
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(pending, loop.create_future(), loop.time() + self.timeout)
+        waiting = _Waiting(pending, server, loop.create_future(), loop.time() + self.timeout)
         self._waiting.put(user, waiting)
-        timer = loop.call_at(waiting.deadline, self._refuse_late, waiting)
+        waiting.timer = loop.call_at(waiting.deadline, self._refuse_late, waiting)
         self._admitted += 1
         if server is not None:
             self._admitted_to[server] += 1
-        try:
-            yield waiting.outcome
-        finally:
-            self._admitted -= 1
-            if server is not None:
-                self._admitted_to[server] -= 1
-            timer.cancel()
+        return waiting
+
+    def leave(self, waiting: _Waiting) -> None:
+        """Count an event no longer: it has its outcome, or its caller gave up."""
+        self._admitted -= 1
+        if waiting.server is not None:
+            self._admitted_to[waiting.server] -= 1
+        if waiting.timer:
+            waiting.timer.cancel()
 
     def _refuse_late(self, waiting: _Waiting) -> None:
         if not waiting.sent and not waiting.outcome.done():
@@ -137,10 +139,13 @@ class GroupCommit:
         log.
         """
         server = await self._pool.server_of(pending.event.user_id)
-        with self._queue.admitted(pending, server) as outcome:
+        waiting = self._queue.put(pending, server)
+        try:
             self._workers.wake()
             # Cancelling the caller cancels this future, and an event that wasn't sent yet is then skipped.
-            return await outcome
+            return await waiting.outcome
+        finally:
+            self._queue.leave(waiting)
 
     def _take(self) -> _Batch | None:
         """Take the next statement's events; `None` if there are none."""
