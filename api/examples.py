@@ -167,7 +167,8 @@ CSV_FILE = _one(
 
 FEED_MESSAGES = _one(
     "The first line, and an event",
-    f"retry: 2000\n\nevent: TaskUpdated\ndata: {orjson.dumps({**_UPDATED, 'task': _CHANGED}).decode()}\nid: 2\n\n",
+    "retry: 2000\nid: 1\n\n"
+    f"event: TaskUpdated\ndata: {orjson.dumps({**_UPDATED, 'task': _CHANGED}).decode()}\nid: 2\n\n",
 )
 NEWEST_FIRST = _one("Newest first", [_UPDATED, _CREATED])
 OLDEST_FIRST = _one("Oldest first", [_CREATED, _UPDATED])

@@ -10,6 +10,7 @@ _SENTENCES = {
     "string_too_short": "{name} must not be empty.",
     "string_too_long": "{name} must have at most {max_length:,} characters.",
     "list_type": "{name} must be a list.",
+    "too_short": "{name} must be at least {min_length}.",
     "too_long": "{name} must be at most {max_length:,}.",
     "bool_type": "{name} must be true or false.",
     "int_type": "{name} must be a whole number.",

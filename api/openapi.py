@@ -111,6 +111,10 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "The ETag of what is known already: if it is still true, the answer is 304, without a body",
         "schema": {"type": "string", "examples": [_ETAG]},
     },
+    "Last-Event-ID": {
+        "description": "The `id` of the last event that the client has seen; it goes before `after`",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,19}$", "examples": ["41"]},
+    },
     "If-None-Match-To-Write": {
         "name": "If-None-Match",
         "description": "Do nothing, and answer 412, if the task is at this version, or with `*` if it is there at all",
@@ -183,6 +187,11 @@ def _problem(problem: type[Problem]) -> dict[str, Any]:
 def conditional() -> dict[str, Any]:
     """Make the `openapi_extra` of a read that takes `If-Match` and `If-None-Match`."""
     return _takes("If-Match", "If-None-Match")
+
+
+def resumable() -> dict[str, Any]:
+    """Make the `openapi_extra` of a feed, which goes on where the client was."""
+    return _takes("Last-Event-ID")
 
 
 def writes(model: type | None = None, examples: Named | None = None, *, required: bool = True) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class OperationRefused(Problem):
 
 
 class LogReplaced(Problem):
-    """The token is of a log that is no more: the database was restored from a backup."""
+    """The token, or the event's number, is of a log that is no more: the database was restored from a backup."""
 
     status, type, title = 410, "log-replaced", "Log replaced"
     sentence = "This copy is out of date. Please reload everything."

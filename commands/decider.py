@@ -55,7 +55,7 @@ class NotRestorable(Refusal):
 
 
 class ChangedSince(Refusal):
-    """Later events have changed what the event changed that is to be undone: these `fields`."""
+    """Later events have changed what the event changed that is to be undone: these `fields`, or the task as a whole."""
 
     def __init__(self, why: str, changed: Sequence[str]) -> None:
         super().__init__(why)
@@ -134,7 +134,7 @@ def _undone(before: Task | None, after: Task | None, task: Task | None) -> TaskE
     was, made, now = (_fields(each) for each in (before, after, task))
     changed = [name for name in FIELDS if before is None or after is None or was[name] != made[name]]
     if (task is None) != (after is None):
-        raise ChangedSince(f"The task was {'deleted' if task is None else 'brought back'} since.", changed)
+        raise ChangedSince(f"The task was {'deleted' if task is None else 'brought back'} since.", ())
     if since := [name for name in changed if task is not None and now[name] != made[name]]:
         raise ChangedSince(f"Later events have changed {', '.join(since)}.", since)
     if task is None:

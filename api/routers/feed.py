@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import examples
 from api.dependencies import Caller, CurrentCaller
-from api.openapi import Reference, headers, problems
+from api.openapi import Reference, headers, problems, resumable
 from api.parameters import FeedParameters
 from api.problems import BadRequest, LogReplaced, TooManyStreams
 from api.responses import JSON
@@ -37,8 +37,8 @@ _SILENCE = 15
 """Seconds of silence after which a comment is sent, so that proxies don't take the connection for dead."""
 _AGAIN = 1
 """Seconds after which the log is read again if the database couldn't be reached."""
-_RETRY = b"retry: 2000\n\n"
-"""Has clients connect again after 2 s."""
+_FIRST = b"retry: 2000\nid: %d\n\n"
+"""Has clients connect again after 2 s, and go on where they began if they are cut off before the first event."""
 _HEADERS = {"X-Accel-Buffering": "no"}
 """Has nginx hand events on at once."""
 
@@ -63,6 +63,7 @@ router = APIRouter(prefix="/api/{user_id}", tags=["audit"], route_class=Route)
         },
         **problems("badParameter", "logShorter", "tooManyStreams"),
     },
+    openapi_extra=resumable(),
 )
 async def stream_events(caller: CurrentCaller, parameters: Annotated[FeedParameters, Query()]) -> Response:
     """The user's events after number `after` (or `Last-Event-ID`), else from now on, each with the task after it.
@@ -129,7 +130,7 @@ class _Stream(EventSourceResponse):
     async def _events(self) -> AsyncIterator[bytes]:
         clock = asyncio.get_running_loop().time
         slices = TimeSlices(self._caller.user)
-        yield _RETRY
+        yield _FIRST % self._seq
         while not self._stopping and (left := self._end - clock()) > 0:
             try:
                 page = await self._feed.read(self._caller.pool, self._caller.store, after=self._seq)

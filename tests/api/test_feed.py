@@ -40,7 +40,7 @@ async def test_events_come_as_they_happen_with_the_task_after_them(service: Serv
         assert "200 OK" in reader.head
         for header in ("content-type: text/event-stream", "x-accel-buffering: no", "cache-control: no-store"):
             assert header in reader.head.lower()
-        assert await reader.message() == {"retry": "2000"}
+        assert await reader.message() == {"retry": "2000", "id": "0"}
         made = (await service.client.post(TASKS, json={"title": "x"})).json()
         path = f"{TASKS}/{made['id']}"
         first = await reader.event()
@@ -130,7 +130,7 @@ async def test_it_is_about_ones_own_events(service: Service, port: int) -> None:
 async def test_silence_is_broken_by_a_comment(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "_SILENCE", 0.05)
     async with reading(port) as reader:
-        assert [await reader.message() for _ in range(3)] == [{"retry": "2000"}, {"": "ping"}, {"": "ping"}]
+        assert [await reader.message() for _ in range(3)] == [{"retry": "2000", "id": "0"}, {"": "ping"}, {"": "ping"}]
 
 
 async def test_it_ends_with_its_token(port: int) -> None:

@@ -58,6 +58,16 @@ async def test_what_was_changed_since_is_409_and_named(service: Service, pool: P
     assert await count(pool) == 3
 
 
+async def test_the_event_of_a_task_that_was_deleted_since_is_409(service: Service, pool: Pool, path: str) -> None:
+    """No field is named, since none was changed."""
+    await service.client.delete(path)
+    answer = await service.client.post(UNDO, json={"seq": 1})
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (409, "/problems/changed-since")
+    assert ("errors" in problem, problem["hint"]) == (False, "The task was deleted since.")
+    assert await count(pool) == 2
+
+
 @pytest.mark.parametrize("body", [None, {}, {"seq": 2}])
 async def test_an_event_that_is_not_there_is_404(service: Service, body: Any) -> None:
     async with service.as_user("bob") as bob:

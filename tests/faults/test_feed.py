@@ -97,7 +97,7 @@ async def test_open_feeds_do_not_hold_up_the_end(database: str, folder: Path, wo
                 await opened.enter_async_context(reading(serving.port, "/api/ann/audit/stream")) for _ in range(300)
             ]
             for each in feeds:
-                assert await each.message() == {"retry": "2000"}
+                assert await each.message() == {"retry": "2000", "id": "0"}
             began = time.monotonic()
             serving.process.send_signal(signal.SIGTERM)
             ends = await asyncio.gather(*(each.event() for each in feeds))
