@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
-from db.errors import UNAVAILABLE
+from db.errors import FAILED
 from db.pool import Pool
 from events.projection import task_of
 from events.serialization import Row, from_row
@@ -73,7 +73,7 @@ class Feeds:
         """Look for events that other processes append, while there are feeds."""
         try:
             while self._wakers:
-                with suppress(*UNAVAILABLE):  # the next look is soon
+                with suppress(*FAILED):  # the next look is soon
                     for user_id, head in (await self._store.heads(list(self._wakers))).items():
                         self._moved(user_id, head.seq)
                 await asyncio.sleep(_TICK)

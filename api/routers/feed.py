@@ -144,7 +144,8 @@ class _Stream(EventSourceResponse):
                 if self._seq > self._head:
                     metrics.FEED_LAG.observe((datetime.now(UTC) - row["at"]).total_seconds())
                 await slices.pause()
-            if not page and not await self._feed.wait(min(_SILENCE, left)):
+            # The log isn't read in silence: there may be many idle feeds.
+            while not page and (left := self._end - clock()) > 0 and not await self._feed.wait(min(_SILENCE, left)):
                 yield KEEPALIVE_COMMENT
 
 

@@ -1,11 +1,12 @@
 """A user's events as they happen (docs/http-api.md, "Feed")."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from api.auth import verifier
@@ -86,6 +87,25 @@ async def test_events_of_other_processes_come_too(pool: Pool, port: int) -> None
         assert (await reader.event())["task_id"] == str(task.id)
 
 
+async def test_events_of_other_processes_come_after_a_look_for_them_has_failed(
+    pool: Pool, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, failed = EventStore.heads, asyncio.Event()
+
+    async def fail(self: EventStore, users: Sequence[str]) -> Any:
+        if failed.is_set():
+            return await look(self, users)
+        failed.set()
+        raise asyncpg.InternalServerError
+
+    monkeypatch.setattr(EventStore, "heads", fail)
+    async with asyncio.timeout(10), reading(port) as reader:
+        await reader.message()
+        await failed.wait()
+        await create(pool)
+        assert (await reader.event())["seq"] == 1
+
+
 async def test_a_batch_is_sent_at_once_and_in_order(
     service: Service, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +151,21 @@ async def test_silence_is_broken_by_a_comment(port: int, monkeypatch: pytest.Mon
     monkeypatch.setattr(feed, "_SILENCE", 0.05)
     async with reading(port) as reader:
         assert [await reader.message() for _ in range(3)] == [{"retry": "2000", "id": "0"}, {"": "ping"}, {"": "ping"}]
+
+
+async def test_nothing_is_read_in_silence(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, number = feeds.Feed.read, 0
+
+    async def count(self: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal number
+        number += 1
+        return await read(self, *arguments, **options)
+
+    monkeypatch.setattr(feed, "_SILENCE", 0.05)
+    monkeypatch.setattr(feeds.Feed, "read", count)
+    async with reading(port) as reader:
+        assert [await reader.message() for _ in range(4)] == [{"retry": "2000"}, *[{"": "ping"}] * 3]
+    assert number == 1
 
 
 async def test_it_ends_with_its_token(port: int) -> None:
