@@ -164,7 +164,7 @@ async def test_nothing_is_read_in_silence(port: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(feed, "_SILENCE", 0.05)
     monkeypatch.setattr(feeds.Feed, "read", count)
     async with reading(port) as reader:
-        assert [await reader.message() for _ in range(4)] == [{"retry": "2000"}, *[{"": "ping"}] * 3]
+        assert [await reader.message() for _ in range(4)] == [{"retry": "2000", "id": "0"}, *[{"": "ping"}] * 3]
     assert number == 1
 
 
