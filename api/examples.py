@@ -342,8 +342,8 @@ FAULTS = {
     "badOperation": _of_fields(
         problems.Invalid,
         "Two operations break a rule",
-        ("operations.0.title", "Title must not be empty.", "string_too_short"),
-        ("operations.1.id", "Id is required.", "missing"),
+        ("operations.0.title", "Operation 0: Title must not be empty.", "string_too_short"),
+        ("operations.1.id", "Operation 1: Id is required.", "missing"),
     ),
     "noAsOf": _of_fields(problems.Invalid, "The moment is missing", ("as_of", "As of is required.", "missing")),
     "tooManyStreams": Fault(

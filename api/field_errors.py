@@ -22,6 +22,7 @@ _SENTENCES = {
     "uuid_type": "{name} must be a UUID.",
     "uuid_parsing": "{name} must be a UUID.",
     "value_error": "{name} {error}.",
+    "extra_forbidden": "{name} isn't known here.",
     "union_tag_invalid": "{name} must have as op one of {expected_tags}.",
     "union_tag_not_found": "{name} must have an op.",
     "dict_type": "{name} must be a JSON object.",
@@ -30,16 +31,19 @@ _SENTENCES = {
 }
 """Sentences by Pydantic's error type. The placeholders are the field's name and the error's context."""
 
+_MOST = 20
+"""Largest number of errors that are listed: those of one mistake may be hundreds."""
+
 _BODY = "body"
 """Name for `field` if no single field is at fault."""
 
 
 def body_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
-    """List a body's errors as `{field, message, type}`. A message begins with the field's name in words.
+    """List a body's first errors as `{field, message, type}`. A message begins with the field's name in words.
 
     The field of an operation of a batch has its number, as in `operations.0.title`.
     """
-    return [_of_operation(error) or _error(error, error["loc"], in_words) for error in errors]
+    return [_of_operation(error) or _error(error, error["loc"], in_words) for error in errors[:_MOST]]
 
 
 def _of_operation(error: Any) -> dict[str, str] | None:
@@ -47,10 +51,10 @@ def _of_operation(error: Any) -> dict[str, str] | None:
     if operations != "operations" or not isinstance(number, int):
         return None
     found = _error(error, location, in_words)
-    place = f"operations.{number}"
+    place, name = f"operations.{number}", f"Operation {number}"
     if found["field"] == _BODY:
-        return {**found, "field": place, "message": found["message"].replace("The body", f"Operation {number}")}
-    return {**found, "field": f"{place}.{found['field']}"}
+        return {**found, "field": place, "message": found["message"].replace("The body", name)}
+    return {**found, "field": f"{place}.{found['field']}", "message": f"{name}: {found['message']}"}
 
 
 def in_words(name: str) -> str:
@@ -59,8 +63,8 @@ def in_words(name: str) -> str:
 
 
 def parameter_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
-    """List the errors of path and query as `{field, message, type}`. A message begins with the name as it is sent."""
-    return [_error(error, error["loc"][1:], str) for error in errors]
+    """List the first errors of path and query, as `body_errors` does. A message begins with the name as it is sent."""
+    return [_error(error, error["loc"][1:], str) for error in errors[:_MOST]]
 
 
 def summary(errors: Sequence[Mapping[str, str]]) -> str:

@@ -9,7 +9,7 @@ from typing import (
 )
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
@@ -56,9 +56,14 @@ def _changes_something(operation: UpdateOperation) -> UpdateOperation:
     return operation
 
 
+_NO_OTHERS = ConfigDict(extra="forbid")
+"""Refuses unknown fields: where all known ones may be left out, a misspelled one would do something else."""
+
+
 class CompleteOperation(Completion, total=False):
     """Complete a task, or reopen it; without `completed`, the present state is turned over."""
 
+    __pydantic_config__ = _NO_OTHERS  # type: ignore[misc] # as pydantic reads it
     op: Required[Literal["complete"]]
     id: Required[UUID]
     if_match: IfMatch
@@ -67,6 +72,7 @@ class CompleteOperation(Completion, total=False):
 class DeleteOperation(TypedDict, total=False):
     """Delete a task."""
 
+    __pydantic_config__ = _NO_OTHERS  # type: ignore[misc] # as above
     op: Required[Literal["delete"]]
     id: Required[UUID]
     if_match: IfMatch
@@ -75,6 +81,7 @@ class DeleteOperation(TypedDict, total=False):
 class RestoreOperation(Restoration, total=False):
     """Bring a task back, or to an earlier version."""
 
+    __pydantic_config__ = _NO_OTHERS  # type: ignore[misc] # as above
     op: Required[Literal["restore"]]
     id: Required[UUID]
     if_match: IfMatch

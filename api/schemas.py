@@ -9,7 +9,17 @@ from typing import (
 )
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, StrictInt, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+)
 from typing_extensions import TypedDict
 
 from api import text, times
@@ -76,6 +86,7 @@ Tag = Annotated[
 ]
 GivenTags = Annotated[
     list[Tag],
+    FailFast(),  # there may be hundreds of thousands
     BeforeValidator(_none_is_empty, json_schema_input_type=Annotated[list[Tag], Field(max_length=20)] | None),
     AfterValidator(_distinct),
     Field(
@@ -201,7 +212,9 @@ class Restoration(TypedDict, total=False):
 
 
 class RestorationOfAll(BaseModel):
-    """The moment to go back to."""
+    """The moment to go back to. An unknown field is refused: a misspelled `dry_run` would put everything back."""
+
+    model_config = ConfigDict(extra="forbid")
 
     as_of: Annotated[datetime, BeforeValidator(times.read_moment)] = Field(description="RFC 3339, with its offset")
     dry_run: StrictBool = Field(default=False, description="whether only to tell what would change")

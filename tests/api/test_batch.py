@@ -269,6 +269,9 @@ async def test_a_batch_that_stays_in_doubt_says_so(
         ({"operations": [{"op": "delete", "id": ID, "if_match": "x"}]}, "operations.0.if_match"),
         ({"operations": [{"op": "delete", "id": ID, "if_match": True}]}, "operations.0.if_match"),
         ({"operations": [{"op": "delete", "id": ID, "if_match": 1.5}]}, "operations.0.if_match"),
+        ({"operations": [{"op": "complete", "id": ID, "done": True}]}, "operations.0.done"),
+        ({"operations": [{"op": "delete", "id": ID, "ifMatch": 1}]}, "operations.0.ifMatch"),
+        ({"operations": [{"op": "restore", "id": ID, "verison": 1}]}, "operations.0.verison"),
         ({"operations": [{"op": "delete", "id": ID, "if_match": 10**30}]}, "operations.0.if_match"),
         ({"operations": [{"op": "delete", "id": ID}], "atomic": "no"}, "atomic"),
     ],
@@ -279,6 +282,13 @@ async def test_a_body_that_breaks_a_rule_is_422_as_a_whole(
     answer = await service.client.post(BATCH, json=body)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field), answer.text
     assert await count(pool) == 0
+
+
+async def test_the_first_faults_of_a_batch_are_named_with_their_operations(service: Service) -> None:
+    answer = await batch(service, *[{"op": "create", "title": "", "tags": [1] * 1000}] * 100)
+    problem = answer.json()
+    assert (answer.status_code, len(problem["errors"])) == (422, 20)
+    assert problem["detail"].startswith("Operation 0: Title must not be empty. Operation 0: Tags must be text.")
 
 
 async def test_a_body_may_have_a_mebibyte(service: Service) -> None:

@@ -115,6 +115,11 @@ async def test_completion_is_a_boolean(service: Service, body: Any) -> None:
     assert (await service.client.patch(f"{TASKS}/{task['id']}/complete", json=body)).status_code == 422
 
 
+async def test_one_of_many_tags_that_break_a_rule_is_enough(service: Service) -> None:
+    answer = await service.client.post(TASKS, json={"title": "x", "tags": [1] * 20_000})
+    assert (answer.status_code, len(answer.json()["errors"])) == (422, 1)
+
+
 async def test_several_faults_are_all_named(service: Service) -> None:
     problem = (await service.client.post(TASKS, json={"title": "", "completed": 3})).json()
     assert {error["field"] for error in problem["errors"]} == {"title", "completed"}

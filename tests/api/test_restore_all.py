@@ -134,3 +134,11 @@ async def test_without_a_moment_it_is_422(service: Service, task: dict[str, Any]
     answer = await service.client.post(RESTORE, json=body)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) in ((422, "as_of"), (422, "body"))
     assert (await service.client.get(TASKS)).json() == [task]
+
+
+async def test_a_field_that_is_not_known_is_refused(service: Service, pool: Pool) -> None:
+    """A misspelled dry run must not put everything back."""
+    await service.client.post(TASKS, json={"title": "x"})
+    answer = await service.client.post(RESTORE, json={"as_of": "2000-01-01T00:00:00Z", "dryRun": True})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "dryRun")
+    assert await count(pool) == 1
