@@ -129,7 +129,6 @@ class _Stream(EventSourceResponse):
 
     async def _events(self) -> AsyncIterator[bytes]:
         clock = asyncio.get_running_loop().time
-        slices = TimeSlices(self._caller.user)
         yield _FIRST % self._seq
         while not self._stopping and (left := self._end - clock()) > 0:
             try:
@@ -137,6 +136,7 @@ class _Stream(EventSourceResponse):
             except UNAVAILABLE:  # a browser would give up on a 503; here it just waits
                 await self._feed.wait(min(_AGAIN, left))
                 continue
+            slices = TimeSlices(self._caller.user)
             for row, task in page:
                 yield _message(row, task)
                 self._seq = row["seq"]
