@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import TypeAlias
 from uuid import UUID
 
 from db.errors import FAILED
@@ -20,7 +21,10 @@ _TICK = 0.25
 _PAGE = 50
 """Number of events in memory at once, for each feed: 3 MB if all are of the largest size."""
 _REMEMBERED = 50
-"""Number of tasks that a feed remembers, so that the next event of one needs no fold of all before it."""
+"""Number of a user's tasks in memory, so that the next event of one needs no fold of all before it."""
+
+FeedPage: TypeAlias = "Sequence[tuple[Row, Task | None]]"
+"""Events in order, each with the task as it left it."""
 
 
 class TooManyFeeds(Exception):
@@ -28,17 +32,16 @@ class TooManyFeeds(Exception):
 
 
 class Feeds:
-    """The users whose feeds are read in this process, and the numbers of their last events, as far as they are known.
+    """The users whose feeds are read in this process.
 
-    Numbers only wake: what a feed sends, it reads from the log after the event that it sent last. The log has no gaps
+    Numbers only wake: a feed sends what it reads from the log after the event that it sent last. The log has no gaps
     and is in the order of commits, so nothing can be missed, however late or often a feed is woken.
     """
 
     def __init__(self, store: EventStore, *, most: int, most_of_user: int) -> None:
         """Make it, and have this process's own appends wake feeds at once."""
         self._store, self._most, self._most_of_user = store, most, most_of_user
-        self._wakers: dict[str, set[asyncio.Event]] = {}
-        self._heads: dict[str, int] = {}
+        self._users: dict[str, _User] = {}
         self._count = 0
         self._task: asyncio.Task[None] | None = None
         store.on_append = self._moved
@@ -46,83 +49,121 @@ class Feeds:
     @asynccontextmanager
     async def opened(self, user_id: str) -> AsyncIterator["Feed"]:
         """Have a feed for the length of the block. Raise `TooManyFeeds`."""
-        mine = self._wakers.get(user_id, ())
-        if self._count >= self._most or len(mine) >= self._most_of_user:
-            raise TooManyFeeds(f"{len(mine)} of the user, {self._count} of all")
-        waker = asyncio.Event()
-        self._wakers.setdefault(user_id, set()).add(waker)
+        user = self._users.get(user_id) or _User(user_id, self._store)
+        if self._count >= self._most or len(user.wakers) >= self._most_of_user:
+            raise TooManyFeeds(f"{len(user.wakers)} of the user, {self._count} of all")
+        feed = Feed(user)
+        self._users[user_id] = user
         self._count += 1
         if self._task is None:
             self._task = asyncio.create_task(self._look())
         try:
-            yield Feed(user_id, waker)
+            yield feed
         finally:
             self._count -= 1
-            self._wakers[user_id].discard(waker)
-            if not self._wakers[user_id]:
-                del self._wakers[user_id]
-                self._heads.pop(user_id, None)
+            user.wakers.discard(feed.waker)
+            if not user.wakers:
+                del self._users[user_id]
 
     def _moved(self, user_id: str, seq: int) -> None:
-        if user_id in self._wakers and seq > self._heads.get(user_id, 0):
-            self._heads[user_id] = seq
-            for waker in self._wakers[user_id]:
-                waker.set()
+        if user := self._users.get(user_id):
+            user.moved(seq)
 
     async def _look(self) -> None:
         """Look for events that other processes append, while there are feeds."""
         try:
-            while self._wakers:
+            while self._users:
                 with suppress(*FAILED):  # the next look is soon
-                    for user_id, head in (await self._store.heads(list(self._wakers))).items():
+                    for user_id, head in (await self._store.heads(list(self._users))).items():
                         self._moved(user_id, head.seq)
                 await asyncio.sleep(_TICK)
         finally:
             self._task = None
 
 
+class _User:
+    """What the feeds of one user share: reads that are under way, and tasks.
+
+    Invariant: a read is shared only by feeds that want events after the same number, and only until the next event is
+    known of. Else a feed could be woken by an event, take part in a read that began before it, and sleep on.
+    """
+
+    def __init__(self, user_id: str, store: EventStore) -> None:
+        self._user_id, self._store = user_id, store
+        self.wakers: set[asyncio.Event] = set()
+        self._head = 0
+        self._reads: dict[int, asyncio.Task[FeedPage]] = {}
+        self._tasks = OrderedDict[tuple[UUID, int], Task | None]()
+
+    def moved(self, seq: int) -> None:
+        """Wake the feeds if the last event is another one than was known; also a former one, of a restored backup."""
+        if seq != self._head:
+            self._head = seq
+            self._reads.clear()
+            for waker in self.wakers:
+                waker.set()
+
+    async def read(self, pool: Pool, after: int) -> FeedPage:
+        """Read a page of events, or wait for the same read of another feed."""
+        reading = self._reads.get(after)
+        if reading is None:
+            reading = self._reads[after] = asyncio.create_task(self._page(pool, after))
+            reading.add_done_callback(lambda done: self._end(after, done))
+        await asyncio.wait((reading,))  # doesn't cancel it for the others if this feed ends
+        return reading.result()
+
+    def _end(self, after: int, reading: "asyncio.Task[FeedPage]") -> None:
+        if self._reads.get(after) is reading:
+            del self._reads[after]
+        if not reading.cancelled():
+            reading.exception()  # all of its feeds may have ended
+
+    async def _page(self, pool: Pool, after: int) -> FeedPage:
+        rows = await pool.fetch(FEED, self._user_id, after, _PAGE)
+        return [(row, await self._after(row)) for row in rows]
+
+    async def _after(self, row: Row) -> Task | None:
+        """Return the task after the event: from its row if it is the last one, else by the fold."""
+        id_, event = row["task_id"], from_row(row)
+        before = self._tasks.get((id_, event.version - 1))
+        if row["document"] is not None and (there := _read(row["document"])) is not None:
+            task: Task | None = there
+        elif before is not None or event.version == 1:
+            task = evolve(before, event)
+        else:
+            found = await task_at(self._store, self._user_id, id_, version=event.version)
+            task = found and found.task
+        if task is not None:
+            self._tasks[id_, event.version] = task
+            if len(self._tasks) > _REMEMBERED:
+                self._tasks.popitem(last=False)
+        return task
+
+
 class Feed:
     """One reader's feed of a user's events."""
 
-    def __init__(self, user_id: str, waker: asyncio.Event) -> None:
-        self._user_id, self._waker = user_id, waker
-        self._tasks = OrderedDict[UUID, Task | None]()
+    def __init__(self, user: _User) -> None:
+        self._user, self.waker = user, asyncio.Event()
+        user.wakers.add(self.waker)
 
     async def wait(self, seconds: float) -> bool:
         """Wait to be woken, for so many seconds at the most, and say if it was. There may be new events then."""
         try:
             async with asyncio.timeout(seconds):
-                await self._waker.wait()
+                await self.waker.wait()
         except TimeoutError:
             return False
-        self._waker.clear()
+        self.waker.clear()
         return True
 
     def wake(self) -> None:
         """End a wait."""
-        self._waker.set()
+        self.waker.set()
 
-    async def read(self, pool: Pool, store: EventStore, *, after: int) -> Sequence[tuple[Row, Task | None]]:
+    async def read(self, pool: Pool, *, after: int) -> FeedPage:
         """Read the next events after number `after`, each with the task as it left it; `None` if it is deleted."""
-        rows = await pool.fetch(FEED, self._user_id, after, _PAGE)
-        return [(row, await self._after(store, row)) for row in rows]
-
-    async def _after(self, store: EventStore, row: Row) -> Task | None:
-        """Return the task after the event: from its row if it is the last one, else by the fold."""
-        id_, event = row["task_id"], from_row(row)
-        before = self._tasks.pop(id_, None)
-        if row["document"] is not None and (there := _read(row["document"])) is not None:
-            task: Task | None = there
-        elif (before is not None and before.version == event.version - 1) or event.version == 1:
-            task = evolve(before if event.version > 1 else None, event)
-        else:
-            found = await task_at(store, self._user_id, id_, version=event.version)
-            task = found and found.task
-        if task is not None:
-            self._tasks[id_] = task
-            if len(self._tasks) > _REMEMBERED:
-                self._tasks.popitem(last=False)
-        return task
+        return await self._user.read(pool, after)
 
 
 # The document is there if the task is as this event left it.

@@ -132,7 +132,7 @@ class _Stream(EventSourceResponse):
         yield _FIRST % self._seq
         while not self._stopping and (left := self._end - clock()) > 0:
             try:
-                page = await self._feed.read(self._caller.pool, self._caller.store, after=self._seq)
+                page = await self._feed.read(self._caller.pool, after=self._seq)
             except UNAVAILABLE:  # a browser would give up on a 503; here it just waits
                 await self._feed.wait(min(_AGAIN, left))
                 continue

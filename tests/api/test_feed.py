@@ -138,6 +138,17 @@ async def test_every_reader_has_every_event_once_and_in_order(service: Service, 
     assert seen == [list(range(1, number + 1))] * 4
 
 
+async def test_events_come_too_after_a_backup_was_restored_while_it_was_open(
+    service: Service, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "_TICK", 60)
+    async with asyncio.timeout(10), reading(port) as reader:
+        await reader.message()
+        service.state["feeds"]._moved("ann", 100)  # the log had so many
+        await service.client.post(TASKS, json={"title": "x"})
+        assert (await reader.event())["seq"] == 1
+
+
 async def test_it_is_about_ones_own_events(service: Service, port: int) -> None:
     async with reading(port) as reader, service.as_user("bob") as bob:
         await bob.post("/api/bob/tasks", json={"title": "Bob's"})
@@ -151,6 +162,55 @@ async def test_silence_is_broken_by_a_comment(port: int, monkeypatch: pytest.Mon
     monkeypatch.setattr(feed, "_SILENCE", 0.05)
     async with reading(port) as reader:
         assert [await reader.message() for _ in range(3)] == [{"retry": "2000", "id": "0"}, {"": "ping"}, {"": "ping"}]
+
+
+async def test_feeds_of_a_user_at_the_same_place_share_what_they_read(
+    service: Service, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, read = Pool.fetch, list[int]()
+
+    async def count(self: Pool, query: str, *arguments: Any) -> Any:
+        if query == feeds.FEED:
+            read.append(arguments[1])
+        return await fetch(self, query, *arguments)
+
+    async with AsyncExitStack() as opened:
+        readers = [await opened.enter_async_context(reading(port)) for _ in range(8)]
+        for each in readers:
+            await each.message()
+        monkeypatch.setattr(Pool, "fetch", count)
+        for seq in range(1, 4):
+            await service.client.post(TASKS, json={"title": "x"})
+            assert {(await each.event())["seq"] for each in readers} == {seq}
+        await until(lambda: 3 in read)
+    assert set(read) == {0, 1, 2, 3}
+    assert len(read) < 16  # 48 if each read for itself: an event, and that there is no more
+
+
+async def test_a_read_that_began_before_an_event_is_not_shared_after_it(
+    service: Service, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A feed that is woken while an older read runs would take the older for its own, and sleep on the event."""
+    fetch, reads, going = Pool.fetch, 0, asyncio.Event()
+
+    async def hold(self: Pool, query: str, *arguments: Any) -> Any:
+        nonlocal reads
+        rows = await fetch(self, query, *arguments)
+        if query == feeds.FEED:
+            reads += 1
+            if reads == 2:
+                await going.wait()
+        return rows
+
+    monkeypatch.setattr(Pool, "fetch", hold)
+    async with asyncio.timeout(10), reading(port) as sleeping:
+        await until(lambda: reads == 1)
+        async with reading(port, f"{STREAM}?after=0") as reader:
+            await until(lambda: reads == 2)
+            await service.client.post(TASKS, json={"title": "x"})
+            assert (await sleeping.event())["seq"] == 1
+            going.set()
+            assert (await reader.event())["seq"] == 1
 
 
 async def test_nothing_is_read_in_silence(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
