@@ -49,6 +49,7 @@ DECLARE
     last_seq bigint := 0;
     last_hash bytea := '';
     is_new boolean;
+    e record;
     violated text;
 BEGIN
     -- An acknowledged event must survive a crash, even if the server, the database or the role says otherwise.
@@ -66,14 +67,25 @@ BEGIN
         last_seq := 0;
         last_hash := '';
     END IF;
-    FOR i IN 1 .. pg_catalog.cardinality(p_id) LOOP -- qualified: its argument's type isn't its own
+    -- One by one as a record: Citus copies each array that a statement names, as a whole, for each event.
+    FOR e IN
+        SELECT u.* FROM unnest(
+            p_digest, p_id, p_task_id, p_version, p_type, p_at, p_actor, p_data, p_request_id, p_client_address,
+            p_client_agent, p_idempotency_key, p_fingerprint, p_salt, p_after, p_on_row, p_deleted, p_created_at,
+            p_completed, p_title_key, p_search_text, p_document, p_priority, p_due_date, p_tags, p_completed_at
+        ) AS u (
+            digest, id, task_id, version, type, at, actor, data, request_id, client_address, client_agent,
+            idempotency_key, fingerprint, salt, after, on_row, deleted, created_at, completed, title_key, search_text,
+            document, priority, due_date, tags, completed_at
+        )
+    LOOP
         seq := last_seq + 1;
-        hash := sha256(last_hash || p_digest[i]);
+        hash := sha256(last_hash || e.digest);
         outcome := NULL;
         message := NULL;
         IF is_new AND NOT p_wait THEN
             outcome := 'LG001';
-        ELSIF p_after[i] <> last_seq THEN
+        ELSIF e.after <> last_seq THEN
             outcome := 'LG005';
         ELSE
             BEGIN
@@ -81,13 +93,13 @@ BEGIN
                     user_id, seq, hash, id, task_id, version, type, at, actor, data,
                     request_id, client_address, client_agent, idempotency_key, fingerprint, salt
                 ) VALUES (
-                    p_user_id, daybook_append.seq, daybook_append.hash, p_id[i], p_task_id[i], p_version[i], p_type[i],
-                    p_at[i], p_actor[i], p_data[i], p_request_id[i], p_client_address[i], p_client_agent[i],
-                    p_idempotency_key[i], p_fingerprint[i], p_salt[i]
+                    p_user_id, daybook_append.seq, daybook_append.hash, e.id, e.task_id, e.version, e.type,
+                    e.at, e.actor, e.data, e.request_id, e.client_address, e.client_agent,
+                    e.idempotency_key, e.fingerprint, e.salt
                 );
-                IF p_deleted[i] THEN
-                    DELETE FROM tasks AS t WHERE t.user_id = p_user_id AND t.id = p_task_id[i];
-                    IF p_on_row[i] AND NOT FOUND THEN
+                IF e.deleted THEN
+                    DELETE FROM tasks AS t WHERE t.user_id = p_user_id AND t.id = e.task_id;
+                    IF e.on_row AND NOT FOUND THEN
                         RAISE SQLSTATE 'LG004';
                     END IF;
                 ELSE
@@ -95,8 +107,8 @@ BEGIN
                         user_id, id, version, completed, priority, due_date, tags, created_at, updated_at, completed_at,
                         title_key, search_text, document
                     ) VALUES (
-                        p_user_id, p_task_id[i], p_version[i], p_completed[i], p_priority[i], p_due_date[i], p_tags[i],
-                        p_created_at[i], p_at[i], p_completed_at[i], p_title_key[i], p_search_text[i], p_document[i]
+                        p_user_id, e.task_id, e.version, e.completed, e.priority, e.due_date, e.tags,
+                        e.created_at, e.at, e.completed_at, e.title_key, e.search_text, e.document
                     )
                     ON CONFLICT (user_id, id) DO UPDATE SET
                         version = excluded.version, completed = excluded.completed,
