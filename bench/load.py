@@ -108,7 +108,7 @@ class Author:
         task = evolve(found.task, event)
         there, gone = (self._living, self._deleted) if task else (self._deleted, self._living)
         gone.pop(id_, None)
-        there[id_] = TaskState(task=task, version=event.version, at=event.at, then=found.task)
+        there[id_] = TaskState(task=task, version=event.version, at=event.at, last=task or found.task, then=found.task)
         return event
 
     def _command(self) -> Command:

@@ -73,8 +73,10 @@ class TaskState:
     version: int = 0
     hash: bytes = b""
     at: datetime | None = None
+    last: Task | None = None
+    """For a restoration or an undo: the task, or if it is deleted, the task as it was before its last deletion."""
     then: Task | None = None
-    """For a restoration or an undo: the task as it was at the version asked for."""
+    """For a restoration to a version or an undo: the task as it was at the version asked for."""
     before: Task | None = None
     """For an undo: the task as it was before that version."""
 
@@ -94,7 +96,7 @@ def decide(command: Command, known: TaskState) -> TaskEvent | None:
     if isinstance(command, RestoreTask):
         return _restored(command, known)
     if isinstance(command, UndoEvent):
-        return _undone(known.before, known.then, task)
+        return _undone(known)
     assert task is not None  # noqa: S101 - as was just seen
     match command:
         case UpdateTask():
@@ -115,7 +117,7 @@ def check_list(precondition: Precondition, current: EntityTag) -> None:
 
 
 def _restored(command: RestoreTask, known: TaskState) -> TaskRestored | None:
-    then = known.then
+    then = known.last if command.version is None else known.then
     if then is None:
         deleted = command.version is not None and command.version <= known.version
         raise NotRestorable(
@@ -129,13 +131,17 @@ def _restored(command: RestoreTask, known: TaskState) -> TaskRestored | None:
     return TaskRestored(then.version, then.created_at, before, after) if after else None
 
 
-def _undone(before: Task | None, after: Task | None, task: Task | None) -> TaskEvent:
-    """Return the event that takes back the one between `before` and `after`. Raise `ChangedSince`."""
-    was, made, now = (_fields(each) for each in (before, after, task))
+def _undone(known: TaskState) -> TaskEvent:
+    """Return the event that takes back the one between `before` and `then`. Raise `ChangedSince`.
+
+    A deletion leaves the fields as they were, and so does a later one.
+    """
+    before, after, task = known.before, known.then, known.task
+    was, made, now = (_fields(each) for each in (before, after or before, known.last))
     changed = [name for name in FIELDS if before is None or after is None or was[name] != made[name]]
     if (task is None) != (after is None):
         raise ChangedSince(f"The task was {'deleted' if task is None else 'brought back'} since.", ())
-    if since := [name for name in changed if task is not None and now[name] != made[name]]:
+    if since := [name for name in changed if now[name] != made[name]]:
         raise ChangedSince(f"Later events have changed {', '.join(since)}.", since)
     if task is None:
         assert before is not None  # noqa: S101 - no event leads from no task to none

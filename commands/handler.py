@@ -148,15 +148,16 @@ def state_of(row: StoredTask, user_id: str, task_id: UUID) -> TaskState | None:
     task = row.task(user_id, task_id)
     if row.hash is None or task is None:
         return None
-    return TaskState(task=task, version=row.version, hash=row.hash, at=task.updated_at)
+    return TaskState(task=task, version=row.version, hash=row.hash, at=task.updated_at, last=task)
 
 
 def advance(state: TaskState, event: Event, hash_: bytes, version: int | None) -> TaskState:
-    """Return the state after the event. `then` becomes the task at `version`; without it, the last one that was."""
+    """Return the state after the event. `then` becomes the task at `version`, and `before` the one before it."""
     task = evolve(state.task, event)
-    wanted = task is not None if version is None else event.version == version
-    then, before = (task, state.task) if wanted else (state.then, state.before)
-    return TaskState(task=task, version=event.version, hash=hash_, at=event.at, then=then, before=before)
+    then, before = (task, state.task) if event.version == version else (state.then, state.before)
+    return TaskState(
+        task=task, version=event.version, hash=hash_, at=event.at, last=task or state.last, then=then, before=before
+    )
 
 
 async def _rehydrate(stream: EventStore | LockedStream, command: Command, so_far: TaskState) -> TaskState:

@@ -80,10 +80,7 @@ class _When:
             before, then = states[self.command.version - 1 : self.command.version + 1]
         if isinstance(self.command, RestoreTask):
             version = self.command.version
-            if version is None:
-                then = next((task for task in reversed(states) if task is not None), None)
-            elif version < len(states):
-                then = states[version]
+            then = states[version] if version is not None and version < len(states) else None
         return decide(
             self.command,
             TaskState(
@@ -91,6 +88,7 @@ class _When:
                 version=len(self.facts),
                 hash=hash_at(len(self.facts)),
                 at=DAWN + timedelta(seconds=len(self.facts)) if self.facts else None,
+                last=next((task for task in reversed(states) if task is not None), None),
                 then=then,
                 before=before,
             ),

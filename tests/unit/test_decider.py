@@ -284,6 +284,13 @@ def test_an_undo_of_what_is_gone_or_came_back_since_is_refused() -> None:
     assert refused(MILK, DELETED, BACK, version=2) == []
 
 
+def test_an_undo_of_a_deletion_names_what_changed_before_a_later_deletion() -> None:
+    again = (MILK, DELETED, BACK, RENAMED, TaskDeleted("Buy oat milk"))
+    assert refused(*again, version=2) == ["title"]
+    given(*again).when(undo(5)).then(replace(BACK, version=4, after={**BACK.after, "title": "Buy oat milk"}))
+    given(MILK, DELETED, BACK, DELETED).when(undo(2)).then(BACK)
+
+
 def test_a_value_that_was_changed_and_changed_back_can_be_undone() -> None:
     back = TaskUpdated({"title": "x"}, {"title": "Buy oat milk"})
     given(MILK, RENAMED, TaskUpdated({"title": "Buy oat milk"}, {"title": "x"}), back).when(undo(2)).then(
