@@ -13,7 +13,7 @@ from events.hash_chain import Head
 from events.store.append import Conflict, PendingAppend, RecordedEvent
 from events.store.event_store import EventStore, LockedStream
 from events.store.in_doubt import InDoubt
-from events.task import Event, Metadata
+from events.task import Metadata
 from telemetry import metrics
 
 _Change = TypeVar("_Change")
@@ -38,8 +38,9 @@ class SeveralWrites(ABC, Generic[_Change]):
 
     Invariants: everything is decided under the stream's lock, and the transaction ends right after the last event was
     sent. So a try that is in doubt is over, one way or the other, when the next one has the lock: its first event is in
-    the log by then, or never will be. A user without events has no stream to lock, but there the number of the first
-    event admits one of two tries.
+    the log by then, or never will be. A user without events has no stream to lock, so that the earlier try may be
+    committed at any moment of the next one. Therefore the next one decides nothing, and sends the same events again:
+    their numbers admit one of the two.
 
     The idempotency key is on the first event, and only there. A replay decides everything again, on the states before
     that event: deciding is pure, so each decision is as it was, and its event is the next one in the log.
@@ -49,7 +50,7 @@ class SeveralWrites(ABC, Generic[_Change]):
         """Make one; the precondition is on the list."""
         self.store, self.user_id, self.metadata = store, user_id, metadata
         self._precondition = precondition
-        self._first: Event | None = None
+        self._sent: Sequence[PendingAppend] = ()
         self._count = 0
         self._in_doubt = False
 
@@ -71,7 +72,9 @@ class SeveralWrites(ABC, Generic[_Change]):
         try:
             done = await retry(self._try, on=lambda error: is_transient(error) or isinstance(error, Conflict))
             what = "replayed" if done.replayed else "unchanged" if done.seq is None else "done"
-        except Conflict as error:  # every try was refused, and wrote nothing
+        except Conflict as error:
+            if self._in_doubt:  # since an earlier try
+                raise InDoubt(str(error)) from error
             raise TooManyRequests(f"others write tasks of {self.user_id} all the time") from error
         except UNAVAILABLE as error:
             if self._in_doubt:
@@ -86,34 +89,47 @@ class SeveralWrites(ABC, Generic[_Change]):
 
     async def append(self, stream: LockedStream, pending: Sequence[PendingAppend]) -> None:
         """Append some of the events."""
-        self._first = self._first or pending[0].event
+        self._sent = self._sent or pending
         self._count += len(pending)
         self._in_doubt = True
-        try:
-            await stream.append_all(pending)
-        except Conflict:
-            self._in_doubt = False
-            metrics.CONFLICTS.inc()
-            raise
+        await stream.append_all(pending)
 
     async def _try(self) -> SeveralChanges[_Change]:
         key = self.metadata.idempotency_key
+        sent, before = None, None
         async with self.store.locked(self.user_id) as stream:
-            if self._first is not None and (first := await stream.find_appended(self._first)):
-                return await self._changed(first, self.changes(first.seq), count=self._count)
-            self._first, self._count, self._in_doubt = None, 0, False
-            before = await stream.find(self.user_id, key) if key is not None else None
             head = end = await stream.head(self.user_id)
-            if before is None:
-                check_list(self._precondition, EntityTag(head.seq, head.hash))
-                await self.write(stream)
+            if self._sent:
+                sent = await stream.find_appended(self._sent[0].event)
+            if sent is None and key is not None:
+                before = await stream.find(self.user_id, key)
+            if sent is None and before is None:
+                await self._decide_and_append(stream, head)
                 end = await stream.head(self.user_id)
+        if sent is not None:
+            return await self._changed(sent, self.changes(sent.seq), count=self._count)
         if before is not None:
             check_fingerprint(before, self.metadata)
             changes = await self.changes_before(before.seq)
             return await self._changed(before, changes, count=self.events_in(changes), replayed=True)
         self._in_doubt = False
         return _done(self.changes(head.seq + 1), end, seq=end.seq if self._count else None)
+
+    async def _decide_and_append(self, stream: LockedStream, head: Head) -> None:
+        """Do this try's work; or if an earlier one may still be committed, send its events again."""
+        doubted = self._in_doubt and not head.seq
+        again = self._sent if doubted else ()
+        self._sent, self._count, self._in_doubt = (), 0, doubted
+        try:
+            if again:
+                await self.append(stream, again)
+            else:
+                check_list(self._precondition, EntityTag(head.seq, head.hash))
+                await self.write(stream)
+        except Conflict:
+            self._in_doubt = doubted
+            metrics.CONFLICTS.inc()
+            raise
 
     @abstractmethod
     def events_in(self, changes: Sequence[_Change]) -> int:

@@ -4,23 +4,29 @@ The interleavings are too rare to wait for. So the network holds up or loses the
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
+from commands.batch import Batch, CarriedOut
 from commands.commands import Command, CreateTask, DeleteTask, ToggleTask, UpdateTask
 from commands.decider import VersionMismatch
 from commands.handler import Outcome, handle
-from commands.precondition import EntityTag, Precondition
+from commands.precondition import UNCONDITIONAL, EntityTag, Precondition
+from db import errors
 from db.dsn import connect_arguments
-from db.errors import TooManyRequests
+from db.errors import ConnectionLost, TooManyRequests
 from db.pool import Pool, open_pool
 from events.projection import TaskRow
-from events.store import in_doubt
+from events.store import in_doubt, log
+from events.store.append import RecordedEvent
+from events.store.event_store import EventStore, LockedStream
 from events.store.in_doubt import InDoubt
-from events.task import Metadata
+from events.task import Event, Metadata
 from tests.arrange import store_of, until_locked_out
 from tests.conftest import execute as run_sql
 from tests.conftest import named
@@ -38,6 +44,7 @@ async def do(pool: Pool, command: Command, request: str) -> Outcome:
 def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a busy machine take its time."""
     monkeypatch.setattr(in_doubt, "RESOLVE_SECONDS", 30)
+    monkeypatch.setattr(errors, "_RETRYING", 30)
 
 
 @pytest.mark.parametrize("what", ["toggle", "delete"])
@@ -149,3 +156,89 @@ async def test_a_creation_is_tried_again_only_on_its_condition(database: str, po
             assert (outcome.what, outcome.hash) == ("done", await pool.fetchval("SELECT hash FROM events"))
     assert tries == 2
     assert await pool.fetchval(VICTIMS) == (not moved)
+
+
+class _LosesTheFirst(EventStore):
+    """A store that loses the connection of the first transaction as its COMMIT is under way.
+
+    It is carried out when the next try waits for it.
+    """
+
+    def __init__(self, pool: Pool, connection: asyncpg.Connection) -> None:
+        super().__init__(pool)
+        self._of_tests, self._connection = pool, connection
+        self.tries = 0
+        self.late: asyncio.Task[object] | None = None
+
+    @asynccontextmanager
+    async def locked(self, user_id: str) -> AsyncIterator[LockedStream]:
+        self.tries += 1
+        if self.tries > 1:
+            async with super().locked(user_id) as stream:
+                yield stream
+            return
+        await self._connection.execute("BEGIN")
+        yield LockedStream(self._connection, await log.lock_stream(self._connection, user_id))
+        self.late = asyncio.create_task(self._commit())
+        raise ConnectionLost("as COMMIT was under way")
+
+    async def _commit(self) -> None:
+        await until_locked_out(self._of_tests)
+        await self._connection.execute("COMMIT")
+
+
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize("key", [None, "k-1"])
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_a_batch_whose_commit_takes_long_is_carried_out_once(
+    pool: Pool, other: asyncpg.Connection, new: bool, key: str | None, atomic: bool
+) -> None:
+    """Also if the user has no event yet, and so no stream whose lock the next try waits for."""
+    create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": "x"})
+    if not new:
+        await do(pool, replace(create, task_id=uuid7()), "before")
+    store = _LosesTheFirst(pool, other)
+    commands: list[Command] = [create, UpdateTask(user_id="ann", task_id=create.task_id, fields={"title": "y"})]
+    metadata = Metadata(request_id="victim", idempotency_key=key, fingerprint=b"x" * 32 if key else None)
+    batch = Batch(store, "ann", commands, atomic=atomic, precondition=UNCONDITIONAL, actor="ann", metadata=metadata)
+    done = await batch.handle()
+    assert store.late is not None
+    await store.late
+    first = 1 if new else 2
+    assert (done.seq, done.replayed) == (first + 1, False)
+    assert [each.seq for each in done.changes if isinstance(each, CarriedOut)] == [first, first + 1]
+    assert await pool.fetchval(VICTIMS) == 2
+    assert (await store.head("ann")).hash == done.list_tag.hash
+
+
+async def test_a_batch_in_doubt_is_decided_anew_if_another_writer_is_first(
+    pool: Pool, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user has no event yet; the first try is never committed."""
+    create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": "x"})
+
+    async def roll_back(self: _LosesTheFirst) -> None:
+        await self._connection.execute("ROLLBACK")
+        await do(pool, replace(create, task_id=uuid7()), "other")
+
+    monkeypatch.setattr(_LosesTheFirst, "_commit", roll_back)
+    find = LockedStream.find_appended
+
+    async def after_the_other(self: LockedStream, event: Event) -> RecordedEvent | None:
+        assert store.late is not None
+        await store.late
+        return await find(self, event)
+
+    monkeypatch.setattr(LockedStream, "find_appended", after_the_other)
+    store = _LosesTheFirst(pool, other)
+    batch = Batch(
+        store,
+        "ann",
+        [create],
+        atomic=True,
+        precondition=UNCONDITIONAL,
+        actor="ann",
+        metadata=Metadata(request_id="victim"),
+    )
+    done = await batch.handle()
+    assert (done.seq, store.tries, await pool.fetchval(VICTIMS)) == (2, 3, 1)
