@@ -1,18 +1,18 @@
 """Batches: several commands of one user, each decided on what those before it leave."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 from uuid import UUID
 
-from commands.commands import Command, RestoreTask
+from commands.commands import Command, CreateTask, RestoreTask
 from commands.decider import Refusal, TaskState, decide
 from commands.handler import advance, event_of, state_of
 from commands.precondition import Precondition
 from commands.several import SeveralWrites
 from db.time_slices import TimeSlices
-from events.store.append import PendingAppend
+from events.store.append import PendingAppend, VersionTaken
 from events.store.event_store import EventStore, LockedStream
 from events.store.stored_tasks import StoredTask
 from events.task import Event, ImpossibleEvent, Metadata, Task
@@ -58,11 +58,18 @@ class Batch(SeveralWrites[CommandResult]):
         super().__init__(store, user_id, precondition=precondition, metadata=metadata)
         self._commands, self._atomic, self._actor = commands, atomic, actor
         self._results: list[CommandResult] = []
+        self._histories = _Histories(user_id, commands)
+
+    async def prepare(self) -> None:
+        """Read the histories, so that only new events are read under the lock."""
+        for id_ in self._histories.ids:
+            await self._histories.read(self.store, id_)
 
     async def write(self, stream: LockedStream) -> None:
         """Decide the commands, and append their events."""
-        tasks = _Tasks(stream, self.user_id)
-        await tasks.load(stream, self._commands)
+        tasks = _Tasks(stream, self._histories)
+        if on_rows := {command.task_id for command in self._commands} - self._histories.ids:
+            await tasks.load(stream, self.user_id, on_rows)
         pending: list[PendingAppend] = []
         metadata, self._results = self.metadata, []
         slices = TimeSlices(self.user_id)
@@ -85,7 +92,12 @@ class Batch(SeveralWrites[CommandResult]):
             pending.append(PendingAppend(event, task, on_row=False))
             await slices.pause()
         if pending:
-            await self.append(stream, pending)
+            try:
+                await self.append(stream, pending)
+            except VersionTaken:  # a row is older than the log
+                changed = {each.task_id for each in self._commands if not isinstance(each, CreateTask)}
+                self._histories.ids |= changed
+                raise
 
     def changes(self, first: int) -> Sequence[CommandResult]:
         """Return the results of the commands, in order."""
@@ -98,7 +110,7 @@ class Batch(SeveralWrites[CommandResult]):
         """Return the results that the batch had, whose first event has this number."""
         following = self.store.read(self.user_id, after=first - 1, upto=first + len(self._commands) - 1)
         recorded = [entry async for entry in following]
-        tasks = _Tasks(self.store, self.user_id, before=first)
+        tasks = _Tasks(self.store, _Histories(self.user_id, self._commands), before=first)
         results: list[CommandResult] = []
         for command in self._commands:
             state = await tasks.state(command)
@@ -121,6 +133,34 @@ class Batch(SeveralWrites[CommandResult]):
         return sum(isinstance(each, CarriedOut) and each.seq is not None for each in changes)
 
 
+class _Histories:
+    """Tasks that the log decides, by their events: each is read once, for all tries of a batch.
+
+    They are those that the batch restores, and all of them if a row was older than the log.
+    """
+
+    def __init__(self, user_id: str, commands: Sequence[Command]) -> None:
+        self._user_id = user_id
+        self._asked = {(each.task_id, each.version) for each in commands if isinstance(each, RestoreTask)}
+        self._states: dict[UUID, TaskState] = {}
+        self.ids = {id_ for id_, _ in self._asked}
+        self.versions: dict[tuple[UUID, int], Task | None] = {}
+        """The tasks as they were at the versions that the batch restores."""
+
+    async def read(self, stream: EventStore | LockedStream, task_id: UUID, *, before: int | None = None) -> TaskState:
+        """Read the task's further events, and of the user's only those before number `before`. Return its state."""
+        state = self._states.get(task_id, TaskState())
+        async with aclosing(stream.history(self._user_id, task_id, after=state.version)) as entries:
+            async for entry in entries:
+                if before is not None and entry.seq >= before:
+                    break
+                state = advance(state, entry.event, entry.hash, None)
+                if (task_id, state.version) in self._asked:
+                    self.versions[task_id, state.version] = state.task
+        self._states[task_id] = state
+        return state
+
+
 class _Tasks:
     """The states of a batch's tasks, as the commands decided so far leave them.
 
@@ -128,46 +168,35 @@ class _Tasks:
     known yet when it is decided, so that no entity tag can name them.
     """
 
-    def __init__(self, stream: EventStore | LockedStream, user_id: str, *, before: int | None = None) -> None:
-        self._stream, self._user_id, self._before = stream, user_id, before
+    def __init__(self, stream: EventStore | LockedStream, histories: _Histories, *, before: int | None = None) -> None:
+        self._stream, self._histories, self._before = stream, histories, before
         self._states: dict[UUID, TaskState] = {}
-        self._events: dict[UUID, list[Event]] = {}
+        self._made: dict[tuple[UUID, int], Task | None] = {}
 
-    async def load(self, stream: LockedStream, commands: Sequence[Command]) -> None:
+    async def load(self, stream: LockedStream, user_id: str, ids: Set[UUID]) -> None:
         """Load the tasks' rows. A task that has none, or one that no event left so, is read from the log later."""
-        ids = list({command.task_id for command in commands})
-        rows: Mapping[UUID, StoredTask] = await stream.load_all(self._user_id, ids)
+        rows: Mapping[UUID, StoredTask] = await stream.load_all(user_id, list(ids))
         for id_, row in rows.items():
-            if state := state_of(row, self._user_id, id_):
+            if state := state_of(row, user_id, id_):
                 self._states[id_] = state
         rest = [id_ for id_ in ids if id_ not in self._states]
-        known = await stream.known(self._user_id, rest) if rest else ()
+        known = await stream.known(user_id, rest) if rest else ()
         self._states |= {id_: TaskState() for id_ in rest if id_ not in known}
 
     async def state(self, command: Command) -> TaskState:
         """Return the state that the command is decided on."""
         id_ = command.task_id
-        if isinstance(command, RestoreTask) and (id_ not in self._states or self._states[id_].version):
-            state = await self._fold(id_, command.version)
-            for event in self._events.get(id_, ()):
-                state = advance(state, event, b"", command.version)
-            return state
         if id_ not in self._states:
-            self._states[id_] = await self._fold(id_, None)
-        return self._states[id_]
-
-    async def _fold(self, task_id: UUID, version: int | None) -> TaskState:
-        state = TaskState()
-        async with aclosing(self._stream.history(self._user_id, task_id)) as entries:
-            async for entry in entries:
-                if self._before is not None and entry.seq >= self._before:
-                    break
-                state = advance(state, entry.event, entry.hash, version)
+            self._states[id_] = await self._histories.read(self._stream, id_, before=self._before)
+        state = self._states[id_]
+        if isinstance(command, RestoreTask) and command.version is not None:
+            key = id_, command.version
+            return replace(state, then=self._made.get(key, self._histories.versions.get(key)))
         return state
 
     def take_in(self, state: TaskState, event: Event) -> TaskState:
         """Return the state after the event, on which the task's next command is decided."""
         after = advance(state, event, b"", None)
         self._states[event.task_id] = after
-        self._events.setdefault(event.task_id, []).append(event)
+        self._made[event.task_id, after.version] = after.task
         return after

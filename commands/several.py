@@ -54,6 +54,9 @@ class SeveralWrites(ABC, Generic[_Change]):
         self._count = 0
         self._in_doubt = False
 
+    async def prepare(self) -> None:
+        """Do what a try can do before it has the lock, and a connection."""
+
     @abstractmethod
     async def write(self, stream: LockedStream) -> None:
         """Decide everything, and append its events by `append`. It may be called again, for another try."""
@@ -97,6 +100,7 @@ class SeveralWrites(ABC, Generic[_Change]):
     async def _try(self) -> SeveralChanges[_Change]:
         key = self.metadata.idempotency_key
         sent, before = None, None
+        await self.prepare()
         async with self.store.locked(self.user_id) as stream:
             head = end = await stream.head(self.user_id)
             if self._sent:

@@ -196,6 +196,10 @@ class LockedStream:
         """Return the number and hash of the user's last event."""
         return self._head
 
-    def history(self, user_id: str, task_id: UUID, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
+    async def history(self, user_id: str, task_id: UUID, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
         """Read a task's events in order, after version `after`."""
-        return log.history(self._connection, user_id, task_id, after=after)
+        slices = TimeSlices(user_id)
+        async with aclosing(log.history(self._connection, user_id, task_id, after=after)) as entries:
+            async for entry in entries:
+                yield entry
+                await slices.pause()

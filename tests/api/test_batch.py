@@ -9,8 +9,9 @@ import httpx2
 import pytest
 
 from db.pool import Pool
-from events.store import event_store
+from events.store import event_store, log
 from tests.api.test_etags import count
+from tests.long_logs import make_history
 from tests.service import TASKS, Service, sql
 
 BATCH = "/api/ann/batch"
@@ -216,6 +217,55 @@ async def test_a_task_whose_row_is_missing_or_wrong_is_taken_from_the_log(
     answer = await batch(service, {"op": "update", "id": task["id"], "description": "x"})
     assert answer.json()["results"][0]["task"]["title"] == task["title"]
     assert (await service.client.get(f"{TASKS}/{task['id']}")).json() == answer.json()["results"][0]["task"]
+
+
+async def test_a_task_whose_row_is_older_than_the_log_is_taken_from_the_log(
+    service: Service, pool: Pool, task: dict[str, Any], path: str
+) -> None:
+    await sql(pool, "CREATE TABLE old AS SELECT * FROM tasks")
+    await service.client.put(path, json={"title": "since", "tags": ["x"]})
+    await sql(pool, "DELETE FROM tasks")
+    await sql(pool, "INSERT INTO tasks SELECT * FROM old")
+    await sql(pool, "DROP TABLE old")
+    other = {"op": "create", "title": "other"}
+    change = {"op": "update", "id": task["id"], "description": "x"}
+    stale = await batch(service, other, {**change, "if_match": 1})
+    assert (stale.status_code, stale.json()["errors"][0]["type"]) == (409, "precondition-failed")
+    answer = await batch(service, other, change)
+    assert answer.status_code == 200, answer.text
+    changed = answer.json()["results"][1]["task"]
+    assert [changed[name] for name in ("title", "tags", "description", "version")] == ["since", ["x"], "x", 3]
+
+
+async def test_a_history_is_read_once_for_all_its_restorations_and_not_under_the_lock(
+    service: Service, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for a batch that is sent again."""
+    events = 2 * log.READ_BATCH
+    async with pool.acquire() as connection:
+        id_ = await make_history(connection, "ann", events - 1)
+    read, locked = 0, False
+    history = log.history
+
+    async def counted(database: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal read, locked
+        async for entry in history(database, *arguments, **options):
+            read, locked = read + 1, locked or not isinstance(database, Pool)
+            yield entry
+
+    monkeypatch.setattr(log, "history", counted)
+    operations = [{"op": "restore", "id": id_, "version": number + 1} for number in range(48)]
+    operations += [{"op": "restore", "id": id_, "version": events + 1}, {"op": "delete", "id": id_}]
+    operations += [{"op": "restore", "id": id_}, {"op": "restore", "id": id_, "version": events + 50}]
+    first = await batch(service, *operations, {"op": "restore", "id": id_, "version": 9999}, atomic=False, headers=KEY)
+    assert (read, locked) == (events, False)
+    completed = [each["task"] and each["task"]["completed"] for each in first.json()["results"][:-2]]
+    assert completed == [number % 2 == 1 for number in range(48)] + [False, None, False]
+    assert statuses(first) == [200] * 49 + [204, 200, 422, 422]
+    read = 0
+    again = await batch(service, *operations, {"op": "restore", "id": id_, "version": 9999}, atomic=False, headers=KEY)
+    assert (again.headers["idempotency-replayed"], read <= 2 * events + 200) == ("true", True)
+    assert without_ids(again) == without_ids(first)
 
 
 async def test_a_batch_whose_commit_was_not_heard_of_is_carried_out_once(
