@@ -43,6 +43,7 @@ from commands.batch import BatchRefused
 from commands.decider import ChangedSince, NotRestorable, Refusal, TaskExists, TaskNotFound, VersionMismatch
 from commands.handler import IdempotencyKeyReused
 from db.errors import UNAVAILABLE, DatabaseUnavailable, ReadOnly, TooManyRequests
+from events.store.event_store import LongChangeUnderWay
 from events.store.in_doubt import InDoubt
 from telemetry import metrics
 
@@ -375,8 +376,10 @@ async def _unavailable(request: Request, error: Exception) -> Response:
     return await _problem(request, Unavailable(hint=f"{why} {_NOTHING}", headers=_soon()))
 
 
-async def _overloaded(request: Request, _error: Exception) -> Response:
-    return await _problem(request, Overloaded(hint=f"Too many requests at once. {_NOTHING}", headers=_soon()))
+async def _overloaded(request: Request, error: Exception) -> Response:
+    long = isinstance(error, LongChangeUnderWay)
+    why = "Another request about all tasks is under way." if long else "Too many requests at once."
+    return await _problem(request, Overloaded(hint=f"{why} {_NOTHING}", headers=_soon()))
 
 
 _NOTHING = "Nothing was changed: send the same request again."

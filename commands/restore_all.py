@@ -1,18 +1,22 @@
 """All of a user's tasks put back to a moment."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from uuid import UUID
 
 from commands.commands import Command, DeleteTask, RestoreTask
-from commands.decider import TaskState, decide
-from commands.handler import event_of
+from commands.decider import TaskState, check_list, decide
+from commands.handler import check_fingerprint, event_of
 from commands.precondition import EntityTag, Precondition
 from commands.several import SeveralChanges, SeveralWrites
+from db.errors import TooManyRequests
 from events.store.append import PendingAppend
-from events.store.event_store import EventStore, LockedStream
+from events.store.event_store import EventStore, LockedStream, LongChangeUnderWay
+from events.store.log import READ_BATCH
 from events.store.then_and_now import ThenAndNow
-from events.task import FIELDS, Metadata, Task, TaskEvent, TaskRestored, evolve
+from events.task import FIELDS, Metadata, TaskEvent, TaskRestored, evolve
 
 _AT_ONCE = 100
 """Number of events that are appended by one statement: enough to make round trips cheap, in bounded memory."""
@@ -20,19 +24,24 @@ _AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class TaskPutBack:
-    """A task as it is put back, or as it last was if it is deleted; its event's type and number, `None` if not made.
+    """A task that is put back; its event's type and number, `None` if not made.
 
-    `fields` are those that change.
+    `title` is as it is put back, or as it last was if the task is deleted. `fields` are those that change.
     """
 
-    task: Task
+    task_id: UUID
+    title: str
     type: str
     fields: Sequence[str]
     seq: int | None
 
 
 class RestoreAll(SeveralWrites[TaskPutBack]):
-    """A request to put all tasks back to what they were at a moment: later ones are deleted, and lost ones return."""
+    """A request to put all tasks back to what they were at a moment: later ones are deleted, and lost ones return.
+
+    Invariant: if the log is long, a turn of `LongReads` is held for the whole request, and was waited for without a
+    connection.
+    """
 
     def __init__(
         self,
@@ -49,10 +58,32 @@ class RestoreAll(SeveralWrites[TaskPutBack]):
         self._put_back: list[TaskPutBack] = []
 
     async def tell(self) -> SeveralChanges[TaskPutBack]:
-        """Tell what would change, and change nothing."""
+        """Tell what would change, and change nothing. Raise as `handle` does."""
+        key = self.metadata.idempotency_key
+        async with self._turn():
+            if key is not None and (before := await self.store.find(self.user_id, key)):
+                check_fingerprint(before, self.metadata)
+            head = await self.store.head(self.user_id)
+            tag = EntityTag(head.seq, head.hash)
+            check_list(self._precondition, tag)
+            changes = [change async for _, _, _, change in self._decided(self.store, upto=head.seq)]
+        return SeveralChanges(changes, tag, None)
+
+    async def handle(self) -> SeveralChanges[TaskPutBack]:
+        """Do it once. Raise as any `SeveralWrites` does, or `LongChangeUnderWay`."""
+        async with self._turn():
+            return await super().handle()
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
         head = await self.store.head(self.user_id)
-        changes = [change async for _, _, _, change in self._decided(self.store, upto=head.seq)]
-        return SeveralChanges(changes, EntityTag(head.seq, head.hash), None)
+        async with AsyncExitStack() as turn:
+            if head.seq > READ_BATCH:
+                try:
+                    await turn.enter_async_context(self.store.long_reads.turn(self.user_id))
+                except TooManyRequests as error:
+                    raise LongChangeUnderWay(str(error)) from error
+            yield
 
     async def write(self, stream: LockedStream) -> None:
         """Decide on each task, and append the events, some at a time."""
@@ -107,4 +138,4 @@ class RestoreAll(SeveralWrites[TaskPutBack]):
         if payload is None or task is None:
             return None
         fields = [name for name in FIELDS if isinstance(payload, TaskRestored) and name in payload.after]
-        return command, state, payload, TaskPutBack(task, type(payload).__name__, fields, None)
+        return command, state, payload, TaskPutBack(task_id, task.title, type(payload).__name__, fields, None)

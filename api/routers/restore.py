@@ -57,8 +57,8 @@ async def restore_all(
 
 def _change(change: TaskPutBack) -> dict[str, Any]:
     return {
-        "task_id": str(change.task.id),
-        "title": change.task.title,
+        "task_id": str(change.task_id),
+        "title": change.title,
         "type": change.type,
         "fields": change.fields,
         "seq": change.seq,

@@ -7,6 +7,7 @@ from operator import itemgetter
 from uuid import UUID
 
 from db.batching import BatchLoader
+from db.errors import TooManyRequests
 from db.long_reads import LongReads
 from db.pool import Connection, Pool
 from db.time_slices import TimeSlices
@@ -17,6 +18,10 @@ from events.store.group_commit import GroupCommit
 from events.store.stored_tasks import StoredTask, TaskKey, stored, stored_of_user
 from events.store.then_and_now import ThenAndNow, then_and_now
 from events.task import Event
+
+
+class LongChangeUnderWay(TooManyRequests):
+    """Another request changes or reads all tasks, or holds the lock of the user's stream, for long."""
 
 
 class EventStore:
@@ -108,16 +113,12 @@ class EventStore:
         """Find the event of the request with this idempotency key. Raise `UnknownEvent` (events.serialization)."""
         return await log.find(self._pool.of(user_id), user_id, idempotency_key)
 
-    async def then_and_now(self, user_id: str, moment: datetime, *, upto: int) -> AsyncIterator[ThenAndNow]:
+    def then_and_now(self, user_id: str, moment: datetime, *, upto: int) -> AsyncIterator[ThenAndNow]:
         """Fold a user's first `upto` events into each task, as it was at `moment` and as it is after them.
 
-        A turn of `LongReads` is held if there are many. Raise as `history` does.
+        If they are many, hold a turn of `long_reads`.
         """
-        async with AsyncExitStack() as turn:
-            if upto > log.READ_BATCH:
-                await turn.enter_async_context(self.long_reads.turn(user_id))
-            async for each in then_and_now(self._pool.of(user_id), user_id, moment, upto=upto):
-                yield each
+        return then_and_now(self._pool.of(user_id), user_id, moment, upto=upto)
 
     async def find_appended(self, event: Event) -> RecordedEvent | None:
         """Find this event in the log by its id; return `None` if it isn't there."""
@@ -131,11 +132,20 @@ class EventStore:
     async def locked(self, user_id: str) -> AsyncIterator["LockedStream"]:
         """Lock a user's stream, in a transaction that is committed at the end of the block.
 
-        If the error of the commit `is_ambiguous`, an event that was appended may be in the log.
+        If the error of the commit `is_ambiguous`, an event that was appended may be in the log. Raise
+        `LongChangeUnderWay` if the lock doesn't come in time.
         """
-        async with self._pool.of(user_id).transaction() as connection:
-            stream = LockedStream(connection, before := await log.lock_stream(connection, user_id))
-            yield stream
+        waits = False
+        try:
+            async with self._pool.of(user_id).transaction() as connection:
+                waits = True
+                before = await log.lock_stream(connection, user_id)
+                waits = False
+                yield (stream := LockedStream(connection, before))
+        except TimeoutError as error:
+            if waits:
+                raise LongChangeUnderWay("the stream was locked all the time") from error
+            raise
         if (after := await stream.head(user_id)) != before:
             self.on_append(user_id, after.seq)
 

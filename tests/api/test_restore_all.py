@@ -1,13 +1,18 @@
 """All tasks are put back to a moment (docs/http-api.md, "Restore all tasks")."""
 
+import asyncio
 from typing import Any
 
+import asyncpg
+import httpx2
 import pytest
 
 from db.pool import Pool
 from tests.api.test_etags import count
+from tests.api.test_long_reads import LONG, asking, reads
 from tests.api.test_undo import KEY
-from tests.service import TASKS, Service, sql
+from tests.long_logs import make_tasks
+from tests.service import TASKS, Service, serving, sql, value
 
 RESTORE = "/api/ann/restore"
 CONTENT = ("id", "title", "description", "completed", "priority", "due_date", "tags", "created_at")
@@ -79,6 +84,29 @@ async def test_a_dry_run_changes_nothing_and_a_stale_one_is_412(service: Service
     assert (stale.status_code, await count(pool)) == (412, events + 1)
 
 
+async def test_a_dry_run_is_refused_as_the_restoration_would_be(service: Service) -> None:
+    then, _, _ = await arranged(service)
+    tag = (await service.client.get(TASKS)).headers["etag"]
+    dry = {"as_of": then, "dry_run": True}
+    stale = await service.client.post(RESTORE, json=dry, headers={"If-Match": '"1"'})
+    assert (stale.status_code, stale.headers["etag"]) == (412, tag)
+    assert (await service.client.post(RESTORE, json=dry, headers={"If-Match": tag})).status_code == 200
+    await service.client.post(TASKS, json={"title": "x"}, headers=KEY)
+    used = await service.client.post(RESTORE, json=dry, headers=KEY)
+    assert (used.status_code, used.json()["type"]) == (422, "/problems/idempotency-key-reused")
+
+
+async def test_a_restoration_that_changed_nothing_leaves_no_key(service: Service, task: dict[str, Any]) -> None:
+    """With If-Match, it is refused when it comes again after a change."""
+    tag = (await service.client.get(TASKS)).headers["etag"]
+    restoration: Any = {"json": {"as_of": await moment(service)}, "headers": {**KEY, "If-Match": tag}}
+    assert (await service.client.post(RESTORE, **restoration)).json()["changes"] == []
+    await service.client.post(TASKS, json={"title": "since"})
+    assert (await service.client.post(RESTORE, **restoration)).status_code == 412
+    assert len((await service.client.get(TASKS)).json()) == 2
+    assert (await service.client.get(f"{TASKS}/{task['id']}")).json() == task
+
+
 async def test_a_moment_before_everything_deletes_everything_and_one_in_the_future_nothing(service: Service) -> None:
     await arranged(service)
     future = await service.client.post(RESTORE, json={"as_of": "9999-12-31T23:59:59Z"})
@@ -142,3 +170,58 @@ async def test_a_field_that_is_not_known_is_refused(service: Service, pool: Pool
     answer = await service.client.post(RESTORE, json={"as_of": "2000-01-01T00:00:00Z", "dryRun": True})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "dryRun")
     assert await count(pool) == 1
+
+
+BEGINNING = "2000-01-01T00:00:00Z"
+BODIES = ({"as_of": BEGINNING}, {"as_of": BEGINNING, "dry_run": True})
+
+
+def under_way(answer: httpx2.Response) -> bool:
+    problem = answer.json()
+    return (answer.status_code, problem["type"], "retry-after" in answer.headers, "all tasks" in problem["hint"]) == (
+        503, "/problems/overloaded", True, True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BODIES)
+async def test_a_users_second_restoration_waits_without_a_connection(service: Service, body: dict[str, Any]) -> None:
+    async with service.pool.acquire() as connection:
+        await make_tasks(connection, "ann", LONG)
+        await make_tasks(connection, "bob", 2)
+    async with reads(service).turn("ann"):
+        waiting = asyncio.create_task(service.client.post(RESTORE, json=body))
+        await asking(service, "ann", 2)
+        assert value("daybook_pool_in_use") == 0
+        async with service.as_user("bob") as bob:  # whose log is short
+            assert len((await bob.post("/api/bob/restore", json=body)).json()["changes"]) == 2
+        assert not waiting.done()
+    assert len((await waiting).json()["changes"]) == LONG
+    await asking(service, "ann", 0)
+
+
+async def test_a_long_restoration_is_answered_again(service: Service, pool: Pool) -> None:
+    async with service.pool.acquire() as connection:
+        await make_tasks(connection, "ann", LONG)
+    first, second = [await service.client.post(RESTORE, json=BODIES[0], headers=KEY) for _ in range(2)]
+    assert (first.status_code, first.content) == (200, second.content)
+    assert await count(pool) == 2 * LONG
+
+
+@pytest.mark.parametrize("body", BODIES)
+async def test_a_restoration_whose_turn_doesnt_come_in_time_is_refused(database: str, body: dict[str, Any]) -> None:
+    async with serving(database, database_timeout=0.2) as service:
+        async with service.pool.acquire() as connection:
+            await make_tasks(connection, "ann", LONG)
+        async with reads(service).turn("ann"):
+            assert under_way(await service.client.post(RESTORE, json=body))
+
+
+async def test_a_restoration_that_waits_too_long_for_another_process_is_refused(
+    database: str, other: asyncpg.Connection
+) -> None:
+    async with serving(database, database_timeout=0.5) as service:
+        await service.client.post(TASKS, json={"title": "x"})
+        async with other.transaction():
+            await other.execute("SELECT FROM streams FOR UPDATE")
+            assert under_way(await service.client.post(RESTORE, json=BODIES[0]))
+        assert (await service.client.post(RESTORE, json=BODIES[0])).status_code == 200
