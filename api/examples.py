@@ -329,6 +329,7 @@ FAULTS = {
         "tags.",
         *_nothing("The app sent nothing that can be changed here."),
     ),
+    "aQuery": Fault(problems.BadRequest, "A query, where there is none", "This takes no query: send it in the body."),
     "otherQuery": Fault(
         problems.BadRequest,
         "The query says something else",

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from api.dependencies import CurrentCaller, metadata
 from api.preconditions import precondition
+from api.problems import BadRequest
 from api.request_body import RawBody
 from api.user_turns import take_turn
 from commands.commands import Command
@@ -38,3 +39,9 @@ async def _write(caller: CurrentCaller, body: RawBody) -> _Write:
 
 
 Write = Annotated[_Write, Depends(_write)]
+
+
+def refuse_query(request: Request) -> None:
+    """Raise `BadRequest` if there is a query, for a write that has none: `?dry_run=true` must not be left unread."""
+    if request.query_params:
+        raise BadRequest(hint="This takes no query: send it in the body.")

@@ -15,7 +15,7 @@ from api.responses import JSON, headers_of_several
 from api.routing import Route
 from api.schemas import TaskChanges
 from api.user_turns import take_turn
-from api.writes import Write
+from api.writes import Write, refuse_query
 from commands.batch import Batch, CommandResult
 from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
 from commands.decider import Refusal
@@ -35,7 +35,7 @@ router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
     response_description="What came of each operation",
     responses={
         200: answer(BATCH_RESULTS, "ETag", *OF_EVENT),
-        **problems(*OF_WRITE, *OF_BODY, "operationRefused", "listChanged", "badOperation"),
+        **problems(*OF_WRITE, *OF_BODY, "aQuery", "operationRefused", "listChanged", "badOperation"),
     },
     openapi_extra=writes(Operations, BATCHES),
 )
@@ -44,6 +44,7 @@ async def carry_out_batch(write: Write, body: Annotated[Operations, Depends(json
 
     `If-Match` and the `ETag` are about the list.
     """
+    refuse_query(write.request)
     commands = [_command(write.user, operation) for operation in body.operations]
     await take_turn(write.request, write.user)
     batch = Batch(

@@ -14,7 +14,7 @@ from api.schemas import RestorationOfAll, RestoredTasks
 from api.server import unsent
 from api.server.disconnects import while_connected
 from api.user_turns import take_turn
-from api.writes import Write
+from api.writes import Write, refuse_query
 from commands.restore_all import RestoreAll, TaskPutBack
 
 router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
     response_description="What has changed, or would",
     responses={
         200: answer(examples.RESTORED_TASKS, "ETag", *OF_EVENT),
-        **problems(*OF_WRITE, *OF_BODY, "listChanged", "noAsOf"),
+        **problems(*OF_WRITE, *OF_BODY, "aQuery", "listChanged", "noAsOf"),
     },
     openapi_extra=writes(RestorationOfAll, examples.RESTORATIONS_OF_ALL),
 )
@@ -40,6 +40,7 @@ async def restore_all(
     Tasks that weren't there are deleted, and those that were deleted since come back. With `dry_run`, tell what would
     change; with its `ETag` in `If-Match`, it is what will. `If-Match` and the `ETag` are about the list.
     """
+    refuse_query(write.request)
     unsent.require_room(write.user)
     await take_turn(write.request, write.user)
     request = RestoreAll(

@@ -11,7 +11,7 @@ from api.request_body import optional_json_body
 from api.routing import Route
 from api.schemas import Task, Undo
 from api.server.disconnects import while_connected
-from api.writes import Write
+from api.writes import Write, refuse_query
 from commands.commands import UndoEvent
 
 router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
@@ -29,7 +29,7 @@ router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
             "description": "The task is gone, since the event had created it or brought it back",
             **headers(*OF_EVENT),
         },
-        **problems(*OF_WRITE, *OF_BODY, "changedSince", "nothingToUndo", "fieldsChanged", "noSeq"),
+        **problems(*OF_WRITE, *OF_BODY, "aQuery", "changedSince", "nothingToUndo", "fieldsChanged", "noSeq"),
     },
     openapi_extra=writes(Undo, examples.UNDOS, required=False),
 )
@@ -38,6 +38,7 @@ async def undo(write: Write, body: Annotated[Undo | None, Depends(optional_json_
 
     That is refused where later events have changed the same fields. `If-Match` is about the event's task.
     """
+    refuse_query(write.request)
     seq = body.get("seq") if body else None
     found = await write.store.of_seq(write.user, seq)
     if found is None:

@@ -212,6 +212,7 @@ PROVOKED: dict[str, tuple[str, str, dict[str, Any]]] = {
         "/api/demo/batch",
         {"json": {"operations": [{"op": "create", "title": " "}, {"op": "delete"}]}},
     ),
+    "aQuery": ("POST", "/api/demo/undo?seq=1", {}),
     "noAsOf": ("POST", "/api/demo/restore", {"json": {"dry_run": True}}),
     "nothingToUndo": ("POST", "/api/demo/undo", {"json": {"seq": 3}}),
     "noSeq": ("POST", "/api/demo/undo", {"json": {"seq": "x"}}),

@@ -83,6 +83,23 @@ async def test_what_is_no_seq_is_422(service: Service, path: str, seq: Any) -> N
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "seq")
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/undo?seq=1", None),
+        ("/restore?dry_run=true", {"as_of": "2000-01-01T00:00:00Z"}),
+        ("/batch?atomic=false", {"operations": [{"op": "create", "title": "x"}]}),
+    ],
+)
+async def test_a_query_is_refused_where_all_belongs_in_the_body(
+    service: Service, pool: Pool, task: dict[str, Any], path: str, body: Any
+) -> None:
+    answer = await service.client.post(f"/api/ann{path}", json=body)
+    assert (answer.status_code, "send it in the body" in answer.json()["hint"]) == (400, True)
+    assert (await service.client.get(TASKS)).json() == [task]
+    assert await count(pool) == 1
+
+
 async def test_another_users_path_is_403(service: Service) -> None:
     assert (await service.client.post("/api/bob/undo")).status_code == 403
 
