@@ -1,0 +1,206 @@
+import { MutationObserver, QueryClient, QueryObserver } from "@tanstack/query-core";
+import { expect, onTestFinished, test } from "vitest";
+import type { Daybook, Task } from "daybook-client";
+import { createTaskQueries, type QueueStorage } from "daybook-client/tanstack";
+import { client, eventsOf, type Fault, proxy, tokenOf, until } from "./support.js";
+
+function memory(): QueueStorage & { kept: Map<string, string> } {
+  const kept = new Map<string, string>();
+  return {
+    kept,
+    getItem: async (name) => kept.get(name) ?? null,
+    setItem: (name, value) => void kept.set(name, value),
+  };
+}
+
+/** A page with the list on it, as React would show it. */
+function page(daybook: Daybook, storage: QueueStorage = memory(), query = {}) {
+  const queries = new QueryClient({ defaultOptions: { queries: { retry: false } } });
+  const refused: unknown[] = [];
+  const tasks = createTaskQueries({ daybook, client: queries, storage, onRefused: (error) => refused.push(error) });
+  const list = new QueryObserver(queries, tasks.list(query));
+  const line = ({ title, completed }: Task) => `${title}${completed ? " ✓" : ""}`;
+  const leave = list.subscribe(() => {});
+  const stop = new AbortController();
+  const close = () => {
+    stop.abort();
+    leave();
+    queries.clear();
+  };
+  onTestFinished(close);
+  return {
+    tasks,
+    refused,
+    close,
+    shown: () => (list.getCurrentResult().data ?? []).map(line),
+    task: (index: number): Task => list.getCurrentResult().data![index]!,
+    loaded: () => until(() => list.getCurrentResult().isSuccess),
+    refetch: () => list.refetch(),
+    follow: () => void tasks.follow({ signal: stop.signal }),
+    create: (title: string) => new MutationObserver(queries, tasks.create()).mutate({ title }),
+    update: (task: Task, title: string) =>
+      new MutationObserver(queries, tasks.update()).mutate({ task, changes: { title } }),
+    complete: (task: Task) => new MutationObserver(queries, tasks.complete()).mutate({ task }),
+    remove: (task: Task) => new MutationObserver(queries, tasks.remove()).mutate({ task }),
+  };
+}
+
+/** A client behind a proxy that does what `fault` says, and one that goes straight to the service. */
+async function behind(fault: () => Fault): Promise<[Daybook, Daybook]> {
+  const direct = client();
+  const { userId } = direct;
+  const { url } = await proxy(fault);
+  return [client({ url, userId, token: tokenOf(userId), attempts: 2, pause: 1 }), direct];
+}
+
+test("writes show at once, and are as the service has them afterwards", async () => {
+  const [daybook, direct] = await behind(() => "slow");
+  const { create, update, complete, remove, shown, task, loaded } = page(daybook);
+  await loaded();
+  const created = create("Buy milk");
+  await until(() => shown().length);
+  expect(shown()).toEqual(["Buy milk"]);
+  const updated = update(task(0), "Buy tea"); // before the first one is answered
+  const completed = complete(task(0));
+  await until(() => shown()[0] === "Buy tea ✓");
+  await Promise.all([created, updated, completed]);
+  expect((await direct.listTasks()).items).toEqual([task(0)]);
+  await create("Buy oil");
+  const removed = remove(task(1));
+  await until(() => shown().length === 1);
+  await removed;
+  expect(shown()).toEqual(["Buy oil"]);
+  expect((await eventsOf(direct)).map(({ type }) => type)).toEqual([
+    "TaskCreated",
+    "TaskUpdated",
+    "TaskToggled",
+    "TaskCreated",
+    "TaskDeleted",
+  ]);
+});
+
+test("a write that is refused since somebody else was first goes back", async () => {
+  const daybook = client();
+  await daybook.createTask({ title: "Buy milk" });
+  const { update, shown, task, loaded, refused } = page(daybook);
+  await loaded();
+  const seen = task(0);
+  await daybook.updateTask(seen.id, { title: "Buy tea" });
+  const titles = new Set<string>();
+  const call = update(seen, "Buy oil");
+  await until(() => titles.add(shown()[0]!).has("Buy oil"));
+  await expect(call).rejects.toMatchObject({ status: 412 });
+  await until(() => shown()[0] === "Buy tea");
+  expect(refused).toHaveLength(1);
+});
+
+test("events show in lists, whatever the order in which answers come", async () => {
+  const daybook = client();
+  const { task: milk } = await daybook.createTask({ title: "Buy milk" });
+  const { task: tea } = await daybook.createTask({ title: "Buy tea" });
+  let release: (() => void) | undefined;
+  const late: Daybook = {
+    ...daybook,
+    async listTasks(...given: Parameters<Daybook["listTasks"]>) {
+      const answer = await daybook.listTasks(...given);
+      if (!release) await new Promise<void>((resolve) => (release = resolve)); // the first answer takes its time
+      return answer;
+    },
+  };
+  const { follow, shown, loaded, tasks } = page(late);
+  await until(() => release);
+  await daybook.updateTask(milk.id, { title: "Buy oat milk" }); // between the list and the first event
+  let following = false;
+  const { getHead } = late;
+  late.getHead = (...given) => getHead(...given).finally(() => (following = true));
+  follow();
+  await until(() => following);
+  await daybook.updateTask(tea.id, { title: "Buy green tea" });
+  release!();
+  await loaded();
+  await until(() => shown().join() === "Buy green tea,Buy oat milk");
+  await daybook.deleteTask(milk.id);
+  await until(() => shown().join() === "Buy green tea");
+  expect(tasks.keys.lists).toEqual(["daybook", daybook.userId, "tasks"]);
+});
+
+test("a list that is fetched again replaces what was known before", async () => {
+  const daybook = client();
+  await daybook.createTask({ title: "Buy milk" });
+  const { update, shown, task, loaded, refetch } = page(daybook);
+  await loaded();
+  await update(task(0), "Buy tea");
+  await daybook.updateTask(task(0).id, { title: "Buy oil" });
+  await refetch();
+  expect(shown()).toEqual(["Buy oil"]);
+});
+
+test("a list with a filter drops what doesn't fit any more, and gets what does", async () => {
+  const daybook = client();
+  const { task } = await daybook.createTask({ title: "Buy milk" });
+  const { shown, follow, loaded } = page(daybook, memory(), { status: "pending" });
+  await loaded();
+  follow();
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  await daybook.createTask({ title: "Buy tea" });
+  await until(() => shown().length === 2);
+  await daybook.completeTask(task.id);
+  await until(() => shown().join() === "Buy tea");
+});
+
+test("what was done without a network survives a reload, and is done once", async () => {
+  let fault: Fault = "pass";
+  const [daybook, direct] = await behind(() => fault);
+  await direct.createTask({ title: "Buy milk" });
+  const storage = memory();
+  const before = page(daybook, storage);
+  await before.loaded();
+  fault = "cut"; // the first one arrives, but its answer doesn't
+  void before.create("Buy tea");
+  await until(() => before.shown().length === 2);
+  void before.complete(before.task(1));
+  void before.update(before.task(0), "Buy green tea");
+  await until(() => before.shown()[0] === "Buy green tea");
+  await until(async () => (await before.tasks.queue.pending()).length === 3);
+  expect(await before.tasks.queue.flush()).toBe(false);
+  const keys = (await before.tasks.queue.pending()).map(({ key }) => key);
+  expect(new Set(keys).size).toBe(3);
+  before.close();
+  fault = "pass";
+  const after = page(daybook, storage);
+  await after.loaded();
+  after.follow();
+  await until(() => after.shown().join() === "Buy green tea,Buy milk ✓");
+  await until(async () => !(await after.tasks.queue.pending()).length);
+  expect((await eventsOf(direct)).map(({ type }) => type)).toEqual([
+    "TaskCreated",
+    "TaskCreated",
+    "TaskToggled",
+    "TaskUpdated",
+  ]);
+});
+
+test("two tabs share a queue, and both get their answers", async () => {
+  const daybook = client();
+  const storage = memory();
+  const [one, two] = [page(daybook, storage), page(daybook, storage)];
+  await Promise.all([one.loaded(), two.loaded()]);
+  const results = await Promise.all([one.create("One"), two.create("Two"), one.create("Three")]);
+  expect(new Set(results.map(({ seq }) => seq)).size).toBe(3);
+  expect(await eventsOf(daybook)).toHaveLength(3);
+});
+
+test("a token that can't be got keeps the queue", async () => {
+  let signedIn = false;
+  const daybook = client({
+    userId: "carol",
+    token: () => (signedIn ? tokenOf("carol") : Promise.reject(new Error("Sign in."))),
+  });
+  const { create, tasks } = page(daybook);
+  const created = create("Buy milk");
+  await until(async () => (await tasks.queue.pending()).length === 1);
+  expect(await tasks.queue.flush()).toBe(false);
+  signedIn = true;
+  expect(await tasks.queue.flush()).toBe(true);
+  expect((await created).task?.title).toBe("Buy milk");
+});
