@@ -66,6 +66,9 @@ openapi: setup ## write docs/openapi.json anew, as the code has it
 schema: setup ## write db/schema.sql anew, as the migrations have it
 	@$(RUN)python -m tests.schema
 
+client: ## install the TypeScript client, write its types anew from docs/openapi.json, and build it
+	@cd clients/typescript && npm ci --no-audit --no-fund && npm run -s types > src/schema.d.ts && npm run -s build
+
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml uv.lock
@@ -75,6 +78,6 @@ setup: .venv/.ready
 	@touch $@
 
 clean: ## remove what these verbs made, but not your data
-	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules
+	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules clients/typescript/node_modules clients/typescript/dist
 
-.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes bench-heavy soak openapi schema setup clean
+.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes bench-heavy soak openapi schema client setup clean

@@ -18,7 +18,9 @@ from telemetry import metrics
 from tests.service import settings
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")])
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("clients/*/*.md")]
+)
 PACKAGES = ("api", "bench", "cli", "commands", "config", "db", "events", "queries", "telemetry", "tests")
 README = (ROOT / "README.md").read_text()
 ERRORS = (ROOT / "docs/guides/errors.md").read_text()

@@ -1,0 +1,2 @@
+/** Measure what apps import, in bytes. */
+export function sizes(): Promise<Record<string, number>>;
