@@ -214,22 +214,23 @@ async def test_a_batch_whose_commit_takes_long_is_carried_out_once(
 async def test_a_batch_in_doubt_is_decided_anew_if_another_writer_is_first(
     pool: Pool, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The user has no event yet; the first try is never committed."""
+    """The user has no event yet; the first try ends without a commit while the second one is under way."""
     create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": "x"})
 
-    async def roll_back(self: _LosesTheFirst) -> None:
-        await self._connection.execute("ROLLBACK")
-        await do(pool, replace(create, task_id=uuid7()), "other")
+    async def nothing(_: object) -> None:
+        """Leave the first try open."""
 
-    monkeypatch.setattr(_LosesTheFirst, "_commit", roll_back)
+    monkeypatch.setattr(_LosesTheFirst, "_commit", nothing)
     find = LockedStream.find_appended
 
-    async def after_the_other(self: LockedStream, event: Event) -> RecordedEvent | None:
-        assert store.late is not None
-        await store.late
-        return await find(self, event)
+    async def before_the_other(self: LockedStream, event: Event) -> RecordedEvent | None:
+        found = await find(self, event)
+        if store.tries == 2:
+            await other.execute("ROLLBACK")
+            await do(pool, replace(create, task_id=uuid7()), "other")
+        return found
 
-    monkeypatch.setattr(LockedStream, "find_appended", after_the_other)
+    monkeypatch.setattr(LockedStream, "find_appended", before_the_other)
     store = _LosesTheFirst(pool, other)
     batch = Batch(
         store,
