@@ -91,7 +91,7 @@ class IncomingRequest:
         """Say whether the whole body that the headers announce has been read, as the parser should ensure."""
         for name, value in headers:
             if name == b"content-length":
-                return self.body == int(value)
+                return self.body == _length(value)
             if name == b"transfer-encoding":
                 return self.chunked
         return True
@@ -99,7 +99,12 @@ class IncomingRequest:
 
 def announces_too_much(headers: Iterable[Header]) -> bool:
     """Say whether a Content-Length, which the parser has checked, is larger than a whole request may be."""
-    return int(next((value for name, value in headers if name == b"content-length"), 0)) > _LARGEST
+    return _length(next((value for name, value in headers if name == b"content-length"), b"0")) > _LARGEST
+
+
+def _length(value: bytes) -> int:
+    """Read a Content-Length that the parser has checked: there is no limit for the zeros before the number."""
+    return int(value.lstrip(b"0") or b"0")
 
 
 def without_upgrade(method: bytes, target: bytes, version: str, headers: Iterable[Header]) -> bytes:

@@ -280,6 +280,7 @@ SOUND = {
     "a chunk's extension": b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS.replace(b"f\r\n", b"f;a=b\r\n", 1),
     "zeros": b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS.replace(b"0\r\n", b"000\r\n"),
     "a length with a zero": b"Content-Length: 015\r\n\r\n" + BODY,
+    "a length with many zeros": b"Content-Length: " + b"0" * 5000 + b"15\r\n\r\n" + BODY,
     "a length with spaces": b"Content-Length:   15  \r\n\r\n" + BODY,
 }
 
