@@ -9,6 +9,7 @@ from uuid import UUID
 
 from db.errors import FAILED
 from db.pool import Pool
+from db.servers import Server
 from events.projection import task_of
 from events.serialization import Row, from_row
 from events.store import log
@@ -18,6 +19,8 @@ from events.task import Task, evolve
 
 _TICK = 0.25
 """Seconds between two looks at the heads of the users whose feeds are read, for events that other processes append."""
+_LOOKS = 4
+"""Number of looks at once on a sharded database, one for each server: most connections are for requests."""
 _PAGE = 50
 """Number of events in memory at once, for each feed: 3 MB if all are of the largest size."""
 _REMEMBERED = 50
@@ -44,6 +47,8 @@ class Feeds:
         self._users: dict[str, _User] = {}
         self._count = 0
         self._task: asyncio.Task[None] | None = None
+        self._looks: dict[Server | str | None, asyncio.Task[None]] = {}
+        self._free_looks = asyncio.Semaphore(_LOOKS)
         store.on_append = self._moved
 
     @asynccontextmanager
@@ -70,15 +75,24 @@ class Feeds:
             user.moved(seq)
 
     async def _look(self) -> None:
-        """Look for events that other processes append, while there are feeds."""
+        """Look for events that other processes append, while there are feeds, and don't wait for servers that hang."""
         try:
             while self._users:
-                with suppress(*FAILED):  # the next look is soon
-                    for user_id, head in (await self._store.heads(list(self._users))).items():
-                        self._moved(user_id, head.seq)
+                for server, users in (await self._store.by_server(list(self._users))).items():
+                    if server not in self._looks:
+                        self._looks[server] = asyncio.create_task(self._look_at(server, users))
                 await asyncio.sleep(_TICK)
         finally:
             self._task = None
+
+    async def _look_at(self, server: Server | str | None, users: Sequence[str]) -> None:
+        try:
+            async with self._free_looks:
+                with suppress(*FAILED):  # the next look is soon
+                    for user_id, head in (await self._store.heads(users)).items():
+                        self._moved(user_id, head.seq)
+        finally:
+            del self._looks[server]
 
 
 class _User:

@@ -1,15 +1,17 @@
 """The event store: the one object through which commands and queries append events and read them."""
 
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence, Set
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from operator import itemgetter
 from uuid import UUID
 
 from db.batching import BatchLoader
-from db.errors import TooManyRequests
+from db.errors import FAILED, TooManyRequests
 from db.long_reads import LongReads
 from db.pool import Connection, Pool
+from db.servers import Server
 from db.time_slices import TimeSlices
 from events.hash_chain import Head
 from events.store import log
@@ -70,10 +72,31 @@ class EventStore:
         return await self._heads.get(user_id) or Head()
 
     async def heads(self, users: Sequence[str]) -> Mapping[str, Head]:
-        """Read the numbers and hashes of several users' last events."""
+        """Read the numbers and hashes of several users' last events.
+
+        On a sharded database, users are read one after the other, and those whose server fails are left out.
+        """
         if not self._pool.sharded:
             return await log.heads(self._pool, users)
-        return {user_id: await log.head(self._pool.of(user_id), user_id) for user_id in users}
+        found = {}
+        for user_id in users:
+            with suppress(*FAILED):
+                found[user_id] = await log.head(self._pool.of(user_id), user_id)
+        return found
+
+    async def by_server(self, users: Sequence[str]) -> Mapping[Server | str | None, Sequence[str]]:
+        """Group users who can be read together (`heads`): all, or those of one server, so that none waits for another.
+
+        A user whose server isn't known is a group, and one who can't be looked up now is left out.
+        """
+        if not self._pool.sharded:
+            return {None: users}
+        groups = defaultdict[Server | str | None, list[str]](list)
+        for user_id in users:
+            with suppress(*FAILED):
+                server = await self._pool.server_of(user_id)
+                groups[user_id if server is None else server].append(user_id)
+        return groups
 
     async def history(
         self,

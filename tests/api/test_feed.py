@@ -12,8 +12,10 @@ import pytest
 from api.auth import verifier
 from api.routers import feed
 from api.server.graceful_close import GracefulProtocol
-from db.pool import Pool
+from db.errors import DatabaseUnavailable
+from db.pool import Pool, open_pool
 from events.hash_chain import Head
+from events.store import log
 from events.store.event_store import EventStore
 from queries import feed as feeds
 from tests.arrange import create, until
@@ -104,6 +106,36 @@ async def test_events_of_other_processes_come_after_a_look_for_them_has_failed(
         await failed.wait()
         await create(pool)
         assert (await reader.event())["seq"] == 1
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["down", "frozen"])
+async def test_a_server_that_fails_or_hangs_holds_up_no_feed_of_another_ones_users(
+    database: str, pool: Pool, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    head = log.head
+
+    async def head_of(executor: Any, user_id: str) -> Head:
+        if user_id == "ann":
+            return await head(executor, user_id)
+        if fails:
+            raise DatabaseUnavailable
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def server_of(_: Pool, user_id: str) -> int:
+        return 1 if fails or user_id == "ann" else 2
+
+    monkeypatch.setattr(log, "head", head_of)
+    monkeypatch.setattr(Pool, "server_of", server_of)
+    async with asyncio.timeout(10), open_pool(database, sharded=True) as sharded, AsyncExitStack() as opened:
+        all_feeds = feeds.Feeds(EventStore(sharded), most=10, most_of_user=8)
+        for user in ("abe", "bob"):
+            await opened.enter_async_context(all_feeds.opened(user))
+        feed = await opened.enter_async_context(all_feeds.opened("ann"))
+        for _ in range(2):
+            await create(pool)
+            await feed.wait(10)
+            assert await feed.read(sharded.of("ann"), after=0)
 
 
 async def test_a_batch_is_sent_at_once_and_in_order(
