@@ -31,7 +31,7 @@ FeedPage: TypeAlias = "Sequence[tuple[Row, Task | None]]"
 
 
 class TooManyFeeds(Exception):
-    """So many feeds are read already, of this user or in this process."""
+    """So many feeds are read already, of this user or in this process. The message is for the user."""
 
 
 class Feeds:
@@ -55,8 +55,10 @@ class Feeds:
     async def opened(self, user_id: str) -> AsyncIterator["Feed"]:
         """Have a feed for the length of the block. Raise `TooManyFeeds`."""
         user = self._users.get(user_id) or _User(user_id, self._store)
-        if self._count >= self._most or len(user.wakers) >= self._most_of_user:
-            raise TooManyFeeds(f"{len(user.wakers)} of the user, {self._count} of all")
+        if len(user.wakers) >= self._most_of_user:
+            raise TooManyFeeds(f"Close a stream first: {len(user.wakers)} of yours are open.")
+        if self._count >= self._most:
+            raise TooManyFeeds("Try again later: there is no room for another stream now.")
         feed = Feed(user)
         self._users[user_id] = user
         self._count += 1
@@ -161,15 +163,12 @@ class Feed:
         self._user, self.waker = user, asyncio.Event()
         user.wakers.add(self.waker)
 
-    async def wait(self, seconds: float) -> bool:
-        """Wait to be woken, for so many seconds at the most, and say if it was. There may be new events then."""
-        try:
+    async def wait(self, seconds: float) -> None:
+        """Wait to be woken, for so many seconds at the most. There may be new events then."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.waker.wait()
-        except TimeoutError:
-            return False
         self.waker.clear()
-        return True
 
     def wake(self) -> None:
         """End a wait."""

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from events.records import record
 from events.serialization import Row
 from events.task import Task
 from queries.audit import LAST_SEQ
-from queries.feed import Feed, TooManyFeeds
+from queries.feed import Feed, FeedPage, TooManyFeeds
 from telemetry import metrics
 
 _LONGEST = 30 * 60
@@ -37,6 +38,10 @@ _SILENCE = 15
 """Seconds of silence after which a comment is sent, so that proxies don't take the connection for dead."""
 _AGAIN = 1
 """Seconds after which the log is read again if the database couldn't be reached."""
+_PIECE = 16 * 1024
+"""Bytes that are sent at once, at least, if there are so many."""
+_DIGITS = len(str(LAST_SEQ))
+"""Digits of the longest number of an event."""
 _FIRST = b"retry: 2000\nid: %d\n\n"
 """Has clients connect again after 2 s, and go on where they began if they are cut off before the first event."""
 _HEADERS = {"X-Accel-Buffering": "no"}
@@ -75,7 +80,7 @@ async def stream_events(caller: CurrentCaller, parameters: Annotated[FeedParamet
     try:
         feed = await opened.enter_async_context(request.state.feeds.opened(caller.user))
     except TooManyFeeds as error:
-        raise TooManyStreams(hint=f"Close a stream first: {error}.", headers={"Retry-After": "5"}) from None
+        raise TooManyStreams(hint=str(error), headers={"Retry-After": "5"}) from None
     try:
         head = (await caller.store.head(caller.user)).seq
         after = _last_event_id(request)
@@ -95,7 +100,7 @@ def _last_event_id(request: Request) -> int | None:
     text = request.headers.get("last-event-id", "")
     if not text:
         return None
-    if not (text.isascii() and text.isdecimal() and int(text) <= LAST_SEQ):
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS and int(text) <= LAST_SEQ):
         raise BadRequest(hint="Last-Event-ID must be the id of an event, a number.")
     return int(text)
 
@@ -106,7 +111,8 @@ class _Stream(EventSourceResponse):
     def __init__(
         self, caller: Caller, feed: Feed, opened: AsyncExitStack, *, after: int, head: int, seconds: float
     ) -> None:
-        super().__init__(self._events(), headers=_HEADERS)
+        self._pieces = self._events()
+        super().__init__(self._pieces, headers=_HEADERS)
         self._caller, self._feed, self._opened = caller, feed, opened
         self._seq, self._head = after, head
         self._end = asyncio.get_running_loop().time() + seconds
@@ -118,7 +124,7 @@ class _Stream(EventSourceResponse):
         self._stopping = scope["state"].get("stopping", False)
         metrics.FEEDS_OPEN.inc()
         try:
-            async with self._opened:
+            async with self._opened, aclosing(self._pieces):
                 await while_connected(self._caller.request, self.stream_response(send))
         finally:
             metrics.FEEDS_OPEN.dec()
@@ -127,26 +133,50 @@ class _Stream(EventSourceResponse):
         self._stopping = True
         self._feed.wake()
 
-    async def _events(self) -> AsyncIterator[bytes]:
-        clock = asyncio.get_running_loop().time
+    async def _events(self) -> AsyncGenerator[bytes, None]:
         yield _FIRST % self._seq
+        while True:
+            reading = asyncio.create_task(self._next())
+            try:
+                while not (await asyncio.wait([reading], timeout=_SILENCE))[0]:
+                    yield KEEPALIVE_COMMENT
+                page = deque(reading.result())
+            finally:
+                reading.cancel()
+            del reading  # and the page with it, which is sent piece by piece
+            if not page:
+                return
+            slices = TimeSlices(self._caller.user)
+            while page:
+                yield self._piece(page)
+                await slices.pause()
+
+    async def _next(self) -> FeedPage:
+        """Read the next page as soon as there are events; return an empty one at the end.
+
+        The log isn't read while the user's head doesn't move: there may be many idle feeds.
+        """
+        clock = asyncio.get_running_loop().time
         while not self._stopping and (left := self._end - clock()) > 0:
             try:
-                page = await self._feed.read(self._caller.pool, after=self._seq)
+                if page := await self._feed.read(self._caller.pool, after=self._seq):
+                    return page
             except UNAVAILABLE:  # a browser would give up on a 503; here it just waits
-                await self._feed.wait(min(_AGAIN, left))
-                continue
-            slices = TimeSlices(self._caller.user)
-            for row, task in page:
-                yield _message(row, task)
-                self._seq = row["seq"]
-                metrics.FEED_EVENTS.inc()
-                if self._seq > self._head:
-                    metrics.FEED_LAG.observe((datetime.now(UTC) - row["at"]).total_seconds())
-                await slices.pause()
-            # The log isn't read in silence: there may be many idle feeds.
-            while not page and (left := self._end - clock()) > 0 and not await self._feed.wait(min(_SILENCE, left)):
-                yield KEEPALIVE_COMMENT
+                left = min(_AGAIN, left)
+            await self._feed.wait(left)
+        return ()
+
+    def _piece(self, page: "deque[tuple[Row, Task | None]]") -> bytes:
+        """Take the page's first messages, as many as are sent at once."""
+        piece = bytearray()
+        while page and len(piece) < _PIECE:
+            row, task = page.popleft()
+            piece += _message(row, task)
+            self._seq = row["seq"]
+            metrics.FEED_EVENTS.inc()
+            if self._seq > self._head:
+                metrics.FEED_LAG.observe((datetime.now(UTC) - row["at"]).total_seconds())
+        return bytes(piece)
 
 
 def _message(row: Row, task: Task | None) -> bytes:

@@ -196,6 +196,22 @@ async def test_silence_is_broken_by_a_comment(port: int, monkeypatch: pytest.Mon
         assert [await reader.message() for _ in range(3)] == [{"retry": "2000", "id": "0"}, {"": "ping"}, {"": "ping"}]
 
 
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_silence_is_broken_while_the_database_is_away(
+    port: int, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        if hangs:
+            await asyncio.Event().wait()
+        raise ConnectionResetError
+
+    monkeypatch.setattr(feed, "_SILENCE", 0.05)
+    monkeypatch.setattr(feed, "_AGAIN", 0.01)
+    monkeypatch.setattr(feeds.Feed, "read", fail)
+    async with reading(port) as reader:
+        assert [await reader.message() for _ in range(3)] == [{"retry": "2000", "id": "0"}, {"": "ping"}, {"": "ping"}]
+
+
 async def test_feeds_of_a_user_at_the_same_place_share_what_they_read(
     service: Service, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,6 +378,21 @@ async def test_a_worker_has_a_limit_of_its_own(database: str) -> None:
         assert "429" in other.head.partition("\r\n")[0]
 
 
+async def test_a_refusal_tells_of_ones_own_streams_only(database: str) -> None:
+    async with (
+        serving(database, feeds_per_user=2, feeds_per_worker=3) as service,
+        listening(service.app, service.state) as port,
+        reading(port),
+        reading(port),
+        reading(port, "/api/bob/audit/stream", user="bob"),
+    ):
+        refused = (await service.client.get(STREAM)).json()
+        assert refused["hint"] == "Close a stream first: 2 of yours are open."
+        async with service.as_user("cleo") as cleo:
+            refused = (await cleo.get("/api/cleo/audit/stream")).json()
+        assert refused["hint"] == "Try again later: there is no room for another stream now."
+
+
 async def test_a_refused_one_is_not_counted(service: Service, port: int) -> None:
     for _ in range(10):
         assert (await service.client.get(f"{STREAM}?after=7")).status_code == 410
@@ -369,7 +400,7 @@ async def test_a_refused_one_is_not_counted(service: Service, port: int) -> None
         assert "200" in reader.head.partition("\r\n")[0]
 
 
-@pytest.mark.parametrize("last", ["x", "-1", "1.5", str(2**63), "²"])
+@pytest.mark.parametrize("last", ["x", "-1", "1.5", str(2**63), "²", "1" * 5000])
 async def test_a_last_id_that_can_be_none_is_400(service: Service, last: str) -> None:
     answer = await service.client.get(STREAM, headers=[(b"Last-Event-ID", last.encode("latin-1"))])
     assert (answer.status_code, "Last-Event-ID" in answer.json()["hint"]) == (400, True)
