@@ -1,33 +1,36 @@
 """Feeds: a user's events as they happen, each with the task after it."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TypeAlias
 from uuid import UUID
+
+import orjson
 
 from db.errors import FAILED
 from db.pool import Pool
 from db.servers import Server
 from events.projection import task_of
-from events.serialization import Row, from_row
+from events.serialization import Row, decode
 from events.store import log
 from events.store.event_store import EventStore
-from events.store.past import task_at
-from events.task import Task, evolve
+from events.store.past import tasks_at_versions
+from events.task import FoldedEvent, Task, TaskCreated, TaskDeleted, TaskRestored, evolve
+from queries.remembered_tasks import RememberedTasks, size_of
 
 _TICK = 0.25
 """Seconds between two looks at the heads of the users whose feeds are read, for events that other processes append."""
 _LOOKS = 4
 """Number of looks at once on a sharded database, one for each server: most connections are for requests."""
-_PAGE = 50
-"""Number of events in memory at once, for each feed: 3 MB if all are of the largest size."""
-_REMEMBERED = 50
-"""Number of a user's tasks in memory, so that the next event of one needs no fold of all before it."""
-
-FeedPage: TypeAlias = "Sequence[tuple[Row, Task | None]]"
-"""Events in order, each with the task as it left it."""
+_PAGE, _PAGE_BYTES = 50, 256 * 1024
+"""Number of events in memory at once, for each feed, and how many bytes they and their tasks take, about."""
+_REMEMBERED = 32 * 1024 * 1024
+"""Bytes of tasks that all feeds of a process remember, about."""
+_RECENT = 4
+"""Number of tasks that a user's feeds go on remembering when they have sent all: one that changes may do so again."""
+FeedPage: TypeAlias = Sequence[tuple[Row, Task | None]]
+"""Events in order, as rows of the log, each with the task as it left it; `None` if it is deleted."""
 
 
 class TooManyFeeds(Exception):
@@ -49,12 +52,13 @@ class Feeds:
         self._task: asyncio.Task[None] | None = None
         self._looks: dict[Server | str | None, asyncio.Task[None]] = {}
         self._free_looks = asyncio.Semaphore(_LOOKS)
+        self._remembered = RememberedTasks(_REMEMBERED)
         store.on_append = self._moved
 
     @asynccontextmanager
     async def opened(self, user_id: str) -> AsyncIterator["Feed"]:
         """Have a feed for the length of the block. Raise `TooManyFeeds`."""
-        user = self._users.get(user_id) or _User(user_id, self._store)
+        user = self._users.get(user_id) or _User(user_id, self._store, self._remembered)
         if len(user.wakers) >= self._most_of_user:
             raise TooManyFeeds(f"Close a stream first: {len(user.wakers)} of yours are open.")
         if self._count >= self._most:
@@ -69,8 +73,10 @@ class Feeds:
         finally:
             self._count -= 1
             user.wakers.discard(feed.waker)
+            user.behind.discard(feed.waker)
             if not user.wakers:
                 del self._users[user_id]
+                self._remembered.trim(user, 0)
 
     def _moved(self, user_id: str, seq: int) -> None:
         if user := self._users.get(user_id):
@@ -104,16 +110,20 @@ class _User:
     known of. Else a feed could be woken by an event, take part in a read that began before it, and sleep on.
     """
 
-    def __init__(self, user_id: str, store: EventStore) -> None:
-        self._user_id, self._store = user_id, store
+    def __init__(self, user_id: str, store: EventStore, remembered: RememberedTasks) -> None:
+        self._user_id, self._store, self._remembered = user_id, store, remembered
         self.wakers: set[asyncio.Event] = set()
+        self.behind: set[asyncio.Event] = set()
+        """Those of the feeds that had something to send when they last read."""
+        self._limit = _PAGE
         self._head = 0
         self._reads: dict[int, asyncio.Task[FeedPage]] = {}
-        self._tasks = OrderedDict[tuple[UUID, int], Task | None]()
 
     def moved(self, seq: int) -> None:
         """Wake the feeds if the last event is another one than was known; also a former one, of a restored backup."""
         if seq != self._head:
+            if seq < self._head:
+                self._remembered.trim(self, 0)
             self._head = seq
             self._reads.clear()
             for waker in self.wakers:
@@ -128,6 +138,16 @@ class _User:
         await asyncio.wait((reading,))  # doesn't cancel it for the others if this feed ends
         return reading.result()
 
+    def has_read(self, waker: asyncio.Event, *, all_of_it: bool) -> None:
+        """Take note that a feed has read a page, or all. When all have, there is less to remember."""
+        if not all_of_it:
+            self.behind.add(waker)
+            return
+        self.behind.discard(waker)
+        if not self.behind:
+            self._remembered.trim(self, _RECENT)
+            self._limit = _PAGE
+
     def _end(self, after: int, reading: "asyncio.Task[FeedPage]") -> None:
         if self._reads.get(after) is reading:
             del self._reads[after]
@@ -135,25 +155,45 @@ class _User:
             reading.exception()  # all of its feeds may have ended
 
     async def _page(self, pool: Pool, after: int) -> FeedPage:
-        rows = await pool.fetch(FEED, self._user_id, after, _PAGE)
-        return [(row, await self._after(row)) for row in rows]
+        rows = _fitting(await pool.fetch(FEED, self._user_id, after, self._limit))
+        steps = list(map(_step, rows))
+        tasks = await self._before(pool, rows, steps)
+        page, size = [], 0
+        for row, step in zip(rows, steps, strict=True):
+            task = evolve(tasks[step.task_id], step) if isinstance(step, FoldedEvent) else step
+            tasks[row["task_id"]] = task
+            page.append((row, task))
+            size += _size_of_row(row) + (size_of(task) if task else 0)
+            if size > _PAGE_BYTES:
+                break
+        if page:
+            self._limit = min(_PAGE, 2 * len(page))
+        if self.wakers:  # else all feeds have ended meanwhile
+            self._remembered.put(self, filter(None, tasks.values()))
+        return page
 
-    async def _after(self, row: Row) -> Task | None:
-        """Return the task after the event: from its row if it is the last one, else by the fold."""
-        id_, event = row["task_id"], from_row(row)
-        before = self._tasks.get((id_, event.version - 1))
-        if row["document"] is not None and (there := _read(row["document"])) is not None:
-            task: Task | None = there
-        elif before is not None or event.version == 1:
-            task = evolve(before, event)
-        else:
-            found = await task_at(self._store, self._user_id, id_, version=event.version)
-            task = found and found.task
-        if task is not None:
-            self._tasks[id_, event.version] = task
-            if len(self._tasks) > _REMEMBERED:
-                self._tasks.popitem(last=False)
-        return task
+    async def _before(
+        self, pool: Pool, rows: Sequence[Row], steps: Sequence[Task | FoldedEvent | None]
+    ) -> dict[UUID, Task | None]:
+        """Return the page's tasks as they were before it, if its events need that: from memory, or folded together.
+
+        A turn of `LongReads` is held if there is much to fold.
+        """
+        tasks: dict[UUID, Task | None] = {}
+        versions: dict[UUID, int] = {}
+        for row, step in zip(rows, steps, strict=True):
+            if (id_ := row["task_id"]) not in tasks:
+                tasks[id_] = None
+                if isinstance(step, FoldedEvent):
+                    before = step.version - 1
+                    tasks[id_] = self._remembered.get(self, id_, before, keep=len(self.behind) > 1)
+                    if tasks[id_] is None:
+                        versions[id_] = before
+        async with AsyncExitStack() as turn:
+            if sum(versions.values()) > log.READ_BATCH:
+                await turn.enter_async_context(self._store.long_reads.turn(self._user_id))
+            tasks.update(await tasks_at_versions(pool, self._user_id, versions))
+        return tasks
 
 
 class Feed:
@@ -175,8 +215,10 @@ class Feed:
         self.waker.set()
 
     async def read(self, pool: Pool, *, after: int) -> FeedPage:
-        """Read the next events after number `after`, each with the task as it left it; `None` if it is deleted."""
-        return await self._user.read(pool, after)
+        """Read the next events after number `after`. Raise the errors of `task_at` (events.store.past)."""
+        page = await self._user.read(pool, after)
+        self._user.has_read(self.waker, all_of_it=not page)
+        return page
 
 
 # The document is there if the task is as this event left it.
@@ -189,8 +231,28 @@ FROM events WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
 """  # noqa: S608 - a constant fragment
 
 
-def _read(document: bytes) -> Task | None:
-    try:
-        return task_of(document)
-    except ValueError:  # of a former release, or damaged: the log has it
+def _fitting(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the first rows that fit into a page, and one at least."""
+    size = 0
+    for number, row in enumerate(rows):
+        size += _size_of_row(row)
+        if number and size > _PAGE_BYTES:
+            return rows[:number]
+    return rows
+
+
+def _size_of_row(row: Row) -> int:
+    return len(row["data"]) + len(row["document"] or b"")
+
+
+def _step(row: Row) -> Task | FoldedEvent | None:
+    """Return the task after an event if its row tells it alone, else the event, which the task before is needed for."""
+    if row["type"] == TaskDeleted.__name__:
         return None
+    if row["document"] is not None:
+        with suppress(ValueError):  # of a former release, or damaged: the log has it
+            return task_of(row["document"])
+    payload = decode(row["type"], orjson.loads(row["data"]))
+    event = FoldedEvent(row["user_id"], row["task_id"], row["version"], row["at"], payload)
+    whole = isinstance(payload, TaskCreated) or (isinstance(payload, TaskRestored) and not payload.before)
+    return evolve(None, event) if whole else event

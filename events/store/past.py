@@ -1,6 +1,6 @@
 """Reads of the past: one task at a version or a moment, or all of a user's tasks at a moment."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from uuid import UUID
@@ -81,3 +81,37 @@ async def tasks_at(
         del rows  # before the next batch is fetched
         yield finished
         del finished
+
+
+# The first events of each task, a few each: a statement reads no more of them than it returns, which is a batch.
+FACTS_UPTO = """
+SELECT found.* FROM unnest($2::uuid[], $3::integer[], $4::integer[]) AS wanted (id, after, upto), LATERAL (
+    SELECT task_id, version, type, at, convert_to(data::text, 'UTF8') AS data FROM events
+    WHERE user_id = $1 AND task_id = wanted.id AND version > wanted.after AND version <= wanted.upto
+    ORDER BY version LIMIT $5
+) AS found
+ORDER BY task_id, version
+"""
+
+
+async def tasks_at_versions(
+    database: Executor, user_id: str, versions: Mapping[UUID, int]
+) -> Mapping[UUID, Task | None]:
+    """Fold several of a user's tasks, up to a version each, by statements that they share.
+
+    There may be as many tasks as a batch has events. Raise the errors of `task_at`.
+    """
+    tasks = dict[UUID, Task | None].fromkeys(versions)
+    done = dict.fromkeys(versions, 0)
+    left = list(versions)
+    while left:
+        places, goals = [done[id_] for id_ in left], [versions[id_] for id_ in left]
+        rows = await database.fetch(FACTS_UPTO, user_id, left, places, goals, max(1, log.READ_BATCH // len(left)))
+        slices = TimeSlices(user_id)  # without the wait for the database
+        for task_id, version, type_, at, data in rows:
+            step = FoldedEvent(user_id, task_id, version, at, decode(type_, orjson.loads(data)))
+            tasks[task_id], done[task_id] = evolve(tasks[task_id], step), version
+            await slices.pause()
+        del rows  # before the next batch is fetched
+        left = [id_ for id_, before in zip(left, places, strict=True) if before < done[id_] < versions[id_]]
+    return tasks

@@ -67,6 +67,98 @@ async def test_after_0_gives_the_whole_log_with_each_task_as_it_was(service: Ser
             assert [(await reader.event())["task"] for _ in expected[after:]] == expected[after:]
 
 
+async def make_tasks(service: Service, number: int, **fields: str) -> list[str]:
+    made = []
+    for begin in range(0, number, 30):
+        operations = [{"op": "create", "title": "0", **fields}] * min(30, number - begin)
+        answer = (await service.client.post("/api/ann/batch", json={"operations": operations})).json()
+        made += [each["task"]["id"] for each in answer["results"]]
+    return made
+
+
+@pytest.mark.parametrize("after", [0, 130])
+async def test_a_replay_folds_the_events_before_it_once(
+    service: Service, port: int, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    ids = await make_tasks(service, 60)
+    for round_ in range(1, 7):
+        operations = [{"op": "update", "id": id_, "title": str(round_)} for id_ in ids]
+        await service.client.post("/api/ann/batch", json={"operations": operations})
+    fetch, statements, folded = Pool.fetch, 0, 0
+
+    async def count(self: Pool, query: str, *arguments: Any) -> Any:
+        nonlocal statements, folded
+        rows = await fetch(self, query, *arguments)
+        if query != feeds.FEED and "streams" not in query:
+            statements, folded = statements + 1, folded + len(rows)
+        return rows
+
+    monkeypatch.setattr(Pool, "fetch", count)
+    async with reading(port, f"{STREAM}?after={after}") as reader:
+        for seq in range(after, 420):
+            task = (await reader.event())["task"]
+            assert (task["id"], task["title"], task["version"]) == (ids[seq % 60], str(seq // 60), seq // 60 + 1)
+    assert folded == after
+    assert statements <= 2  # one for each page with tasks that it doesn't know
+
+
+async def test_a_long_history_is_folded_batch_by_batch(service: Service, port: int) -> None:
+    ids = await make_tasks(service, 2)
+    for begin in range(1, 301, 50):
+        operations = [
+            {"op": "update", "id": id_, "title": str(title)} for title in range(begin, begin + 50) for id_ in ids
+        ]
+        await service.client.post("/api/ann/batch", json={"operations": operations})
+    async with reading(port, f"{STREAM}?after=596") as reader:
+        assert [(await reader.event())["task"]["title"] for _ in range(6)] == ["298", "298", "299", "299", "300", "300"]
+
+
+async def test_deletions_and_what_was_brought_back_need_no_fold(
+    service: Service, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (id_,) = await make_tasks(service, 1)
+    expected = []
+    for _ in range(2):
+        await service.client.delete(f"{TASKS}/{id_}")
+        expected += [None, (await service.client.post(f"{TASKS}/{id_}/restore")).json()]
+    fetch, asked = Pool.fetch, []
+
+    async def note(self: Pool, query: str, *arguments: Any) -> Any:
+        if query != feeds.FEED and "streams" not in query:
+            asked.append(query)
+        return await fetch(self, query, *arguments)
+
+    monkeypatch.setattr(Pool, "fetch", note)
+    async with reading(port, f"{STREAM}?after=1") as reader:
+        assert [(await reader.event())["task"] for _ in expected] == expected
+    assert not asked
+
+
+async def test_what_a_feed_holds_has_a_limit_in_bytes(
+    service: Service, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await make_tasks(service, 60, description="\N{GRINNING FACE}" * 5000)
+    operations = [{"op": "update", "id": id_, "title": "1"} for id_ in made]
+    await service.client.post("/api/ann/batch", json={"operations": operations})
+    read, pages = feeds.Feed.read, []
+
+    async def note(self: feeds.Feed, *arguments: Any, **options: Any) -> Any:
+        page = await read(self, *arguments, **options)
+        pages.append(sum(len(row["data"]) + len(task.description or "") * 4 for row, task in page if task))
+        return page
+
+    monkeypatch.setattr(feeds.Feed, "read", note)
+    remembered = service.state["feeds"]._remembered
+    monkeypatch.setattr(remembered, "_most", 1_000_000)  # 24 of the tasks
+    async with reading(port, f"{STREAM}?after=0") as reader:
+        for number in range(120):
+            assert (await reader.event())["task"]["version"] == 1 + number // 60
+            assert remembered.size < 1_000_000
+        assert max(pages) < 400_000
+        await until(lambda: 0 < remembered.size < 200_000)  # of up to date feeds: four tasks
+    await until(lambda: remembered.size == 0)
+
+
 async def test_it_goes_on_where_the_last_one_ended(service: Service, port: int) -> None:
     for title in "abc":
         await service.client.post(TASKS, json={"title": title})

@@ -104,6 +104,7 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
             (USER, 150, middle.id, 20),
             {"events_pkey", "tasks_pkey", "events_task_version_key"},
         ),
+        "tasks of a page": (past.FACTS_UPTO, (USER, ids[:9], [0] * 9, [9] * 9, 20), {"events_task_version_key"}),
         "feed": (feed.FEED, (USER, 100, 50), {"events_pkey", "tasks_pkey"}),
         "key": (log.FIND, (USER, key), {"events_idempotency_key"}),
     }
