@@ -12,11 +12,12 @@ import structlog
 from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
-from api import documentation, openapi, problems
+from api import documentation, openapi
 from api.auth.jwks import open_jwks
 from api.auth.verifier import Expected, Verifier
 from api.cors import Cors
 from api.dependencies import State
+from api.error_handlers import handle_errors
 from api.middleware import (
     BehindProxies,
     CatchAll,
@@ -126,7 +127,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.router.lifespan = told(app.router.lifespan)  # type: ignore[method-assign, assignment] # Starlette has no hook
-    problems.handle_errors(app)
+    handle_errors(app)
     openapi.serve_document(app)
     documentation.serve_page(app)
     # Add the routes themselves: an included router would look for the route twice. They precede the documentation's.

@@ -104,7 +104,7 @@ class Operations(BaseModel):
 
 
 class OperationResult(BaseModel):
-    """What came of one operation: its status, and a task or a problem."""
+    """Result of one operation: its status, and a task or a problem."""
 
     status: int = Field(description="as the same request by itself would be answered")
     seq: int | None = Field(default=None, description="the number of its event; null if it changed nothing")
@@ -113,7 +113,7 @@ class OperationResult(BaseModel):
 
 
 class BatchResults(BaseModel):
-    """What came of each operation, in order."""
+    """Results of the operations, in order."""
 
     results: list[OperationResult]
 

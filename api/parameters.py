@@ -294,7 +294,7 @@ class HistoryParameters(BaseModel):
 
 
 class FeedParameters(BaseModel):
-    """Where a feed begins."""
+    """Beginning of a feed."""
 
     after: int | None = Field(
         default=None,

@@ -168,7 +168,7 @@ class DeletedTask(BaseModel):
 
 
 class Sync(BaseModel):
-    """What a client's copy lacks, or a page of it."""
+    """Changes that a client's copy lacks, or a page of them."""
 
     tasks: list[Task] = Field(description="the tasks that are new or have changed, as they are now")
     deleted: list[DeletedTask]
@@ -231,7 +231,7 @@ class RestoredTask(BaseModel):
 
 
 class RestoredTasks(BaseModel):
-    """What has changed, or would."""
+    """The changes that were made, or would be."""
 
     dry_run: bool
     changes: list[RestoredTask]
@@ -298,13 +298,13 @@ class AuditEvent(BaseModel):
 
 
 class FeedEvent(AuditEvent):
-    """The same, with the task after it: the data of an event of a feed."""
+    """An event of a feed: as in the audit trail, with the task after it."""
 
     task: Task | None = Field(description="as the event left it; null if it is deleted")
 
 
 class ExportedEvent(AuditEvent):
-    """The same, with all that it takes to compute the hash again: a line of an export."""
+    """A line of an export: an event with all that it takes to compute its hash again."""
 
     user_id: str
     idempotency_key: str | None

@@ -1,4 +1,4 @@
-"""Requests for writes: what all of them have, and their user's turn."""
+"""Requests for writes: the parts that all of them have, and their user's turn."""
 
 from dataclasses import dataclass
 from typing import Annotated

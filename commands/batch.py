@@ -1,4 +1,4 @@
-"""Batches: several commands of one user, each decided on what those before it leave."""
+"""Batches: several commands of one user, each decided on the state that those before it leave."""
 
 from collections.abc import Mapping, Sequence, Set
 from contextlib import aclosing

@@ -57,7 +57,7 @@ class RestoreTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UndoEvent:
-    """A command to take back the task's event number `version`: what it changed becomes as it was before it."""
+    """A command to take back the task's event number `version`: the fields that it changed get their former values."""
 
     user_id: str
     task_id: UUID

@@ -55,7 +55,7 @@ class NotRestorable(Refusal):
 
 
 class ChangedSince(Refusal):
-    """Later events have changed what the event changed that is to be undone: these `fields`, or the task as a whole."""
+    """Later events have changed the event's fields too, these `fields`, or the task as a whole."""
 
     def __init__(self, why: str, changed: Sequence[str]) -> None:
         super().__init__(why)

@@ -1,4 +1,4 @@
-"""All of a user's tasks put back to a moment."""
+"""Restoration of all of a user's tasks to a moment."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -37,7 +37,7 @@ class TaskPutBack:
 
 
 class RestoreAll(SeveralWrites[TaskPutBack]):
-    """A request to put all tasks back to what they were at a moment: later ones are deleted, and lost ones return.
+    """A request to put all tasks back to a moment: later ones are deleted, and lost ones return.
 
     Invariant: if the log is long, a turn of `LongReads` is held for the whole request, and was waited for without a
     connection.
@@ -58,7 +58,7 @@ class RestoreAll(SeveralWrites[TaskPutBack]):
         self._put_back: list[TaskPutBack] = []
 
     async def tell(self) -> SeveralChanges[TaskPutBack]:
-        """Tell what would change, and change nothing. Raise as `handle` does."""
+        """Return the changes that would be made, and make none. Raise as `handle` does."""
         key = self.metadata.idempotency_key
         async with self._turn():
             if key is not None and (before := await self.store.find(self.user_id, key)):

@@ -21,7 +21,7 @@ _Change = TypeVar("_Change")
 
 @dataclass(frozen=True, slots=True)
 class SeveralChanges(Generic[_Change]):
-    """What changed, in order, and the tag of the list after it.
+    """The changes that were made, in order, and the tag of the list after them.
 
     `seq` is the number of the last event; `None` if there is none. `replayed` says that all of it was done before, and
     wasn't done again.
@@ -55,7 +55,7 @@ class SeveralWrites(ABC, Generic[_Change]):
         self._in_doubt = False
 
     async def prepare(self) -> None:
-        """Do what a try can do before it has the lock, and a connection."""
+        """Read ahead for a try, before it has the lock and a connection."""
 
     @abstractmethod
     async def write(self, stream: LockedStream) -> None:

@@ -1,4 +1,4 @@
-"""Reads for clients that keep a copy of the tasks: the first copy, and what has changed since."""
+"""Reads for clients that keep a copy of the tasks: the first copy, and the changes since."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

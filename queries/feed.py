@@ -40,8 +40,8 @@ class TooManyFeeds(Exception):
 class Feeds:
     """The users whose feeds are read in this process.
 
-    Numbers only wake: a feed sends what it reads from the log after the event that it sent last. The log has no gaps
-    and is in the order of commits, so nothing can be missed, however late or often a feed is woken.
+    Numbers only wake: a feed sends the events that it reads from the log after the one that it sent last. The log has
+    no gaps and is in the order of commits, so nothing can be missed, however late or often a feed is woken.
     """
 
     def __init__(self, store: EventStore, *, most: int, most_of_user: int) -> None:
@@ -104,7 +104,7 @@ class Feeds:
 
 
 class _User:
-    """What the feeds of one user share: reads that are under way, and tasks.
+    """The part that the feeds of one user share: reads that are under way, and tasks.
 
     Invariant: a read is shared only by feeds that want events after the same number, and only until the next event is
     known of. Else a feed could be woken by an event, take part in a read that began before it, and sleep on.
@@ -114,7 +114,7 @@ class _User:
         self._user_id, self._store, self._remembered = user_id, store, remembered
         self.wakers: set[asyncio.Event] = set()
         self.behind: set[asyncio.Event] = set()
-        """Those of the feeds that had something to send when they last read."""
+        """Wakers of the feeds that had something to send when they last read."""
         self._limit = _PAGE
         self._head = 0
         self._reads: dict[int, asyncio.Task[FeedPage]] = {}

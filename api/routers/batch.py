@@ -7,9 +7,10 @@ from fastapi import APIRouter, Depends, Response
 from uuid_utils.compat import uuid7
 
 from api.entity_tags import entity_tags
+from api.error_handlers import problem_of
 from api.openapi import OF_BODY, OF_EVENT, OF_WRITE, answer, problems, writes
 from api.operations import BATCH_RESULTS, BATCHES, BatchResults, CreateOperation, Operation, Operations
-from api.problems import problem_body, problem_of
+from api.problems import problem_body
 from api.request_body import json_body
 from api.responses import JSON, headers_of_several
 from api.routing import Route

@@ -35,10 +35,10 @@ router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
 async def restore_all(
     write: Write, body: Annotated[RestorationOfAll, Depends(json_body(RestorationOfAll))]
 ) -> Response:
-    """Put all tasks back to what they were at a moment, by new events in one transaction.
+    """Put all tasks back to a moment, by new events in one transaction.
 
-    Tasks that weren't there are deleted, and those that were deleted since come back. With `dry_run`, tell what would
-    change; with its `ETag` in `If-Match`, it is what will. `If-Match` and the `ETag` are about the list.
+    Tasks that weren't there are deleted, and those that were deleted since come back. With `dry_run`, tell the changes
+    and make none; with its `ETag` in `If-Match`, just these are made. `If-Match` and the `ETag` are about the list.
     """
     refuse_query(write.request)
     unsent.require_room(write.user)

@@ -34,7 +34,7 @@ router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
     openapi_extra=writes(Undo, examples.UNDOS, required=False),
 )
 async def undo(write: Write, body: Annotated[Undo | None, Depends(optional_json_body(Undo))]) -> Response:
-    """Take back event `seq`, or the last one: what it changed becomes as it was before it, by a new event.
+    """Take back event `seq`, or the last one: give the fields that it changed their former values, by a new event.
 
     That is refused where later events have changed the same fields. `If-Match` is about the event's task.
     """

@@ -37,8 +37,8 @@ class AppendQueue:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.timeout = max(pool.timeout - RESOLVE_SECONDS, pool.timeout / 2)
-        """Seconds in which an event must be sent, and then answered: what is in doubt by then, can be resolved within
-        the pool's timeout."""
+        """Seconds in which an event must be sent, and then answered. That leaves time to resolve a doubt within the
+        pool's timeout."""
         self._waiting = FairQueue[_Waiting]()
         self._admitted = 0
         """Number of events whose callers wait, with those that are being written."""

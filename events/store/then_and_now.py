@@ -1,4 +1,4 @@
-"""Each of a user's tasks as it was at a moment, beside what it is now."""
+"""Reads of all of a user's tasks, each as it was at a moment and as it is now."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
