@@ -222,6 +222,6 @@ async def test_a_restoration_that_waits_too_long_for_another_process_is_refused(
     async with serving(database, database_timeout=0.5) as service:
         await service.client.post(TASKS, json={"title": "x"})
         async with other.transaction():
-            await other.execute("SELECT FROM streams FOR UPDATE")
+            await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
             assert under_way(await service.client.post(RESTORE, json=BODIES[0]))
         assert (await service.client.post(RESTORE, json=BODIES[0])).status_code == 200
