@@ -83,6 +83,13 @@ def in_functions() -> Iterator[tuple[str, str]]:
 STATEMENTS = dict([*constants(), *in_functions()])
 
 
+def unnested(table: Any) -> bool:
+    """Say if a table is `unnest` of nothing but parameters, which reads no other table."""
+    [(call, _)] = table.functions
+    arguments = [each.arg if isinstance(each, TypeCast) else each for each in call.args]
+    return call.funcname[-1].sval == "unnest" and all(isinstance(each, ParamRef) for each in arguments)
+
+
 class Brings(Visitor):
     """Collects the functions that make rows of nothing but parameters, such as `unnest($1::text[]) AS t (user_id)`."""
 
@@ -117,7 +124,9 @@ class Binds(Visitor):
         for table in node.fromClause or ():
             if isinstance(table, RangeVar):
                 self._note(table, is_bound=self._names_the_user(node.whereClause, table))
-            elif isinstance(table, RangeFunction) and table.alias and table.alias.aliasname in self.brought:
+            elif isinstance(table, RangeFunction) and (
+                unnested(table) or (table.alias and table.alias.aliasname in self.brought)
+            ):
                 self.bound.append("parameters")  # what such a row brings is looked at where it is compared
             elif isinstance(table, RangeFunction):  # brings its own rows, which are held to the same
                 (self.bound if self._names_the_user(node.whereClause, table) else self.unbound).append("a function")
@@ -234,6 +243,9 @@ def test_each_exception_is_still_there() -> None:
         "DELETE FROM tasks USING unnest($1::text[], ARRAY['ann']) AS t (id, user_id) WHERE tasks.user_id = t.user_id",
         "DELETE FROM tasks USING unnest($1::text[]) AS t (user_id) WHERE tasks.user_id = other.user_id",
         "UPDATE tasks SET title = 'x' FROM unnest($1::uuid[]) AS t (id) WHERE tasks.id = t.id",
+        "SELECT * FROM unnest($1::uuid[]) AS t (id), LATERAL (SELECT * FROM events WHERE task_id = t.id) AS e",
+        "SELECT * FROM unnest($1::text[]) AS t (id), LATERAL (SELECT * FROM events WHERE user_id = t.id) AS e",
+        "SELECT * FROM events_of($1::text) AS t (id)",
     ],
 )
 def test_a_statement_without_the_user_is_noticed(statement: str) -> None:

@@ -177,7 +177,7 @@ export interface paths {
         put?: never;
         /**
          * Take back an event
-         * @description Take back event `seq`, or the last one: what it changed becomes as it was before it, by a new event.
+         * @description Take back event `seq`, or the last one: give the fields that it changed their former values, by a new event.
          *
          *     That is refused where later events have changed the same fields. `If-Match` is about the event's task.
          */
@@ -199,10 +199,10 @@ export interface paths {
         put?: never;
         /**
          * Put all tasks back to a moment
-         * @description Put all tasks back to what they were at a moment, by new events in one transaction.
+         * @description Put all tasks back to a moment, by new events in one transaction.
          *
-         *     Tasks that weren't there are deleted, and those that were deleted since come back. With `dry_run`, tell what would
-         *     change; with its `ETag` in `If-Match`, it is what will. `If-Match` and the `ETag` are about the list.
+         *     Tasks that weren't there are deleted, and those that were deleted since come back. With `dry_run`, tell the changes
+         *     and make none; with its `ETag` in `If-Match`, just these are made. `If-Match` and the `ETag` are about the list.
          */
         post: operations["restoreAll"];
         delete?: never;
@@ -427,7 +427,7 @@ export interface components {
         };
         /**
          * BatchResults
-         * @description What came of each operation, in order.
+         * @description Results of the operations, in order.
          */
         BatchResults: {
             /** Results */
@@ -557,7 +557,7 @@ export interface components {
         };
         /**
          * OperationResult
-         * @description What came of one operation: its status, and a task or a problem.
+         * @description Result of one operation: its status, and a task or a problem.
          */
         OperationResult: {
             /**
@@ -652,7 +652,7 @@ export interface components {
         };
         /**
          * RestoredTasks
-         * @description What has changed, or would.
+         * @description The changes that were made, or would be.
          */
         RestoredTasks: {
             /** Dry Run */
@@ -687,7 +687,7 @@ export interface components {
         };
         /**
          * Sync
-         * @description What a client's copy lacks, or a page of it.
+         * @description Changes that a client's copy lacks, or a page of them.
          */
         Sync: {
             /**
@@ -786,7 +786,7 @@ export interface components {
         };
         /**
          * FeedEvent
-         * @description The same, with the task after it: the data of an event of a feed.
+         * @description An event of a feed: as in the audit trail, with the task after it.
          */
         FeedEvent: {
             /**
@@ -842,7 +842,7 @@ export interface components {
         };
         /**
          * ExportedEvent
-         * @description The same, with all that it takes to compute the hash again: a line of an export.
+         * @description A line of an export: an event with all that it takes to compute its hash again.
          */
         ExportedEvent: {
             /**
@@ -3192,7 +3192,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Later events have changed what is to be undone; `errors` names the fields. */
+            /** @description Later events have changed the fields that are to be undone; `errors` names them. */
             409: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
