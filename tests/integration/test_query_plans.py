@@ -136,6 +136,7 @@ WHERE get_byte(uuid_send(id), 12) % 2 = 0
 """
 
 
+@on_plain_postgres
 async def test_each_filter_and_sort_stays_within_the_users_own_rows(pool: Pool) -> None:
     authors = [Author(f"user-{number:03}") for number in range(160)]
     async with pool.acquire() as connection:
