@@ -12,6 +12,15 @@ from config.errors import CannotRun
 
 def run() -> None:
     """Run the console script."""
+    try:
+        ended = _run()
+    except KeyboardInterrupt:  # before the command began, or once it had ended
+        ended = COULD_NOT_RUN
+    sys.exit(ended)
+
+
+def _run() -> int:
+    """Run the command between the set-up and the close of signals and streams. Return the exit status."""
     # None: the handler isn't Python's, and couldn't be put back.
     former = {each: was for each in (signal.SIGTERM, signal.SIGHUP) if (was := signal.getsignal(each)) is not None}
     for each, handler in former.items():
@@ -22,7 +31,7 @@ def run() -> None:
     for each, handler in former.items():
         signal.signal(each, handler)
     close_all()
-    sys.exit(ended)
+    return ended
 
 
 def _as_ctrl_c(_number: int, frame: FrameType | None) -> None:

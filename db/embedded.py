@@ -6,7 +6,6 @@ leaves at most a server that the next start adopts.
 """
 
 import fcntl
-import hashlib
 import os
 import pwd
 import re
@@ -28,14 +27,12 @@ import structlog
 
 from config.errors import CannotRun
 from db.deferred_signals import deferred_signals
+from db.socket_folder import socket_folder
 
 _log = structlog.get_logger(__name__)
 
 _START_SECONDS = 60
 _LEFTOVER_SECONDS = 15
-_LONGEST_SOCKET_PATH = 100  # bytes; sun_path holds 104 on macOS, 108 on Linux
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._~ @+-]+")
-"""A path that needs no escape in an address, nor in a list of hosts or folders, which commas separate."""
 _SHELL_CHARACTERS = re.compile(r'["$`\\\n]')
 """Characters that a shell interprets between double quotes."""
 _STATUS_LINE = 7
@@ -67,19 +64,30 @@ def running(folder: Path, *, settings: Mapping[str, str] | None = None) -> Itera
             server = _Server.under(folder)
             turn, users = (stack.enter_context(_private(folder / f"postgres.{name}")) for name in ("lock", "users"))
         try:
-            # Ctrl-C must not leave a server half started and unknown to everybody.
-            with _of_the_folder(folder), deferred_signals(), _locked(turn):
-                server.start(settings or {})
-                fcntl.flock(users, fcntl.LOCK_SH)
-            yield server.dsn
-        finally:
-            with deferred_signals(), _locked(turn):
-                try:
-                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    pass  # another process still uses it
-                else:
-                    server.stop()
+            try:
+                # Ctrl-C must not leave a server half started and unknown to everybody.
+                with _of_the_folder(folder), deferred_signals(), _locked(turn):
+                    server.start(settings or {})
+                    fcntl.flock(users, fcntl.LOCK_SH)
+                yield server.dsn
+            finally:
+                _leave(server, turn, users)
+        finally:  # once more: a signal may have come before the first call deferred it
+            _leave(server, turn, users)
+
+
+def _leave(server: "_Server", turn: IO[str], users: IO[str]) -> None:
+    """Stop the server unless another process uses it, and close `users`. Do nothing if it is closed."""
+    with deferred_signals():
+        if users.closed:
+            return
+        with users, _locked(turn):
+            try:
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass  # another process still uses it
+            else:
+                server.stop()
 
 
 @contextmanager
@@ -144,7 +152,7 @@ class _Server:
     @classmethod
     def under(cls, folder: Path) -> "_Server":
         data = folder / "postgres"
-        return cls(binaries(), data, _socket_folder(data), _account(data))
+        return cls(binaries(), data, socket_folder(data), _account(data))
 
     @property
     def dsn(self) -> str:
@@ -201,22 +209,33 @@ class _Server:
 
     def stop(self) -> None:
         """Stop the server, even if it doesn't answer: it may be starting, or its socket may have been removed."""
-        if self._is_running():
+        if pid := self._pid():
             self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))
+            # pg_ctl waits until the lock file is removed, which is a moment before the process ends.
+            deadline = time.monotonic() + _LEFTOVER_SECONDS
+            while self._is_server(pid) and time.monotonic() < deadline:
+                time.sleep(0.01)
         if self.sockets != self.data:
             with suppress(OSError):  # not empty if a server was killed: the next one uses it
                 self.sockets.rmdir()
 
-    def _is_running(self) -> bool:
-        """Say whether the server's process is there, by its lock file and its working folder.
+    def _pid(self) -> int | None:
+        """Return the number of the server's process, if it is there.
 
-        The file of a killed server may have the number of an unrelated process.
+        The lock file of a killed server may have the number of an unrelated process.
         """
         try:
             pid = int(self._pid_file()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+        return pid if self._is_server(pid) else None
+
+    def _is_server(self, pid: int) -> bool:
+        """Say whether there is a process of this number, and it works in the data folder."""
+        try:
             os.kill(pid, 0)
             return not Path("/proc/self").exists() or Path(f"/proc/{pid}/cwd").samefile(self.data)
-        except (OSError, ValueError, IndexError):
+        except OSError:
             return False
 
     def _pid_file(self) -> list[str]:
@@ -353,20 +372,6 @@ def _environment() -> dict[str, str]:
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     return {**kept, "LC_ALL": "C"}
-
-
-def _socket_folder(data: Path) -> Path:
-    """Return the data folder if its path is plain and short enough for a socket, else one under a temporary folder."""
-    if _holds_sockets(data):
-        return data
-    name = f"daybook-{os.geteuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"
-    chosen = Path(tempfile.gettempdir()) / name
-    return chosen if _holds_sockets(chosen) else Path("/tmp") / name  # noqa: S108 - its owner is checked
-
-
-def _holds_sockets(folder: Path) -> bool:
-    path = str(folder / ".s.PGSQL.5432")
-    return len(path) <= _LONGEST_SOCKET_PATH and _PLAIN_PATH.fullmatch(path) is not None
 
 
 def _account(data: Path) -> _Account | None:
