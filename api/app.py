@@ -90,6 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 keys=await stack.enter_async_context(open_jwks(jwks_url)) if jwks_url else None,
                 of_keys=Expected(settings.jwks_issuer, settings.jwks_audience),
                 user_claim=settings.jwt_user_claim,
+                actor_claim=settings.jwt_actor_claim,
             )
             _log.info(
                 "tokens taken",

@@ -43,6 +43,8 @@ class Caller:
 
     request: Request
     user: str
+    actor: str
+    """Who acts: the user, or somebody for them."""
     store: EventStore
     pool: Pool
     """Connections, for which users take turns."""
@@ -51,9 +53,9 @@ class Caller:
 
 async def _caller(request: Request, user_id: UserId, credentials: Credentials) -> Caller:
     """Authenticate the request. Raise as `api.auth.authentication.authenticate` does."""
-    user = await authenticate(request, user_id, credentials)
+    user, actor, _ = await authenticate(request, user_id, credentials)
     state = request.state
-    return Caller(request, user, state.store, state.pool.of(user), state.scans)
+    return Caller(request, user, actor, state.store, state.pool.of(user), state.scans)
 
 
 CurrentCaller = Annotated[Caller, Depends(_caller)]

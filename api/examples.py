@@ -266,6 +266,11 @@ FAULTS = {
     ),
     "expired": Fault(problems.Unauthorized, "It is too old", "The token has expired; get a new one."),
     "notYours": Fault(problems.Forbidden, "The path is another user's", "The token is another user's than the path's."),
+    "readOnly": Fault(
+        problems.ReadOnlyToken,
+        "The token's scope lets only read",
+        "The token has the scope tasks:read; to write, it must have tasks:write too.",
+    ),
     "notFound": Fault(problems.NotFound, "There is no such task", f"There is no task {TASK_ID}."),
     "notThen": Fault(problems.NotFound, "It wasn't there then", f"There was no task {TASK_ID} at version 1."),
     "idTaken": Fault(problems.IdTaken, "The id is another task's", f"There is, or was, a task {TASK_ID} already."),

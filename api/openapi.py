@@ -134,7 +134,7 @@ OF_TASK = ("noUuid", "notFound")
 OF_CONDITION = ("badIfMatch", "otherVersion")
 """Problems of reads that are `conditional`."""
 
-OF_WRITE = ("badKey", "badIfMatch", "tooSlow", "tooLarge", "keyReused", "unknown")
+OF_WRITE = ("readOnly", "badKey", "badIfMatch", "tooSlow", "tooLarge", "keyReused", "unknown")
 """Problems of every write."""
 
 OF_BODY = ("notReadable", "notJson")

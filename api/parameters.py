@@ -123,6 +123,8 @@ _LAST_PAGE = _MOST_SKIPPED // 1000
 """Largest page number: with any page size it skips at most `_MOST_SKIPPED` tasks."""
 
 
+Actor = Annotated[Text, StringConstraints(min_length=1)]
+
 DueDate = Annotated[
     str,
     BeforeValidator(times.read_due_date, json_schema_input_type=date | datetime),
@@ -310,6 +312,9 @@ class AuditParameters(BaseModel):
 
     task_id: UUID | None = Field(default=None, description="only this task's", examples=[TASK_ID])
     type: list[EventType] = Field(default=[], description="only these types; repeatable", examples=[["TaskDeleted"]])
+    actor: list[Actor] = Field(
+        default=[], description="only what these did: the user, or who acted for them; repeatable", examples=[["demo"]]
+    )
     since: Moment | None = Field(
         default=None, description="only events at or after this time; RFC 3339", examples=["2026-11-20T00:00:00Z"]
     )

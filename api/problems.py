@@ -4,6 +4,7 @@ Problem
 ├── BadRequest                   400  the request can't be read
 ├── Unauthorized                 401  no token, or none that holds
 ├── Forbidden                    403  a valid token, another user's path
+├── ReadOnlyToken                403  a write, and the token's scope only lets read
 ├── NotFound                     404  no such task, or not this user's
 ├── EventNotFound                404  there is no such event to undo
 ├── RequestTimeout               408  the body, or the head, takes too long to arrive
@@ -98,6 +99,21 @@ class Forbidden(Problem):
 
     status, type, title = 403, "not-yours", "Not yours"
     sentence = "You can only access your own tasks."
+
+
+class ReadOnlyToken(Problem):
+    """The token's scope lets its bearer read, and not write."""
+
+    status, type, title = 403, "read-only", "Read only"
+    sentence = "You can look at these tasks, but not change them."
+
+
+def insufficient_scope() -> ReadOnlyToken:
+    """Make the 403 for a write with a token that may only read, with its challenge (RFC 6750, section 3.1)."""
+    return ReadOnlyToken(
+        hint="The token has the scope tasks:read; to write, it must have tasks:write too.",
+        headers={"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="tasks:write"'},
+    )
 
 
 class NotFound(Problem):

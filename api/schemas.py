@@ -290,7 +290,7 @@ class AuditEvent(BaseModel):
     at: datetime = Field(
         description="UTC, RFC 3339, always six decimals and Z", json_schema_extra={"pattern": _TIMESTAMP}
     )
-    actor: str = Field(description="the user who did it")
+    actor: str = Field(description="who did it: the user, or somebody for them")
     request_id: str | None = Field(description="as in the answer's `X-Request-ID` then")
     client: Client
     changes: Changes

@@ -23,6 +23,7 @@ class _Write:
 
     request: Request
     user: str
+    actor: str
     store: EventStore
     metadata: Metadata
     precondition: Precondition
@@ -30,12 +31,12 @@ class _Write:
     async def execute(self, command: Command) -> Outcome:
         """Handle the command at its user's turn. The body has been read by then: a slow upload holds no turn."""
         await take_turn(self.request, self.user)
-        return await handle(self.store, command, actor=self.user, metadata=self.metadata)
+        return await handle(self.store, command, actor=self.actor, metadata=self.metadata)
 
 
 async def _write(caller: CurrentCaller, body: RawBody) -> _Write:
     request = caller.request
-    return _Write(request, caller.user, caller.store, metadata(request, body), precondition(request))
+    return _Write(request, caller.user, caller.actor, caller.store, metadata(request, body), precondition(request))
 
 
 Write = Annotated[_Write, Depends(_write)]

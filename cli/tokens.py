@@ -20,11 +20,12 @@ def sign(settings: Settings, user: str, *, until: datetime) -> str:
             "Get a token from there, or set JWT_SECRET as well."
         )
     claims: dict[str, Any] = {}
-    place = claims
-    *parents, name = settings.jwt_user_claim.split(".")
-    for parent in parents:
-        place = place.setdefault(parent, {})
-    place[name] = user
+    for claim in filter(None, (settings.jwt_user_claim, settings.jwt_actor_claim)):
+        place = claims
+        *parents, name = claim.split(".")
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = user
     claims |= {"iat": datetime.now(UTC), "exp": until}
     if settings.jwt_issuer:
         claims["iss"] = settings.jwt_issuer

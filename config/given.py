@@ -35,6 +35,31 @@ def secret_files(folder: Path, known: Collection[str]) -> dict[str, str]:
     return found
 
 
+def with_named_files(source: Mapping[str, str | None], secret: Collection[str]) -> dict[str, str | None]:
+    """Return the names and values of `source`; instead of `NAME_FILE`, for a secret NAME, NAME with that file's text.
+
+    Raises `BadSettings` if a file can't be read or is empty, or if both names are given.
+    """
+    values = dict(source)
+    for given, path in source.items():
+        name = given.upper().removesuffix("_FILE")
+        if not path or name == given.upper() or name not in secret:
+            continue
+        if any(value for other, value in source.items() if other.upper() == name):
+            raise BadSettings(f"{given}: {name} is set, too; unset one of them")
+        try:
+            text = Path(path).read_text("utf-8").strip()
+        except OSError as error:
+            raise BadSettings(f"{given}: {path} can't be read: {error.strerror}") from error
+        except ValueError as error:  # not UTF-8, or a path with NUL
+            raise BadSettings(f"{given}: {path!r} isn't a file in UTF-8") from error
+        if not text:
+            raise BadSettings(f"{given}: {path} is empty")
+        del values[given]
+        values[name] = text
+    return values
+
+
 def spoilt(environment: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
     """Yield a message for each known variable that can't be meant as it arrived."""
     for name, value in environment.items():

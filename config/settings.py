@@ -102,6 +102,7 @@ class Settings(BaseModel):
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwt_user_claim: str = "sub"
+    jwt_actor_claim: str | None = None
     cors_origins: Annotated[tuple[str, ...] | None, BeforeValidator(_origins)] = None
     _near: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -255,11 +256,17 @@ class Settings(BaseModel):
 VARIABLES = {**{name.upper(): name for name in Settings.model_fields}, "BETTER_AUTH_SECRET": "jwt_secret"}
 """Variables, each with its setting. Of two for one setting, the first that is set counts."""
 
+_SECRET_VARIABLES = frozenset(
+    variable for variable, name in VARIABLES.items() if Settings.model_fields[name].annotation == SecretStr | None
+)
+"""Variables whose value `NAME_FILE` can have in a file instead."""
+
 _OF_OPENTELEMETRY = "OTEL_EXPORTER_OTLP_ENDPOINT"
 """A variable that OpenTelemetry reads itself."""
 
 _SECURING = frozenset({
     "ENVIRONMENT", "BETTER_AUTH_URL", "JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_USER_CLAIM",
+    "JWT_ACTOR_CLAIM",
 })  # fmt: skip
 """Variables that decide which settings are safe and which tokens are taken. The service would run without them, but
 less safely.
@@ -275,16 +282,17 @@ _SECRETS = Path("/run/secrets")
 def load() -> Settings:
     """Read the environment, then `.env`, then the container's secrets: the first one that has a setting counts.
 
-    An empty value counts as none. A name that is almost a setting's, if that one isn't set, is refused if the service
-    would run less safely without it; else `warn_of_near_misses` names it. Raises `BadSettings`, which never shows a
-    value, since it may be a secret.
+    `NAME_FILE` names a file with the value of a secret NAME. An empty value counts as none. A name that is almost a
+    setting's, if that one isn't set, is refused if the service would run less safely without it; else
+    `warn_of_near_misses` names it. Raises `BadSettings`, which never shows a value, since it may be a secret.
     """
     try:
         Path.cwd()
     except FileNotFoundError:
         raise BadSettings("The folder that this was started in is gone; change to one that is there (cd).") from None
     written = env_file.values(_ENV_FILE)
-    values = given.merged(given.secret_files(_SECRETS, VARIABLES), written, os.environ)
+    named = (given.with_named_files(each, _SECRET_VARIABLES) for each in (written, os.environ))
+    values = given.merged(given.secret_files(_SECRETS, VARIABLES), *named)
     found = {VARIABLES[name]: values[name] for name in reversed(VARIABLES) if name in values}
     near = given.near_misses(values, VARIABLES)
     wrong = list(given.spoilt(os.environ, {*VARIABLES, _OF_OPENTELEMETRY}))

@@ -22,6 +22,7 @@ class Selection:
 
     task_id: UUID | None = None
     types: tuple[str, ...] = ()
+    actors: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
     after: int = 0
@@ -36,15 +37,16 @@ SELECT {log.COLUMNS} FROM events
 WHERE user_id = $1 AND seq > $2 AND seq < $3
   AND at >= coalesce($4::timestamptz, '-infinity') AND at < coalesce($5::timestamptz, 'infinity')
   AND ($6::text[] IS NULL OR type = ANY ($6))
+  AND ($7::text[] IS NULL OR actor = ANY ($7))
   {{and_task}}
-ORDER BY {{order}} LIMIT $7
+ORDER BY {{order}} LIMIT $8
 """  # noqa: S608 - a constant fragment
 AUDIT: dict[Order, str] = {
     "asc": _AUDIT.format(and_task="", order="seq"),
     "desc": _AUDIT.format(and_task="", order="seq DESC"),
 }
 # A task's events have the same order by version, and there is an index for that.
-_OF_TASK = "AND task_id = $8 AND version > $9 AND version <= $10"
+_OF_TASK = "AND task_id = $9 AND version > $10 AND version <= $11"
 AUDIT_OF_TASK: dict[Order, str] = {
     "asc": _AUDIT.format(and_task=_OF_TASK, order="version"),
     "desc": _AUDIT.format(and_task=_OF_TASK, order="version DESC"),
@@ -60,6 +62,7 @@ async def page(pool: Pool, user_id: str, selection: Selection, *, limit: int) ->
         selection.since,
         selection.until,
         selection.types or None,
+        selection.actors or None,
         limit,
     )
     if selection.task_id is None:

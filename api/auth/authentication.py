@@ -6,9 +6,9 @@ import structlog
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from api.auth.claims import BadToken, Bearer
 from api.auth.jwks import KeysUnavailable
-from api.auth.verifier import BadToken
-from api.problems import Forbidden, Unauthorized, Unavailable, invalid_token
+from api.problems import Forbidden, Unauthorized, Unavailable, insufficient_scope, invalid_token
 from api.user_turns import take_turn
 
 _log = structlog.get_logger(__name__)
@@ -25,8 +25,8 @@ UserId = Annotated[str, Path(description="the user, as the token names them", ex
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-async def authenticate(request: Request, user_id: str, credentials: HTTPAuthorizationCredentials | None) -> str:
-    """Return the path's user, if the token is theirs. A read first waits for the user's turn.
+async def authenticate(request: Request, user_id: str, credentials: HTTPAuthorizationCredentials | None) -> Bearer:
+    """Return the token's bearer, if it is for the path's user and this method. A read first waits for the user's turn.
 
     Raise `Unauthorized`, `Forbidden`, `Unavailable` or `Overloaded`.
     """
@@ -37,7 +37,7 @@ async def authenticate(request: Request, user_id: str, credentials: HTTPAuthoriz
             headers={"WWW-Authenticate": "Bearer"},
         )
     try:
-        user: str = await request.state.verifier.user(credentials.credentials)
+        bearer: Bearer = await request.state.verifier.verify(credentials.credentials)
     except BadToken as error:
         _log.info("token refused", reason=str(error))
         raise invalid_token(str(error)) from None
@@ -46,9 +46,14 @@ async def authenticate(request: Request, user_id: str, credentials: HTTPAuthoriz
             hint="The keys that tokens are verified with can't be fetched just now; try again.",
             headers={"Retry-After": str(error.seconds)},
         ) from None
+    user, actor, reads_only = bearer
     structlog.contextvars.bind_contextvars(user=user)
+    if actor != user:
+        structlog.contextvars.bind_contextvars(actor=actor)
     if user != user_id:
         raise Forbidden(hint="The token is another user's than the path's.")
     if request.method in ("GET", "HEAD"):  # a write takes its turn once its body has arrived (`api.routers.tasks`)
         await take_turn(request, user)
-    return user
+    elif reads_only:
+        raise insufficient_scope()
+    return bearer

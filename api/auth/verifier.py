@@ -1,4 +1,4 @@
-"""Verification of bearer tokens, which name the user (docs/http-api.md, "Authentication")."""
+"""Verification of bearer tokens (docs/http-api.md, "Authentication")."""
 
 import hashlib
 import time
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jwt
 
 from api.auth import malformed_tokens
+from api.auth.claims import BadToken, Bearer, bearer
 from api.auth.jwks import ALGORITHMS, IssuerKey, Jwks, PublicKey, UnknownKey, UnusableKey, algorithm
-from config.settings import USER_ID
 
 _OF_SECRET = frozenset({"HS256", "HS384", "HS512"})
 
@@ -27,11 +27,7 @@ _LONGEST = 16 * 1024
 """Largest number of characters of a token; many proxies pass on at most half of that."""
 
 _REMEMBERED = 10_000
-"""Largest number of cached tokens. The cache has the digest, user and expiry of each: a few megabytes in all."""
-
-
-class BadToken(Exception):
-    """Error for a token that isn't valid. The message is for its bearer, and never shows the token."""
+"""Largest number of cached tokens. The cache has the digest, bearer and expiry of each: a few megabytes in all."""
 
 
 class Expected(NamedTuple):
@@ -45,9 +41,9 @@ ANYBODY = Expected()
 
 
 class _Verified(NamedTuple):
-    """A verified token's user, end (Unix time in seconds, leeway included), and the issuer's key, if it has one."""
+    """A verified token's bearer, end (Unix time in seconds, leeway included), and the issuer's key, if it has one."""
 
-    user: str
+    bearer: Bearer
     until: float
     kid: str | None
     key: IssuerKey | None
@@ -68,16 +64,17 @@ class Verifier:
         keys: Jwks | None = None,
         of_keys: Expected = ANYBODY,
         user_claim: str = "sub",
+        actor_claim: str | None = None,
     ) -> None:
         self._secret = secret
         self._of_secret = of_secret
         self._keys = keys
         self._of_keys = of_keys
-        self._user_claim = user_claim
+        self._user_claim, self._actor_claim = user_claim, actor_claim
         self._remembered: OrderedDict[bytes, _Verified] = OrderedDict()
 
-    async def user(self, token: str) -> str:
-        """Verify the token and return its user. Raises `BadToken`, or `api.auth.jwks.KeysUnavailable`.
+    async def verify(self, token: str) -> Bearer:
+        """Verify the token and return its bearer. Raises `BadToken`, or `api.auth.jwks.KeysUnavailable`.
 
         A valid token is cached, and not verified again until it expires or its key is no longer published.
         """
@@ -92,7 +89,7 @@ class Verifier:
         else:
             self._remembered[digest] = verified  # other tokens may have evicted it during the wait
             self._remembered.move_to_end(digest)
-        return verified.user
+        return verified.bearer
 
     def until(self, token: str) -> float:
         """Return the end of a token that was just verified, in Unix time."""
@@ -161,7 +158,8 @@ class Verifier:
         except jwt.InvalidTokenError as error:
             raise BadToken(_REASONS.get(type(error), "The token can't be verified.")) from error
         until = _until(claims, time.time())
-        return _Verified(_user(claims, self._user_claim), until, None, None)
+        whose = bearer(claims, user_claim=self._user_claim, actor_claim=self._actor_claim)
+        return _Verified(whose, until, None, None)
 
 
 _REASONS: dict[type[jwt.InvalidTokenError], str] = {
@@ -194,18 +192,4 @@ def _seconds(claims: Mapping[str, Any], name: str, now: float) -> float:
         raise BadToken(
             f"The token's {name} lies more than a hundred years ahead: it must be in seconds, not in milliseconds."
         )
-    return value
-
-
-def _user(claims: Mapping[str, Any], path: str) -> str:
-    """Read the claim named `path`, else the one at that dotted path. Whole numbers count as text. Raises `BadToken`."""
-    value: Any = claims.get(path)
-    if value is None:
-        value = claims
-        for step in path.split("."):
-            value = value.get(step) if isinstance(value, Mapping) else None
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not USER_ID.fullmatch(value):
-        raise BadToken(f"The token's claim {path} must name the user in 1 to 255 characters without a slash.")
     return value

@@ -84,6 +84,7 @@ async def list_events(caller: CurrentCaller, parameters: Annotated[AuditParamete
     selection = Selection(
         task_id=parameters.task_id,
         types=tuple(parameters.type),
+        actors=tuple(parameters.actor),
         since=parameters.since,
         until=parameters.until,
         after=parameters.after,

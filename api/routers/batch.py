@@ -54,7 +54,7 @@ async def carry_out_batch(write: Write, body: Annotated[Operations, Depends(json
         commands,
         atomic=body.atomic,
         precondition=write.precondition,
-        actor=write.user,
+        actor=write.actor,
         metadata=write.metadata,
     )
     return _response(await batch.handle(), commands, write.request.state.request_id)

@@ -48,7 +48,7 @@ async def restore_all(
         write.user,
         body.as_of,
         precondition=write.precondition,
-        actor=write.user,
+        actor=write.actor,
         metadata=write.metadata,
     )
     done = await while_connected(write.request, request.tell() if body.dry_run else request.handle())

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from api.auth.verifier import BadToken, Verifier
+from api.auth.claims import BadToken
+from api.auth.verifier import Verifier
 from tests.issuer import Clock, SigningKey, cache, issuing
 from tests.service import SECRET, token
 from tests.tokens import segment, signed
@@ -16,7 +17,7 @@ GOOD = f"{HEADER}.{CLAIMS}.{SIGNATURE}"
 async def reason(bad: str, verifier: Verifier | None = None) -> str:
     """Why it is refused."""
     with pytest.raises(BadToken) as refused:
-        await (verifier or Verifier(secret=SECRET)).user(bad)
+        await (verifier or Verifier(secret=SECRET)).verify(bad)
     return str(refused.value)
 
 
@@ -100,7 +101,7 @@ async def test_a_signature_of_an_issuer_that_was_cut_is_damaged_and_not_another_
         verifier = Verifier(keys=jwks)
         good = key.token()
         body, _, signature = good.rpartition(".")
-        assert await verifier.user(good) == "ann"
+        assert (await verifier.verify(good)).user == "ann"
         for cut in (signature[: len(signature) // 4 * 4 - 8], segment(b"\1\2\3")):
             says = await reason(f"{body}.{cut}", verifier)
             assert "damaged" in says or algorithm == "RS256"
@@ -109,4 +110,4 @@ async def test_a_signature_of_an_issuer_that_was_cut_is_damaged_and_not_another_
 
 
 async def test_padding_is_taken_as_some_issuers_send_it() -> None:
-    assert await Verifier(secret=SECRET).user(f"{GOOD}=") == "ann"
+    assert (await Verifier(secret=SECRET).verify(f"{GOOD}=")).user == "ann"

@@ -195,6 +195,7 @@ PROVOKED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "noToken": ("GET", TASKS, {"headers": {"Authorization": ""}}),
     "expired": ("GET", TASKS, {"headers": bearer("demo", exp=10**9)}),
     "notYours": ("GET", "/api/ann/tasks", {}),
+    "readOnly": ("POST", TASKS, {"json": {"title": "x"}, "headers": bearer("demo", scope="tasks:read")}),
     "notFound": ("GET", TASK, {}),
     "tooLarge": ("POST", TASKS, {"content": b" " * 70_000}),
     "notJson": ("POST", TASKS, {"content": b"Buy milk", "headers": {"Content-Type": "text/plain"}}),

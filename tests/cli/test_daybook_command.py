@@ -208,9 +208,10 @@ def test_a_token_holds_as_long_as_asked_and_carries_what_is_configured(folder: P
     result = run(
         folder, "token", "ann", "--ttl", "30m",
         JWT_SECRET=secret, JWT_ISSUER="https://i", JWT_AUDIENCE="a", JWT_USER_CLAIM="user.id",
+        JWT_ACTOR_CLAIM="user.email",
     )  # fmt: skip
     claims = jwt.decode(result.stdout.strip(), secret, algorithms=["HS256"], issuer="https://i", audience="a")
-    assert claims["user"] == {"id": "ann"}
+    assert claims["user"] == {"id": "ann", "email": "ann"}
     assert claims["exp"] - claims["iat"] == 1800
 
 

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from config.errors import BadSettings
-from config.settings import Settings, load
+from config.settings import VARIABLES, Settings, load
 
 LONG = "x" * 32
 PRODUCTION = {"ENVIRONMENT": "production", "DATABASE_URL": "postgresql://h/d", "JWT_SECRET": LONG}
@@ -51,6 +51,41 @@ def test_secrets_are_read_from_files_too(secrets: Path, monkeypatch: pytest.Monk
     settings = load_with(monkeypatch, ENVIRONMENT="production")
     assert (settings.service_url, settings.signing_secret) == ("postgresql://h/d", LONG)
     assert load_with(monkeypatch, DATABASE_URL="postgresql://other/d").service_url == "postgresql://other/d"
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_URL_DIRECT", "JWT_SECRET", "BETTER_AUTH_SECRET"])
+def test_a_secrets_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    file = tmp_path / "a secret"
+    file.write_text(LONG + "\n")
+    settings = load_with(monkeypatch, **{f"{name}_FILE": str(file)})
+    secret = getattr(settings, VARIABLES[name])
+    assert secret.get_secret_value() == LONG
+    with pytest.raises(BadSettings, match=f"{name}_FILE: {name} is set, too"):
+        load_with(monkeypatch, **{f"{name}_FILE": str(file), name: LONG})
+
+
+def test_a_named_file_of_the_environment_goes_before_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "new").write_text("n" * 40)
+    Path(".env").write_text(f"JWT_SECRET={LONG}\n")
+    assert load_with(monkeypatch, JWT_SECRET_FILE=str(tmp_path / "new")).signing_secret == "n" * 40
+    Path(".env").write_text(f"JWT_SECRET_FILE={tmp_path}/new\n")
+    monkeypatch.delenv("JWT_SECRET_FILE")
+    assert load().signing_secret == "n" * 40
+    assert load_with(monkeypatch, JWT_SECRET=LONG).signing_secret == LONG
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "can't be read: No such file"), (b" \n", "is empty"), (b"\xff" * 40, "UTF-8")]
+)
+def test_a_named_file_without_a_secret_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, says: str
+) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(BadSettings, match=r"^JWT_SECRET_FILE: ") as stopped:
+        load_with(monkeypatch, JWT_SECRET_FILE=str(file))
+    assert says in str(stopped.value)
 
 
 def test_a_secret_of_a_file_is_judged_as_any_other(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ export interface ProblemStatus {
   "/problems/bad-request": 400;
   "/problems/not-authenticated": 401;
   "/problems/not-yours": 403;
+  "/problems/read-only": 403;
   "/problems/task-not-found": 404;
   "/problems/event-not-found": 404;
   "/problems/not-found": 404;

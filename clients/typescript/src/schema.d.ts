@@ -409,7 +409,7 @@ export interface components {
             at: string;
             /**
              * Actor
-             * @description the user who did it
+             * @description who did it: the user, or somebody for them
              */
             actor: string;
             /**
@@ -822,7 +822,7 @@ export interface components {
             at: string;
             /**
              * Actor
-             * @description the user who did it
+             * @description who did it: the user, or somebody for them
              */
             actor: string;
             /**
@@ -878,7 +878,7 @@ export interface components {
             at: string;
             /**
              * Actor
-             * @description the user who did it
+             * @description who did it: the user, or somebody for them
              */
             actor: string;
             /**
@@ -3579,6 +3579,8 @@ export interface operations {
                 task_id?: string;
                 /** @description only these types; repeatable */
                 type?: ("TaskCreated" | "TaskUpdated" | "TaskToggled" | "TaskDeleted" | "TaskRestored")[];
+                /** @description only what these did: the user, or who acted for them; repeatable */
+                actor?: string[];
                 /** @description only events at or after this time; RFC 3339 */
                 since?: string;
                 /** @description only events before this time; RFC 3339 */
