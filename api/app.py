@@ -27,19 +27,20 @@ from api.middleware import (
     Slashes,
     TrustedProxies,
 )
-from api.routers import audit, batch, feed, health, restore, sync, tasks, undo
+from api.routers import audit, batch, feed, health, keys, restore, sync, tasks, undo
 from api.routers.metrics import scraping
 from api.server.startup import check_integrity, check_server, told
 from api.server.supervision import ended_with_its_supervisor
 from api.user_turns import UserTurns
 from config import log_writer, logs
-from config.errors import CannotRun
+from config.errors import BadSettings, CannotRun
 from config.origins import Origins
 from config.settings import Settings, load
 from db.embedded import database
 from db.long_reads import Scans
 from db.pool import open_pool
 from db.reach import reaching
+from events.signed_head import HeadSigner, NoSigningKey
 from events.store.event_store import EventStore
 from queries.feed import Feeds
 from telemetry.worker_metrics import snapshots_written
@@ -55,6 +56,15 @@ demo` prints a token for the user `demo`. Errors are problem details
 """
 
 
+def _head_signer(settings: Settings) -> HeadSigner | None:
+    if settings.daybook_signing_key is None:
+        return None
+    try:
+        return HeadSigner(settings.daybook_signing_key.get_secret_value())
+    except NoSigningKey as error:
+        raise BadSettings(f"DAYBOOK_SIGNING_KEY: {error}") from None
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Make the service, for one process. Settings come from the environment if none are given.
 
@@ -63,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or load()
     logs.configure(settings.log_level, settings.log_form)
     origins = Origins(settings.cors)
+    signer = _head_signer(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
@@ -109,6 +120,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 feeds=Feeds(store, most=settings.feeds_per_worker, most_of_user=settings.feeds_per_user),
                 scans=Scans(pool),
                 verifier=verifier,
+                head_signer=signer,
                 readiness=health.Readiness(pool),
                 turns=UserTurns(timeout=pool.timeout),
                 origins=origins,
@@ -133,7 +145,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     documentation.serve_page(app)
     # Add the routes themselves: an included router would look for the route twice. They precede the documentation's.
     app.router.routes[:0] = [
-        route for each in (tasks, sync, batch, undo, restore, feed, audit, health) for route in each.router.routes
+        route for each in (tasks, sync, batch, undo, restore, feed, audit, keys, health) for route in each.router.routes
     ]
     if settings.metrics_public:
         app.include_router(scraping(settings.daybook_data_dir))

@@ -14,6 +14,7 @@ from api.user_turns import UserTurns
 from config.origins import Origins
 from db.long_reads import Scans
 from db.pool import Pool
+from events.signed_head import HeadSigner
 from events.store.event_store import EventStore
 from events.task import Metadata
 from queries.feed import Feeds
@@ -28,6 +29,8 @@ class State(TypedDict):
     store: EventStore
     scans: Scans
     verifier: Verifier
+    head_signer: HeadSigner | None
+    """The signer of heads; `None` if they aren't signed."""
     readiness: Readiness
     turns: UserTurns
     feeds: Feeds

@@ -176,6 +176,21 @@ AUDIT_HEAD: Named = {
     "some": {"summary": "After two events", "value": {"seq": 2, "hash": _UPDATED["hash"], "at": _UPDATED["at"]}},
     "none": {"summary": "Nothing has happened", "value": {"seq": 0, "hash": "", "at": None}},
 }
+KEYS = _one(
+    "The service's key",
+    {
+        "keys": [
+            {
+                "alg": "EdDSA",
+                "crv": "Ed25519",
+                "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
+                "kty": "OKP",
+                "use": "sig",
+                "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+            }
+        ]
+    },
+)
 HEALTHY = _one("All is well", {"status": "healthy", "database": "reachable", "version": "0.1.0"})
 UNHEALTHY = _one("No database", {"status": "unhealthy", "database": "unreachable", "version": "0.1.0"})
 ALIVE = _one("The process runs", {"status": "alive"})

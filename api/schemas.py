@@ -321,6 +321,28 @@ class Head(BaseModel):
         description="of the last one; empty where there is none", json_schema_extra={"pattern": f"^$|{_HASH}"}
     )
     at: datetime | None = Field(json_schema_extra={"pattern": _TIMESTAMP})
+    signed: str = Field(
+        default="",
+        description="the same as a JWS by a key of /.well-known/jwks.json, if the service signs heads",
+        json_schema_extra={"pattern": r"^([\w-]+\.){2}[\w-]+$"},
+    )
+
+
+class Jwk(BaseModel):
+    """A public key (RFC 8037)."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: str
+    kid: str = Field(description="its thumbprint (RFC 7638)")
+    use: Literal["sig"]
+    alg: Literal["EdDSA"]
+
+
+class JwkSet(BaseModel):
+    """The public keys of a service (RFC 7517)."""
+
+    keys: list[Jwk]
 
 
 class FieldError(TypedDict):

@@ -209,6 +209,12 @@ def verify_command(
         str | None,
         typer.Option(metavar="FILE", help="The head that the export goes on from (?after=…), where it isn't whole."),
     ] = None,
+    keys: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="What /.well-known/jwks.json answered: the head must be signed with a key of it."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check that the log is as it was written, and that `tasks` follows from it; name each mismatch.
@@ -221,13 +227,15 @@ def verify_command(
     if export is None:
         from cli.parallel import Choice
 
-        if head is not None or after is not None:
-            raise typer.BadParameter("--head and --after go with --export")
+        if (head, after, keys) != (None, None, None):
+            raise typer.BadParameter("--head, --after and --keys go with --export")
         _exclusive({"--user": user, "--sample": sample})
         _go_through("verify", Choice(user=user, sample=sample), workers, as_json=as_json)
     else:
         _exclusive({"--export": export, "--user": user, "--sample": sample, "--workers": workers})
-        _verify_export(export, head, after, as_json=as_json)
+        if keys is not None and head is None and after is None:
+            raise typer.BadParameter("--keys goes with --head or --after: it says who signed them")
+        _verify_export(export, head, after, keys, as_json=as_json)
 
 
 def _exclusive(options: Mapping[str, object]) -> None:
@@ -292,10 +300,10 @@ def _to_go_on(job: "Job", choice: "Choice", after: str) -> str:
     return f"To go on: daybook rebuild --start-after {shlex.quote(after)}"
 
 
-def _verify_export(export: str, head: str | None, after: str | None, *, as_json: bool) -> None:
+def _verify_export(export: str, head: str | None, after: str | None, keys: str | None, *, as_json: bool) -> None:
     from cli.verify import for_machines, for_people, report_on
 
-    report = report_on(export, head=head, after=after)
+    report = report_on(export, head=head, after=after, keys=keys)
     say(for_machines(report) if as_json else for_people(report))
     if report.mismatch:
         raise MismatchFound

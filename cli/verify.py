@@ -7,15 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from shutil import copyfileobj
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import orjson
 
 from config.errors import CannotRun
+from events.export.formats import MARK
 from events.export.verification import BadHead, NothingToSay, Report, read_head, verify_export
 from events.hash_chain import Head
 from events.integrity.mismatch import Mismatch
 from events.serialization import UnknownEvent
+from events.signed_head import BadSignature, signer_of
 
 FROM_STDIN = "-"
 
@@ -24,13 +26,17 @@ class CannotVerify(CannotRun):
     """There is nothing that could be said of the export."""
 
 
-def report_on(export: str, *, head: str | None, after: str | None) -> Report:
-    """Return the report on the file `export` (`-`: stdin). Raises `CannotVerify`."""
-    kept, begun = (None if path is None else _head(path) for path in (head, after))
+def report_on(export: str, *, head: str | None, after: str | None, keys: str | None) -> Report:
+    """Return the report on the file `export` (`-`: stdin). The heads must be signed by one of `keys`, if it is given.
+
+    Raises `CannotVerify`.
+    """
+    published = None if keys is None else _read(keys)
+    kept, begun = (None if path is None else _head(path, published) for path in (head, after))
     name = "stdin" if export == FROM_STDIN else export
     try:
         with _opened(export) as file:
-            return verify_export(file, kept, after=begun)
+            report = verify_export(file, kept and kept.head, after=begun and begun.head)
     except OSError as error:
         raise CannotVerify(f"{name} can't be read: {error.strerror or error}") from error
     except NothingToSay as error:
@@ -38,20 +44,48 @@ def report_on(export: str, *, head: str | None, after: str | None) -> Report:
     except UnknownEvent as error:
         told = f"{name}: {_shown(str(error))}.\nWhere a newer release made the export, verify it with that one."
         raise CannotVerify(told) from error
+    for path, each in ((head, kept), (after, begun)):
+        if each and each.user_id is not None and report.user_id not in (None, each.user_id):
+            raise CannotVerify(f"{path}: this head is {_shown(each.user_id)}'s, and {name} is another user's log")
+    return report
+
+
+class _Kept(NamedTuple):
+    """A head that was kept, and the user whose it is, if its signature was checked."""
+
+    head: Head
+    user_id: str | None
 
 
 _LARGEST_HEAD = 64 * 1024
 """Largest size of a head's file, in bytes."""
 
 
-def _head(path: str) -> Head:
+def _head(path: str, keys: bytes | None) -> _Kept:
+    text = _read(path)
+    try:
+        head = read_head(text)
+        if keys is None:
+            return _Kept(head, None)
+        return _Kept(head, signer_of(_signed(text), head, keys))
+    except (BadHead, BadSignature) as error:
+        raise CannotVerify(f"{path}: {error}") from error
+
+
+def _signed(text: bytes) -> str:
+    signed: object = orjson.loads(text.removeprefix(MARK)).get("signed")
+    if not isinstance(signed, str):
+        raise BadSignature("the head isn't signed")
+    return signed
+
+
+def _read(path: str) -> bytes:
+    """Read a small file. Raises `CannotVerify`."""
     try:
         with Path(path).open("rb") as file:
-            return read_head(file.read(_LARGEST_HEAD))
+            return file.read(_LARGEST_HEAD)
     except OSError as error:
         raise CannotVerify(f"{path} can't be read: {error.strerror or error}") from error
-    except BadHead as error:
-        raise CannotVerify(f"{path}: {error}") from error
 
 
 @contextmanager

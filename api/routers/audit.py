@@ -5,6 +5,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Literal, TypeAlias
 
 import orjson
@@ -116,8 +117,16 @@ async def list_events(caller: CurrentCaller, parameters: Annotated[AuditParamete
     responses={200: answer(examples.AUDIT_HEAD), **problems()},
 )
 async def get_head(caller: CurrentCaller) -> Response:
-    """The last event's number, hash and time. Keep it, and nobody can rewrite what was before."""
-    return Response(await query.head_json(caller.pool, caller.user), media_type=JSON)
+    """The last event's number, hash and time. Keep it, and nobody can rewrite what was before.
+
+    `signed` is there if the service has a key: a JWS by which others see that this service said so.
+    """
+    body = await query.head_json(caller.pool, caller.user)
+    signer = caller.request.state.head_signer
+    if signer is not None:
+        head = orjson.loads(body)
+        body = orjson.dumps({**head, "signed": signer.sign(caller.user, head, at=datetime.now(UTC))})
+    return Response(body, media_type=JSON)
 
 
 @router.get(

@@ -266,6 +266,8 @@ export interface paths {
         /**
          * The end of the log
          * @description The last event's number, hash and time. Keep it, and nobody can rewrite what was before.
+         *
+         *     `signed` is there if the service has a key: a JWS by which others see that this service said so.
          */
         get: operations["getHead"];
         put?: never;
@@ -288,6 +290,26 @@ export interface paths {
          * @description The task's events, oldest first, also after it was deleted. `Link` leads to the next page, if there is one.
          */
         get: operations["getHistory"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/.well-known/jwks.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The key that heads are signed with
+         * @description The public key of signed heads, for whoever keeps one. There is none if the service signs none.
+         */
+        get: operations["getKeys"];
         put?: never;
         post?: never;
         delete?: never;
@@ -536,6 +558,12 @@ export interface components {
             hash: string;
             /** At */
             at: string | null;
+            /**
+             * Signed
+             * @description the same as a JWS by a key of /.well-known/jwks.json, if the service signs heads
+             * @default
+             */
+            signed?: string;
         };
         /**
          * Health
@@ -554,6 +582,47 @@ export interface components {
             database: "reachable" | "read-only" | "unreachable";
             /** Version */
             version: string;
+        };
+        /**
+         * Jwk
+         * @description A public key (RFC 8037).
+         */
+        Jwk: {
+            /**
+             * Kty
+             * @constant
+             */
+            kty: "OKP";
+            /**
+             * Crv
+             * @constant
+             */
+            crv: "Ed25519";
+            /** X */
+            x: string;
+            /**
+             * Kid
+             * @description its thumbprint (RFC 7638)
+             */
+            kid: string;
+            /**
+             * Use
+             * @constant
+             */
+            use: "sig";
+            /**
+             * Alg
+             * @constant
+             */
+            alg: "EdDSA";
+        };
+        /**
+         * JwkSet
+         * @description The public keys of a service (RFC 7517).
+         */
+        JwkSet: {
+            /** Keys */
+            keys: components["schemas"]["Jwk"][];
         };
         /**
          * OperationResult
@@ -3882,6 +3951,32 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    getKeys: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for this request, to find it in the log: up to 128 of `A-Z a-z 0-9 . _ -`, else one is made */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A JWK Set (RFC 7517) */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JwkSet"];
                 };
             };
         };
