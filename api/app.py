@@ -4,8 +4,8 @@ import gc
 import multiprocessing
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from importlib.metadata import version
 
 import structlog
@@ -27,6 +27,7 @@ from api.middleware import (
     Slashes,
     TrustedProxies,
 )
+from api.rate_limits import Buckets, Limits, RateLimiting
 from api.routers import audit, batch, feed, health, keys, restore, sync, tasks, undo
 from api.routers.metrics import scraping
 from api.server.startup import check_integrity, check_server, told
@@ -35,6 +36,7 @@ from api.user_turns import UserTurns
 from config import log_writer, logs
 from config.errors import BadSettings, CannotRun
 from config.origins import Origins
+from config.rates import Rates
 from config.settings import Settings, load
 from db.embedded import database
 from db.long_reads import Scans
@@ -54,6 +56,17 @@ Authenticate with `Authorization: Bearer <JWT>`; the path's user must be the tok
 demo` prints a token for the user `demo`. Errors are problem details
 (RFC 9457), and `detail` is always a string. HEAD is answered wherever GET is, with the same headers.
 """
+
+
+@contextmanager
+def _limits(settings: Settings) -> Iterator[Limits]:
+    path = settings.made_data_dir / "rate_limits"
+    try:
+        buckets = Buckets(path)
+    except OSError as error:
+        raise BadSettings(f"DAYBOOK_DATA_DIR: {path} can't be made: {error.strerror}; RATE_LIMIT needs it") from error
+    with closing(buckets):
+        yield Limits(settings.rate_limit or Rates(), buckets)
 
 
 def _head_signer(settings: Settings) -> HeadSigner | None:
@@ -113,6 +126,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             )
             if jwks_url and not settings.jwks_audience:
                 _log.warning("JWT_AUDIENCE isn't set: tokens that the issuer made for other services are taken too")
+            limits = stack.enter_context(_limits(settings)) if settings.rate_limit else None
             store = EventStore(pool)
             yield State(
                 pool=pool,
@@ -120,6 +134,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 feeds=Feeds(store, most=settings.feeds_per_worker, most_of_user=settings.feeds_per_user),
                 scans=Scans(pool),
                 verifier=verifier,
+                limits=limits,
                 head_signer=signer,
                 readiness=health.Readiness(pool),
                 turns=UserTurns(timeout=pool.timeout),
@@ -151,6 +166,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(scraping(settings.daybook_data_dir))
     app.add_middleware(HeadRequests)  # innermost
     app.add_middleware(CatchAll)
+    if settings.rate_limit:
+        app.add_middleware(RateLimiting)  # within BehindProxies, which tells the client's address
     if settings.forwarded_allow_ips or settings.root_path:
         trusted = settings.forwarded_allow_ips or ""
         app.add_middleware(BehindProxies, trusted_hosts=trusted, root_path=settings.root_path)

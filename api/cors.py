@@ -23,6 +23,8 @@ EXPOSED = (
     "WWW-Authenticate",
     "X-Request-ID",
     "Daybook-Seq",
+    "RateLimit",
+    "RateLimit-Policy",
     "Idempotency-Replayed",
     "Content-Disposition",
 )

@@ -9,6 +9,7 @@ from api.auth.authentication import Credentials, UserId, authenticate
 from api.auth.verifier import Verifier
 from api.middleware import TrustedProxies
 from api.preconditions import fingerprint, idempotency_key
+from api.rate_limits import Limits
 from api.routers.health import Readiness
 from api.user_turns import UserTurns
 from config.origins import Origins
@@ -29,6 +30,8 @@ class State(TypedDict):
     store: EventStore
     scans: Scans
     verifier: Verifier
+    limits: Limits | None
+    """Limits on how many requests may come; `None` if there are none."""
     head_signer: HeadSigner | None
     """The signer of heads; `None` if they aren't signed."""
     readiness: Readiness

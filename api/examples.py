@@ -367,6 +367,9 @@ FAULTS = {
         ("operations.1.id", "Operation 1: Id is required.", "missing"),
     ),
     "noAsOf": _of_fields(problems.Invalid, "The moment is missing", ("as_of", "As of is required.", "missing")),
+    "rateLimited": Fault(
+        problems.RateLimitExceeded, "It is one too many", "At most 300 requests in 60 s for each user: send fewer."
+    ),
     "tooManyStreams": Fault(
         problems.TooManyStreams, "Eight are open", "Close a stream first: 8 of the user, 8 of all."
     ),

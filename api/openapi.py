@@ -122,7 +122,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     },
 }
 
-_OF_USER = ("noToken", "expired", "notYours", "broken", "unreachable", "overloaded", "noKeys")
+_OF_USER = ("noToken", "expired", "notYours", "broken", "rateLimited", "unreachable", "overloaded", "noKeys")
 """Problems of every route that needs a token."""
 
 OF_EVENT = ("Idempotency-Replayed", "Daybook-Seq")

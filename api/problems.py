@@ -17,6 +17,7 @@ Problem
 ├── UnsupportedMediaType         415
 ├── Invalid                      422  it can be read, but a field breaks a rule
 ├── KeyReused                    422  the Idempotency-Key stands for another request
+├── RateLimitExceeded            429  more requests than the user, or the address, may send
 ├── TooManyStreams               429  so many feeds are open already
 ├── RequestHeaderFieldsTooLarge  431  request line and headers
 ├── Failure                      500  something is broken here
@@ -198,6 +199,13 @@ class KeyReused(Problem):
 
     status, type, title = 422, "idempotency-key-reused", "Idempotency key reused"
     sentence = "The app sent two different changes under one name, so the second one wasn't made."
+
+
+class RateLimitExceeded(Problem):
+    """The user, or the address, has sent more requests than it may."""
+
+    status, type, title = 429, "rate-limited", "Rate limited"
+    sentence = "That was too much at once. Please wait a moment, and try again."
 
 
 class TooManyStreams(Problem):

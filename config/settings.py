@@ -27,9 +27,10 @@ from pydantic import (
     model_validator,
 )
 
-from config import env_file, given, origins
+from config import env_file, given, origins, rates
 from config.errors import BadSettings
 from config.hosts import private
+from config.rates import Rates
 
 _log = structlog.get_logger(__name__)
 
@@ -63,6 +64,10 @@ def _origins(text: object) -> object:
     return tuple(origins.parse(each.strip()) for each in text.split(",") if each.strip())
 
 
+def _rates(text: object) -> object:
+    return rates.parse(text) if isinstance(text, str) else text
+
+
 def _url(text: object, parse: ValidatorFunctionWrapHandler) -> HttpUrl:
     try:
         url: HttpUrl = parse(text)
@@ -93,6 +98,7 @@ class Settings(BaseModel):
     metrics_host: str = "127.0.0.1"
     metrics_public: bool = False
     forwarded_allow_ips: str | None = None
+    rate_limit: Annotated[Rates | None, BeforeValidator(_rates)] = None
     root_path: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] | None = None

@@ -28,7 +28,7 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 async def authenticate(request: Request, user_id: str, credentials: HTTPAuthorizationCredentials | None) -> Bearer:
     """Return the token's bearer, if it is for the path's user and this method. A read first waits for the user's turn.
 
-    Raise `Unauthorized`, `Forbidden`, `Unavailable` or `Overloaded`.
+    Raise `Unauthorized`, `Forbidden`, `ReadOnlyToken`, `RateLimitExceeded`, `Unavailable` or `Overloaded`.
     """
     if credentials is None:
         raise Unauthorized(
@@ -52,6 +52,8 @@ async def authenticate(request: Request, user_id: str, credentials: HTTPAuthoriz
         structlog.contextvars.bind_contextvars(actor=actor)
     if user != user_id:
         raise Forbidden(hint="The token is another user's than the path's.")
+    if request.state.limits is not None:
+        request.state.limits.admit_user(request.scope, user)
     if request.method in ("GET", "HEAD"):  # a write takes its turn once its body has arrived (`api.routers.tasks`)
         await take_turn(request, user)
     elif reads_only:

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.once
 
 APP, OTHER = "https://app.example.com", "https://evil.example"
 EXPOSED = {
-    *("ETag", "Link", "Location", "X-Request-ID", "Daybook-Seq", "Idempotency-Replayed", "Content-Disposition"),
+    *("ETag", "Link", "Location", "X-Request-ID", "Daybook-Seq", "RateLimit", "RateLimit-Policy"),
+    *("Idempotency-Replayed", "Content-Disposition"),
     *("Allow", "Retry-After", "WWW-Authenticate"),
 }
 

@@ -65,7 +65,7 @@ def test_the_document_is_of_openapi_3_1_and_knows_every_operation_by_a_name_of_i
 
 
 def test_every_operation_lists_the_answers_it_can_give() -> None:
-    user = {"400", "401", "403", "500", "503"}
+    user = {"400", "401", "403", "429", "500", "503"}
     write, body = {"408", "413", "422"}, {"415"}
     assert {name: set(operation["responses"]) for name, operation in OPERATIONS.items()} == {
         "listTasks": {"200", "304", "412"} | user,

@@ -23,6 +23,7 @@ export interface ProblemStatus {
   "/problems/not-json": 415;
   "/problems/invalid": 422;
   "/problems/idempotency-key-reused": 422;
+  "/problems/rate-limited": 429;
   "/problems/too-many-streams": 429;
   "/problems/head-too-large": 431;
   "/problems/internal-server-error": 500;

@@ -1,0 +1,162 @@
+"""Limits on how many requests a user, and an address, may send (docs/http-api.md, "Rate limits").
+
+Each has a bucket of tokens. Buckets are in a file that all processes of a machine map into their memory, so that a
+limit holds for all workers together (docs/adr/0032).
+"""
+
+import fcntl
+import hashlib
+import math
+import mmap
+import os
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import RateLimitExceeded, problem_response
+from config.rates import Rate, Rates
+
+_BUCKET = struct.Struct("=8sq")
+"""A bucket: the digest of its key, and the time at which it is full again, in ns of the monotonic clock."""
+_WAYS = 8
+"""Buckets among which a key may have its place."""
+_GROUPS = 8192
+_SIZE = _BUCKET.size * _WAYS * _GROUPS
+_SECOND = 1_000_000_000
+
+_UNLIMITED = frozenset({"/livez", "/readyz", "/health"})
+"""Routes that probes ask, and that cost nothing."""
+
+
+class _Verdict(NamedTuple):
+    """Whether a request may be carried out, the whole tokens left, and seconds until all, and until one, are there."""
+
+    allowed: bool
+    left: int
+    full_in: int
+    next_in: int
+
+
+class Buckets:
+    """Buckets of tokens, shared by all processes that open the same file.
+
+    A bucket is known by one time, at which it is full again (the generic cell rate algorithm). One that is full needs
+    no place: it gives way to another key's. There is room for 65,536 others; past that, the fullest one gives way.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, and make it if there is none. Raises `OSError`."""
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.posix_fallocate(self._file, 0, _SIZE)  # a full disk is an error here, and not a signal later
+            self._map = mmap.mmap(self._file, _SIZE)
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def close(self) -> None:
+        """Close the file. What is in it stays."""
+        self._map.close()
+        os.close(self._file)
+
+    def take(self, key: str, rate: Rate) -> _Verdict:
+        """Take a token out of the key's bucket, if there is one."""
+        digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        name, group = digest[:8], int.from_bytes(digest[8:]) % _GROUPS
+        whole = int(rate.seconds * _SECOND)
+        with self._locked():
+            now = time.monotonic_ns()
+            offset, full = self._place(name, group * _WAYS * _BUCKET.size)
+            if not now < full <= now + whole:  # full by now, or of before a restart of the machine
+                full = now
+            after = full + whole // rate.requests
+            if allowed := after <= now + whole:
+                _BUCKET.pack_into(self._map, offset, name, after)
+                full = after
+        left = (now + whole - full) * rate.requests // whole
+        return _Verdict(allowed, left, _seconds(full - now), max(1, _seconds(after - now - whole)))
+
+    def _place(self, name: bytes, start: int) -> tuple[int, int]:
+        """Find the key's bucket in its group, else the place of the fullest one. Return its offset and time."""
+        fullest, least = start, None
+        for offset in range(start, start + _WAYS * _BUCKET.size, _BUCKET.size):
+            found, full = _BUCKET.unpack_from(self._map, offset)
+            if found == name:
+                return offset, full
+            if least is None or full < least:
+                fullest, least = offset, full
+        return fullest, 0
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+
+def _seconds(nanoseconds: int) -> int:
+    return math.ceil(nanoseconds / _SECOND)
+
+
+class Limits:
+    """The limits in force, and the buckets that they are held by."""
+
+    def __init__(self, rates: Rates, buckets: Buckets) -> None:
+        self.rates = rates
+        self._buckets = buckets
+
+    def admit_user(self, scope: Scope, user_id: str) -> None:
+        """Count a request of a user. Raises `RateLimitExceeded`."""
+        if self.rates.user:
+            self._admit(scope, "user", user_id, self.rates.user)
+
+    def admit_address(self, scope: Scope, address: str) -> None:
+        """Count a request from an address. Raises `RateLimitExceeded`."""
+        if self.rates.address:
+            self._admit(scope, "address", address, self.rates.address)
+
+    def _admit(self, scope: Scope, policy: str, key: str, rate: Rate) -> None:
+        verdict = self._buckets.take(f"{policy}:{key}", rate)
+        scope["state"]["rate_limit"] = (
+            f'"{policy}";q={rate.requests};w={rate.seconds:g}',
+            f'"{policy}";r={verdict.left};t={verdict.full_in}',
+        )
+        if not verdict.allowed:
+            raise RateLimitExceeded(
+                hint=f"At most {rate.requests} requests in {rate.seconds:g} s for each {policy}: send fewer.",
+                headers={"Retry-After": str(verdict.next_in)},
+            )
+
+
+class RateLimiting:
+    """Middleware that limits requests by their address, and adds the headers of the last limit that was looked at."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _UNLIMITED:
+            return await self.app(scope, receive, send)
+
+        async def send_with_limit(message: Message) -> None:
+            if message["type"] == "http.response.start" and "rate_limit" in scope["state"]:
+                policy, left = scope["state"]["rate_limit"]
+                more = ((b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode()))
+                message["headers"] = [*message.get("headers", ()), *more]
+            await send(message)
+
+        client = scope.get("client")
+        try:
+            if client:
+                scope["state"]["limits"].admit_address(scope, client[0])
+        except RateLimitExceeded as problem:
+            answer = problem_response(problem, request_id=scope["state"]["request_id"])
+            return await answer(scope, receive, send_with_limit)
+        return await self.app(scope, receive, send_with_limit)

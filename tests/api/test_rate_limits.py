@@ -1,0 +1,70 @@
+"""Limits on how many requests may come (docs/http-api.md, "Rate limits")."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.processes import Serving, run
+from tests.service import TASKS, Service, bearer, serving
+
+pytestmark = pytest.mark.once
+
+
+async def test_a_user_is_limited_and_others_are_not(database: str, tmp_path: Path) -> None:
+    async with serving(database, rate_limit="user:3/600", daybook_data_dir=tmp_path) as service:
+        client = service.client
+        answers = [await client.post(TASKS, json={"title": "x"}) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [201, 201, 201, 429]
+        assert [answer.headers["ratelimit"] for answer in answers] == [
+            f'"user";r={left};t={seconds}' for left, seconds in ((2, 200), (1, 400), (0, 600), (0, 600))
+        ]
+        assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"user";q=3;w=600'}
+        refused = answers[-1]
+        assert 190 < int(refused.headers["retry-after"]) <= 200
+        assert refused.json()["type"] == "/problems/rate-limited"
+        assert "At most 3 requests in 600 s for each user" in refused.json()["hint"]
+        assert (await client.get("/api/bob/tasks", headers=bearer("bob"))).status_code == 200
+        assert (await client.get(TASKS, headers={"Authorization": ""})).status_code == 401
+        assert len((await client.get("/api/bob/audit", headers=bearer("bob"))).json()) == 0
+
+
+async def test_an_address_is_limited_whoever_asks_and_probes_are_not(database: str, tmp_path: Path) -> None:
+    async with serving(
+        database, rate_limit="address:2/600", daybook_data_dir=tmp_path, forwarded_allow_ips="192.0.2.7"
+    ) as service:
+        client = service.client
+        for headers, status in (({"Authorization": ""}, 401), (bearer("bob"), 403), (bearer("ann"), 429)):
+            assert (await client.get(TASKS, headers=headers)).status_code == status
+        refused = await client.get(TASKS, headers={"Origin": "http://localhost:3000"})
+        assert refused.headers["ratelimit"].startswith('"address";r=0;')
+        assert refused.headers["access-control-allow-origin"] == "http://localhost:3000"
+        assert "RateLimit" in refused.headers["access-control-expose-headers"]
+        assert (await client.get("/health")).status_code == 200
+        other = await client.get(TASKS, headers={"X-Forwarded-For": "203.0.113.9"})
+        assert other.status_code == 200
+
+
+async def test_without_a_limit_nothing_is_said_of_one(service: Service) -> None:
+    assert "ratelimit" not in (await service.client.get(TASKS)).headers
+
+
+@pytest.mark.edge
+def test_two_workers_keep_one_limit_under_a_hundred_clients(folder: Path) -> None:
+    run(folder, "migrate")
+    token = run(folder, "token", "ann").stdout.strip()
+    with Serving(folder, "--workers", "2", RATE_LIMIT="user:57/86400") as serving_:
+        serving_.greeting()
+
+        async def ask() -> Counter[int]:
+            bounds = httpx2.Limits(max_connections=100)
+            async with httpx2.AsyncClient(limits=bounds, timeout=60) as client:
+                url = f"http://127.0.0.1:{serving_.port}{TASKS}"
+                answers = await asyncio.gather(
+                    *(client.get(url, headers={"Authorization": f"Bearer {token}"}) for _ in range(200))
+                )
+            return Counter(answer.status_code for answer in answers)
+
+        assert asyncio.run(ask()) == {200: 57, 429: 143}
