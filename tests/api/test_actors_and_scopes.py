@@ -1,5 +1,6 @@
 """Who acts, and what a token's scope lets its bearer do (docs/http-api.md, "Authentication")."""
 
+import json
 from typing import Any
 
 import pytest
@@ -114,6 +115,18 @@ async def test_who_acts_for_the_user_is_on_record_and_can_be_filtered_by(service
     assert await actors(service, "&actor=nobody") == []
     exported = await client.get(f"{AUDIT}?format=ndjson&actor=ann")
     assert len(exported.text.splitlines()) == 1
+
+
+async def test_the_log_line_names_an_actor_who_is_not_the_user(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(database, log_format="json") as service:
+        capsys.readouterr()
+        for headers in (bearer("ann", act={"sub": "agent-7"}), bearer("ann")):
+            await service.client.get(TASKS, headers=headers)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    named = [(line["user"], line.get("actor")) for line in lines if line["event"] == "request"]
+    assert named == [("ann", "agent-7"), ("ann", None)]
 
 
 async def test_a_teams_list_names_who_acts(database: str) -> None:
