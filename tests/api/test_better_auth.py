@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,31 +12,17 @@ from typing import NamedTuple
 import httpx2
 import pytest
 
+from tests.npm import install, needs_npm
 from tests.service import SECRET, Service, serving
 
 ISSUER = Path(__file__).parents[1] / "better_auth"
-OLDEST_NODE = 20
-
-
-def _missing() -> str | None:
-    """What this machine lacks to run it."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        return "Node and npm aren't here, and a real Better Auth needs them"
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    return None if int(version[1:].split(".")[0]) >= OLDEST_NODE else f"Node {OLDEST_NODE} is needed, this is {version}"
-
-
-MISSING = _missing()
-pytestmark = [pytest.mark.once, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
+pytestmark = [pytest.mark.once, needs_npm]
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Where it listens; installed from the lock file where it isn't yet."""
-    installed, wanted = ISSUER / "node_modules/.package-lock.json", ISSUER / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
-        npm = ["npm", "ci", "--no-audit", "--no-fund"]
-        subprocess.run(npm, cwd=ISSUER, check=True, timeout=300, stdout=subprocess.DEVNULL)
+    install(ISSUER)
     with subprocess.Popen(
         ["node", "issuer.mjs"],
         cwd=ISSUER,
