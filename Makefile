@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
 PORT ?= 8000
+APP_PORT ?= 3000
 EVENTS ?= 100000
 SECONDS ?= 300
 # uv where it is present; else one of our own, inside the virtual environment. CI has it be our own.
@@ -69,6 +70,10 @@ schema: setup ## write db/schema.sql anew, as the migrations have it
 client: ## install the TypeScript client, write its types anew from docs/openapi.json, and build it
 	@cd clients/typescript && npm ci --no-audit --no-fund && npm run -s types > src/schema.d.ts && npm run -s build
 
+example: setup client ## start the Next.js example on :3000 (APP_PORT=…), with Postgres and Daybook; Ctrl-C stops all
+	@cd examples/next && npm ci --no-audit --no-fund
+	@$(RUN)python -m examples.run --port $(APP_PORT) --daybook-port $(PORT)
+
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml uv.lock
@@ -78,6 +83,6 @@ setup: .venv/.ready
 	@touch $@
 
 clean: ## remove what these verbs made, but not your data
-	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules clients/typescript/node_modules clients/typescript/dist
+	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules clients/typescript/node_modules clients/typescript/dist examples/next/node_modules examples/next/.next
 
-.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes bench-heavy soak openapi schema client setup clean
+.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes bench-heavy soak openapi schema client example setup clean

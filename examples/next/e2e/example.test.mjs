@@ -18,11 +18,16 @@ after(async () => {
   await stack?.stop();
 });
 
-const arrive = () => Visitor.arrive(browser, stack.url, hosts);
+/** @param {import("node:test").TestContext} test */
+async function arrive(test) {
+  const visitor = await Visitor.arrive(browser, stack.url, hosts);
+  test.after(() => visitor.context.close());
+  return visitor;
+}
 
 describe("a user's tasks", { concurrency: true }, () => {
-  it("are added, completed, edited and deleted, and a second window follows", async () => {
-    const ann = await arrive();
+  it("are added, completed, edited and deleted, and a second window follows", async (test) => {
+    const ann = await arrive(test);
     const page = await ann.signUp();
     const second = await ann.open();
     await add(page, "Buy milk");
@@ -44,8 +49,8 @@ describe("a user's tasks", { concurrency: true }, () => {
     assert.deepEqual(await ann.events(), ["TaskCreated", "TaskToggled", "TaskUpdated", "TaskDeleted", "TaskRestored"]);
   });
 
-  it("have a history that takes back what is chosen there", async () => {
-    const ann = await arrive();
+  it("have a history that takes back what is chosen there", async (test) => {
+    const ann = await arrive(test);
     const page = await ann.signUp();
     await add(page, "Call Bob");
     await row(page, "Call Bob").getByRole("checkbox").click();
@@ -59,8 +64,8 @@ describe("a user's tasks", { concurrency: true }, () => {
     await page.getByRole("checkbox", { checked: false }).waitFor();
   });
 
-  it("leave nothing behind when the user signs out, in no window", async () => {
-    const ann = await arrive();
+  it("leave nothing behind when the user signs out, in no window", async (test) => {
+    const ann = await arrive(test);
     const page = await ann.signUp();
     const second = await ann.open();
     await add(page, "A secret of Ann's");
@@ -98,8 +103,8 @@ describe("a user's tasks", { concurrency: true }, () => {
     }
   });
 
-  it("are changed without a network, and each change is made once when it is back", async () => {
-    const ann = await arrive();
+  it("are changed without a network, and each change is made once when it is back", async (test) => {
+    const ann = await arrive(test);
     const page = await ann.signUp();
     await ann.context.setOffline(true);
     for (const title of ["One", "Two", "Three"]) await add(page, title);
@@ -110,8 +115,8 @@ describe("a user's tasks", { concurrency: true }, () => {
     assert.equal(await page.getByRole("listitem").count(), 3);
   });
 
-  it("are kept by a reload while changes wait to be sent", async () => {
-    const ann = await arrive();
+  it("are kept by a reload while changes wait to be sent", async (test) => {
+    const ann = await arrive(test);
     const page = await ann.signUp();
     await ann.context.route("**/daybook/**", (route) => route.abort("internetdisconnected"));
     await add(page, "One");
@@ -125,8 +130,8 @@ describe("a user's tasks", { concurrency: true }, () => {
     assert.deepEqual(await ann.events(), ["TaskCreated", "TaskCreated"]);
   });
 
-  it("aren't overwritten: who was second is told, and what to do", async () => {
-    const ann = await arrive();
+  it("aren't overwritten: who was second is told, and what to do", async (test) => {
+    const ann = await arrive(test);
     const page = await ann.signUp();
     await add(page, "Buy milk");
     const second = await ann.open();
@@ -143,8 +148,8 @@ describe("a user's tasks", { concurrency: true }, () => {
     assert.deepEqual(await ann.events(), ["TaskCreated", "TaskUpdated"]);
   });
 
-  it("are reached through the proxy by their user's own pages only", async () => {
-    const ann = await arrive();
+  it("are reached through the proxy by their user's own pages only", async (test) => {
+    const ann = await arrive(test);
     await ann.signUp();
     const post = (/** @type {Record<string, string>} */ headers) =>
       ann.fetch("/tasks", { method: "POST", headers, data: { title: "Buy milk" } });
@@ -171,14 +176,14 @@ describe("a user's tasks", { concurrency: true }, () => {
     }
     const elses = await ann.context.request.get("/daybook/api/somebody/tasks");
     assert.equal(elses.status(), 403);
-    const strangers = await (await arrive()).context.request.get(`/daybook/api/${ann.id}/tasks`);
+    const strangers = await (await arrive(test)).context.request.get(`/daybook/api/${ann.id}/tasks`);
     assert.equal(strangers.status(), 401);
     assert.deepEqual(await ann.events(), ["TaskCreated", "TaskDeleted"]);
   });
 });
 
-it("goes on when Better Auth has new keys", async () => {
-  const ann = await arrive();
+it("goes on when Better Auth has new keys", async (test) => {
+  const ann = await arrive(test);
   const page = await ann.signUp();
   const second = await ann.open();
   await add(page, "Before");
@@ -192,8 +197,8 @@ it("goes on when Better Auth has new keys", async () => {
   assert.equal((await stack.users.query("SELECT FROM jwks")).rowCount, 1);
 });
 
-it("goes on when the service was restarted", async () => {
-  const ann = await arrive();
+it("goes on when the service was restarted", async (test) => {
+  const ann = await arrive(test);
   const page = await ann.signUp();
   const second = await ann.open();
   await add(page, "Before");

@@ -22,6 +22,7 @@ export async function startStack() {
     start(PYTHON, ["-m", "cli", "serve", "--port", String(daybookPort)], ROOT, `${daybookUrl}/readyz`, {
       DATABASE_URL,
       BETTER_AUTH_URL: `${url}/`,
+      LOG_LEVEL: "WARNING",
     });
   const next = ["node_modules/next/dist/bin/next", "start", "--hostname", "localhost", "--port", String(port)];
   const [app, first] = await Promise.all([

@@ -20,16 +20,16 @@ let visitors = 0;
 
 /** A person's windows share cookies and storage. */
 export class Visitor {
-  name = `Visitor ${++visitors}`;
-  email = `visitor${visitors}@example.com`;
   id = "";
 
   /**
    * @param {import("playwright-core").BrowserContext} context
-   * @param {Set<string>} hosts
+   * @param {Set<string>} hosts - which the browser's requests went to
    */
-  constructor(context, hosts) {
+  constructor(context, hosts, number = ++visitors) {
     this.context = context;
+    this.name = `Visitor ${number}`;
+    this.email = `visitor${number}@example.com`;
     context.setDefaultTimeout(30_000);
     context.on("request", (request) => hosts.add(new URL(request.url()).host));
   }
@@ -37,12 +37,13 @@ export class Visitor {
   /**
    * @param {import("playwright-core").Browser} browser
    * @param {string} baseURL
-   * @param {Set<string>} hosts - which the browser's requests went to
+   * @param {Set<string>} hosts
    */
   static async arrive(browser, baseURL, hosts) {
     // an address of their own, since Better Auth limits how often one may sign in
-    const extraHTTPHeaders = { "X-Forwarded-For": `192.0.2.${visitors + 1}` };
-    return new Visitor(await browser.newContext({ baseURL, extraHTTPHeaders }), hosts);
+    const number = ++visitors;
+    const extraHTTPHeaders = { "X-Forwarded-For": `192.0.2.${number}` };
+    return new Visitor(await browser.newContext({ baseURL, extraHTTPHeaders }), hosts, number);
   }
 
   /** Sign up in a new window. */

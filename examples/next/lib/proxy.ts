@@ -34,7 +34,7 @@ export async function proxy(request: Request, userId: string, path: string[]): P
   const init = { method, headers, body, signal, duplex: "half", cache: "no-store", redirect: "manual" } as const;
   const answer = await fetch(url, init).catch((error: unknown) => error);
   if (!(answer instanceof Response)) {
-    if (!signal.aborted) console.error("Daybook can't be reached:", answer);
+    if (!signal.aborted) console.error(`Daybook can't be reached: ${(answer as Error).cause ?? answer}`);
     return problem(503, "The tasks can't be reached just now. If this was a change, it may have been made.");
   }
   const { status } = answer;
