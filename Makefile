@@ -70,6 +70,9 @@ schema: setup ## write db/schema.sql anew, as the migrations have it
 client: ## install the TypeScript client, write its types anew from docs/openapi.json, and build it
 	@cd clients/typescript && npm ci --no-audit --no-fund && npm run -s types > src/schema.d.ts && npm run -s build
 
+guides: setup ## write the code in docs/guides anew, as examples/next has it
+	@$(RUN)python -m tests.guides
+
 example: setup client ## start the Next.js example on :3000 (APP_PORT=…), with Postgres and Daybook; Ctrl-C stops all
 	@cd examples/next && npm ci --no-audit --no-fund
 	@$(RUN)python -m examples.run --port $(APP_PORT) --daybook-port $(PORT)
@@ -85,4 +88,4 @@ setup: .venv/.ready
 clean: ## remove what these verbs made, but not your data
 	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules clients/typescript/node_modules clients/typescript/dist examples/next/node_modules examples/next/.next
 
-.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes bench-heavy soak openapi schema client example setup clean
+.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes bench-heavy soak openapi schema client guides example setup clean

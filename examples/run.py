@@ -29,28 +29,35 @@ USERS = "better_auth"
 
 def run(port: int, daybook_port: int, *, build: bool) -> None:
     """Start everything, and wait for Ctrl-C. Raises `CannotRun` if a part ends by itself."""
-    settings = load()
-    url = f"http://localhost:{port}"
-    with database(settings.service_url, settings.made_data_dir) as dsn:
-        of_app = {
-            "BETTER_AUTH_URL": url,
-            "BETTER_AUTH_SECRET": kept_secret(settings.made_data_dir / "better_auth_secret"),
-            "DATABASE_URL": asyncio.run(database_of_users(dsn)),
-            "DAYBOOK_URL": f"http://127.0.0.1:{daybook_port}",
-            "NEXT_TELEMETRY_DISABLED": "1",
-        }
+    with variables_of_app(port, daybook_port) as variables:
+        url, daybook_url = variables["BETTER_AUTH_URL"], variables["DAYBOOK_URL"]
         if build:
-            with child((*NEXT, "build"), of_app, APP) as building:
+            with child((*NEXT, "build"), variables, APP) as building:
                 if building.wait():
                     raise CannotRun("The app couldn't be built; the lines above say why.")
         serve = (sys.executable, "-m", "cli", "serve", "--port", str(daybook_port))
         start = (*NEXT, "start", "--hostname", "localhost", "--port", str(port))
-        with child(serve, {"BETTER_AUTH_URL": url}) as daybook, child(start, of_app, APP) as app:
-            wait_until_both_answer(url, of_app["DAYBOOK_URL"], (daybook, app))
+        with child(serve, {"BETTER_AUTH_URL": url}) as daybook, child(start, variables, APP) as app:
+            wait_until_both_answer(url, daybook_url, (daybook, app))
             print(f"\nThe app is running at {url}. Ctrl-C stops it, Daybook and Postgres.\n", flush=True)
             while daybook.poll() is None and app.poll() is None:
                 time.sleep(0.2)
             raise CannotRun("A part has ended by itself; the lines above say why.")
+
+
+@contextmanager
+def variables_of_app(port: int, daybook_port: int) -> Iterator[dict[str, str]]:
+    """Yield what the app needs in its environment. Its database runs for the block's length at least."""
+    settings = load()
+    folder = settings.made_data_dir
+    with database(settings.service_url, folder) as dsn:
+        yield {
+            "BETTER_AUTH_URL": f"http://localhost:{port}",
+            "BETTER_AUTH_SECRET": kept_secret(folder / "better_auth_secret"),
+            "DATABASE_URL": asyncio.run(database_of_users(dsn)),
+            "DAYBOOK_URL": f"http://127.0.0.1:{daybook_port}",
+            "NEXT_TELEMETRY_DISABLED": "1",
+        }
 
 
 def kept_secret(path: Path) -> str:
@@ -106,11 +113,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=3000, help="the app's port")
     parser.add_argument("--daybook-port", type=int, default=8000)
-    parser.add_argument("--built", action="store_true", help="the app is built already")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--built", action="store_true", help="the app is built already")
+    how.add_argument("--env", action="store_true", help="only print what an app of yours needs in its .env.local")
     options = parser.parse_args()
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, interrupt)
     try:
+        if options.env:
+            with variables_of_app(options.port, options.daybook_port) as variables:
+                print("\n".join(f"{name}={value}" for name, value in variables.items()))
+            return
         run(options.port, options.daybook_port, build=not options.built)
     except KeyboardInterrupt:
         print("Stopped.", flush=True)

@@ -15,11 +15,18 @@ from cli.main import app
 from config.settings import VARIABLES
 from events.task import TaskEvent
 from telemetry import metrics
+from tests.guides import GUIDES, filled
 from tests.service import settings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("clients/*/*.md")]
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("bench/*.md"),
+        *ROOT.glob("clients/*/*.md"),
+        *ROOT.glob("examples/*/*.md"),
+    ]
 )
 PACKAGES = ("api", "bench", "cli", "commands", "config", "db", "events", "queries", "telemetry", "tests")
 README = (ROOT / "README.md").read_text()
@@ -97,6 +104,11 @@ def test_every_word_of_the_glossary_has_one_row_and_a_place_in_the_code() -> Non
     rows = [row.strip("| ").split(" | ") for row in re.findall(r"(?m)^\| (?!word ).+$", text)]
     assert all(is_there(where.strip("`")) for _, _, where in rows)
     assert len(rows) == len({word for word, _, _ in rows})
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: str(path.name))
+def test_the_code_in_the_guides_to_frontends_is_the_examples(guide: Path) -> None:
+    assert filled(guide.read_text()) == guide.read_text(), "run `make guides`"
 
 
 SOURCES = [path for path in ROOT.glob("[a-z]*/**/*.py") if "node_modules" not in path.parts]

@@ -1,6 +1,7 @@
 """The Next.js example: in a browser against a service on this database, and as `make example` starts it."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -58,11 +59,13 @@ def test_the_app_in_a_browser(built: None, database: str, users: str) -> None:  
 
 def test_one_command_starts_all_of_it_and_stops_all_of_it(built: None, folder: Path) -> None:  # noqa: ARG001
     port, daybook_port = free_port(), free_port()
-    ports = ["--port", str(port), "--daybook-port", str(daybook_port)]
-    command = [sys.executable, "-m", "examples.run", "--built", *ports]
-    with subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "DAYBOOK_DATA_DIR": str(folder)}, stdout=subprocess.PIPE, text=True
-    ) as process:
+    start = [sys.executable, "-m", "examples.run", "--port", str(port), "--daybook-port", str(daybook_port)]
+    environment = {**os.environ, "DAYBOOK_DATA_DIR": str(folder)}
+    given = subprocess.check_output([*start, "--env"], cwd=ROOT, env=environment, text=True)
+    assert re.findall("(?m)^([A-Z_]+)=", (EXAMPLE / ".env.example").read_text()) == re.findall(
+        "(?m)^(?!NEXT)([A-Z_]+)=.", given
+    )
+    with subprocess.Popen([*start, "--built"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert any("The app is running" in line for line in process.stdout)
         with urllib.request.urlopen(f"http://localhost:{port}/") as page:

@@ -11,6 +11,7 @@ interface Props {
 }
 
 export function TaskRow({ task, onChanged, onHistory }: Props) {
+  // #region writes
   const { tasks } = useTasks();
   const complete = useMutation({ ...tasks.complete(), onSuccess: onChanged });
   const update = useMutation({ ...tasks.update(), onSuccess: onChanged });
@@ -23,6 +24,7 @@ export function TaskRow({ task, onChanged, onHistory }: Props) {
     if (edited) update.mutate({ task: edited, changes: { title } });
     setEdited(null);
   }
+  // #endregion
 
   if (edited) {
     return (

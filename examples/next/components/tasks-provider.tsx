@@ -30,6 +30,7 @@ interface Props {
   children: ReactNode;
 }
 
+// #region provider
 /** Give the components below it the user's tasks, and keep them up to date. */
 export function TasksProvider({ userId, state, children }: Props) {
   const [notice, setNotice] = useState("");
@@ -62,5 +63,6 @@ export function TasksProvider({ userId, state, children }: Props) {
     </QueryClientProvider>
   );
 }
+// #endregion
 
 type Refused = NonNullable<Parameters<typeof createTaskQueries>[0]["onRefused"]>;
