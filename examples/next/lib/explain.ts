@@ -8,5 +8,5 @@ export function explain(error: unknown, operation?: Operation): string {
     return `This task was changed elsewhere, so your change${wish ? ` to “${wish}”` : ""} wasn't made. The list shows the task as it is now: change it again if you still want to.`;
   }
   if (error instanceof DaybookError) return error.message;
-  return "The tasks can't be reached. Your changes are kept, and sent later.";
+  return "The tasks can't be reached just now. Please try again.";
 }
