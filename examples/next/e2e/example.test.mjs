@@ -70,7 +70,8 @@ describe("a user's tasks", { concurrency: true }, () => {
     const second = await ann.open();
     await add(page, "A secret of Ann's");
     await row(second, "A secret of Ann's").waitFor();
-    await ann.fetch("/tasks"); // an answer that a browser might keep
+    const list = `/daybook/api/${ann.id}/tasks`;
+    assert.ok(await page.evaluate(async (path) => (await fetch(path)).ok, list)); // the browser might keep the answer
     await page.goto("/?once-more"); // so that there is a page to go back to
     await row(page, "A secret of Ann's").waitFor();
 
@@ -86,7 +87,7 @@ describe("a user's tasks", { concurrency: true }, () => {
     const cached = await page.evaluate(async (path) => {
       const answer = await fetch(path, { cache: "only-if-cached", mode: "same-origin" }).catch(() => null);
       return answer?.ok ? answer.text() : null;
-    }, `/daybook/api/${ann.id}/tasks`);
+    }, list);
     assert.equal(cached, null, "the browser has kept an answer");
     for (const each of pages) {
       const kept = await each.evaluate(async () =>
