@@ -11,6 +11,8 @@ const PASSED_BACK = [
   "ETag",
   "Idempotency-Replayed",
   "Link",
+  "RateLimit",
+  "RateLimit-Policy",
   "Retry-After",
   "X-Accel-Buffering",
   "X-Request-ID",
