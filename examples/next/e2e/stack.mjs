@@ -25,7 +25,7 @@ export async function startStack() {
       LOG_LEVEL: "WARNING",
     });
   const next = ["node_modules/next/dist/bin/next", "start", "--hostname", "localhost", "--port", String(port)];
-  const [app, first] = await Promise.all([
+  const started = await Promise.allSettled([
     start("node", next, APP, `${url}/sign-in`, {
       BETTER_AUTH_URL: `${url}/`,
       BETTER_AUTH_SECRET: "a secret for tests, of 32 bytes or more",
@@ -35,6 +35,11 @@ export async function startStack() {
     }),
     serve(),
   ]);
+  const [app, first] = started.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
+  if (!app || !first) {
+    await Promise.all([users.end(), app?.stop()]); // nothing must go on running without the other
+    throw started.find((each) => each.status === "rejected")?.reason;
+  }
   let daybook = first;
   return {
     url,
