@@ -6,9 +6,9 @@ from textwrap import dedent
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples/next"
-GUIDES = [ROOT / "docs/guides" / name for name in ("better-auth.md", "frontend.md")]
+GUIDES = [ROOT / "docs/guides" / name for name in ("better-auth.md", "frontend.md", "teams.md")]
 
-_BLOCK = re.compile(r"(?ms)^```(tsx?)\n(.*?)^```$")
+_BLOCK = re.compile(r"(?ms)^```(tsx?|js)\n(.*?)^```$")
 _REGION = re.compile(r"(?m)^ *// #(?:end)?region.*\n")
 
 

@@ -58,7 +58,18 @@ def output(text: str, *command: str) -> str:
 def test_every_block_is_closed_and_of_a_language_that_is_known_here() -> None:
     for document in DOCUMENTS:
         assert len(re.findall(r"(?m)^ *```", document.read_text())) == 2 * len(blocks_of(document)), document
-    assert {block.language for block in BLOCKS} <= {"", "json", "mermaid", "nginx", "python", "sh", "sql", "ts", "tsx"}
+    assert {block.language for block in BLOCKS} <= {
+        "",
+        "js",
+        "json",
+        "mermaid",
+        "nginx",
+        "python",
+        "sh",
+        "sql",
+        "ts",
+        "tsx",
+    }
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -144,3 +144,42 @@ async def test_the_cached_session_is_signed_with_the_shared_secret_and_names_the
         assert "claim sub" in (await listing(service, session.user, cached)).json()["hint"]
     async with serving(database, jwt_user_claim="user.id") as service:
         assert (await listing(service, session.user, cached)).status_code == 200
+
+
+async def test_members_of_an_organization_share_a_list_and_those_who_left_do_not(database: str, url: str) -> None:
+    """As docs/guides/teams.md shows it."""
+    async with (
+        httpx2.AsyncClient(base_url=f"{url}/team", headers={"Origin": url}) as ann,
+        httpx2.AsyncClient(base_url=f"{url}/team", headers={"Origin": url}) as eve,
+        serving(
+            database, better_auth_url=f"{url}/team", jwt_secret=None, jwt_user_claim="list", jwt_actor_claim="sub"
+        ) as service,
+    ):
+
+        async def ask(client: httpx2.AsyncClient, path: str, **body: object) -> dict[str, object]:
+            answer: dict[str, object] = (await client.post(path, json=body)).raise_for_status().json()
+            return answer
+
+        async def add(client: httpx2.AsyncClient) -> int:
+            token = (await client.get("/token")).raise_for_status().json()["token"]
+            headers = {"Authorization": f"Bearer {token}"}
+            return (await service.client.post(f"{there}/tasks", json={"title": "x"}, headers=headers)).status_code
+
+        ids = [(await SignUp(client).at("", name)).user for client, name in ((ann, "ann"), (eve, "eve"))]
+        team = await ask(ann, "/organization/create", name="Acme", slug="acme")
+        there = f"/api/{team['id']}"
+        refused = await eve.post("/organization/set-active", json={"organizationId": team["id"]})
+        assert refused.status_code == 403
+        assert (await add(ann), await add(eve)) == (201, 403)
+        email = (await eve.get("/get-session")).json()["user"]["email"]
+        invited = {"email": email, "role": "member", "organizationId": team["id"]}
+        invitation = await ask(ann, "/organization/invite-member", **invited)
+        await ask(eve, "/organization/accept-invitation", invitationId=invitation["id"])
+        await ask(eve, "/organization/set-active", organizationId=team["id"])
+        assert (await add(ann), await add(eve)) == (201, 201)
+        token = (await ann.get("/token")).json()["token"]
+        events = await service.client.get(f"{there}/audit", headers={"Authorization": f"Bearer {token}"})
+        assert [event["actor"] for event in events.json()] == [ids[1], ids[0], ids[0]]
+        await ask(ann, "/organization/remove-member", memberIdOrEmail=email, organizationId=team["id"])
+        assert (await eve.get("/get-session")).json()["session"]["activeOrganizationId"] == team["id"]
+        assert (await add(ann), await add(eve)) == (201, 403)

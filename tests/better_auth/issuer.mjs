@@ -5,12 +5,14 @@ import { createServer } from "node:http";
 import { betterAuth } from "better-auth";
 import { memoryAdapter } from "better-auth/adapters/memory";
 import { toNodeHandler } from "better-auth/node";
-import { bearer, jwt } from "better-auth/plugins";
+import { bearer, jwt, organization } from "better-auth/plugins";
+import { listOf } from "../../examples/next/alternatives/team.js";
 
 const secret = process.env.BETTER_AUTH_SECRET;
 
 function instance(baseURL, basePath, { plugins, session } = {}) {
   const tables = { user: [], session: [], account: [], verification: [], jwks: [] };
+  Object.assign(tables, { organization: [], member: [], invitation: [] });
   return betterAuth({
     baseURL,
     basePath,
@@ -34,6 +36,12 @@ const setups = {
   "/ps256": signing("PS256"),
   "/rs256": signing("RS256"),
   "/rotating": { plugins: [jwt({ jwks: { rotationInterval: 1, gracePeriod: 3600 } })] }, // seconds
+  "/team": {
+    plugins: [
+      organization(),
+      jwt({ jwt: { definePayload: async (who) => ({ list: await listOf(instances["/team"], who) }) } }),
+    ],
+  },
   "/cookie": { session: { cookieCache: { enabled: true, strategy: "jwt" } } },
 };
 
@@ -43,10 +51,14 @@ const server = createServer((request, response) => {
   else response.writeHead(404).end();
 });
 const handlers = {};
+const instances = {};
 
 server.listen(0, "127.0.0.1", () => {
   const baseURL = `http://127.0.0.1:${server.address().port}`;
-  for (const [path, setup] of Object.entries(setups)) handlers[path] = toNodeHandler(instance(baseURL, path, setup));
+  for (const [path, setup] of Object.entries(setups)) {
+    instances[path] = instance(baseURL, path, setup);
+    handlers[path] = toNodeHandler(instances[path]);
+  }
   console.log(JSON.stringify({ url: baseURL }));
 });
 
