@@ -58,6 +58,9 @@ bench-writes: setup ## what writes wait while the projection is emptied and rebu
 bench-heavy: setup ## what a user with 300,000 events and 20,000 long tasks costs the others (ARGS=--help)
 	@$(RUN)python -m bench.heavy $(ARGS)
 
+bench-drill: setup ## what users see when a Citus worker is killed or frozen, shards are moved, rows rebuilt (ARGS=--help)
+	@$(RUN)python -m bench.drill $(ARGS)
+
 soak: setup ## half the load that the service can bear, for five minutes: errors, memory, speed (SECONDS=…)
 	@$(RUN)python -m bench.soak --seconds $(SECONDS)
 
@@ -88,4 +91,4 @@ setup: .venv/.ready
 clean: ## remove what these verbs made, but not your data
 	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules clients/typescript/node_modules clients/typescript/dist examples/next/node_modules examples/next/.next
 
-.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes bench-heavy soak openapi schema client guides example setup clean
+.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes bench-heavy bench-drill soak openapi schema client guides example setup clean

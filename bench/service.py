@@ -55,9 +55,18 @@ class Service:
 
 @contextmanager
 def serving(
-    dsn: str, folder: Path, *, secret: str | None = None, workers: int = 1, module: str = "cli"
+    dsn: str,
+    folder: Path,
+    *,
+    secret: str | None = None,
+    workers: int = 1,
+    module: str = "cli",
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Service]:
-    """A service on this database, ready to answer; what it prints is kept in `folder`. Raises `Refused`."""
+    """A service on this database, ready to answer; what it prints is kept in `folder`. Raises `Refused`.
+
+    `settings` are variables that it has beside those of all benchmarks.
+    """
     secret = secret or secrets.token_urlsafe(48)
     port = free_port()
     variables = {
@@ -69,6 +78,7 @@ def serving(
         "JWT_SECRET": secret,
         "DAYBOOK_DATA_DIR": str(folder),
         "PYTHONPATH": str(_ROOT),
+        **(settings or {}),
     }
     command = [sys.executable, "-m", module, "serve", "--port", str(port), "--workers", str(workers)]
     with started(command, Service(0, port, secret), variables, folder, ready="/readyz") as service:

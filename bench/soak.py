@@ -275,11 +275,11 @@ async def soak(service: Service, visitors: Sequence[Visitor], seconds: int) -> R
     )
 
 
-def verified(dsn: str) -> dict[str, Any]:
-    """What `daybook verify` says of the books."""
+def verified(dsn: str, *, sharded: bool = False) -> dict[str, Any]:
+    """What `daybook verify` says of the log and the tasks."""
     process = subprocess.run(
         [sys.executable, "-m", "cli", "verify", "--json"],
-        env={"DATABASE_URL": dsn, "LOG_LEVEL": "WARNING"},
+        env={"DATABASE_URL": dsn, "DATABASE_SHARDED": str(sharded).lower(), "LOG_LEVEL": "WARNING"},
         stdout=subprocess.PIPE,
         check=False,
     )

@@ -155,11 +155,11 @@ def waits(what: str, writers: list[Writer], since: float) -> Waits:
     return Waits(what, len(took), took[len(took) // 2], took[len(took) * 99 // 100], took[-1])
 
 
-async def rebuild(dsn: str, *, kill_after: float | None = None) -> None:
+async def rebuild(dsn: str, *, kill_after: float | None = None, sharded: bool = False) -> None:
     """Run `daybook rebuild`, or kill it after so many seconds. Raises `NotRight` where it fails by itself."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli", "rebuild"),
-        env={"DATABASE_URL": dsn},
+        env={"DATABASE_URL": dsn, "DATABASE_SHARDED": str(sharded).lower()},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
