@@ -186,8 +186,12 @@ async def test_a_body_that_nobody_reads_ends_the_connection_when_it_is_too_large
         await connection.send(*repeat(goes_on, 1_000_000))
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_slow_answer_is_not_cut_by_a_slow_request(connection: Connection, app: App) -> None:
+async def test_a_slow_answer_is_not_cut_by_a_slow_request(
+    connection: Connection, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connection.send(GET)
+    assert (await connection.answer()).status == 200
+    monkeypatch.setattr(protocol, "_SLOWEST", 0.1)  # from now on, from a request's first byte
     app.gate.clear()
     await connection.send(b"POST /slow HTTP/1.1\r\nContent-Length: 1000\r\n\r\nx")
     await asyncio.sleep(0.3)
