@@ -42,7 +42,7 @@ WARM_UP, RECOVERY = 3.0, 60.0
 LIMIT = {"kill": 2, "freeze": 11}
 """Seconds in which the broken server's users must be answered; if it hangs, DATABASE_TIMEOUT and one for the way."""
 KNOWN, AT_ONCE = 2.0, 1.0
-"""So many seconds after the first refusal the server is known to be broken, and its users are answered in so many."""
+"""So many seconds after the first refusal a server is known to hang, and its users must be answered in so many."""
 DONE = (200, 201)
 
 
@@ -147,7 +147,7 @@ class Round:
 
     @property
     def later(self) -> float:
-        """Longest wait for an answer when the server was known to be broken."""
+        """Longest wait for an answer when the server must have been known to hang."""
         return wait(each for each in self.affected if each.sent >= self.first + KNOWN)
 
     @property
@@ -167,7 +167,8 @@ class Round:
         found += [f"{untold} times 503 had no Retry-After"] * bool(untold)
         found += ["no request was refused: does --break stop the server?"] * (not self.refused)
         found += [f"an answer took {wait(self.affected):.2f} s"] * (wait(self.affected) > LIMIT[self.fault])
-        return found + [f"later, an answer took {self.later:.2f} s"] * (self.later > AT_ONCE)
+        late = self.fault == "freeze" and self.later > AT_ONCE
+        return found + [f"later, an answer took {self.later:.2f} s"] * late
 
     def __str__(self) -> str:
         statuses = sorted(Counter(each.status for each in self.affected).items())
