@@ -20,7 +20,7 @@ class Rates(NamedTuple):
     address: Rate | None = None
 
 
-def parse(text: str) -> Rates:
+def parse_rates(text: str) -> Rates:
     """Read `user:300/60,address:1200/60`, or one of the two. Raises `ValueError`."""
     found: dict[str, Rate] = {}
     for part in text.split(","):

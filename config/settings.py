@@ -65,7 +65,7 @@ def _origins(text: object) -> object:
 
 
 def _rates(text: object) -> object:
-    return rates.parse(text) if isinstance(text, str) else text
+    return rates.parse_rates(text) if isinstance(text, str) else text
 
 
 def _url(text: object, parse: ValidatorFunctionWrapHandler) -> HttpUrl:

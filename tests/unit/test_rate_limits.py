@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from api import rate_limits
 from api.rate_limits import Buckets
-from config.rates import Rate, Rates, parse
+from config.rates import Rate, Rates, parse_rates
 
 SECOND = 1_000_000_000
 
@@ -107,7 +107,7 @@ def test_a_key_that_finds_no_place_takes_the_fullest_ones(
     ],
 )
 def test_rates_are_read(text: str, rates: Rates) -> None:
-    assert parse(text) == rates
+    assert parse_rates(text) == rates
 
 
 @pytest.mark.parametrize(
@@ -115,4 +115,4 @@ def test_rates_are_read(text: str, rates: Rates) -> None:
 )
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="user:300/60,address:1200/60"):
-        parse(text)
+        parse_rates(text)
