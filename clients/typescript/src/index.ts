@@ -16,7 +16,14 @@ export {
 } from "./client.js";
 export { newKey } from "./keys.js";
 export { all, type Page, pages } from "./pages.js";
-export { DaybookError, type DaybookProblem, isProblem, type OtherProblem, type ProblemType } from "./problems.js";
+export {
+  DaybookError,
+  type DaybookProblem,
+  isProblem,
+  type OtherProblem,
+  problemOf,
+  type ProblemType,
+} from "./problems.js";
 export { isTransient, type RetryOptions } from "./retry.js";
 export type { components, operations, paths } from "./schema.js";
 export { MemoryStore } from "./memory_store.js";

@@ -12,6 +12,8 @@ export interface VerifyOptions {
   head?: Head | undefined;
   /** The head that the export goes on from, if it isn't the whole log. */
   after?: Head | undefined;
+  /** Called after each event that fits, with how many do so far. */
+  onEvent?: ((events: number) => void) | undefined;
 }
 
 /** The events that fit together, up to the mismatch or the end. `hash` is the last one's. */
@@ -28,7 +30,7 @@ export interface Report {
 }
 
 /** Verify an export of the log (NDJSON, in any order), as `daybook verify --export` does. Throw `CannotVerify`. */
-export async function verify(log: string | Uint8Array, { head, after }: VerifyOptions = {}): Promise<Report> {
+export async function verify(log: string | Uint8Array, { head, after, onEvent }: VerifyOptions = {}): Promise<Report> {
   for (const kept of [head, after]) if (kept && !isHead(kept)) throw new CannotVerify("bad-head", "It is no head.");
   if (head && after && head.seq < after.seq) {
     throw new CannotVerify("earlier-head", "The head is older than the one that the export goes on from.");
@@ -50,6 +52,7 @@ export async function verify(log: string | Uint8Array, { head, after }: VerifyOp
     });
     if (found) return report(chain, head, { ...found, line });
     chain.advance(event.seq, event.hash);
+    onEvent?.(chain.events);
   }
   const missing = head && chain.end(head);
   if (!missing && unknown) throw unknown;
