@@ -80,6 +80,9 @@ example: setup client ## start the Next.js example on :3000 (APP_PORT=…), with
 	@cd examples/next && npm ci --no-audit --no-fund
 	@$(RUN)python -m examples.run --port $(APP_PORT) --daybook-port $(PORT)
 
+web: ## install what the page is built with, and build it anew into api/static
+	@cd web && npm ci --no-audit --no-fund && npm run -s build
+
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml uv.lock
@@ -89,6 +92,6 @@ setup: .venv/.ready
 	@touch $@
 
 clean: ## remove what these verbs made, but not your data
-	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules clients/typescript/node_modules clients/typescript/dist examples/next/node_modules examples/next/.next
+	rm -rf .venv .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/better_auth/node_modules clients/typescript/node_modules clients/typescript/dist examples/next/node_modules examples/next/.next web/node_modules web/screenshots
 
-.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes bench-heavy bench-drill soak openapi schema client guides example setup clean
+.PHONY: help run test check fix bench bench-growth bench-export bench-rebuild bench-writes bench-heavy bench-drill soak openapi schema client guides example web setup clean

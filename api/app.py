@@ -12,7 +12,7 @@ import structlog
 from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
-from api import documentation, openapi
+from api import documentation, openapi, web
 from api.auth.jwks import open_jwks
 from api.auth.verifier import Expected, Verifier
 from api.cors import Cors
@@ -158,6 +158,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     handle_errors(app)
     openapi.serve_document(app)
     documentation.serve_page(app)
+    if settings.serves_web:
+        web.serve_web(app, settings)
     # Add the routes themselves: an included router would look for the route twice. They precede the documentation's.
     app.router.routes[:0] = [
         route for each in (tasks, sync, batch, undo, restore, feed, audit, keys, health) for route in each.router.routes

@@ -186,6 +186,8 @@ class BehindProxies(ProxyHeadersMiddleware):
         path, prefix = scope.get("path", ""), stripped or self._root_path
         if stripped or not f"{path}/".startswith(f"{prefix}/"):
             scope["path"] = prefix + path
+        elif path == prefix:
+            scope["path"] = f"{path}/"  # the root: `Slashes` has dropped its slash
         scope["root_path"] = prefix
         return await super().__call__(scope, receive, send)  # type: ignore[arg-type]
 

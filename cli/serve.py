@@ -321,6 +321,9 @@ def _greeting(settings: Settings, address: str) -> str:
     if settings.jwt_secret:  # a token of the real key must not stay in a terminal
         return f"{greeting}\nFor a token to try it with: {_command()} token USER\n"
     token = sign(settings, DEMO_USER, until=datetime.now(UTC) + _DEMO_TTL)
+    if settings.serves_web and not settings.web_login_url:
+        link = f"{address}/ui/#token={token}"
+        greeting += f"\nOpen its page as the user {DEMO_USER}; the link is good for a day:\n\n{link}\n"
     return f"""{greeting}
 A token for the user {DEMO_USER}, good for a day (more: {_command()} token USER):
 

@@ -97,6 +97,8 @@ class Settings(BaseModel):
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
     metrics_host: str = "127.0.0.1"
     metrics_public: bool = False
+    web: bool | None = None
+    web_login_url: PlainUrl | None = None
     forwarded_allow_ips: str | None = None
     rate_limit: Annotated[Rates | None, BeforeValidator(_rates)] = None
     root_path: str = ""
@@ -173,6 +175,11 @@ class Settings(BaseModel):
             if self.jwks_url and self.jwks_url.scheme == "http" and not private(self.jwks_url.host or ""):
                 name = "JWT_JWKS_URL" if self.jwt_jwks_url else "BETTER_AUTH_URL"
                 wrong.append(f"{name}: must be https in production; over http, others could put in their own keys")
+            login = self.web_login_url
+            if self.serves_web and not login:
+                wrong.append("WEB_LOGIN_URL: must be set in production if WEB is true; nobody could sign in")
+            if login and login.scheme == "http" and not private(login.host or ""):
+                wrong.append("WEB_LOGIN_URL: must be https in production; over http, others could read the tokens")
             if origins.EVERY in self.cors:
                 wrong.append("CORS_ORIGINS: must name the origins in production, not *")
         if wrong:
@@ -188,6 +195,11 @@ class Settings(BaseModel):
     def migration_url(self) -> str | None:
         """Return the address for migrations, a secret: `DATABASE_URL_DIRECT` if set; the other may be a pooler's."""
         return self.database_url_direct.get_secret_value() if self.database_url_direct else self.service_url
+
+    @property
+    def serves_web(self) -> bool:
+        """Say if the page is served: as set, else in development only."""
+        return self.environment == "development" if self.web is None else self.web
 
     @property
     def log_form(self) -> Literal["console", "json"]:

@@ -148,6 +148,8 @@ def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytes
             "ENVIRONMENT",
             "FORWARDED_ALLOW_IPS",
             "ROOT_PATH",
+            "WEB",
+            "WEB_LOGIN_URL",
         ):
             monkeypatch.delenv(name)
 

@@ -31,9 +31,7 @@ def assert_problem(answer: httpx2.Response, status: int) -> dict[str, Any]:
     return problem
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/nope", "/api", "/api/ann", "/api/ann/tasks/x/y", "/api//tasks", "/api/a/b/tasks"]
-)
+@pytest.mark.parametrize("path", ["/nope", "/api", "/api/ann", "/api/ann/tasks/x/y", "/api//tasks", "/api/a/b/tasks"])
 async def test_an_unknown_route_is_404(service: Service, path: str) -> None:
     assert_problem(await service.client.get(path), 404)
 

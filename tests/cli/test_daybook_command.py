@@ -44,7 +44,11 @@ def call(
 def test_serve_greets_serves_stops_and_keeps_its_data(folder: Path, sign: signal.Signals) -> None:
     with Serving(folder) as serving:
         greeting = serving.greeting()
-        assert f"http://127.0.0.1:{serving.port}" in greeting
+        link, _, token = re.findall(r"http\S+/ui/#token=\S+", greeting)[0].partition("#token=")
+        assert f"Bearer {token}'" in greeting
+        with urllib.request.urlopen(link, timeout=10) as page:
+            assert b"<title>Daybook</title>" in page.read()
+        assert link == f"http://127.0.0.1:{serving.port}/ui/"
         curl = greeting[greeting.index("curl -sw") :]
         pasted = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True, timeout=20)
         task = json.loads(pasted.stdout)
@@ -145,6 +149,7 @@ def test_with_an_issuer_there_is_no_token_to_give_away_and_hostile_requests_are_
     with Serving(folder, DATABASE_URL=empty_database, BETTER_AUTH_URL=issuer) as serving:
         greeting = serving.greeting("keys are at")
         assert f"{issuer}/api/auth/jwks" in greeting
+        assert "#token=" not in greeting
         assert "Authorization" not in greeting
         token = run(folder, "token", "demo", BETTER_AUTH_URL=issuer)
         assert (token.returncode, token.stdout) == (2, "")

@@ -33,6 +33,22 @@ def test_development_needs_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.environment, settings.database_url, settings.log_form) == ("development", None, "console")
 
 
+@pytest.mark.parametrize(
+    ("variables", "served"),
+    [
+        ({}, True),
+        ({"WEB": "false"}, False),
+        (PRODUCTION, False),
+        ({**PRODUCTION, "WEB": "true", "WEB_LOGIN_URL": "https://app.example.com/in"}, True),
+        ({**PRODUCTION, "WEB": "true", "WEB_LOGIN_URL": "http://localhost:3000/in"}, True),
+    ],
+)
+def test_the_page_is_served_in_development_and_else_if_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], served: bool
+) -> None:
+    assert load_with(monkeypatch, **variables).serves_web is served
+
+
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_with(monkeypatch, DATABASE_URL="", JWT_SECRET="").database_url is None
 
@@ -139,6 +155,9 @@ def test_a_secret_that_is_no_text_is_named(secrets: Path, monkeypatch: pytest.Mo
         ({**PRODUCTION, "JWT_JWKS_URL": "http://[2606:4700::1111]/jwks"}, ["JWT_JWKS_URL", "https"]),
         ({**PRODUCTION, "JWT_JWKS_URL": "http://localhost.example.com/jwks"}, ["JWT_JWKS_URL", "https"]),
         ({**PRODUCTION, "CORS_ORIGINS": "https://app.example.com,*"}, ["CORS_ORIGINS", "not *"]),
+        ({**PRODUCTION, "WEB": "true"}, ["WEB_LOGIN_URL", "nobody could sign in"]),
+        ({**PRODUCTION, "WEB": "true", "WEB_LOGIN_URL": "http://app.example.com/in"}, ["WEB_LOGIN_URL", "https"]),
+        ({"WEB_LOGIN_URL": "https://app.example.com/in?next=x"}, ["WEB_LOGIN_URL", "without"]),
     ],
 )
 def test_a_wrong_setting_is_named_and_never_shown(

@@ -1,0 +1,98 @@
+import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { hrefOf, route, type Route } from "./route";
+import { session, signOut } from "./session";
+import { user } from "./state";
+import { useKeys } from "./ui/keys";
+import { History } from "./views/history";
+import { Proof } from "./views/proof";
+import { Shortcuts } from "./views/shortcuts";
+import { SignIn } from "./views/sign_in";
+import { TaskPage } from "./views/task_page";
+import { Tasks } from "./views/tasks";
+import { Toasts } from "./views/toasts";
+
+const LINKS: [Route["view"], string][] = [
+  ["tasks", "Tasks"],
+  ["history", "History"],
+  ["proof", "Proof"],
+];
+const TITLES: Record<Route["view"], string> = { tasks: "Tasks", history: "History", task: "A task", proof: "Proof" };
+
+export function App() {
+  const shortcuts = useSignal(false);
+  const main = useRef<HTMLElement>(null);
+  const { view } = route.value;
+  const first = useRef(true);
+  useEffect(() => {
+    document.title = `${TITLES[view]} · Daybook`;
+    if (!first.current) main.current?.focus({ preventScroll: true });
+    if (!first.current) scrollTo(0, 0);
+    first.current = false;
+  }, [view, route.value.id]);
+  useKeys({ "?": () => (shortcuts.value = true) });
+  if (!user.value) return <SignIn />;
+  const { store } = user.value;
+  return (
+    <>
+      <button type="button" class="skip" onClick={() => main.current?.focus()}>
+        Skip to the content
+      </button>
+      <header class="bar">
+        <div class="bar-inner">
+          <span class="brand">Daybook</span>
+          <nav aria-label="Views">
+            {LINKS.map(([name, text]) => (
+              <a href={hrefOf(name)} aria-current={name === view ? "page" : undefined}>
+                {text}
+              </a>
+            ))}
+          </nav>
+          <div class="who">
+            <bdi class="user">{store.userId}</bdi>
+            <button
+              type="button"
+              class="quiet"
+              onClick={() => (shortcuts.value = true)}
+              aria-label="Keyboard shortcuts"
+            >
+              ?
+            </button>
+            <button type="button" class="quiet" onClick={() => signOut()}>
+              Sign out
+            </button>
+          </div>
+        </div>
+        <Connection />
+      </header>
+      <main ref={main} tabIndex={-1} aria-label={TITLES[view]}>
+        <View view={view} id={route.value.id} />
+      </main>
+      <Toasts store={store} />
+      <Shortcuts open={shortcuts} />
+      {!session.value && <SignIn />}
+    </>
+  );
+}
+
+function View({ view, id }: { view: Route["view"]; id: string }) {
+  if (view === "history") return <History />;
+  if (view === "task") return <TaskPage key={id} id={id} />;
+  if (view === "proof") return <Proof />;
+  return <Tasks />;
+}
+
+/** Say if changes can't be sent just now, and how many wait. */
+function Connection() {
+  const { offline, pending, failure } = user.value!.store;
+  const count = pending.value.length;
+  const waits = count === 1 ? "One change waits" : `${count} changes wait`;
+  const text =
+    failure.value ||
+    (offline.value ? `You are offline. ${count ? `${waits}, and will be sent.` : "You can go on."}` : "");
+  return (
+    <p role="status" class={text ? "connection" : "connection none"}>
+      {text}
+    </p>
+  );
+}

@@ -1,0 +1,130 @@
+import { type Daybook, DaybookError, isTransient, newKey, type Task } from "daybook-client";
+import type { Change, Waiting } from "./changes";
+
+/** What became of a change: the task after it (null if it is gone), and its event's number (null if there is none). */
+export interface Made {
+  task: Task | null;
+  seq: number | null;
+  /** The version of the task after it. */
+  version: number;
+}
+
+export interface OutboxEvents {
+  /** Called whenever what waits has changed. */
+  changed(waiting: readonly Waiting[]): void;
+  made(waiting: Waiting, made: Made): void;
+  /** Called for a change that can't be made. It and what follows on it don't wait any more. */
+  refused(waiting: Waiting, error: unknown): void;
+  /** Called when the service can't be reached (true), and when it answers again (false). */
+  unreachable(is: boolean): void;
+}
+
+/** Sends changes in the order in which they were made, each with the version that the user saw.
+ *
+ * Invariant: a change leaves the list only when the service has answered, so none is lost or made twice by a
+ * connection that ends, a token that is refused, or a reload (`waiting` is kept, and given back to the next one). */
+export class Outbox {
+  #waiting: Waiting[];
+  #versions = new Map<string, number>();
+  #sending = false;
+  #wake = () => {};
+
+  constructor(
+    waiting: readonly Waiting[],
+    readonly events: OutboxEvents,
+    readonly pause = 3000,
+  ) {
+    this.#waiting = [...waiting];
+  }
+
+  get waiting(): readonly Waiting[] {
+    return this.#waiting;
+  }
+
+  /** Add a change. `seen` is the task as the user saw it. */
+  add(change: Change, seen: Task | null, at = new Date()): string {
+    const follows = this.#waiting.findLast((each) => each.change.id === change.id)?.key ?? null;
+    const key = newKey();
+    const moment = at.toISOString().replace("Z", "000Z");
+    this.#set([...this.#waiting, { key, change, seen, follows, at: moment }]);
+    return key;
+  }
+
+  /** Take back a change that isn't on its way yet. Return false if it is too late. */
+  drop(key: string): boolean {
+    const index = this.#waiting.findIndex((each) => each.key === key);
+    if (index < (this.#sending ? 1 : 0)) return false;
+    this.#set(this.#waiting.filter((each) => each.key !== key));
+    return true;
+  }
+
+  /** Try again now, since the network may be back. */
+  hurry(): void {
+    this.#wake();
+  }
+
+  /** Send all that waits. Ends when nothing waits, or when the token is refused or the signal is aborted. */
+  async send(daybook: Daybook, signal: AbortSignal): Promise<void> {
+    if (this.#sending) return;
+    this.#sending = true;
+    signal.addEventListener("abort", () => this.#wake(), { once: true });
+    try {
+      for (let next = this.#waiting[0]; next && !signal.aborted; next = this.#waiting[0]) {
+        try {
+          const made = await this.#write(daybook, next, signal);
+          this.events.unreachable(false);
+          this.#versions.set(next.key, made.version);
+          this.#set(this.#waiting.slice(1));
+          this.events.made(next, made);
+        } catch (error) {
+          if (signal.aborted || (error instanceof DaybookError && error.status === 401)) return;
+          if (isTransient(error)) {
+            this.events.unreachable(true);
+            await this.#waitAWhile();
+          } else {
+            const { id } = next.change;
+            this.#set(this.#waiting.filter((each) => each.change.id !== id));
+            this.events.refused(next, error);
+          }
+        }
+      }
+    } finally {
+      this.#sending = false;
+    }
+  }
+
+  #set(waiting: Waiting[]): void {
+    this.#waiting = waiting;
+    this.events.changed(waiting);
+  }
+
+  #waitAWhile(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, this.pause);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  async #write(daybook: Daybook, { key, change, seen, follows }: Waiting, signal: AbortSignal): Promise<Made> {
+    const version = (follows !== null ? this.#versions.get(follows) : undefined) ?? seen?.version;
+    const options = { key, signal, ifMatch: version || undefined };
+    const after = ({ task, seq }: { task: Task; seq: number | null }) => ({ task, seq, version: task.version });
+    switch (change.op) {
+      case "create":
+        return after(await daybook.createTask({ ...change.fields, id: change.id }, { key, signal }));
+      case "update":
+        return after(await daybook.updateTask(change.id, change.fields, options));
+      case "complete":
+        return after(await daybook.completeTask(change.id, change.completed, options));
+      case "restore":
+        return after(await daybook.restoreTask(change.id, {}, { key, signal }));
+      case "delete": {
+        const { seq } = await daybook.deleteTask(change.id, options);
+        return { task: null, seq, version: (version ?? 0) + 1 };
+      }
+    }
+  }
+}

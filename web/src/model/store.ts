@@ -1,0 +1,238 @@
+import { computed, signal } from "@preact/signals";
+import {
+  all,
+  type Daybook,
+  DaybookError,
+  isProblem,
+  isTransient,
+  newKey,
+  stream,
+  type StreamedEvent,
+  type Task,
+} from "daybook-client";
+import { TaskCopy } from "./copy";
+import { withWaiting, type Change, type Waiting } from "./changes";
+import { Outbox } from "./outbox";
+
+/** A message for the user. `undo` and `again` are what its button does. */
+export interface Toast {
+  id: string;
+  text: string;
+  action?: { name: string; run: () => void };
+}
+
+export interface StoreOptions {
+  userId: string;
+  /** What waited in this tab when it was left or reloaded. */
+  waiting?: readonly Waiting[] | undefined;
+  /** Called with all that waits, after each change. */
+  keep?: ((waiting: readonly Waiting[]) => void) | undefined;
+}
+
+export type Store = ReturnType<typeof createStore>;
+
+/** Make the state of one user's tasks: a copy that follows the feed, and the changes that are on their way. */
+export function createStore({ userId, waiting = [], keep }: StoreOptions) {
+  const copy = new TaskCopy();
+  const revision = signal(0);
+  const pending = signal<readonly Waiting[]>(waiting);
+  const loaded = signal(false);
+  const offline = signal(false);
+  const failure = signal("");
+  const toasts = signal<readonly Toast[]>([]);
+  const event = signal<StreamedEvent | null>(null);
+  const written = signal<readonly number[]>([]);
+  let daybook: Daybook | undefined;
+  let until = AbortSignal.abort();
+
+  const moved = () => revision.value++;
+  const tasks = computed(() => {
+    revision.value; // the copy itself is no signal: ten thousand tasks are put at once
+    return withWaiting(copy.tasks, pending.value, userId);
+  });
+
+  const outbox = new Outbox(waiting, {
+    changed(now) {
+      pending.value = now;
+      keep?.(now);
+    },
+    made({ change }, { task, seq, version }) {
+      if (task ? copy.put(task) : copy.remove(change.id, version)) moved();
+      if (seq !== null) written.value = [...written.value, seq];
+    },
+    refused: (each, error) => void refused(each, error),
+    unreachable: (is) => (offline.value = is),
+  });
+
+  /** Tell the user something, for a while. */
+  function tell(text: string, action?: Toast["action"]): void {
+    toasts.value = [...toasts.value.slice(-2), { id: newKey(), text, ...(action && { action }) }];
+  }
+
+  function dismiss(id: string): void {
+    toasts.value = toasts.value.filter((each) => each.id !== id);
+  }
+
+  async function refused({ change, seen }: Waiting, error: unknown): Promise<void> {
+    const name = `“${seen?.title ?? ("fields" in change ? change.fields.title : undefined) ?? "The task"}”`;
+    if (!isProblem(error, "/problems/precondition-failed") && !isProblem(error, "/problems/task-not-found")) {
+      tell(`${name}: ${messageOf(error)}`);
+      return;
+    }
+    const now = await refresh(change.id);
+    if (!now) return tell(`${name} was deleted elsewhere, so your change wasn't made.`);
+    const again = { name: "Make it anyway", run: () => submit(change, now) };
+    tell(`${name} was changed elsewhere, so your change wasn't made.`, change.op === "create" ? undefined : again);
+  }
+
+  /** Read a task anew, and return it; null if it is gone, or can't be read just now: the feed will bring it. */
+  async function refresh(id: string): Promise<Task | null> {
+    if (!daybook) return null;
+    try {
+      const task = await daybook.getTask(id, {}, { signal: until });
+      if (copy.put(task)) moved();
+      return task;
+    } catch (error) {
+      if (error instanceof DaybookError && error.status === 404) {
+        const known = copy.tasks.get(id);
+        if (known && copy.remove(id, known.version + 1)) moved();
+      } else if (!isTransient(error) && !until.aborted) throw error;
+      return null;
+    }
+  }
+
+  /** Make a change: it shows at once, and is sent as soon as can be. Return its key. */
+  function submit(change: Change, seen: Task | null): string {
+    const key = outbox.add(change, seen);
+    void flush();
+    return key;
+  }
+
+  async function flush(): Promise<void> {
+    if (daybook) await outbox.send(daybook, until);
+  }
+
+  /** Delete a task, and offer to undo it. */
+  function remove(task: Task): void {
+    const key = submit({ op: "delete", id: task.id }, task);
+    const undo = () => {
+      if (!outbox.drop(key)) submit({ op: "restore", id: task.id, task }, null);
+    };
+    tell(`Deleted “${task.title}”.`, { name: "Undo", run: undo });
+  }
+
+  /** Take back an event: the given one, or else the last one that was written here, or the user's last one. */
+  async function undo(seq?: number): Promise<void> {
+    if (!daybook) return;
+    const last = seq ?? written.value.at(-1);
+    try {
+      const done = await daybook.undo(last === undefined ? {} : { seq: last }, { signal: until });
+      if (done.task && copy.put(done.task)) moved();
+      if (seq === undefined) written.value = written.value.slice(0, -1);
+      const action = done.seq === null ? undefined : { name: "Redo", run: () => void undo(done.seq!) };
+      tell(done.task ? `Undone: “${done.task.title}” is as it was before.` : "Undone: the task is gone again.", action);
+    } catch (error) {
+      if (!until.aborted) tell(messageOf(error));
+    }
+  }
+
+  /** Read all tasks, then follow the feed, until the signal is aborted or the token is refused. */
+  async function follow(client: Daybook, signal: AbortSignal): Promise<void> {
+    [daybook, until] = [client, signal];
+    let attempt = new AbortController();
+    let last: number | undefined;
+    const lost = () => (offline.value = true);
+    const back = () => {
+      offline.value = false;
+      outbox.hurry();
+      attempt.abort(); // connect at once: a stream that has failed a few times waits for half a minute
+    };
+    addEventListener("offline", lost, { signal });
+    addEventListener("online", back, { signal });
+    void flush();
+    while (!signal.aborted) {
+      attempt = new AbortController();
+      const either = AbortSignal.any([signal, attempt.signal]);
+      try {
+        last ??= await load(client, either);
+        for await (const each of stream(client, { after: last, signal: either })) {
+          last = each.seq;
+          receive(each);
+        }
+      } catch (error) {
+        if (signal.aborted || (error instanceof DaybookError && error.status === 401)) return;
+        if (isProblem(error, "/problems/log-replaced")) {
+          copy.clear();
+          last = undefined;
+        } else if (isTransient(error)) {
+          offline.value = true;
+          await settled(2000, either);
+        } else if (!attempt.signal.aborted) {
+          failure.value = messageOf(error);
+          return;
+        }
+      }
+    }
+  }
+
+  async function load(client: Daybook, signal: AbortSignal): Promise<number> {
+    const { seq } = await client.getHead({ signal });
+    const before = new Map(copy.tasks);
+    const read = await all(loading(client), { limit: 1000 }, { signal });
+    const there = new Set(read.map(({ id }) => id));
+    for (const [id, task] of before) if (!there.has(id) && copy.tasks.get(id) === task) copy.tasks.delete(id);
+    [loaded.value, offline.value, failure.value] = [true, false, ""];
+    moved();
+    return seq;
+  }
+
+  /** Show each page as it comes: the first tasks don't wait for the last ones. */
+  function loading(client: Daybook): Daybook["listTasks"] {
+    return async (query, options) => {
+      const page = await client.listTasks(query, options);
+      for (const task of page.items) copy.put(task);
+      moved();
+      return page;
+    };
+  }
+
+  function receive(each: StreamedEvent): void {
+    if (each.task ? copy.put(each.task) : copy.remove(each.task_id, each.version)) moved();
+    offline.value = false;
+    event.value = each;
+  }
+
+  return {
+    userId,
+    tasks,
+    pending,
+    loaded,
+    offline,
+    failure,
+    toasts,
+    event,
+    written,
+    submit,
+    remove,
+    undo,
+    follow,
+    tell,
+    dismiss,
+    refresh,
+  };
+}
+
+/** Wait so many milliseconds, or until the signal is aborted. */
+function settled(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+}
+
+/** Return what to tell the user about an error. */
+export function messageOf(error: unknown): string {
+  if (error instanceof DaybookError) return error.message;
+  if (isTransient(error)) return "The service can't be reached just now.";
+  return error instanceof Error ? error.message : String(error);
+}

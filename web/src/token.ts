@@ -1,0 +1,33 @@
+/** The user that a token speaks for, and when it ends (milliseconds since 1970). */
+export interface Claims {
+  userId: string;
+  expires: number;
+}
+
+/** Read a token's claims, without verifying it: only the service can. Return null if it is no token. */
+export function readClaims(token: string, userClaim: string): Claims | null {
+  try {
+    const payload = token.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/");
+    const bytes = Uint8Array.from(atob(payload), (each) => each.charCodeAt(0));
+    const claims: unknown = JSON.parse(new TextDecoder().decode(bytes));
+    const named = (from: unknown, name: string): unknown => (from as Record<string, unknown>)[name];
+    const userId = userClaim.split(".").reduce(named, claims);
+    const expires = Number(named(claims, "exp")) * 1000;
+    return typeof userId === "string" && userId && Number.isFinite(expires) ? { userId, expires } : null;
+  } catch {
+    return null; // whatever it is, it is no token
+  }
+}
+
+/** What a fragment says that signing in has led back with. */
+export type SignIn = { token: string } | { refused: "no-token" | "other-state" };
+
+/** Read the fragment that signing in leads back with; null if it is another one. If `state` isn't undefined, the
+ * fragment must have it: else somebody could lead the user here with a token of their own. */
+export function readFragment(fragment: string, state: string | null | undefined): SignIn | null {
+  const given = new URLSearchParams(fragment.replace(/^#/, ""));
+  const token = given.get("token");
+  if (token === null) return null;
+  if (state !== undefined && (!state || given.get("state") !== state)) return { refused: "other-state" };
+  return token ? { token } : { refused: "no-token" };
+}

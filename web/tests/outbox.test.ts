@@ -1,0 +1,142 @@
+import { createDaybook } from "daybook-client";
+import { expect, test } from "vitest";
+import { withWaiting, type Waiting } from "../src/model/changes";
+import { TaskCopy } from "../src/model/copy";
+import { Outbox, type Made } from "../src/model/outbox";
+import { taskOf } from "./support";
+
+interface Sent {
+  method: string;
+  path: string;
+  key: string | null;
+  ifMatch: string | null;
+}
+
+type Reply = (sent: Sent) => Response | Promise<Response>;
+
+const json = (body: unknown, status = 200) =>
+  new Response(body === null ? null : JSON.stringify(body), {
+    status,
+    headers: { "Content-Type": "application/json" },
+  });
+const problem = (type: string, status: number) =>
+  json({ type: `/problems/${type}`, detail: type, title: type, status }, status);
+
+/** An outbox, and a service that answers with each of the replies in turn. */
+function outboxWith(replies: Reply[], waiting: Waiting[] = []) {
+  const sent: Sent[] = [];
+  const daybook = createDaybook({
+    url: "http://daybook",
+    userId: "ann",
+    token: "t",
+    attempts: 1,
+    fetch: async (request) => {
+      const { method, url, headers } = request as Request;
+      const each = {
+        method,
+        path: new URL(url).pathname,
+        key: headers.get("Idempotency-Key"),
+        ifMatch: headers.get("If-Match"),
+      };
+      sent.push(each);
+      return replies.shift()!(each);
+    },
+  });
+  const made: Made[] = [];
+  const refused: string[] = [];
+  const unreachable: boolean[] = [];
+  const outbox = new Outbox(
+    waiting,
+    {
+      changed: () => {},
+      made: (_, each) => made.push(each),
+      refused: (_, error) => refused.push((error as Error).message),
+      unreachable: (is) => unreachable.push(is),
+    },
+    1,
+  );
+  return { outbox, daybook, sent, made, refused, unreachable, signal: new AbortController() };
+}
+
+test("sends changes of one task one after the other, each on the version before it", async () => {
+  const replies = [5, 6].map((version) => () => json(taskOf({ version })));
+  const { outbox, daybook, sent, signal } = outboxWith([...replies, () => json(null, 204)]);
+  const seen = taskOf({ version: 4 });
+  outbox.add({ op: "complete", id: "a", completed: true }, seen);
+  outbox.add({ op: "update", id: "a", fields: { title: "B" } }, seen);
+  outbox.add({ op: "delete", id: "a" }, seen);
+  await outbox.send(daybook, signal.signal);
+  expect(sent.map(({ ifMatch }) => ifMatch)).toEqual(['"4"', '"5"', '"6"']);
+  expect(outbox.waiting).toEqual([]);
+});
+
+test("sends the same key again after the network was away, and says so", async () => {
+  const away = () => Promise.reject(new TypeError("offline"));
+  const { outbox, daybook, sent, made, unreachable, signal } = outboxWith([away, away, () => json(taskOf(), 201)]);
+  outbox.add({ op: "create", id: "a", fields: { title: "Buy milk" } }, null);
+  await outbox.send(daybook, signal.signal);
+  expect(new Set(sent.map(({ key }) => key)).size).toBe(1);
+  expect(sent).toHaveLength(3);
+  expect(unreachable).toEqual([true, true, false]);
+  expect(made).toEqual([{ task: taskOf(), seq: null, version: 1 }]);
+});
+
+test("takes back what follows on a change that is refused, and goes on with other tasks", async () => {
+  const { outbox, daybook, sent, refused, signal } = outboxWith([
+    () => problem("precondition-failed", 412),
+    () => json(taskOf({ id: "b", version: 2 })),
+  ]);
+  outbox.add({ op: "complete", id: "a", completed: true }, taskOf());
+  outbox.add({ op: "complete", id: "b", completed: true }, taskOf({ id: "b" }));
+  outbox.add({ op: "update", id: "a", fields: { title: "B" } }, taskOf());
+  await outbox.send(daybook, signal.signal);
+  expect(refused).toEqual(["precondition-failed"]);
+  expect(sent.map(({ path }) => path.split("/").at(-2))).toEqual(["a", "b"]);
+  expect(outbox.waiting).toEqual([]);
+});
+
+test("keeps everything if the token is refused, for the next one", async () => {
+  const { outbox, daybook, refused, signal } = outboxWith([() => problem("not-authenticated", 401)]);
+  outbox.add({ op: "complete", id: "a", completed: true }, taskOf());
+  await outbox.send(daybook, signal.signal);
+  expect(outbox.waiting).toHaveLength(1);
+  const next = outboxWith([() => json(taskOf({ version: 2 }))], [...outbox.waiting]);
+  await next.outbox.send(next.daybook, next.signal.signal);
+  expect(next.sent[0]!.key).toBe(outbox.waiting[0]!.key);
+  expect(refused).toEqual([]);
+});
+
+test("takes back a change that isn't on its way yet", () => {
+  const { outbox } = outboxWith([]);
+  const key = outbox.add({ op: "delete", id: "a" }, taskOf());
+  expect(outbox.drop(key)).toBe(true);
+  expect(outbox.drop(key)).toBe(false);
+});
+
+test("shows tasks as they will be", () => {
+  const { outbox } = outboxWith([]);
+  outbox.add({ op: "create", id: "b", fields: { title: "New" } }, null);
+  outbox.add({ op: "complete", id: "b", completed: true }, null);
+  outbox.add({ op: "delete", id: "a" }, taskOf());
+  outbox.add({ op: "update", id: "gone", fields: { title: "x" } }, null);
+  const shown = withWaiting(new Map([["a", taskOf()]]), outbox.waiting, "ann");
+  expect(shown.map(({ id, title, completed }) => [id, title, completed])).toEqual([["b", "New", true]]);
+});
+
+test("moves only forward, in whatever order answers and events come", () => {
+  const copy = new TaskCopy();
+  expect(copy.put(taskOf({ version: 2 }))).toBe(true);
+  expect(copy.put(taskOf({ version: 1 }))).toBe(false);
+  expect(copy.remove("a", 2)).toBe(false);
+  expect(copy.remove("a", 3)).toBe(true);
+  expect(copy.put(taskOf({ version: 2 }))).toBe(false);
+  expect(copy.put(taskOf({ version: 4 }))).toBe(true);
+  expect(copy.tasks.get("a")?.version).toBe(4);
+});
+
+test("takes any other error for a refusal", async () => {
+  const { outbox, daybook, refused, signal } = outboxWith([() => problem("invalid", 422)]);
+  outbox.add({ op: "update", id: "a", fields: { title: "" } }, taskOf());
+  await outbox.send(daybook, signal.signal);
+  expect(refused).toEqual(["invalid"]);
+});

@@ -1,0 +1,43 @@
+import { expect, test } from "vitest";
+import { hrefOf, parseRoute } from "../src/route";
+import { readClaims, readFragment } from "../src/token";
+
+const tokenOf = (claims: unknown) => `e30.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.c2ln`;
+
+test("reads the user and the end of a token, also from an inner claim", () => {
+  expect(readClaims(tokenOf({ sub: "ann", exp: 5 }), "sub")).toEqual({ userId: "ann", expires: 5000 });
+  expect(readClaims(tokenOf({ user: { id: "änn/?" }, exp: 5 }), "user.id")).toEqual({ userId: "änn/?", expires: 5000 });
+});
+
+test.each([
+  "",
+  "x",
+  "a.b.c",
+  tokenOf({}),
+  tokenOf({ sub: "ann" }),
+  tokenOf({ sub: 7, exp: 5 }),
+  tokenOf({ sub: "", exp: 5 }),
+  tokenOf(null),
+])("takes %j for no token", (text) => {
+  expect(readClaims(text, "sub")).toBeNull();
+  expect(readClaims(text, "user.id")).toBeNull();
+});
+
+test("takes a token from the fragment only with the state that the tab has sent", () => {
+  expect(readFragment("#token=t", undefined)).toEqual({ token: "t" });
+  expect(readFragment("#token=t&state=s", "s")).toEqual({ token: "t" });
+  expect(readFragment("#token=t&state=s", "other")).toEqual({ refused: "other-state" });
+  expect(readFragment("#token=t&state=s", null)).toEqual({ refused: "other-state" });
+  expect(readFragment("#token=t&state=", "")).toEqual({ refused: "other-state" });
+  expect(readFragment("#token=t", "s")).toEqual({ refused: "other-state" });
+  expect(readFragment("#token=", undefined)).toEqual({ refused: "no-token" });
+  expect(readFragment("#/tasks?q=token", undefined)).toBeNull();
+});
+
+test("reads and writes the places of the page", () => {
+  const place = parseRoute(hrefOf("history", "", { view: "table", type: "" }));
+  expect([place.view, place.id, String(place.query)]).toEqual(["history", "", "view=table"]);
+  expect(parseRoute("#/task/0a-1f").id).toBe("0a-1f");
+  expect(parseRoute("#/nowhere").view).toBe("tasks");
+  expect(parseRoute("").view).toBe("tasks");
+});
