@@ -1,4 +1,4 @@
-"""The page's sources: what they are built into is committed, and they pass their own tests."""
+"""The page: what is served is what its sources make, it passes its own tests, and a real browser shows it."""
 
 import gzip
 import os
@@ -8,17 +8,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
+
+from db.dsn import connect_arguments
+from tests.conftest import let_the_log_change
+from tests.integration.test_verify_and_rebuild import seal
+from tests.processes import Serving, free_port
 
 ROOT = Path(__file__).parents[1]
 WEB, BUILT = ROOT / "web", ROOT / "api/static"
 BUDGET = {".js": 45_000, ".css": 12_000}
 """Bytes that a browser may have to load of each kind, compressed."""
 
-pytestmark = [pytest.mark.once, pytest.mark.edge]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = pytest.mark.once
 needs_node = pytest.mark.skipif(
     not (shutil.which("node") and shutil.which("npm")), reason="Node and npm aren't installed"
 )
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="Chromium isn't installed")
 
 
 def run(*command: str, **variables: str) -> str:
@@ -74,3 +83,66 @@ def test_the_page_names_no_other_host_and_brings_no_font() -> None:
         assert hosts <= {b"www.w3.org"}, name  # the names of XML's own kinds, which nothing requests
         assert b"@font-face" not in content
         assert b"@import" not in content
+
+
+def in_browser(name: str, serving: Serving, folder: Path, *options: str, **variables: str) -> None:
+    """Run the tests of a file of web/browser. Afterwards, no line of the service's log may have a token in it."""
+    key = (folder / ".daybook/jwt_secret").read_text()
+    given = {"DAYBOOK_URL": serving.url, "DAYBOOK_SECRET": key, "CHROMIUM": str(CHROMIUM), **variables}
+    run("node", "--test", *options, f"browser/{name}.test.mjs", **given)
+    assert not [line for line in serving.errors if "eyJ" in line]
+
+
+@needs_node
+@needs_chromium
+@pytest.mark.usefixtures("installed")
+def test_each_view_does_what_it_says(database: str, folder: Path) -> None:
+    with Serving(folder, DATABASE_URL=database) as serving:
+        greeting = serving.greeting()
+        link = re.findall(r"http\S+/ui/#token=\S+", greeting)[0]
+        in_browser("page", serving, folder, DAYBOOK_LINK=link)
+        assert [line for line in serving.errors if "method=POST" in line]  # the log does have the page's requests
+
+
+@needs_node
+@needs_chromium
+@pytest.mark.usefixtures("installed")
+def test_no_view_breaks_a_known_rule_of_accessibility(database: str, folder: Path) -> None:
+    with Serving(folder, DATABASE_URL=database) as serving:
+        serving.wait_until_ready()
+        in_browser("access", serving, folder)
+
+
+@needs_node
+@needs_chromium
+@pytest.mark.usefixtures("installed")
+def test_the_operators_page_signs_in(database: str, folder: Path) -> None:
+    login = f"http://127.0.0.1:{free_port()}/login"
+    with Serving(folder, DATABASE_URL=database, WEB_LOGIN_URL=login) as serving:
+        serving.wait_until_ready()
+        in_browser("login", serving, folder, LOGIN_URL=login)
+
+
+@needs_node
+@needs_chromium
+@pytest.mark.usefixtures("installed")
+async def test_the_proof_names_what_was_changed_between_two_visits(database: str, folder: Path) -> None:
+    with Serving(folder, DATABASE_URL=database) as serving:
+        serving.wait_until_ready()
+
+        def visit(which: str) -> None:
+            in_browser("proof", serving, folder, f"--test-name-pattern=^{which}", PROFILE=str(folder / "profile"))
+
+        visit("first visit")
+        await let_the_log_change(database)
+        connection = await asyncpg.connect(**connect_arguments(database))
+        try:
+            await connection.execute(
+                "UPDATE events SET data = replace(data::text, 'Call Ann', 'Call Bob')::jsonb"
+                " WHERE user_id = 'proof' AND seq = 2"
+            )
+            visit("changed")
+            await seal(connection, "proof")
+            visit("made anew")
+        finally:
+            await connection.close()

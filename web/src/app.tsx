@@ -1,8 +1,8 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { hrefOf, route, type Route } from "./route";
-import { session, signOut } from "./session";
-import { user } from "./state";
+import { session } from "./session";
+import { leave, user } from "./state";
 import { useKeys } from "./ui/keys";
 import { History } from "./views/history";
 import { Proof } from "./views/proof";
@@ -58,7 +58,7 @@ export function App() {
             >
               ?
             </button>
-            <button type="button" class="quiet" onClick={() => signOut()}>
+            <button type="button" class="quiet" onClick={leave}>
               Sign out
             </button>
           </div>

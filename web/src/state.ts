@@ -8,6 +8,12 @@ import { config, session, signOut } from "./session";
  * goes on where they were. */
 export const user = signal<{ store: Store; daybook: Daybook } | null>(null);
 
+/** Sign out since the user wants to: nothing of theirs stays on the screen. */
+export function leave(): void {
+  user.value = null;
+  signOut();
+}
+
 /** Follow who is signed in: make the user's state, and keep it up to date as long as the token is taken. */
 export function followSession(): void {
   let stop = new AbortController();

@@ -10,6 +10,7 @@ export function byDay<T extends { at: string }>(events: readonly T[]): [day: str
 }
 
 const isoDay = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short" });
+const isoMoment = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium" });
 const longDay = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
 const shortTime = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
@@ -29,6 +30,11 @@ export function dayName(day: string, now: Date): string {
 
 export function timeText(at: string): string {
   return shortTime.format(new Date(at));
+}
+
+/** Write a moment to the second, in a form whose columns line up. */
+export function rowTime(at: string): string {
+  return isoMoment.format(new Date(at));
 }
 
 export function momentText(at: string): string {

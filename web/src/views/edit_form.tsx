@@ -19,7 +19,8 @@ export function EditForm({ place, task, close, measured }: Props) {
   const form = useRef<HTMLFormElement>(null);
   useEffect(() => {
     const title = form.current!.elements.namedItem("title") as HTMLInputElement;
-    title.focus();
+    title.focus({ preventScroll: true });
+    item.current!.scrollIntoView({ block: "nearest" });
     const observer = new ResizeObserver(() => item.current && measured(item.current.offsetHeight));
     observer.observe(item.current!);
     return () => observer.disconnect();

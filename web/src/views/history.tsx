@@ -1,7 +1,7 @@
 import { useComputed } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
 import { type AuditEvent } from "daybook-client";
-import { byDay, dayName, dayOf, momentText, timeText } from "../log/days";
+import { byDay, dayName, dayOf, momentText, rowTime, timeText } from "../log/days";
 import { download, save } from "../log/download";
 import { sentenceOf, titleOf, titlesAt } from "../log/words";
 import {
@@ -167,7 +167,7 @@ function Table({ list }: { list: EventList }) {
             <tr key={event.seq}>
               <td class="number">{event.seq}</td>
               <td>
-                <time dateTime={event.at}>{momentText(event.at)}</time>
+                <time dateTime={event.at}>{rowTime(event.at)}</time>
               </td>
               <td>{whatOf(event)}</td>
               <td class="task">

@@ -1,4 +1,3 @@
-import { useComputed } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { Head } from "daybook-client";
 import { momentText } from "../log/days";
@@ -108,11 +107,10 @@ function Fits({ state: { events, kept, head } }: { state: State & { step: "fits"
 function Broken({ state: { report, kept, event } }: { state: State & { step: "broken" } }) {
   const { store } = user.value!;
   const { mismatch } = report;
-  const title = useComputed(() =>
-    titleOf(
-      store.tasks.value.find(({ id }) => id === event?.task_id),
-      event?.changes.title?.to ?? undefined,
-    ),
+  const { title: titles } = event?.changes ?? {};
+  const title = titleOf(
+    store.tasks.value.find(({ id }) => id === event?.task_id),
+    undefined,
   );
   return (
     <section class="result broken" aria-label="Result" role="alert">
@@ -121,18 +119,24 @@ function Broken({ state: { report, kept, event } }: { state: State & { step: "br
       {event && (
         <div class="evidence">
           <p>
-            What stands there now: <Sentence event={event} title={title.value} />, {momentText(event.at)}
+            What stands there now: <Sentence event={event} title={titles?.to ?? titles?.from ?? title} />,{" "}
+            {momentText(event.at)}
           </p>
           <ChangeList event={event} />
         </div>
       )}
       <p>
-        {report.events > 0 ? `The ${report.events.toLocaleString()} events before it fit together. ` : ""}
+        {beforeText(report.events)}
         {kept ? `It was compared with the head of event ${kept.seq.toLocaleString()}, kept ${when(kept)}. ` : ""}
         Download the log and the head, and show them to whoever runs this service. The kept head stays as it is.
       </p>
     </section>
   );
+}
+
+function beforeText(events: number): string {
+  if (events < 2) return events ? "The event before it fits. " : "";
+  return `The ${events.toLocaleString()} events before it fit together. `;
 }
 
 function sentence(message: string): string {

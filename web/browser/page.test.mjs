@@ -1,0 +1,340 @@
+// Each view's main path, in a real browser, against the real service.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { after, before, test } from "node:test";
+import { add, api, launch, open, titles, toast, tokenOf, until, url, watched } from "./harness.mjs";
+
+let browser;
+before(async () => (browser = await launch()));
+after(() => browser.close());
+
+const edit = (page, title) => page.locator(".row .title", { hasText: title }).click();
+const sentences = (page) => page.locator(".timeline .sentence").allTextContents();
+
+test("the printed link signs in, and the token is nowhere to be seen", async (t) => {
+  const link = process.env.DAYBOOK_LINK;
+  const page = await watched(t, await browser.newContext(), link.split("#token=")[1]);
+  await page.goto(link);
+  await add(page, "Buy milk");
+  await until(() => titles(page), ["Buy milk"]);
+  assert.equal(page.url(), `${url}/ui/#/tasks`);
+  await page.reload();
+  await until(() => titles(page), ["Buy milk"]);
+  await page.getByRole("link", { name: "History", exact: true }).click();
+  await until(() => sentences(page), ["added Buy milk"]);
+  await page.goBack();
+  await until(() => titles(page), ["Buy milk"]);
+  assert.ok(
+    !(await page.evaluate(() => JSON.stringify(performance.getEntries().map(({ name }) => name)))).includes("token="),
+  );
+});
+
+test("tasks are added, completed, edited in place, deleted and brought back", async (t) => {
+  const page = await open(t, browser, "tasks");
+  await page.getByText("Nothing to do yet.").waitFor();
+  for (const title of ["Buy milk", "Call Ann", "Écrire"]) await add(page, title);
+  await until(() => titles(page), ["Écrire", "Call Ann", "Buy milk"]);
+  await page.getByLabel("Done: Call Ann").check();
+  await until(
+    async () => (await api("tasks", "GET", "/tasks?status=completed")).map(({ title }) => title),
+    ["Call Ann"],
+  );
+
+  await edit(page, "Buy milk");
+  await page.getByLabel("Title").fill("Buy oat milk");
+  await page.getByLabel("Description").fill("2 litres");
+  await page.getByLabel("Due", { exact: true }).fill("2027-01-15");
+  await page.locator(".editing").getByLabel("Priority").selectOption("high");
+  await page.getByLabel("Tags, by commas").fill("home, shop");
+  await page.getByRole("button", { name: "Save" }).click();
+  const read = async () => {
+    const [{ title, description, due_date, priority, tags }] = await api("tasks", "GET", "/tasks?q=oat");
+    return [title, description, due_date, priority, tags];
+  };
+  await until(() => read().catch(() => null), ["Buy oat milk", "2 litres", "2027-01-15", "high", ["home", "shop"]]);
+
+  await page.locator(".row", { hasText: "Écrire" }).hover();
+  await page.getByRole("button", { name: "Delete Écrire" }).click();
+  await until(() => titles(page), ["Call Ann", "Buy oat milk"]);
+  await until(async () => (await api("tasks", "GET", "/tasks")).length, 2);
+  await toast(page, "Deleted “Écrire”.").getByRole("button", { name: "Undo" }).click();
+  await until(() => titles(page), ["Écrire", "Call Ann", "Buy oat milk"]);
+
+  await page.getByLabel("Search").fill("ecrire");
+  await until(() => titles(page), ["Écrire"]);
+  assert.match(page.url(), /#\/tasks\?q=ecrire$/);
+  await page.getByLabel("Search").fill("");
+  await page.getByLabel("Open", { exact: true }).check({ force: true });
+  await until(() => titles(page), ["Écrire", "Buy oat milk"]);
+  await page.getByLabel("Priority").selectOption("high");
+  await until(() => titles(page), ["Buy oat milk"]);
+  await page.getByLabel("Priority").selectOption("");
+  await page.getByLabel("All", { exact: true }).check({ force: true });
+  await page.getByLabel("Order").selectOption("title");
+  await until(() => titles(page), ["Buy oat milk", "Call Ann", "Écrire"]);
+});
+
+test("everything can be done by keyboard alone", async (t) => {
+  const page = await open(t, browser, "keys");
+  await page.getByText("Nothing to do yet.").waitFor();
+  const keys = async (...pressed) => {
+    for (const key of pressed) await page.keyboard.press(key);
+  };
+  for (const title of ["One", "Two"]) {
+    await keys("n");
+    await page.keyboard.type(title);
+    await keys("Enter", "Escape", "Tab");
+  }
+  await until(() => titles(page), ["Two", "One"]);
+  const focused = () => page.evaluate(() => document.activeElement.textContent);
+  await page.locator("main").focus();
+  await keys("j");
+  await until(focused, "Two");
+  await keys("j");
+  await until(focused, "One");
+  await keys("k", "x");
+  await until(async () => (await api("keys", "GET", "/tasks?status=completed")).map(({ title }) => title), ["Two"]);
+  await until(focused, "Two");
+  await keys("e");
+  await until(() => page.evaluate(() => document.activeElement.name), "title");
+  await page.keyboard.type(" and a half");
+  await keys("Enter");
+  await until(() => titles(page), ["Two and a half", "One"]);
+  await until(async () => (await api("keys", "GET", "/audit"))[0].type, "TaskUpdated");
+  await until(focused, "Two and a half");
+  await keys("u");
+  await until(() => titles(page), ["Two", "One"]);
+  await keys("/");
+  await page.keyboard.type("one");
+  await until(() => titles(page), ["One"]);
+  await page.locator("main").focus();
+  await keys("j");
+  await until(focused, "One");
+  await keys("h");
+  await page.getByRole("heading", { name: "One" }).waitFor();
+  await until(() => page.evaluate(() => document.activeElement.tagName), "MAIN");
+  await keys("?");
+  await page.getByRole("heading", { name: "Keyboard" }).waitFor();
+  await page.getByLabel("Keys are on").press("Space");
+  await keys("Escape");
+  await page.getByRole("heading", { name: "Keyboard" }).waitFor({ state: "hidden" });
+  await keys("?");
+  assert.equal(await page.getByRole("heading", { name: "Keyboard" }).isVisible(), false);
+  await page.evaluate(() => document.querySelector(".skip").focus());
+  assert.equal(await page.getByRole("button", { name: "Skip to the content" }).isVisible(), true);
+});
+
+test("two windows follow each other", async (t) => {
+  const [one, other] = [await open(t, browser, "pair"), await open(t, browser, "pair", { route: "#/history" })];
+  await other.getByRole("heading", { name: "History" }).waitFor();
+  await add(one, "Buy milk");
+  await until(() => sentences(other), ["added Buy milk"]);
+  await other.getByRole("link", { name: "Tasks" }).click();
+  await until(() => titles(other), ["Buy milk"]);
+  await other.getByLabel("Done: Buy milk").check();
+  await until(() => one.getByLabel("Done: Buy milk").isChecked(), true);
+  await add(other, "Call Ann");
+  await until(() => titles(one), ["Call Ann", "Buy milk"]);
+});
+
+test("changes wait while the network is away, and are sent once", async (t) => {
+  await api("away", "POST", "/tasks", { title: "Buy milk" });
+  const page = await open(t, browser, "away");
+  await until(() => titles(page), ["Buy milk"]);
+  await page.context().setOffline(true);
+  await page.getByText("You are offline.").waitFor();
+  await add(page, "Call Ann");
+  await page.getByLabel("Done: Call Ann").check();
+  await page.getByLabel("Done: Buy milk").check();
+  await page.getByText("3 changes wait, and will be sent.").waitFor();
+  await until(() => titles(page), ["Call Ann", "Buy milk"]);
+  assert.equal((await api("away", "GET", "/audit")).length, 1);
+  await api("away", "POST", "/tasks", { title: "From elsewhere" });
+  await page.context().setOffline(false);
+  await until(() => titles(page), ["Call Ann", "From elsewhere", "Buy milk"]);
+  await page.getByText("You are offline.").waitFor({ state: "hidden" });
+  await until(async () => (await api("away", "GET", "/tasks?status=completed")).length, 2);
+  assert.equal((await api("away", "GET", "/audit")).length, 5);
+});
+
+test("a change of an older version is taken back, and can be made anyway", async (t) => {
+  const { id } = await api("stale", "POST", "/tasks", { title: "Buy milk" });
+  const page = await open(t, browser, "stale");
+  await until(() => titles(page), ["Buy milk"]);
+  await page.context().setOffline(true);
+  await page.getByText("You are offline.").waitFor();
+  await page.getByLabel("Done: Buy milk").check();
+  await api("stale", "PATCH", `/tasks/${id}`, { title: "Buy oat milk" });
+  await page.context().setOffline(false);
+  const told = toast(page, "“Buy milk” was changed elsewhere, so your change wasn't made.");
+  await told.waitFor();
+  await until(() => titles(page), ["Buy oat milk"]);
+  assert.equal(await page.getByLabel("Done: Buy oat milk").isChecked(), false);
+  await told.getByRole("button", { name: "Make it anyway" }).click();
+  await until(async () => (await api("stale", "GET", `/tasks/${id}`)).completed, true);
+  assert.equal(await page.getByLabel("Done: Buy oat milk").isChecked(), true);
+});
+
+test("a token that is refused asks to sign in again, and nothing is lost", async (t) => {
+  const page = await open(t, browser, "ended");
+  await add(page, "Buy milk");
+  await until(() => titles(page), ["Buy milk"]);
+  const refused = tokenOf("ended", { key: "another key, which the service doesn't know" });
+  await page.evaluate((token) => void (location.hash = `token=${token}`), refused);
+  await page.getByText("Your sign-in has ended. Sign in again to go on.").waitFor();
+  await page.getByLabel("Link or token").fill(tokenOf("ended", { seconds: -60 }));
+  await page.getByRole("dialog").getByRole("button", { name: "Sign in" }).click();
+  await page.getByText("This link has ended. Get a new one.").waitFor();
+  await page.getByLabel("Link or token").fill(`${url}/ui/#token=${tokenOf("ended")}`);
+  await page.getByRole("dialog").getByRole("button", { name: "Sign in" }).click();
+  await add(page, "Call Ann");
+  await until(async () => (await api("ended", "GET", "/tasks")).map(({ title }) => title), ["Call Ann", "Buy milk"]);
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("dialog").waitFor();
+  assert.equal(await page.evaluate(() => sessionStorage.getItem("daybook.token")), null);
+});
+
+test("a link that was cut off or has ended says so", async (t) => {
+  const page = await open(t, browser, "cut", { token: "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIi" });
+  await page.getByText("That isn't a whole token.").waitFor();
+});
+
+test("the history tells in words what changed, and takes it back", async (t) => {
+  const { id } = await api("story", "POST", "/tasks", { title: "Buy milk", description: "Two litres of the good one" });
+  await api("story", "PATCH", `/tasks/${id}`, { description: "Three litres of the good one" });
+  await api("story", "PATCH", `/tasks/${id}`, { title: "Buy oat milk" });
+  await api("story", "PATCH", `/tasks/${id}/complete`, { completed: true });
+  await api("story", "DELETE", `/tasks/${id}`);
+  const page = await open(t, browser, "story", { route: "#/history" });
+  await page.getByRole("heading", { name: "Today" }).waitFor();
+  const told = [
+    "deleted Buy oat milk",
+    "completed Buy oat milk",
+    "renamed Buy oat milk",
+    "changed the description of Buy milk",
+    "added Buy milk",
+  ];
+  await until(() => sentences(page), told);
+  const changed = page.locator(".timeline li", { hasText: "changed the description" });
+  assert.equal(await changed.locator("del").textContent(), "Two");
+  assert.equal(await changed.locator("ins").textContent(), "Three");
+
+  await page.getByRole("button", { name: "Undo event 5, about Buy oat milk" }).click();
+  await until(() => sentences(page), ["brought back Buy oat milk", ...told]);
+  await page.getByRole("button", { name: "Undo event 2, about Buy milk" }).click();
+  await until(async () => (await api("story", "GET", `/tasks/${id}`)).description, "Two litres of the good one");
+  await api("story", "PATCH", `/tasks/${id}`, { title: "Buy soy milk" });
+  await page.getByRole("button", { name: "Undo event 3, about Buy oat milk" }).click();
+  await toast(page, "This has been changed again since").waitFor();
+
+  await page.getByRole("button", { name: "Table" }).click();
+  await until(() => page.locator("tbody tr").count(), 8);
+  await page.getByLabel("What happened").selectOption("TaskUpdated");
+  await until(() => page.locator("tbody tr td:first-child").allTextContents(), ["8", "7", "3", "2"]);
+  const [csv] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "CSV" }).click()]);
+  const rows = (await readFile(await csv.path(), "utf8")).trim().split("\r\n");
+  assert.match(csv.suggestedFilename(), /^daybook-\d{4}-\d\d-\d\d\.csv$/);
+  assert.equal(rows.length, 5);
+  const [log] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name: "NDJSON" }).click(),
+  ]);
+  const lines = (await readFile(await log.path(), "utf8")).trim().split("\n");
+  assert.deepEqual(
+    lines.map((line) => JSON.parse(line).seq),
+    [8, 7, 3, 2],
+  );
+});
+
+test("earlier events are read as they are asked for", async (t) => {
+  const operations = Array.from({ length: 100 }, (_, index) => ({ op: "create", title: `Task ${index}` }));
+  for (let batch = 0; batch < 2; batch++) await api("long", "POST", "/batch", { operations });
+  await api("long", "POST", "/tasks", { title: "Last" });
+  const page = await open(t, browser, "long", { route: "#/history" });
+  await until(() => page.locator(".timeline > li").count(), 100);
+  await page.getByRole("button", { name: "Show earlier events" }).click();
+  await until(() => page.locator(".timeline > li").count(), 200);
+  await page.getByRole("button", { name: "Show earlier events" }).click();
+  await page.getByText("The beginning: 201 events.").waitFor();
+});
+
+test("a task's own page has its versions, and puts them back", async (t) => {
+  const { id } = await api("page", "POST", "/tasks", { title: "Buy milk" });
+  await api("page", "PATCH", `/tasks/${id}`, { title: "Buy oat milk" });
+  await api("page", "DELETE", `/tasks/${id}`);
+  const page = await open(t, browser, "page", { route: `#/task/${id}` });
+  await page.getByText("It was deleted.").waitFor();
+  await page.getByRole("heading", { name: "Buy oat milk" }).waitFor();
+  await page.getByRole("button", { name: "Put back to version 1" }).click();
+  await page.getByRole("heading", { name: "Buy milk" }).waitFor();
+  await until(() => page.locator(".versions .version").allTextContents(), ["4", "3", "2", "1"]);
+  await page.evaluate(() => void (location.hash = "#/task/00000000-0000-4000-8000-000000000000"));
+  await page.getByText("There is no such task.").waitFor();
+});
+
+test("what a title says is text, and nothing else", async (t) => {
+  const tricks = [
+    `<img src=x onerror="alert(1)">`,
+    `<script>alert(2)</script>`,
+    `"><svg onload=alert(3)>`,
+    `javascript:alert(4)`,
+    `{{7*7}} \${alert(5)} &lt;b&gt;`,
+    `<a href="https://evil.example/">x</a><iframe src=//evil.example>`,
+  ];
+  for (const title of tricks) {
+    const { id } = await api("tricks", "POST", "/tasks", { title, description: title, tags: [title.slice(0, 50)] });
+    await api("tricks", "PATCH", `/tasks/${id}`, { title: `${title} again` });
+  }
+  const page = await open(t, browser, "tricks");
+  await until(() => titles(page), tricks.map((title) => `${title} again`).reverse());
+  for (const trick of tricks) await add(page, trick);
+  await page.locator(".row", { hasText: "<img" }).first().hover();
+  await page
+    .getByRole("button", { name: `Delete ${tricks[0]}`, exact: true })
+    .first()
+    .click();
+  await toast(page, tricks[0]).waitFor();
+  await page.getByRole("link", { name: "History", exact: true }).click();
+  await page.locator(".timeline li", { hasText: "renamed" }).first().waitFor();
+  const foreign = "main :is(img, script, iframe, b), main a[href]:not([href^='#/']), main svg[onload], [onerror]";
+  assert.equal(await page.locator(foreign).count(), 0);
+  await page
+    .getByRole("link", { name: `${tricks[2]} again` })
+    .first()
+    .click();
+  await page.getByRole("heading", { name: `${tricks[2]} again` }).waitFor();
+  assert.equal(await page.locator(foreign).count(), 0);
+});
+
+test("thousands of tasks are in the list, and few of them in the document", async (t) => {
+  const operations = (batch) =>
+    Array.from({ length: 100 }, (_, index) => ({ op: "create", title: `Task ${batch * 100 + index + 1}` }));
+  for (let batch = 0; batch < 12; batch++) await api("many", "POST", "/batch", { operations: operations(batch) });
+  const page = await open(t, browser, "many");
+  await page.getByText("1,200 tasks").waitFor();
+  const last = page.locator(".row", { hasText: /^Task 1$/ });
+  assert.ok((await page.locator(".row").count()) < 60);
+  await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
+  await last.waitFor();
+  assert.ok((await page.locator(".row").count()) < 60);
+  assert.equal(await last.getAttribute("aria-posinset"), "1200");
+});
+
+test("without room, nothing scrolls sideways", async (t) => {
+  const long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft".repeat(3);
+  const { id } = await api("narrow", "POST", "/tasks", { title: long, description: long, tags: [long.slice(0, 50)] });
+  await api("narrow", "POST", "/tasks", { title: "شراء الخبز والحليب", tags: ["بيت"] });
+  await api("narrow", "PATCH", `/tasks/${id}`, { title: `${long} 👨‍👩‍👧‍👦` });
+  const page = await open(t, browser, "narrow", { context: { viewport: { width: 320, height: 640 } } });
+  for (const route of ["#/tasks", "#/history", "#/history?view=table", `#/task/${id}`, "#/proof"]) {
+    await page.evaluate((hash) => void (location.hash = hash), route);
+    await page.locator("main").waitFor();
+    await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 320, route);
+  }
+  await page.evaluate(() => void (location.hash = "#/tasks"));
+  await edit(page, "شراء");
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 320);
+  assert.equal(await page.getByLabel("Title").evaluate((input) => getComputedStyle(input).direction), "rtl");
+});
