@@ -62,6 +62,14 @@ const VIEWS = {
   history: ["#/history", (page) => page.locator(".timeline > li").first().waitFor()],
   table: ["#/history?view=table", (page) => page.locator("tbody tr").first().waitFor()],
   task: [() => `#/task/${id}`, (page) => page.locator("summary").first().click()],
+  time: ["#/time?at=10", (page) => page.locator(".past .row").first().waitFor()],
+  restore: [
+    "#/time?at=10",
+    async (page) => {
+      await page.getByRole("button", { name: "Restore all to this moment" }).click();
+      await page.locator(".restore li").first().waitFor();
+    },
+  ],
   proof: ["#/proof", (page) => page.locator(".fits").waitFor()],
 };
 
@@ -84,7 +92,7 @@ for (const colorScheme of ["light", "dark"]) {
         }, RULES);
         await page.screenshot({ path: `${SHOTS}${name}-${colorScheme}-${width}.png` });
         assert.deepEqual(found, [], name);
-        if (name === "toast") await page.keyboard.press("Escape");
+        if (name === "toast" || name === "restore") await page.keyboard.press("Escape");
       }
       await page.getByRole("button", { name: "Sign out" }).click();
       await page.getByRole("dialog").waitFor();

@@ -273,6 +273,50 @@ test("a task's own page has its versions, and puts them back", async (t) => {
   await page.getByText("There is no such task.").waitFor();
 });
 
+test("the slider goes through time, and puts all back to a moment", async (t) => {
+  const { id: milk } = await api("time", "POST", "/tasks", { title: "Buy milk" });
+  const { id: ann } = await api("time", "POST", "/tasks", { title: "Call Ann" });
+  await api("time", "PATCH", `/tasks/${milk}/complete`, { completed: true });
+  await api("time", "PATCH", `/tasks/${ann}`, { title: "Call Bob" });
+  await api("time", "DELETE", `/tasks/${milk}`);
+  const page = await open(t, browser, "time", { route: "#/time?at=3" });
+  const slider = page.getByRole("slider", { name: "Events that have happened" });
+  const done = () => page.locator(".row.done .text").allTextContents();
+  await until(() => titles(page), ["Call Ann", "Buy milk"]);
+  assert.deepEqual(await done(), ["Buy milk"]);
+  await page.getByText("The past: to look at only").waitFor();
+  assert.equal(await page.locator("main").getByRole("checkbox").count(), 0);
+  await slider.press("ArrowRight");
+  await until(() => titles(page), ["Call Bob", "Buy milk"]);
+  await until(() => new URL(page.url()).hash, "#/time?at=4");
+  assert.match(await slider.getAttribute("aria-valuetext"), /^4 of 5: renamed “Call Bob”$/);
+  await page.getByRole("button", { name: "One event back" }).click();
+  await page.getByRole("button", { name: "One event back" }).click();
+  await until(() => titles(page), ["Call Ann", "Buy milk"]);
+  assert.deepEqual(await done(), []);
+  await slider.fill("1");
+  await until(() => titles(page), ["Buy milk"]);
+  await page.getByRole("button", { name: "To the beginning" }).click();
+  await until(() => titles(page), []);
+  await page.getByRole("button", { name: "Play" }).click();
+  await page.getByText("Now", { exact: true }).waitFor();
+  await until(() => titles(page), ["Call Bob"]);
+  await api("time", "POST", "/tasks", { title: "Write" });
+  await until(() => titles(page), ["Write", "Call Bob"]);
+
+  await slider.fill("3");
+  await page.getByRole("button", { name: "Restore all to this moment" }).click();
+  await page.getByText("3 tasks would change.").waitFor();
+  const told = await page.locator(".restore li").allTextContents();
+  assert.deepEqual(told.sort(), ["bring back Buy milk", "delete Write", "put back the title of Call Ann"]);
+  assert.equal((await api("time", "GET", "/audit")).length, 6);
+  await page.getByRole("button", { name: "Restore 3 tasks" }).click();
+  await toast(page, "Restored 3 tasks.").waitFor();
+  await page.getByRole("button", { name: "To now" }).click();
+  await until(() => titles(page), ["Call Ann", "Buy milk"]);
+  await until(async () => (await api("time", "GET", "/tasks")).map(({ title }) => title), ["Call Ann", "Buy milk"]);
+});
+
 test("what a title says is text, and nothing else", async (t) => {
   const tricks = [
     `<img src=x onerror="alert(1)">`,
@@ -327,7 +371,7 @@ test("without room, nothing scrolls sideways", async (t) => {
   await api("narrow", "POST", "/tasks", { title: "شراء الخبز والحليب", tags: ["بيت"] });
   await api("narrow", "PATCH", `/tasks/${id}`, { title: `${long} 👨‍👩‍👧‍👦` });
   const page = await open(t, browser, "narrow", { context: { viewport: { width: 320, height: 640 } } });
-  for (const route of ["#/tasks", "#/history", "#/history?view=table", `#/task/${id}`, "#/proof"]) {
+  for (const route of ["#/tasks", "#/history", "#/history?view=table", `#/task/${id}`, "#/time?at=2", "#/proof"]) {
     await page.evaluate((hash) => void (location.hash = hash), route);
     await page.locator("main").waitFor();
     await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));

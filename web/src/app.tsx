@@ -10,14 +10,22 @@ import { Shortcuts } from "./views/shortcuts";
 import { SignIn } from "./views/sign_in";
 import { TaskPage } from "./views/task_page";
 import { Tasks } from "./views/tasks";
+import { Time } from "./views/time";
 import { Toasts } from "./views/toasts";
 
 const LINKS: [Route["view"], string][] = [
   ["tasks", "Tasks"],
   ["history", "History"],
+  ["time", "Time"],
   ["proof", "Proof"],
 ];
-const TITLES: Record<Route["view"], string> = { tasks: "Tasks", history: "History", task: "A task", proof: "Proof" };
+const TITLES: Record<Route["view"], string> = {
+  tasks: "Tasks",
+  history: "History",
+  task: "A task",
+  time: "Time",
+  proof: "Proof",
+};
 
 export function App() {
   const shortcuts = useSignal(false);
@@ -78,6 +86,7 @@ export function App() {
 function View({ view, id }: { view: Route["view"]; id: string }) {
   if (view === "history") return <History />;
   if (view === "task") return <TaskPage key={id} id={id} />;
+  if (view === "time") return <Time />;
   if (view === "proof") return <Proof />;
   return <Tasks />;
 }

@@ -3,6 +3,7 @@ import "./styles/shell.css";
 import "./styles/tasks.css";
 import "./styles/history.css";
 import "./styles/proof.css";
+import "./styles/time.css";
 import { render } from "preact";
 import { App } from "./app";
 import { followAddress } from "./route";

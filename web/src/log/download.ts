@@ -19,6 +19,17 @@ export async function* exported(daybook: Daybook, query: Query, signal?: AbortSi
   }
 }
 
+/** Read an export line by line. */
+export async function* exportedLines(daybook: Daybook, query: Query, signal?: AbortSignal): AsyncGenerator<string[]> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const piece of exported(daybook, query, signal)) {
+    const lines = (rest + decoder.decode(piece, { stream: true })).split("\n");
+    rest = lines.pop()!;
+    yield lines;
+  }
+}
+
 /** Read a whole export. `progress` is called with how many lines have come. */
 export async function download(
   daybook: Daybook,

@@ -6,6 +6,12 @@ const PATHS = {
   search: "M11 5a6 6 0 1 1 0 12 6 6 0 0 1 0-12zM15.5 15.5 20 20",
   undo: "M8 5 4 9l4 4M4 9h10a5 5 0 0 1 0 10h-3",
   shield: "M12 4l7 2.5v5c0 4-3 7-7 8.5-4-1.5-7-4.5-7-8.5v-5z",
+  play: "M8 5l11 7-11 7z",
+  pause: "M8 5v14M16 5v14",
+  first: "M18 6l-8 6 8 6zM6 6v12",
+  back: "M15 6l-8 6 8 6z",
+  next: "M9 6l8 6-8 6z",
+  last: "M6 6l8 6-8 6zM18 6v12",
   down: "M12 5v11M7 12l5 5 5-5M5 20h14",
 } as const;
 
