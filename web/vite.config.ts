@@ -6,7 +6,10 @@ const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.u
 export default defineConfig({
   base: "./", // the service puts its own path before it
   resolve: {
-    alias: { "daybook-client": path("../clients/typescript/src/index.ts") },
+    alias: [
+      { find: /^daybook-client$/, replacement: path("../clients/typescript/src/index.ts") },
+      { find: /^daybook-client\/digest$/, replacement: path("../clients/typescript/src/verify/digest.ts") },
+    ],
     dedupe: ["openapi-fetch", "eventsource-parser"], // the client's, which needn't be installed itself
   },
   build: {

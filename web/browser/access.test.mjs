@@ -70,6 +70,7 @@ const VIEWS = {
       await page.locator(".restore li").first().waitFor();
     },
   ],
+  learn: ["#/learn", (page) => page.locator(".agrees").waitFor()],
   proof: ["#/proof", (page) => page.locator(".fits").waitFor()],
 };
 

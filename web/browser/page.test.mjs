@@ -317,6 +317,29 @@ test("the slider goes through time, and puts all back to a moment", async (t) =>
   await until(async () => (await api("time", "GET", "/tasks")).map(({ title }) => title), ["Call Ann", "Buy milk"]);
 });
 
+test("the last write is explained with its own values, and each new one", async (t) => {
+  const page = await open(t, browser, "learn", { route: "#/learn" });
+  await page.getByText("You have written nothing yet.").waitFor();
+  const { id } = await api("learn", "POST", "/tasks", { title: "Buy milk" }, { "Idempotency-Key": "key-of-mine" });
+  await page.getByText("The log has the same hash.").waitFor();
+  await page.getByText("Idempotency-Key: key-of-mine").waitFor();
+  await api("learn", "PATCH", `/tasks/${id}`, { title: "Buy oat milk" });
+  await until(() => page.locator(".verdict").textContent(), "renamed Buy oat milk ");
+  await page.getByText("The log has the same hash.").waitFor();
+  const { hash } = await api("learn", "GET", "/audit/head");
+  assert.equal((await page.locator(".result-hash").last().textContent()).slice(2), hash);
+  const row = await page.getByRole("region", { name: "Task" }).textContent();
+  assert.deepEqual(JSON.parse(row), await api("learn", "GET", `/tasks/${id}`));
+  await api("learn", "DELETE", `/tasks/${id}`);
+  await page.getByText("the row is deleted in the same transaction").waitFor();
+  await api("learn", "POST", `/tasks/${id}/restore`);
+  await until(() => page.locator(".verdict").textContent(), "brought back Buy oat milk ");
+  await until(
+    async () => JSON.parse(await page.getByRole("region", { name: "Task" }).textContent()),
+    await api("learn", "GET", `/tasks/${id}`),
+  );
+});
+
 test("what a title says is text, and nothing else", async (t) => {
   const tricks = [
     `<img src=x onerror="alert(1)">`,
@@ -371,7 +394,15 @@ test("without room, nothing scrolls sideways", async (t) => {
   await api("narrow", "POST", "/tasks", { title: "شراء الخبز والحليب", tags: ["بيت"] });
   await api("narrow", "PATCH", `/tasks/${id}`, { title: `${long} 👨‍👩‍👧‍👦` });
   const page = await open(t, browser, "narrow", { context: { viewport: { width: 320, height: 640 } } });
-  for (const route of ["#/tasks", "#/history", "#/history?view=table", `#/task/${id}`, "#/time?at=2", "#/proof"]) {
+  for (const route of [
+    "#/tasks",
+    "#/history",
+    "#/history?view=table",
+    `#/task/${id}`,
+    "#/time?at=2",
+    "#/proof",
+    "#/learn",
+  ]) {
     await page.evaluate((hash) => void (location.hash = hash), route);
     await page.locator("main").waitFor();
     await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));

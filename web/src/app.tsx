@@ -5,6 +5,7 @@ import { session } from "./session";
 import { leave, user } from "./state";
 import { useKeys } from "./ui/keys";
 import { History } from "./views/history";
+import { Learn } from "./views/learn";
 import { Proof } from "./views/proof";
 import { Shortcuts } from "./views/shortcuts";
 import { SignIn } from "./views/sign_in";
@@ -18,6 +19,7 @@ const LINKS: [Route["view"], string][] = [
   ["history", "History"],
   ["time", "Time"],
   ["proof", "Proof"],
+  ["learn", "Learn"],
 ];
 const TITLES: Record<Route["view"], string> = {
   tasks: "Tasks",
@@ -25,6 +27,7 @@ const TITLES: Record<Route["view"], string> = {
   task: "A task",
   time: "Time",
   proof: "Proof",
+  learn: "Learn",
 };
 
 export function App() {
@@ -88,6 +91,7 @@ function View({ view, id }: { view: Route["view"]; id: string }) {
   if (view === "task") return <TaskPage key={id} id={id} />;
   if (view === "time") return <Time />;
   if (view === "proof") return <Proof />;
+  if (view === "learn") return <Learn />;
   return <Tasks />;
 }
 

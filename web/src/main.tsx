@@ -4,6 +4,7 @@ import "./styles/tasks.css";
 import "./styles/history.css";
 import "./styles/proof.css";
 import "./styles/time.css";
+import "./styles/learn.css";
 import { render } from "preact";
 import { App } from "./app";
 import { followAddress } from "./route";

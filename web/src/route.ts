@@ -1,6 +1,6 @@
 import { signal } from "@preact/signals";
 
-export const VIEWS = ["tasks", "history", "time", "task", "proof"] as const;
+export const VIEWS = ["tasks", "history", "time", "task", "proof", "learn"] as const;
 
 /** A place in the page. It stands in the fragment, which no request has: `#/task/ID`, `#/history?view=table`. */
 export interface Route {

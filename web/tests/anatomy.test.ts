@@ -1,0 +1,46 @@
+import { expect, inject, test } from "vitest";
+import { anatomyOf, type FullEvent, requestOf } from "../src/log/anatomy";
+
+const log = inject("fixtures")
+  .chains[0]!.log.trim()
+  .split("\n")
+  .map((line) => JSON.parse(line) as FullEvent);
+
+test("computes every hash of a log as the service did", async () => {
+  let previous = "";
+  for (const event of log) {
+    const { hash } = await anatomyOf(event, previous);
+    expect(hash).toBe(event.hash);
+    previous = hash;
+  }
+  expect(log.length).toBe(10);
+});
+
+test("gives another hash if anything is another", async () => {
+  const [first, second] = log as [FullEvent, FullEvent];
+  for (const changed of [
+    { salt: "00" },
+    { actor: "eve" },
+    { idempotency_key: null },
+    { version: 7 },
+    { data: { v: 3 } },
+  ]) {
+    expect((await anatomyOf({ ...second, ...changed }, first.hash)).hash).not.toBe(second.hash);
+  }
+  expect((await anatomyOf(second, "")).hash).not.toBe(second.hash);
+});
+
+test("tells the request that leads to each kind of event", () => {
+  const requests = log.map((event) =>
+    requestOf(event)
+      .split("\n")[0]!
+      .replace(/[0-9a-f-]{36}/, "ID"),
+  );
+  expect([...new Set(requests)]).toEqual([
+    "POST /api/ann/tasks",
+    "PATCH /api/ann/tasks/ID",
+    "PATCH /api/ann/tasks/ID/complete",
+    "DELETE /api/ann/tasks/ID",
+    "POST /api/ann/tasks/ID/restore",
+  ]);
+});
