@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse
 from config.settings import Settings
 
 _INDEX = "index.html"
-_CONFIG, _ASSETS = "__CONFIG__", './assets/'  # fmt: skip
+_CONFIG, _ASSETS = "__CONFIG__", "./assets/"
 """Texts of the built index that are replaced: the page's settings, and the beginning of its files' paths."""
 
 _TYPES = {

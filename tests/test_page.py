@@ -101,6 +101,7 @@ def test_each_view_does_what_it_says(database: str, folder: Path) -> None:
         greeting = serving.greeting()
         link = re.findall(r"http\S+/ui/#token=\S+", greeting)[0]
         in_browser("page", serving, folder, DAYBOOK_LINK=link)
+        in_browser("past", serving, folder)
         assert [line for line in serving.errors if "method=POST" in line]  # the log does have the page's requests
 
 

@@ -90,6 +90,7 @@ export async function until(read, expected) {
 }
 
 export const titles = (page) => page.locator(".row .text").allTextContents();
+export const sentences = (page) => page.locator(".timeline .sentence").allTextContents();
 export const toast = (page, text) => page.locator(".toast", { hasText: text });
 
 /** Add a task as a user does. */

@@ -1,5 +1,5 @@
 import { createDaybook } from "daybook-client";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { withWaiting, type Waiting } from "../src/model/changes";
 import { TaskCopy } from "../src/model/copy";
 import { Outbox, type Made } from "../src/model/outbox";
@@ -104,6 +104,41 @@ test("keeps everything if the token is refused, for the next one", async () => {
   await next.outbox.send(next.daybook, next.signal.signal);
   expect(next.sent[0]!.key).toBe(outbox.waiting[0]!.key);
   expect(refused).toEqual([]);
+});
+
+test("goes on after a reload where it was, on the version that the last answer had", async () => {
+  const first = outboxWith([() => json(taskOf({ version: 5 })), () => problem("not-authenticated", 401)]);
+  first.outbox.add({ op: "complete", id: "a", completed: true }, taskOf({ version: 4 }));
+  first.outbox.add({ op: "update", id: "a", fields: { title: "B" } }, taskOf({ version: 4 }));
+  await first.outbox.send(first.daybook, first.signal.signal);
+  const kept = JSON.parse(JSON.stringify(first.outbox.waiting)) as Waiting[];
+  const next = outboxWith([() => json(taskOf({ version: 6 }))], kept);
+  await next.outbox.send(next.daybook, next.signal.signal);
+  expect(next.sent.map(({ ifMatch }) => ifMatch)).toEqual(['"5"']);
+});
+
+test("sends with the next token what was on its way when the one before ended", async () => {
+  const { outbox, daybook, sent, signal } = outboxWith([
+    () => new Promise((_, reject) => signal.signal.addEventListener("abort", () => reject(signal.signal.reason))),
+    () => json(taskOf({ version: 2 })),
+  ]);
+  outbox.add({ op: "complete", id: "a", completed: true }, taskOf());
+  const ended = outbox.send(daybook, signal.signal);
+  const next = outbox.send(daybook, new AbortController().signal);
+  await vi.waitFor(() => expect(sent).toHaveLength(1));
+  signal.abort();
+  await Promise.all([ended, next]);
+  expect(sent.map(({ key }) => key)).toEqual([sent[0]!.key, sent[0]!.key]);
+  expect(outbox.waiting).toEqual([]);
+});
+
+test("lets what follows on a change that is taken back follow on the one before", async () => {
+  const { outbox, daybook, sent, signal } = outboxWith([() => json(taskOf({ version: 5 }))]);
+  const key = outbox.add({ op: "delete", id: "a" }, taskOf({ version: 4 }));
+  outbox.add({ op: "update", id: "a", fields: { title: "B" } }, taskOf({ version: 4 }));
+  expect(outbox.drop(key)).toBe(true);
+  await outbox.send(daybook, signal.signal);
+  expect(sent.map(({ ifMatch }) => ifMatch)).toEqual(['"4"']);
 });
 
 test("takes back a change that isn't on its way yet", () => {

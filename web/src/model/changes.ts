@@ -15,7 +15,9 @@ export interface Waiting {
   change: Change;
   /** The task as the user saw it; null if they had none. */
   seen: Task | null;
-  /** The change of the same task that waits before this one: its version is the one that this one follows on. */
+  /** The version that it follows on; null for none, or if it isn't known before the change named by `follows` is made. */
+  version: number | null;
+  /** The change of the same task that waits before this one; null if none does. */
   follows: string | null;
   /** When it was made (RFC 3339). */
   at: string;

@@ -25,8 +25,8 @@ export interface OutboxEvents {
  * connection that ends, a token that is refused, or a reload (`waiting` is kept, and given back to the next one). */
 export class Outbox {
   #waiting: Waiting[];
-  #versions = new Map<string, number>();
   #sending = false;
+  #sent: Promise<void> = Promise.resolve();
   #wake = () => {};
 
   constructor(
@@ -46,7 +46,8 @@ export class Outbox {
     const follows = this.#waiting.findLast((each) => each.change.id === change.id)?.key ?? null;
     const key = newKey();
     const moment = at.toISOString().replace("Z", "000Z");
-    this.#set([...this.#waiting, { key, change, seen, follows, at: moment }]);
+    const version = follows === null ? (seen?.version ?? null) : null;
+    this.#set([...this.#waiting, { key, change, seen, version, follows, at: moment }]);
     return key;
   }
 
@@ -54,7 +55,8 @@ export class Outbox {
   drop(key: string): boolean {
     const index = this.#waiting.findIndex((each) => each.key === key);
     if (index < (this.#sending ? 1 : 0)) return false;
-    this.#set(this.#waiting.filter((each) => each.key !== key));
+    const { version, follows } = this.#waiting[index]!;
+    this.#remove(key, { version, follows });
     return true;
   }
 
@@ -63,18 +65,23 @@ export class Outbox {
     this.#wake();
   }
 
-  /** Send all that waits. Ends when nothing waits, or when the token is refused or the signal is aborted. */
-  async send(daybook: Daybook, signal: AbortSignal): Promise<void> {
-    if (this.#sending) return;
+  /** Send all that waits, after what is being sent with another token. Ends when nothing waits, or when the token is
+   * refused or the signal is aborted. */
+  send(daybook: Daybook, signal: AbortSignal): Promise<void> {
+    this.#sent = this.#sent.then(() => this.#sendAll(daybook, signal));
+    return this.#sent;
+  }
+
+  async #sendAll(daybook: Daybook, signal: AbortSignal): Promise<void> {
+    const wake = () => this.#wake();
+    signal.addEventListener("abort", wake);
     this.#sending = true;
-    signal.addEventListener("abort", () => this.#wake(), { once: true });
     try {
       for (let next = this.#waiting[0]; next && !signal.aborted; next = this.#waiting[0]) {
         try {
           const made = await this.#write(daybook, next, signal);
           this.events.unreachable(false);
-          this.#versions.set(next.key, made.version);
-          this.#set(this.#waiting.slice(1));
+          this.#remove(next.key, { version: made.version, follows: null });
           this.events.made(next, made);
         } catch (error) {
           if (signal.aborted || (error instanceof DaybookError && error.status === 401)) return;
@@ -90,7 +97,14 @@ export class Outbox {
       }
     } finally {
       this.#sending = false;
+      signal.removeEventListener("abort", wake);
     }
+  }
+
+  /** Remove a change. What follows on it follows on the given place from now on. */
+  #remove(key: string, place: Pick<Waiting, "version" | "follows">): void {
+    const others = this.#waiting.filter((each) => each.key !== key);
+    this.#set(others.map((each) => (each.follows === key ? { ...each, ...place } : each)));
   }
 
   #set(waiting: Waiting[]): void {
@@ -108,9 +122,8 @@ export class Outbox {
     });
   }
 
-  async #write(daybook: Daybook, { key, change, seen, follows }: Waiting, signal: AbortSignal): Promise<Made> {
-    const version = (follows !== null ? this.#versions.get(follows) : undefined) ?? seen?.version;
-    const options = { key, signal, ifMatch: version || undefined };
+  async #write(daybook: Daybook, { key, change, version }: Waiting, signal: AbortSignal): Promise<Made> {
+    const options = { key, signal, ifMatch: version ?? undefined };
     const after = ({ task, seq }: { task: Task; seq: number | null }) => ({ task, seq, version: task.version });
     switch (change.op) {
       case "create":

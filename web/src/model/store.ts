@@ -96,7 +96,7 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
       if (error instanceof DaybookError && error.status === 404) {
         const known = copy.tasks.get(id);
         if (known && copy.remove(id, known.version + 1)) moved();
-      } else if (!isTransient(error) && !until.aborted) throw error;
+      } else if (!until.aborted) tell(messageOf(error));
       return null;
     }
   }
