@@ -142,7 +142,7 @@ class RateLimiting:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _UNLIMITED:
+        if scope["type"] != "http" or scope["path"].removeprefix(scope.get("root_path", "")) in _UNLIMITED:
             return await self.app(scope, receive, send)
 
         async def send_with_limit(message: Message) -> None:

@@ -47,6 +47,17 @@ async def test_an_address_is_limited_whoever_asks_and_probes_are_not(database: s
         assert other.status_code == 200
 
 
+@pytest.mark.parametrize("prefix", ["", "/daybook"])
+async def test_probes_are_free_under_a_path_too(database: str, tmp_path: Path, prefix: str) -> None:
+    async with serving(
+        database, rate_limit="address:1/600", daybook_data_dir=tmp_path, root_path="/daybook"
+    ) as service:
+        for path in ("/livez", "/readyz", "/health", "/livez/"):
+            answer = await service.client.get(prefix + path)
+            assert (answer.status_code, "ratelimit" in answer.headers) == (200, False), path
+        assert [(await service.client.get(prefix + TASKS)).status_code for _ in range(2)] == [200, 429]
+
+
 async def test_without_a_limit_nothing_is_said_of_one(service: Service) -> None:
     assert "ratelimit" not in (await service.client.get(TASKS)).headers
 
