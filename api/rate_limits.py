@@ -68,7 +68,7 @@ class Buckets:
         """Take a token out of the key's bucket, if there is one."""
         digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         name, group = digest[:8], int.from_bytes(digest[8:]) % _GROUPS
-        whole = int(rate.seconds * _SECOND)
+        whole = rate.seconds * _SECOND
         with self._locked():
             now = time.monotonic_ns()
             offset, full = self._place(name, group * _WAYS * _BUCKET.size)
@@ -125,12 +125,12 @@ class Limits:
     def _admit(self, scope: Scope, policy: str, key: str, rate: Rate) -> None:
         verdict = self._buckets.take(f"{policy}:{key}", rate)
         scope["state"]["rate_limit"] = (
-            f'"{policy}";q={rate.requests};w={rate.seconds:g}',
+            f'"{policy}";q={rate.requests};w={rate.seconds}',
             f'"{policy}";r={verdict.left};t={verdict.full_in}',
         )
         if not verdict.allowed:
             raise RateLimitExceeded(
-                hint=f"At most {rate.requests} requests in {rate.seconds:g} s for each {policy}: send fewer.",
+                hint=f"At most {rate.requests} requests in {rate.seconds} s for each {policy}: send fewer.",
                 headers={"Retry-After": str(verdict.next_in)},
             )
 

@@ -10,7 +10,7 @@ class Rate(NamedTuple):
     """So many requests in so many seconds, which may also come at once."""
 
     requests: int
-    seconds: float
+    seconds: int
 
 
 class Rates(NamedTuple):

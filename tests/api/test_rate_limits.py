@@ -58,6 +58,12 @@ async def test_probes_are_free_under_a_path_too(database: str, tmp_path: Path, p
         assert [(await service.client.get(prefix + TASKS)).status_code for _ in range(2)] == [200, 429]
 
 
+async def test_a_month_is_told_in_whole_seconds(database: str, tmp_path: Path) -> None:
+    async with serving(database, rate_limit="user:9/2592000", daybook_data_dir=tmp_path) as service:
+        answer = await service.client.get(TASKS)
+    assert answer.headers["ratelimit-policy"] == '"user";q=9;w=2592000'
+
+
 async def test_without_a_limit_nothing_is_said_of_one(service: Service) -> None:
     assert "ratelimit" not in (await service.client.get(TASKS)).headers
 
