@@ -59,14 +59,14 @@ demo` prints a token for the user `demo`. Errors are problem details
 
 
 @contextmanager
-def _limits(settings: Settings) -> Iterator[Limits]:
+def _limits(settings: Settings, rates: Rates) -> Iterator[Limits]:
     path = settings.made_data_dir / "rate_limits"
     try:
-        buckets = Buckets(path)
+        buckets = Buckets(path, longest=rates.longest)
     except OSError as error:
         raise BadSettings(f"DAYBOOK_DATA_DIR: {path} can't be made: {error.strerror}; RATE_LIMIT needs it") from error
     with closing(buckets):
-        yield Limits(settings.rate_limit or Rates(), buckets)
+        yield Limits(rates, buckets)
 
 
 def _head_signer(settings: Settings) -> HeadSigner | None:
@@ -126,7 +126,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             )
             if jwks_url and not settings.jwks_audience:
                 _log.warning("JWT_AUDIENCE isn't set: tokens that the issuer made for other services are taken too")
-            limits = stack.enter_context(_limits(settings)) if settings.rate_limit else None
+            limits = stack.enter_context(_limits(settings, settings.rate_limit)) if settings.rate_limit else None
             store = EventStore(pool)
             yield State(
                 pool=pool,

@@ -1,13 +1,12 @@
 """Limits on how many requests a user, and an address, may send (docs/http-api.md, "Rate limits").
 
-Each has a bucket of tokens. Buckets are in a file that all processes of a machine map into their memory, so that a
-limit holds for all workers together (docs/adr/0032).
+Each has a bucket of tokens. Buckets are in a file that all processes of a machine share, so that a limit holds for all
+workers together (docs/adr/0032).
 """
 
 import fcntl
 import hashlib
 import math
-import mmap
 import os
 import struct
 import time
@@ -26,7 +25,7 @@ _BUCKET = struct.Struct("=8sq")
 _WAYS = 8
 """Buckets among which a key may have its place."""
 _GROUPS = 8192
-_SIZE = _BUCKET.size * _WAYS * _GROUPS
+_GROUP_SIZE = _BUCKET.size * _WAYS
 _SECOND = 1_000_000_000
 
 _UNLIMITED = frozenset({"/livez", "/readyz", "/health"})
@@ -47,21 +46,28 @@ class Buckets:
 
     A bucket is known by one time, at which it is full again (the generic cell rate algorithm). One that is full needs
     no place: it gives way to another key's. There is room for 65,536 others; past that, the fullest one gives way.
+
+    The file isn't mapped into memory: if it is cut off, as by `: > rate_limits`, a map would kill the process (SIGBUS),
+    and a read finds that buckets are missing, which then count as full.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, and make it if there is none. Raises `OSError`."""
+    def __init__(self, path: Path, *, longest: int) -> None:
+        """Open the file, and make it if there is none. `longest` is the largest `Rate.seconds`. Raises `OSError`."""
+        self._longest = longest * _SECOND
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            os.posix_fallocate(self._file, 0, _SIZE)  # a full disk is an error here, and not a signal later
-            self._map = mmap.mmap(self._file, _SIZE)
+            self._reserve_space()
         except BaseException:
-            os.close(self._file)
+            self.close()
             raise
+
+    def _reserve_space(self) -> None:
+        """Make the file as long as it can get, so that a full disk is an error now, and not at a request."""
+        with self._locked(), open(self._file, "ab", closefd=False) as file:
+            file.write(bytes(max(0, _GROUP_SIZE * _GROUPS - file.tell())))
 
     def close(self) -> None:
         """Close the file. What is in it stays."""
-        self._map.close()
         os.close(self._file)
 
     def take(self, key: str, rate: Rate) -> _Verdict:
@@ -71,26 +77,29 @@ class Buckets:
         whole = rate.seconds * _SECOND
         with self._locked():
             now = time.monotonic_ns()
-            offset, full = self._place(name, group * _WAYS * _BUCKET.size)
-            if not now < full <= now + whole:  # full by now, or of before a restart of the machine
+            offset, full = self._place(name, group * _GROUP_SIZE, now)
+            if full > now + whole:  # of another rate than it has now
                 full = now
             after = full + whole // rate.requests
             if allowed := after <= now + whole:
-                _BUCKET.pack_into(self._map, offset, name, after)
+                os.pwrite(self._file, _BUCKET.pack(name, after), offset)
                 full = after
         left = (now + whole - full) * rate.requests // whole
         return _Verdict(allowed, left, _seconds(full - now), max(1, _seconds(after - now - whole)))
 
-    def _place(self, name: bytes, start: int) -> tuple[int, int]:
+    def _place(self, name: bytes, start: int, now: int) -> tuple[int, int]:
         """Find the key's bucket in its group, else the place of the fullest one. Return its offset and time."""
         fullest, least = start, None
-        for offset in range(start, start + _WAYS * _BUCKET.size, _BUCKET.size):
-            found, full = _BUCKET.unpack_from(self._map, offset)
+        group = os.pread(self._file, _GROUP_SIZE, start).ljust(_GROUP_SIZE, b"\0")
+        for number, (found, full) in enumerate(_BUCKET.iter_unpack(group)):
+            offset = start + number * _BUCKET.size
+            if not now < full <= now + self._longest:  # full by now, or of before a restart of the machine
+                full = now
             if found == name:
                 return offset, full
             if least is None or full < least:
                 fullest, least = offset, full
-        return fullest, 0
+        return fullest, now
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

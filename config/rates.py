@@ -19,6 +19,11 @@ class Rates(NamedTuple):
     user: Rate | None = None
     address: Rate | None = None
 
+    @property
+    def longest(self) -> int:
+        """The largest number of seconds; 0 if all are unlimited."""
+        return max((each.seconds for each in self if each), default=0)
+
 
 def parse_rates(text: str) -> Rates:
     """Read `user:300/60,address:1200/60`, or one of the two. Raises `ValueError`."""

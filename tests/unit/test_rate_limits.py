@@ -1,5 +1,6 @@
 """Buckets of tokens, shared by processes through a file."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def buckets(tmp_path: Path) -> Iterator[Buckets]:
-    buckets = Buckets(tmp_path / "rate_limits")
+    buckets = Buckets(tmp_path / "rate_limits", longest=60)
     yield buckets
     buckets.close()
 
@@ -54,7 +55,8 @@ def test_a_burst_is_taken_and_then_one_at_a_time(buckets: Buckets, clock: Clock)
 def test_no_stretch_of_time_has_more_than_a_burst_and_what_flows_in(
     tmp_path_factory: pytest.TempPathFactory, pauses: list[int], requests: int, seconds: int
 ) -> None:
-    buckets, clock = Buckets(tmp_path_factory.mktemp("limits") / "rate_limits"), Clock()
+    buckets = Buckets(tmp_path_factory.mktemp("limits") / "rate_limits", longest=seconds)
+    clock = Clock()
     taken = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "monotonic_ns", clock)
@@ -71,7 +73,7 @@ def test_no_stretch_of_time_has_more_than_a_burst_and_what_flows_in(
 
 
 def test_processes_share_a_file(tmp_path: Path, buckets: Buckets, clock: Clock) -> None:  # noqa: ARG001
-    other = Buckets(tmp_path / "rate_limits")
+    other = Buckets(tmp_path / "rate_limits", longest=60)
     rate = Rate(5, 60)
     assert [each.take("ann", rate).allowed for each in (buckets, other) * 3] == [True] * 5 + [False]
     other.close()
@@ -83,6 +85,34 @@ def test_times_of_before_a_restart_of_the_machine_do_not_count(buckets: Buckets,
     assert not buckets.take("ann", rate).allowed
     clock.now = -60 * SECOND  # the monotonic clock begins anew
     assert buckets.take("ann", rate).allowed
+
+
+def test_times_of_before_a_restart_of_the_machine_take_no_place(
+    buckets: Buckets, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "_GROUPS", 1)  # eight places
+    rate = Rate(2, 60)
+    clock.now = 10**6 * SECOND
+    for number in range(8):
+        buckets.take(f"user {number}", rate)
+    clock.now = SECOND
+    assert [buckets.take(key, rate).allowed for key in ("ann", "bob") * 3] == [True] * 4 + [False] * 2
+
+
+def test_a_file_that_is_cut_off_has_full_buckets(tmp_path: Path, buckets: Buckets, clock: Clock) -> None:  # noqa: ARG001
+    rate = Rate(1, 60)
+    for _ in range(2):
+        assert [buckets.take("ann", rate).allowed for _ in range(2)] == [True, False]
+        os.truncate(tmp_path / "rate_limits", 0)
+
+
+def test_all_of_the_file_is_reserved_at_once(tmp_path: Path, buckets: Buckets) -> None:
+    rate = Rate(1, 60)
+    assert (tmp_path / "rate_limits").stat().st_size == 1024**2
+    assert buckets.take("ann", rate).allowed
+    other = Buckets(tmp_path / "rate_limits", longest=60)
+    assert not other.take("ann", rate).allowed  # what was there stays
+    other.close()
 
 
 def test_a_key_that_finds_no_place_takes_the_fullest_ones(
