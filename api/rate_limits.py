@@ -12,6 +12,8 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,6 +116,18 @@ def _seconds(nanoseconds: int) -> int:
     return math.ceil(nanoseconds / _SECOND)
 
 
+@lru_cache(1024)
+def _network(address: str) -> str:
+    """Return the IPv6 network of 64 bits, all of whose addresses one client may have; else the address itself."""
+    try:
+        found = ip_address(address)
+    except ValueError:  # what a proxy has named otherwise
+        return address
+    if isinstance(found, IPv4Address):
+        return address
+    return str(found.ipv4_mapped or IPv6Address(int(found) >> 64 << 64))
+
+
 class Limits:
     """The limits in force, and the buckets that they are held by."""
 
@@ -127,9 +141,9 @@ class Limits:
             self._admit(scope, "user", user_id, self.rates.user)
 
     def admit_address(self, scope: Scope, address: str) -> None:
-        """Count a request from an address. Raises `RateLimitExceeded`."""
+        """Count a request from an address; of IPv6, from its network of 64 bits. Raises `RateLimitExceeded`."""
         if self.rates.address:
-            self._admit(scope, "address", address, self.rates.address)
+            self._admit(scope, "address", _network(address), self.rates.address)
 
     def _admit(self, scope: Scope, policy: str, key: str, rate: Rate) -> None:
         verdict = self._buckets.take(f"{policy}:{key}", rate)

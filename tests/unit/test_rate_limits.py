@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api import rate_limits
-from api.rate_limits import Buckets
+from api.problems import RateLimitExceeded
+from api.rate_limits import Buckets, Limits
 from config.rates import Rate, Rates, parse_rates
 
 SECOND = 1_000_000_000
@@ -126,6 +127,28 @@ def test_a_key_that_finds_no_place_takes_the_fullest_ones(
         clock.now += 1
         assert buckets.take(f"user {number}", rate).left == 9
     assert not buckets.take("ann", rate).allowed
+
+
+@pytest.mark.parametrize(
+    ("addresses", "limited"),
+    [
+        (["192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1"], [False, True, True]),
+        (["192.0.2.1", "192.0.2.2"], [False, False]),
+        (["2001:db8::1", "2001:db8::2:0:0:9", "2001:db8:0:1::1"], [False, True, False]),
+        (["fe80::1%eth0", "fe80::2%eth1"], [False, True]),
+        (["unknown", "unknown", "hidden"], [False, True, False]),
+    ],
+)
+def test_a_network_of_ipv6_counts_as_one_address(buckets: Buckets, addresses: list[str], limited: list[bool]) -> None:
+    limits = Limits(Rates(address=Rate(1, 60)), buckets)
+    found = []
+    for address in addresses:
+        try:
+            limits.admit_address({"state": {}}, address)
+            found.append(False)
+        except RateLimitExceeded:
+            found.append(True)
+    assert found == limited
 
 
 @pytest.mark.parametrize(
