@@ -36,8 +36,8 @@ def bearer(claims: Mapping[str, Any], *, user_claim: str, actor_claim: str | Non
     actor: str | None = user
     named = actor_claim
     if "act" in claims:
-        named = "act.sub"
-        actor = _text(_claim(claims, named))
+        named, act = "act.sub", claims["act"]
+        actor = _text(act.get("sub")) if isinstance(act, Mapping) else None
     elif actor_claim:
         actor = _text(_claim(claims, actor_claim))
     if actor is None or not _ACTOR.fullmatch(actor):
@@ -64,12 +64,12 @@ def _text(value: object) -> str | None:
 
 
 def _scopes(claims: Mapping[str, Any], name: str) -> list[str]:
-    """Read scopes: a text with spaces between them (RFC 8693, section 4.2), or a list. Raises `BadToken`."""
+    """Read scopes: a text with spaces between them (RFC 8693, section 4.2), or a list of such. Raises `BadToken`."""
     value = claims.get(name)
     if value is None:
         return []
     if isinstance(value, str):
         return value.split()
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return value
+        return " ".join(value).split()
     raise BadToken(f"The token's claim {name} must be scopes: a text with spaces between them, or a list.")

@@ -92,6 +92,14 @@ async def test_scopes_that_cannot_be_read_are_401(service: Service, claims: dict
     assert "scopes" in got.json()["hint"]
 
 
+@pytest.mark.parametrize("claims", [{"scp": ["openid tasks:read"]}, {"scope": ["openid", "email tasks:read"]}])
+async def test_scopes_of_a_list_may_have_spaces_between_them(service: Service, claims: dict[str, Any]) -> None:
+    for more, status in (([], 403), (["tasks:write"], 201)):
+        given = {name: scopes + more for name, scopes in claims.items()}
+        got = await service.client.post(TASKS, json={"title": "x"}, headers=bearer("ann", **given))
+        assert got.status_code == status
+
+
 async def actors(service: Service, query: str = "") -> list[str]:
     return [each["actor"] for each in (await service.client.get(f"{AUDIT}?order=asc{query}")).json()]
 
@@ -115,6 +123,14 @@ async def test_who_acts_for_the_user_is_on_record_and_can_be_filtered_by(service
     assert await actors(service, "&actor=nobody") == []
     exported = await client.get(f"{AUDIT}?format=ndjson&actor=ann")
     assert len(exported.text.splitlines()) == 1
+
+
+async def test_only_the_claim_act_says_who_acts(service: Service) -> None:
+    claims = {"act": {"sub": "agent-7"}, "act.sub": "somebody"}
+    await service.client.post(TASKS, json={"title": "x"}, headers=bearer("ann", **claims))
+    assert await actors(service) == ["agent-7"]
+    refused = await service.client.get(TASKS, headers=bearer("ann", act={}, **{"act.sub": "somebody"}))
+    assert refused.status_code == 401
 
 
 async def test_the_log_line_names_an_actor_who_is_not_the_user(
