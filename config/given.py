@@ -11,6 +11,9 @@ NO_TEXT = (
     f"isn't text in {sys.getfilesystemencoding()}, the encoding of this environment; write it so, or set LANG=C.UTF-8"
 )
 
+_UTF_8 = "utf-8-sig"
+"""Encoding of files: Windows' editors write a byte order mark, which is no part of a value."""
+
 _ALIKE = 0.9
 """Similarity (`difflib`) from which a name is taken for a misspelt one: one letter of a name, two of a long one."""
 
@@ -27,7 +30,7 @@ def secret_files(folder: Path, known: Collection[str]) -> dict[str, str]:
     try:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if path.is_file():
-                found[path.name] = path.read_text("utf-8").strip() if path.name.upper() in known else "unread"
+                found[path.name] = path.read_text(_UTF_8).strip() if path.name.upper() in known else "unread"
     except OSError as error:
         raise BadSettings(f"{path}: can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -35,26 +38,27 @@ def secret_files(folder: Path, known: Collection[str]) -> dict[str, str]:
     return found
 
 
-def with_named_files(source: Mapping[str, str | None], secret: Collection[str]) -> dict[str, str | None]:
-    """Return the names and values of `source`; instead of `NAME_FILE`, for a secret NAME, NAME with that file's text.
+def with_named_files(source: Mapping[str, str | None], known: Collection[str]) -> dict[str, str | None]:
+    """Return the names and values of `source`; instead of `NAME_FILE`, for a known NAME, NAME with that file's text.
 
-    Raises `BadSettings` if a file can't be read or is empty, or if both names are given.
+    Raises `BadSettings` if a file can't be read or is empty, or if both names are given. It doesn't show the file's
+    name, since that may be the secret itself, by mistake.
     """
     values = dict(source)
     for given, path in source.items():
         name = given.upper().removesuffix("_FILE")
-        if not path or name == given.upper() or name not in secret:
+        if not path or name == given.upper() or name not in known:
             continue
         if any(value for other, value in source.items() if other.upper() == name):
             raise BadSettings(f"{given}: {name} is set, too; unset one of them")
         try:
-            text = Path(path).read_text("utf-8").strip()
+            text = Path(path).read_text(_UTF_8).strip()
         except OSError as error:
-            raise BadSettings(f"{given}: {path} can't be read: {error.strerror}") from error
-        except ValueError as error:  # not UTF-8, or a path with NUL
-            raise BadSettings(f"{given}: {path!r} isn't a file in UTF-8") from error
+            raise BadSettings(f"{given}: the file that it names can't be read: {error.strerror}") from None
+        except ValueError:  # not UTF-8, or a path with NUL
+            raise BadSettings(f"{given}: must name a file in UTF-8") from None
         if not text:
-            raise BadSettings(f"{given}: {path} is empty")
+            raise BadSettings(f"{given}: the file that it names is empty")
         del values[given]
         values[name] = text
     return values

@@ -275,11 +275,6 @@ class Settings(BaseModel):
 VARIABLES = {**{name.upper(): name for name in Settings.model_fields}, "BETTER_AUTH_SECRET": "jwt_secret"}
 """Variables, each with its setting. Of two for one setting, the first that is set counts."""
 
-_SECRET_VARIABLES = frozenset(
-    variable for variable, name in VARIABLES.items() if Settings.model_fields[name].annotation == SecretStr | None
-)
-"""Variables whose value `NAME_FILE` can have in a file instead."""
-
 _OF_OPENTELEMETRY = "OTEL_EXPORTER_OTLP_ENDPOINT"
 """A variable that OpenTelemetry reads itself."""
 
@@ -301,7 +296,7 @@ _SECRETS = Path("/run/secrets")
 def load() -> Settings:
     """Read the environment, then `.env`, then the container's secrets: the first one that has a setting counts.
 
-    `NAME_FILE` names a file with the value of a secret NAME. An empty value counts as none. A name that is almost a
+    `NAME_FILE` names a file with the value of NAME. An empty value counts as none. A name that is almost a
     setting's, if that one isn't set, is refused if the service would run less safely without it; else
     `warn_of_near_misses` names it. Raises `BadSettings`, which never shows a value, since it may be a secret.
     """
@@ -310,7 +305,7 @@ def load() -> Settings:
     except FileNotFoundError:
         raise BadSettings("The folder that this was started in is gone; change to one that is there (cd).") from None
     written = env_file.values(_ENV_FILE)
-    named = (given.with_named_files(each, _SECRET_VARIABLES) for each in (written, os.environ))
+    named = (given.with_named_files(each, VARIABLES) for each in (written, os.environ))
     values = given.merged(given.secret_files(_SECRETS, VARIABLES), *named)
     found = {VARIABLES[name]: values[name] for name in reversed(VARIABLES) if name in values}
     near = given.near_misses(values, VARIABLES)

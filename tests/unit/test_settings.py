@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from config.errors import BadSettings
+from config.given import with_named_files
 from config.settings import VARIABLES, Settings, load
 
 LONG = "x" * 32
@@ -88,6 +89,27 @@ def test_a_named_file_of_the_environment_goes_before_dotenv(tmp_path: Path, monk
     monkeypatch.delenv("JWT_SECRET_FILE")
     assert load().signing_secret == "n" * 40
     assert load_with(monkeypatch, JWT_SECRET=LONG).signing_secret == LONG
+
+
+def test_any_setting_can_be_in_a_named_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "audience").write_text("tasks\n")
+    assert load_with(monkeypatch, JWT_SECRET=LONG, JWT_AUDIENCE_FILE=str(tmp_path / "audience")).jwt_audience == "tasks"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_secret(
+    tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in (secrets / "jwt_secret", tmp_path / "secret"):
+        file.write_text(LONG, "utf-8-sig")
+    assert load_with(monkeypatch).signing_secret == LONG
+    assert load_with(monkeypatch, JWT_SECRET_FILE=str(tmp_path / "secret")).signing_secret == LONG
+
+
+@pytest.mark.parametrize("given", ["hunter2", "postgresql://ann:hunter2@db/d", "hunter2\0"])
+def test_a_secret_in_the_place_of_its_files_name_is_not_shown(given: str) -> None:
+    with pytest.raises(BadSettings, match=r"^DATABASE_URL_FILE: ") as stopped:
+        with_named_files({"DATABASE_URL_FILE": given}, {"DATABASE_URL"})
+    assert "hunter2" not in str(stopped.value)
 
 
 @pytest.mark.parametrize(
