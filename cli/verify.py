@@ -73,17 +73,17 @@ def _head(path: str, keys: bytes | None) -> _Kept:
 
 
 def _signed(text: bytes) -> str:
-    signed: object = orjson.loads(text.removeprefix(MARK)).get("signed")
+    signed: object = orjson.loads(text).get("signed")
     if not isinstance(signed, str):
         raise BadSignature("the head isn't signed")
     return signed
 
 
 def _read(path: str) -> bytes:
-    """Read a small file. Raises `CannotVerify`."""
+    """Read a small file, without a byte order mark. Raises `CannotVerify`."""
     try:
         with Path(path).open("rb") as file:
-            return file.read(_LARGEST_HEAD)
+            return file.read(_LARGEST_HEAD).removeprefix(MARK)
     except OSError as error:
         raise CannotVerify(f"{path} can't be read: {error.strerror or error}") from error
 

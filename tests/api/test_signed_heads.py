@@ -75,6 +75,8 @@ async def test_verify_checks_who_signed_a_head(database: str, tmp_path: Path, mo
         assert report_on(export, head="kept.json", after=None, keys=keys).mismatch is None
 
     verified(head)
+    (tmp_path / "marked.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "keys.json").read_bytes())
+    verified(head, "marked.json")
     parts = head["signed"].split(".")
     forged = base64.urlsafe_b64encode(json.dumps({**json.loads(decoded(parts[1])), "sub": "bob"}).encode())
     for changed, says in (
