@@ -25,6 +25,8 @@ def sign(settings: Settings, user: str, *, until: datetime) -> str:
         *parents, name = claim.split(".")
         for parent in parents:
             place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise BadSettings(f"JWT_ACTOR_CLAIM: {claim} can't be within {parent}, which JWT_USER_CLAIM names")
         place[name] = user
     claims |= {"iat": datetime.now(UTC), "exp": until}
     if settings.jwt_issuer:

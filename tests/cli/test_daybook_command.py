@@ -220,6 +220,12 @@ def test_a_token_holds_as_long_as_asked_and_carries_what_is_configured(folder: P
     assert claims["exp"] - claims["iat"] == 1800
 
 
+def test_a_token_cannot_have_a_claim_within_a_text(folder: Path) -> None:
+    result = run(folder, "token", "ann", JWT_SECRET="s" * 32, JWT_USER_CLAIM="user", JWT_ACTOR_CLAIM="user.email")
+    assert result.returncode == 2
+    assert "JWT_ACTOR_CLAIM: user.email can't be within user" in result.stderr
+
+
 @pytest.mark.parametrize("ttl", ["", "1", "h", "-1h", "0h", "1y", "1.5h"])
 def test_a_time_that_cannot_be_read_is_refused(folder: Path, ttl: str) -> None:
     result = run(folder, "token", "ann", "--ttl", ttl)
