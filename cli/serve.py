@@ -319,7 +319,7 @@ def _greeting(settings: Settings, address: str) -> str:
     if settings.signing_secret is None:
         return greeting
     if settings.jwt_secret:  # a token of the real key must not stay in a terminal
-        return f"{greeting}\nFor a token to try it with: {_command()} token USER\n"
+        return f"{greeting}\nFor a token to try it with, by the same settings: {_command()} token USER\n"
     token = sign(settings, DEMO_USER, until=datetime.now(UTC) + _DEMO_TTL)
     if settings.serves_web and not settings.web_login_url:
         link = f"{address}/ui/#token={token}"
