@@ -49,6 +49,19 @@ describe("a user's tasks", { concurrency: true }, () => {
     assert.deepEqual(await ann.events(), ["TaskCreated", "TaskToggled", "TaskUpdated", "TaskDeleted", "TaskRestored"]);
   });
 
+  it("fit on a narrow screen, with long words too", async (test) => {
+    const ann = await arrive(test);
+    const page = await ann.signUp();
+    await page.setViewportSize({ width: 360, height: 740 });
+    const long = `Call ${"Bob".repeat(60)}`;
+    await add(page, long);
+    await row(page, long).getByRole("button", { name: "History" }).click();
+    await page.getByRole("dialog").getByText("Created").waitFor();
+    assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 360, "nothing is cut off");
+    const box = await row(page, long).getByRole("button", { name: "Delete" }).boundingBox();
+    assert.ok(box && box.height >= 24, "a finger finds the buttons");
+  });
+
   it("have a history that takes back what is chosen there", async (test) => {
     const ann = await arrive(test);
     const page = await ann.signUp();
