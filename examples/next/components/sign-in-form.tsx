@@ -2,8 +2,10 @@
 
 import { type FormEvent, useState } from "react";
 import { authClient } from "@/lib/auth-client";
+import { useHydrated } from "@/lib/use-hydrated";
 
 export function SignInForm() {
+  const hydrated = useHydrated();
   const [isNew, setNew] = useState(false);
   const [notice, setNotice] = useState("");
 
@@ -32,8 +34,10 @@ export function SignInForm() {
         minLength={8}
         required
       />
-      <button type="submit">{isNew ? "Sign up" : "Sign in"}</button>
-      <button type="button" onClick={() => setNew(!isNew)}>
+      <button type="submit" disabled={!hydrated}>
+        {isNew ? "Sign up" : "Sign in"}
+      </button>
+      <button type="button" disabled={!hydrated} onClick={() => setNew(!isNew)}>
         {isNew ? "I have an account" : "I am new here"}
       </button>
       {notice && <p role="alert">{notice}</p>}

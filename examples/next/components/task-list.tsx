@@ -3,6 +3,7 @@
 import { useMutation, useQuery } from "@tanstack/react-query";
 import type { Task } from "daybook-client";
 import { type FormEvent, useState } from "react";
+import { useHydrated } from "@/lib/use-hydrated";
 import { History } from "./history";
 import { SignOut } from "./sign-out";
 import { TaskRow } from "./task-row";
@@ -11,6 +12,7 @@ import { useUndo } from "./use-undo";
 
 export function TaskList({ name }: { name: string }) {
   const { tasks, notice, setNotice } = useTasks();
+  const hydrated = useHydrated();
   const { data, error } = useQuery(tasks.list());
   const { offerUndo, undoButton } = useUndo();
   const create = useMutation({ ...tasks.create(), onSuccess: offerUndo });
@@ -39,7 +41,9 @@ export function TaskList({ name }: { name: string }) {
       )}
       <form onSubmit={add}>
         <input name="title" aria-label="New task" placeholder="New task" required maxLength={255} />
-        <button type="submit">Add</button>
+        <button type="submit" disabled={!hydrated}>
+          Add
+        </button>
         {undoButton}
       </form>
       {error && !data && <p role="alert">{error.message}</p>}

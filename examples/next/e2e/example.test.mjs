@@ -196,6 +196,18 @@ describe("a user's tasks", { concurrency: true }, () => {
   });
 });
 
+it("keeps a password out of the address before React handles the form", async (test) => {
+  const context = await browser.newContext({ baseURL: stack.url, javaScriptEnabled: false });
+  test.after(() => context.close());
+  const page = await context.newPage();
+  await page.goto("/sign-in");
+  await page.getByLabel("Email").fill("ann@example.com");
+  await page.getByLabel("Password").fill("a long password");
+  await page.getByLabel("Password").press("Enter");
+  await page.getByRole("button", { name: "Sign in", disabled: true }).waitFor();
+  assert.equal(new URL(page.url()).search, "");
+});
+
 it("goes on when Better Auth has new keys", async (test) => {
   const ann = await arrive(test);
   const page = await ann.signUp();
