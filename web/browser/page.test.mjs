@@ -134,6 +134,13 @@ test("two windows follow each other", async (t) => {
   await until(() => one.getByLabel("Done: Buy milk").isChecked(), true);
   await add(other, "Call Ann");
   await until(() => titles(one), ["Call Ann", "Buy milk"]);
+  await edit(one, "Buy milk");
+  await one.getByLabel("Title").fill("Buy oat milk");
+  await one.getByLabel("Description").fill("2 litres");
+  await add(other, "Write");
+  await one.getByText("3 tasks").waitFor();
+  assert.equal(await one.getByLabel("Title").inputValue(), "Buy oat milk");
+  assert.equal(await one.getByLabel("Description").inputValue(), "2 litres");
 });
 
 test("changes wait while the network is away, and are sent once", async (t) => {

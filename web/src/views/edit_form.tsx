@@ -13,6 +13,7 @@ interface Props {
   measured: (height: number) => void;
 }
 
+/** The form in a task's place. Its inputs keep what is typed, whatever happens to the list meanwhile. */
 export function EditForm({ place, task, close, measured }: Props) {
   const { store } = user.value!;
   const item = useRef<HTMLLIElement>(null);
@@ -20,6 +21,7 @@ export function EditForm({ place, task, close, measured }: Props) {
   useEffect(() => {
     const title = form.current!.elements.namedItem("title") as HTMLInputElement;
     title.focus({ preventScroll: true });
+    title.setSelectionRange(title.value.length, title.value.length);
     item.current!.scrollIntoView({ block: "nearest" });
     const observer = new ResizeObserver(() => item.current && measured(item.current.offsetHeight));
     observer.observe(item.current!);
@@ -41,15 +43,15 @@ export function EditForm({ place, task, close, measured }: Props) {
       <form ref={form} onSubmit={save} onKeyDown={keys} aria-label={`Edit ${task.title}`}>
         <label class="wide">
           Title
-          <input name="title" required maxLength={255} dir="auto" value={task.title} autocomplete="off" />
+          <input name="title" required maxLength={255} dir="auto" defaultValue={task.title} autocomplete="off" />
         </label>
         <label class="wide">
           Description
-          <textarea name="description" rows={3} maxLength={5000} dir="auto" value={task.description ?? ""} />
+          <textarea name="description" rows={3} maxLength={5000} dir="auto" defaultValue={task.description ?? ""} />
         </label>
         <label>
           Due
-          <input name="due_date" type={timed ? "datetime-local" : "date"} value={dueInput(task.due_date)} />
+          <input name="due_date" type={timed ? "datetime-local" : "date"} defaultValue={dueInput(task.due_date)} />
         </label>
         <label>
           Priority
@@ -63,7 +65,7 @@ export function EditForm({ place, task, close, measured }: Props) {
         </label>
         <label class="wide">
           Tags, by commas
-          <input name="tags" dir="auto" value={task.tags.join(", ")} autocomplete="off" />
+          <input name="tags" dir="auto" defaultValue={task.tags.join(", ")} autocomplete="off" />
         </label>
         <div class="buttons wide">
           <button type="submit" class="primary">
