@@ -1,10 +1,8 @@
 """The page: what is served is what its sources make, it passes its own tests, and a real browser shows it."""
 
 import gzip
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from db.dsn import connect_arguments
 from tests.conftest import let_the_log_change
 from tests.integration.test_verify_and_rebuild import seal
+from tests.npm import install, needs_npm, run
 from tests.processes import Serving, free_port
 
 ROOT = Path(__file__).parents[1]
@@ -24,51 +23,31 @@ BUDGET = {".js": 45_000, ".css": 12_000}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytestmark = pytest.mark.once
-needs_node = pytest.mark.skipif(
-    not (shutil.which("node") and shutil.which("npm")), reason="Node and npm aren't installed"
-)
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="Chromium isn't installed")
 
 
-def run(*command: str, **variables: str) -> str:
-    """Run a command in the page's folder. Return its output; fail with all that it said if the command fails."""
-    ended = subprocess.run(
-        command,
-        cwd=WEB,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def installed() -> None:
-    """The packages that the page is built with, as the lock file names them."""
-    there, wanted = WEB / "node_modules/.package-lock.json", WEB / "package-lock.json"
-    if not there.exists() or there.stat().st_mtime < wanted.stat().st_mtime:
-        run("npm", "ci", "--no-audit", "--no-fund")
+    """Install what the page is built with, whichever test asks first."""
+    install(WEB)
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@needs_node
+@needs_npm
 @pytest.mark.usefixtures("installed")
 def test_what_is_served_is_what_the_sources_make(tmp_path: Path) -> None:
-    run("npm", "run", "-s", "build", "--", "--outDir", str(tmp_path / "built"), "--logLevel", "warn")
+    run(WEB, "npm", "run", "-s", "build", "--", "--outDir", str(tmp_path / "built"), "--logLevel", "warn")
     assert files(tmp_path / "built") == files(BUILT), "api/static isn't as web/ makes it: `make web`"
 
 
-@needs_node
+@needs_npm
 @pytest.mark.usefixtures("installed")
 def test_the_page_passes_its_own_tests() -> None:
-    run("npm", "run", "check")
-    run("npm", "test", PYTHON=sys.executable)
+    run(WEB, "npm", "run", "check")
+    run(WEB, "npm", "test", PYTHON=sys.executable)
 
 
 @pytest.mark.parametrize("suffix", BUDGET)
@@ -89,11 +68,11 @@ def in_browser(name: str, serving: Serving, folder: Path, *options: str, **varia
     """Run the tests of a file of web/browser. Afterwards, no line of the service's log may have a token in it."""
     key = (folder / ".daybook/jwt_secret").read_text()
     given = {"DAYBOOK_URL": serving.url, "DAYBOOK_SECRET": key, "CHROMIUM": str(CHROMIUM), **variables}
-    run("node", "--test", *options, f"browser/{name}.test.mjs", **given)
+    run(WEB, "node", "--test", *options, f"browser/{name}.test.mjs", timeout=240, **given)
     assert not [line for line in serving.errors if "eyJ" in line]
 
 
-@needs_node
+@needs_npm
 @needs_chromium
 @pytest.mark.usefixtures("installed")
 def test_each_view_does_what_it_says(database: str, folder: Path) -> None:
@@ -105,7 +84,7 @@ def test_each_view_does_what_it_says(database: str, folder: Path) -> None:
         assert [line for line in serving.errors if "method=POST" in line]  # the log does have the page's requests
 
 
-@needs_node
+@needs_npm
 @needs_chromium
 @pytest.mark.usefixtures("installed")
 def test_no_view_breaks_a_known_rule_of_accessibility(database: str, folder: Path) -> None:
@@ -114,7 +93,7 @@ def test_no_view_breaks_a_known_rule_of_accessibility(database: str, folder: Pat
         in_browser("access", serving, folder)
 
 
-@needs_node
+@needs_npm
 @needs_chromium
 @pytest.mark.usefixtures("installed")
 def test_the_operators_page_signs_in(database: str, folder: Path) -> None:
@@ -124,7 +103,7 @@ def test_the_operators_page_signs_in(database: str, folder: Path) -> None:
         in_browser("login", serving, folder, LOGIN_URL=login)
 
 
-@needs_node
+@needs_npm
 @needs_chromium
 @pytest.mark.usefixtures("installed")
 async def test_the_proof_names_what_was_changed_between_two_visits(database: str, folder: Path) -> None:
