@@ -115,7 +115,9 @@ def test_machines_get_json_and_a_damaged_log_is_left_alone(database: str, folder
     [
         (["verify", "--user", "ann", "--sample", "3"], "--user and --sample don't go together"),
         (["verify", "--export", "x", "--user", "ann"], "--export and --user don't go together"),
-        (["verify", "--head", "x"], "--head and --after go with --export"),
+        (["verify", "--head", "x"], "--head, --after and --keys go with --export"),
+        (["verify", "--keys", "x"], "--head, --after and --keys go with --export"),
+        (["verify", "--export", "x", "--keys", "x"], "--keys goes with --head or --after"),
         (["rebuild", "--user", "ann", "--start-after", "bob"], "--user and --start-after don't go together"),
         (["rebuild", "--user", "a/b"], "a user has 1 to 255 characters and no slash"),
         (["rebuild", "--workers", "0"], "workers"),

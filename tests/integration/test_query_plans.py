@@ -77,7 +77,7 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
     middle = sorted(author.tasks, key=lambda task: task.created_at)[len(ids) // 2]
     first = (USER, None, None, 20, 0, None, None)
     behind = (USER, None, None, 20, 0, middle.created_at, middle.id)
-    page = (USER, 0, 2**63 - 1, None, None, None, 101)
+    page = (USER, 0, 2**63 - 1, None, None, None, None, 101)
     of_task = (*page, task.id, 0, 2**31 - 1)
     behind_task = (middle.id, 1, 30)
     key = await pool.fetchval("SELECT idempotency_key FROM events WHERE user_id = $1 AND idempotency_key <> ''", USER)
