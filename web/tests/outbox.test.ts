@@ -141,6 +141,39 @@ test("lets what follows on a change that is taken back follow on the one before"
   expect(sent.map(({ ifMatch }) => ifMatch)).toEqual(['"4"']);
 });
 
+test("doesn't take the user's own changes for somebody else's, in a form that was opened before they were made", async () => {
+  const { outbox, daybook, sent, signal } = outboxWith([
+    () => json(taskOf({ version: 1 }), 201),
+    () => json(taskOf({ version: 2 })),
+    () => json(null, 204),
+    () => json(taskOf({ version: 4 })),
+    () => json(taskOf({ version: 5 })),
+  ]);
+  const seen = taskOf({ version: 0 }); // as it is shown before the service has answered
+  const change = async (...[each, task]: Parameters<typeof outbox.add>) => {
+    outbox.add(each, task);
+    await outbox.send(daybook, signal.signal);
+  };
+  await change({ op: "create", id: "a", fields: { title: "Buy milk" } }, null);
+  await change({ op: "complete", id: "a", completed: true }, seen);
+  await change({ op: "delete", id: "a" }, seen);
+  await change({ op: "restore", id: "a", task: taskOf({ version: 2 }) }, null);
+  await change({ op: "update", id: "a", fields: { title: "B" } }, seen);
+  expect(sent.map(({ ifMatch }) => ifMatch)).toEqual([null, '"1"', '"2"', null, '"4"']);
+});
+
+test("still refuses to overwrite what somebody else has changed after the user's own change", async () => {
+  const { outbox, daybook, sent, signal } = outboxWith([
+    () => json(taskOf({ version: 5 })),
+    () => problem("precondition-failed", 412),
+  ]);
+  outbox.add({ op: "complete", id: "a", completed: true }, taskOf({ version: 4 }));
+  await outbox.send(daybook, signal.signal);
+  outbox.add({ op: "update", id: "a", fields: { title: "B" } }, taskOf({ version: 4 }));
+  await outbox.send(daybook, signal.signal);
+  expect(sent.map(({ ifMatch }) => ifMatch)).toEqual(['"4"', '"5"']);
+});
+
 test("takes back a change that isn't on its way yet", () => {
   const { outbox } = outboxWith([]);
   const key = outbox.add({ op: "delete", id: "a" }, taskOf());

@@ -25,6 +25,7 @@ export interface OutboxEvents {
  * connection that ends, a token that is refused, or a reload (`waiting` is kept, and given back to the next one). */
 export class Outbox {
   #waiting: Waiting[];
+  #made = new Map<string, number>(); // a version that a change from here was made on -> the version that it led to
   #sending = false;
   #sent: Promise<void> = Promise.resolve();
   #wake = () => {};
@@ -41,12 +42,13 @@ export class Outbox {
     return this.#waiting;
   }
 
-  /** Add a change. `seen` is the task as the user saw it. */
+  /** Add a change. `seen` is the task as the user saw it: changes from here that were made since are theirs, too, and
+   * don't count as somebody else's. */
   add(change: Change, seen: Task | null, at = new Date()): string {
     const follows = this.#waiting.findLast((each) => each.change.id === change.id)?.key ?? null;
     const key = newKey();
     const moment = at.toISOString().replace("Z", "000Z");
-    const version = follows === null ? (seen?.version ?? null) : null;
+    const version = follows === null && seen ? this.#versionAfterOwn(change.id, seen.version) : null;
     this.#set([...this.#waiting, { key, change, seen, version, follows, at: moment }]);
     return key;
   }
@@ -81,6 +83,7 @@ export class Outbox {
         try {
           const made = await this.#write(daybook, next, signal);
           this.events.unreachable(false);
+          this.#made.set(placeOf(next.change.id, next.version ?? versionBefore(next.change)), made.version);
           this.#remove(next.key, { version: made.version, follows: null });
           this.events.made(next, made);
         } catch (error) {
@@ -99,6 +102,15 @@ export class Outbox {
       this.#sending = false;
       signal.removeEventListener("abort", wake);
     }
+  }
+
+  /** Return the version that the changes from here have led to, beginning with the given one. */
+  #versionAfterOwn(id: string, version: number): number {
+    for (let next = this.#made.get(placeOf(id, version)); next !== undefined && next > version; ) {
+      version = next;
+      next = this.#made.get(placeOf(id, version));
+    }
+    return version;
   }
 
   /** Remove a change. What follows on it follows on the given place from now on. */
@@ -140,4 +152,13 @@ export class Outbox {
       }
     }
   }
+}
+
+function placeOf(id: string, version: number): string {
+  return `${id} ${version}`;
+}
+
+/** Return the version that a change without `If-Match` is made on, as far as the user saw. */
+function versionBefore(change: Change): number {
+  return change.op === "restore" ? change.task.version + 1 : 0;
 }
