@@ -39,6 +39,25 @@ test("the operator's page leads back to where the user was", async () => {
   await page.close();
 });
 
+test("the operator's page is told the address that it knows, however the page's was typed", async () => {
+  for (const path of ["/ui", "/ui/?from=mail", "//ui//"]) {
+    const page = await browser.newPage();
+    await page.goto(`${url}${path}`);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByLabel("New task").waitFor();
+    assert.equal(asked.at(-1).return_to, `${url}/ui/`);
+    await page.close();
+  }
+});
+
+test("a link with doubled slashes signs in, too, and its token leaves the address", async () => {
+  const page = await browser.newPage();
+  await page.goto(`${url}//ui/#token=anything`);
+  await page.getByText("That link didn't come from here, so it wasn't followed.").waitFor();
+  assert.equal(page.url(), `${url}//ui/#/tasks`);
+  await page.close();
+});
+
 test("a token with another state, or with none, is refused", async () => {
   const page = await browser.newPage();
   answers.state = "not-this-one";

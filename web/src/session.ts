@@ -34,7 +34,7 @@ function takeFragment(): void {
   const state = config.loginUrl ? sessionStorage.getItem(STATE) : undefined;
   const found = readFragment(location.hash, state);
   if (!found) return;
-  history.replaceState(null, "", location.pathname + location.search + (sessionStorage.getItem(ROUTE) ?? "#/tasks"));
+  history.replaceState(null, "", sessionStorage.getItem(ROUTE) || "#/tasks"); // relative: `//ui/` would be a host
   sessionStorage.removeItem(STATE);
   sessionStorage.removeItem(ROUTE);
   if ("token" in found) signIn(found.token);
@@ -70,7 +70,7 @@ export function goToLogin(loginUrl: string): void {
   sessionStorage.setItem(STATE, state);
   sessionStorage.setItem(ROUTE, location.hash);
   const url = new URL(loginUrl);
-  url.searchParams.set("return_to", location.origin + location.pathname);
+  url.searchParams.set("return_to", `${location.origin}${config.base}/ui/`); // as the operator knows it, whatever was typed
   url.searchParams.set("state", state);
   location.assign(url);
 }
