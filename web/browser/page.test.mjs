@@ -181,6 +181,24 @@ test("a change of an older version is taken back, and can be made anyway", async
   assert.equal(await page.getByLabel("Done: Buy oat milk").isChecked(), true);
 });
 
+test("a tab that nobody looks at holds no connection, and catches up once it is looked at", async (t) => {
+  const page = await open(t, browser, "hidden");
+  const isFeed = (request) => request.url().endsWith("/audit/stream");
+  await Promise.all([page.waitForRequest(isFeed), page.reload()]);
+  const ended = page.waitForEvent("requestfailed", isFeed);
+  const look = (at) =>
+    page.evaluate((hidden) => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }, !at);
+  await look(false);
+  await ended;
+  await api("hidden", "POST", "/tasks", { title: "Buy milk" });
+  assert.deepEqual(await titles(page), []);
+  await look(true);
+  await until(() => titles(page), ["Buy milk"]);
+});
+
 test("a token that is refused asks to sign in again, and nothing is lost", async (t) => {
   const page = await open(t, browser, "ended");
   await add(page, "Buy milk");

@@ -147,14 +147,17 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
       outbox.hurry();
       attempt.abort(); // connect at once: a stream that has failed a few times waits for half a minute
     };
+    const turned = () => document.hidden && attempt.abort();
     addEventListener("offline", lost, { signal });
     addEventListener("online", back, { signal });
+    document.addEventListener("visibilitychange", turned, { signal });
     void flush();
     while (!signal.aborted) {
       attempt = new AbortController();
       const either = AbortSignal.any([signal, attempt.signal]);
       try {
         last ??= await load(client, either);
+        await looked(either);
         for await (const each of stream(client, { after: last, signal: either })) {
           last = each.seq;
           receive(each);
@@ -227,6 +230,17 @@ function settled(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);
     signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+}
+
+/** Wait until somebody may look at the tab, or the signal is aborted. Browsers open six connections to a service without
+ * HTTP/2, for all tabs together: if hidden ones kept their feeds, the next tab would get no answer at all. */
+function looked(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const ready = () => !document.hidden && resolve();
+    document.addEventListener("visibilitychange", ready, { signal });
+    signal.addEventListener("abort", () => resolve(), { once: true });
+    ready();
   });
 }
 
