@@ -58,8 +58,9 @@ export function createEventList(daybook: Daybook, filter: EventFilter, pageSize:
     state.value = "reading";
     try {
       const page = await daybook.listEvents({ ...parametersOf(filter), limit: pageSize }, { page: next, signal });
-      const oldest = events.value.at(-1)?.seq ?? Infinity;
-      events.value = [...events.value, ...page.items.filter(({ seq }) => seq < oldest)];
+      const newest = page.items[0]?.seq ?? 0;
+      const before = next === undefined ? events.value.filter(({ seq }) => seq > newest) : events.value;
+      events.value = [...before, ...page.items];
       next = page.next;
       state.value = next === undefined ? "whole" : "more";
     } catch (error) {

@@ -14,6 +14,7 @@ export function createTimeTravel(daybook: Daybook, begin: number | null) {
   const whole = signal(false);
   const failure = signal("");
   const at = signal(begin ?? Infinity);
+  const meanwhile: AuditEvent[] = [];
   const shown = computed(() => {
     const count = Math.min(at.value, read.value);
     timeline.goTo(count);
@@ -28,13 +29,16 @@ export function createTimeTravel(daybook: Daybook, begin: number | null) {
         read.value = timeline.steps.length;
       }
       whole.value = true;
+      for (const event of meanwhile.splice(0)) receive(event);
     } catch (error) {
       if (!signal.aborted) failure.value = messageOf(error);
     }
   }
 
-  /** Put an event that has just happened. Whoever looks at now goes with it. */
+  /** Put an event that has just happened; while the log is being read, once that has come to its end. Whoever looks at
+   * now goes with it. */
   function receive(event: AuditEvent): void {
+    if (!whole.peek()) meanwhile.push(event);
     if (!whole.peek() || event.seq !== timeline.steps.length + 1) return;
     timeline.add(event);
     read.value = timeline.steps.length;
