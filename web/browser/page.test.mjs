@@ -208,7 +208,8 @@ test("a token that is refused asks to sign in again, and nothing is lost", async
   await page.getByText("Your sign-in has ended. Sign in again to go on.").waitFor();
   await page.getByLabel("Link or token").fill(tokenOf("ended", { seconds: -60 }));
   await page.getByRole("dialog").getByRole("button", { name: "Sign in" }).click();
-  await page.getByText("This link has ended. Get a new one.").waitFor();
+  await until(() => page.getByLabel("Link or token").inputValue(), ""); // it was taken, and refused by the service
+  await page.getByText("Your sign-in has ended. Sign in again to go on.").waitFor();
   await page.getByLabel("Link or token").fill(`${url}/ui/#token=${tokenOf("ended")}`);
   await page.getByRole("dialog").getByRole("button", { name: "Sign in" }).click();
   await add(page, "Call Ann");
@@ -218,7 +219,17 @@ test("a token that is refused asks to sign in again, and nothing is lost", async
   assert.equal(await page.evaluate(() => sessionStorage.getItem("daybook.token")), null);
 });
 
-test("a link that was cut off or has ended says so", async (t) => {
+test("a clock that is wrong doesn't keep anybody out", async (t) => {
+  const context = await browser.newContext();
+  const token = tokenOf("skewed");
+  const page = await watched(t, context, token);
+  await page.clock.setFixedTime(Date.now() + 7 * 86_400_000);
+  await page.goto(`${url}/ui/#token=${token}`);
+  await add(page, "Buy milk");
+  await until(async () => (await api("skewed", "GET", "/tasks")).map(({ title }) => title), ["Buy milk"]);
+});
+
+test("a link that was cut off says so", async (t) => {
   const page = await open(t, browser, "cut", { token: "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIi" });
   await page.getByText("That isn't a whole token.").waitFor();
 });

@@ -42,11 +42,10 @@ function takeFragment(): void {
   dispatchEvent(new HashChangeEvent("hashchange"));
 }
 
-/** Sign in with a token. Return false, and say why in `notice`, if it is none or has ended. */
+/** Sign in with a token. Return false, and say why in `notice`, if it is none. */
 export function signIn(token: string): boolean {
   const claims = readClaims(token.trim(), config.userClaim);
   if (!claims) notice.value = "That isn't a whole token. Copy the link once more, to its end.";
-  else if (claims.expires <= Date.now()) notice.value = "This link has ended. Get a new one.";
   else {
     sessionStorage.setItem(TOKEN, token.trim());
     notice.value = "";

@@ -1,7 +1,6 @@
-/** The user that a token speaks for, and when it ends (milliseconds since 1970). */
+/** The user that a token speaks for. When it ends, the service says: the browser's clock may be wrong. */
 export interface Claims {
   userId: string;
-  expires: number;
 }
 
 /** Read a token's claims, without verifying it: only the service can. Return null if it is no token. */
@@ -12,8 +11,7 @@ export function readClaims(token: string, userClaim: string): Claims | null {
     const claims: unknown = JSON.parse(new TextDecoder().decode(bytes));
     const named = (from: unknown, name: string): unknown => (from as Record<string, unknown>)[name];
     const userId = userClaim.split(".").reduce(named, claims);
-    const expires = Number(named(claims, "exp")) * 1000;
-    return typeof userId === "string" && userId && Number.isFinite(expires) ? { userId, expires } : null;
+    return typeof userId === "string" && userId ? { userId } : null;
   } catch {
     return null; // whatever it is, it is no token
   }

@@ -4,9 +4,9 @@ import { readClaims, readFragment } from "../src/token";
 
 const tokenOf = (claims: unknown) => `e30.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.c2ln`;
 
-test("reads the user and the end of a token, also from an inner claim", () => {
-  expect(readClaims(tokenOf({ sub: "ann", exp: 5 }), "sub")).toEqual({ userId: "ann", expires: 5000 });
-  expect(readClaims(tokenOf({ user: { id: "änn/?" }, exp: 5 }), "user.id")).toEqual({ userId: "änn/?", expires: 5000 });
+test("reads the user of a token, also from an inner claim", () => {
+  expect(readClaims(tokenOf({ sub: "ann" }), "sub")).toEqual({ userId: "ann" });
+  expect(readClaims(tokenOf({ user: { id: "änn/?" } }), "user.id")).toEqual({ userId: "änn/?" });
 });
 
 test.each([
@@ -14,7 +14,6 @@ test.each([
   "x",
   "a.b.c",
   tokenOf({}),
-  tokenOf({ sub: "ann" }),
   tokenOf({ sub: 7, exp: 5 }),
   tokenOf({ sub: "", exp: 5 }),
   tokenOf(null),
