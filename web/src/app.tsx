@@ -95,14 +95,13 @@ function View({ view, id }: { view: Route["view"]; id: string }) {
   return <Tasks />;
 }
 
-/** Say if changes can't be sent just now, and how many wait. */
+/** Say if the service can't be reached just now, and how many changes wait. */
 function Connection() {
   const { offline, pending, failure } = user.value!.store;
   const count = pending.value.length;
   const waits = count === 1 ? "One change waits" : `${count} changes wait`;
-  const text =
-    failure.value ||
-    (offline.value ? `You are offline. ${count ? `${waits}, and will be sent.` : "You can go on."}` : "");
+  const why = navigator.onLine ? "Daybook can't be reached just now." : "You are offline.";
+  const text = failure.value || (offline.value ? `${why} ${count ? `${waits}, and will be sent.` : "You can go on."}` : "");
   return (
     <p role="status" class={text ? "connection" : "connection none"}>
       {text}

@@ -14,16 +14,16 @@ interface Sent {
 
 type Reply = (sent: Sent) => Response | Promise<Response>;
 
-const json = (body: unknown, status = 200) =>
+const json = (body: unknown, status = 200, headers = {}) =>
   new Response(body === null ? null : JSON.stringify(body), {
     status,
-    headers: { "Content-Type": "application/json" },
+    headers: { "Content-Type": "application/json", ...headers },
   });
 const problem = (type: string, status: number) =>
   json({ type: `/problems/${type}`, detail: type, title: type, status }, status);
 
 /** An outbox, and a service that answers with each of the replies in turn. */
-function outboxWith(replies: Reply[], waiting: Waiting[] = []) {
+function outboxWith(replies: Reply[], waiting: Waiting[] = [], pause = 1) {
   const sent: Sent[] = [];
   const daybook = createDaybook({
     url: "http://daybook",
@@ -53,7 +53,7 @@ function outboxWith(replies: Reply[], waiting: Waiting[] = []) {
       refused: (_, error) => refused.push((error as Error).message),
       unreachable: (is) => unreachable.push(is),
     },
-    1,
+    pause,
   );
   return { outbox, daybook, sent, made, refused, unreachable, signal: new AbortController() };
 }
@@ -200,6 +200,15 @@ test("moves only forward, in whatever order answers and events come", () => {
   expect(copy.put(taskOf({ version: 2 }))).toBe(false);
   expect(copy.put(taskOf({ version: 4 }))).toBe(true);
   expect(copy.tasks.get("a")?.version).toBe(4);
+});
+
+test("waits as long as the service asks for", async () => {
+  const limited = { type: "/problems/rate-limited", title: "", detail: "", status: 429 };
+  const replies = [() => json(limited, 429, { "Retry-After": "0" }), () => json(taskOf(), 201)];
+  const { outbox, daybook, sent, signal } = outboxWith(replies, [], 1_000_000);
+  outbox.add({ op: "create", id: "a", fields: { title: "Buy milk" } }, null);
+  await outbox.send(daybook, signal.signal);
+  expect(sent).toHaveLength(2);
 });
 
 test("takes any other error for a refusal", async () => {

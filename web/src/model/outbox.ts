@@ -89,8 +89,9 @@ export class Outbox {
         } catch (error) {
           if (signal.aborted || (error instanceof DaybookError && error.status === 401)) return;
           if (isTransient(error)) {
+            const wait = error instanceof DaybookError ? error.retryAfter : undefined;
             this.events.unreachable(true);
-            await this.#waitAWhile();
+            await this.#waitAWhile(wait);
           } else {
             const { id } = next.change;
             this.#set(this.#waiting.filter((each) => each.change.id !== id));
@@ -124,9 +125,9 @@ export class Outbox {
     this.events.changed(waiting);
   }
 
-  #waitAWhile(): Promise<void> {
+  #waitAWhile(ms = this.pause): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, this.pause);
+      const timer = setTimeout(resolve, ms);
       this.#wake = () => {
         clearTimeout(timer);
         resolve();

@@ -167,7 +167,7 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
         if (isProblem(error, "/problems/log-replaced")) {
           copy.clear();
           last = undefined;
-        } else if (isTransient(error)) {
+        } else if (isTransient(error) || (error instanceof DaybookError && error.status >= 500)) {
           offline.value = true;
           await settled(2000, either);
         } else if (!attempt.signal.aborted) {
