@@ -163,6 +163,21 @@ test("changes wait while the network is away, and are sent once", async (t) => {
   assert.equal((await api("away", "GET", "/audit")).length, 5);
 });
 
+test("what is typed into a form stays when its task is completed or deleted elsewhere", async (t) => {
+  const { id } = await api("typing", "POST", "/tasks", { title: "Buy milk" });
+  const page = await open(t, browser, "typing", { route: "#/tasks?status=open" });
+  await edit(page, "Buy milk");
+  await page.getByLabel("Description").fill("2 litres");
+  await api("typing", "PATCH", `/tasks/${id}/complete`, { completed: true });
+  await page.getByText("0 of 1 task").waitFor();
+  assert.equal(await page.getByLabel("Description").inputValue(), "2 litres");
+  await api("typing", "DELETE", `/tasks/${id}`);
+  await page.getByText("0 tasks").waitFor();
+  assert.equal(await page.getByLabel("Description").inputValue(), "2 litres");
+  await page.getByRole("button", { name: "Save" }).click();
+  await toast(page, "“Buy milk” was deleted elsewhere, so your change wasn't made.").waitFor();
+});
+
 test("a change of an older version is taken back, and can be made anyway", async (t) => {
   const { id } = await api("stale", "POST", "/tasks", { title: "Buy milk" });
   const page = await open(t, browser, "stale");

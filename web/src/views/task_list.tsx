@@ -20,15 +20,18 @@ interface Props {
 }
 
 /** The list. Only rows near the screen are in the document, so that thousands of tasks scroll as a few do. */
-export function TaskList({ handle, tasks, now }: Props) {
+export function TaskList({ handle, tasks: selected, now }: Props) {
   const list = useRef<HTMLUListElement>(null);
   const rowHeight = useRowHeight();
   const current = useSignal<string | null>(null);
   const editing = useSignal<Task | null>(null);
+  const placeOfForm = useRef(0);
+  const tasks = withEdited(selected, editing.value, placeOfForm.current);
   const [formHeight, setFormHeight] = useState(0);
   const range = useRange(list, tasks.length, rowHeight);
   const indexOf = (id: string | undefined | null) => (id ? tasks.findIndex((task) => task.id === id) : -1);
   const edited = indexOf(editing.value?.id);
+  if (edited >= 0) placeOfForm.current = edited;
   const extra = edited >= 0 && formHeight ? formHeight - rowHeight : 0;
   const topOf = (index: number) => index * rowHeight + (edited >= 0 && index > edited ? extra : 0);
   const focusRow = (id: string) =>
@@ -81,4 +84,11 @@ export function TaskList({ handle, tasks, now }: Props) {
         })}
     </ul>
   );
+}
+
+/** Return the tasks with the one that is being edited, also if the filter leaves it out by now, or it was deleted
+ * elsewhere: what is typed stays until the user saves it or not. */
+function withEdited(tasks: Task[], editing: Task | null, place: number): Task[] {
+  if (!editing || tasks.some(({ id }) => id === editing.id)) return tasks;
+  return tasks.toSpliced(place, 0, editing);
 }
