@@ -1,6 +1,6 @@
 import type { Task, TaskChanges } from "daybook-client";
 import { useEffect, useRef } from "preact/hooks";
-import { changesOf } from "../model/edit";
+import { changesOf, tagsProblem } from "../model/edit";
 import { hrefOf } from "../route";
 import { user } from "../state";
 import { type Place, placed } from "../ui/window";
@@ -65,7 +65,13 @@ export function EditForm({ place, task, close, measured }: Props) {
         </label>
         <label class="wide">
           Tags, by commas
-          <input name="tags" dir="auto" defaultValue={task.tags.join(", ")} autocomplete="off" />
+          <input
+            name="tags"
+            dir="auto"
+            defaultValue={task.tags.join(", ")}
+            onInput={({ currentTarget }) => currentTarget.setCustomValidity(tagsProblem(currentTarget.value, task.tags))}
+            autocomplete="off"
+          />
         </label>
         <div class="buttons wide">
           <button type="submit" class="primary">
