@@ -178,6 +178,30 @@ test("what is typed into a form stays when its task is completed or deleted else
   await toast(page, "“Buy milk” was deleted elsewhere, so your change wasn't made.").waitFor();
 });
 
+test("a message about something that wasn't done stays until it is dismissed", async (t) => {
+  await api("told", "POST", "/tasks", { title: "Buy milk" });
+  const token = tokenOf("told");
+  const page = await watched(t, await browser.newContext(), token);
+  await page.clock.install();
+  await page.goto(`${url}/ui/#token=${token}`);
+  const problem = { type: "/problems/read-only", title: "", status: 403, detail: "This token may only read." };
+  await page.route("**/complete", (route) => route.fulfill({ status: 403, json: problem }));
+  await page.getByLabel("Done: Buy milk").click();
+  const refused = toast(page, "“Buy milk”: This token may only read.");
+  await refused.waitFor();
+  for (const title of ["One", "Two", "Three", "Four"]) {
+    await add(page, title);
+    await page.locator(".row", { hasText: title }).hover();
+    await page.getByRole("button", { name: `Delete ${title}` }).click();
+  }
+  await until(() => page.locator(".toast").count(), 4);
+  await page.getByLabel("New task").hover();
+  await page.clock.fastForward(60_000);
+  await until(() => page.locator(".toast").count(), 1);
+  await refused.getByRole("button", { name: "Dismiss" }).click();
+  await until(() => page.locator(".toast").count(), 0);
+});
+
 test("a change of an older version is taken back, and can be made anyway", async (t) => {
   const { id } = await api("stale", "POST", "/tasks", { title: "Buy milk" });
   const page = await open(t, browser, "stale");

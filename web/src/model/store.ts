@@ -14,10 +14,12 @@ import { TaskCopy } from "./copy";
 import { withWaiting, type Change, type Waiting } from "./changes";
 import { Outbox } from "./outbox";
 
-/** A message for the user. `undo` and `again` are what its button does. */
+/** A message for the user, with what its button does. */
 export interface Toast {
   id: string;
   text: string;
+  /** Whether it stays until the user dismisses it: something of theirs wasn't done. */
+  stays: boolean;
   action?: { name: string; run: () => void };
 }
 
@@ -64,9 +66,11 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
     unreachable: (is) => (offline.value = is),
   });
 
-  /** Tell the user something, for a while. */
-  function tell(text: string, action?: Toast["action"]): void {
-    toasts.value = [...toasts.value.slice(-2), { id: newKey(), text, ...(action && { action }) }];
+  /** Tell the user something, for a while, or until they dismiss it. */
+  function tell(text: string, action?: Toast["action"], stays = false): void {
+    const passing = toasts.value.filter((each) => !each.stays).slice(0, stays ? 0 : -2);
+    const kept = toasts.value.filter((each) => !passing.includes(each));
+    toasts.value = [...kept, { id: newKey(), text, stays, ...(action && { action }) }];
   }
 
   function dismiss(id: string): void {
@@ -76,13 +80,13 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
   async function refused({ change, seen }: Waiting, error: unknown): Promise<void> {
     const name = `“${seen?.title ?? ("fields" in change ? change.fields.title : undefined) ?? "The task"}”`;
     if (!isProblem(error, "/problems/precondition-failed") && !isProblem(error, "/problems/task-not-found")) {
-      tell(`${name}: ${messageOf(error)}`);
+      tell(`${name}: ${messageOf(error)}`, undefined, true);
       return;
     }
     const now = await refresh(change.id);
-    if (!now) return tell(`${name} was deleted elsewhere, so your change wasn't made.`);
+    if (!now) return tell(`${name} was deleted elsewhere, so your change wasn't made.`, undefined, true);
     const again = { name: "Make it anyway", run: () => submit(change, now) };
-    tell(`${name} was changed elsewhere, so your change wasn't made.`, change.op === "create" ? undefined : again);
+    tell(`${name} was changed elsewhere, so your change wasn't made.`, change.op === "create" ? undefined : again, true);
   }
 
   /** Read a task anew, and return it; null if it is gone, or can't be read just now: the feed will bring it. */

@@ -2,7 +2,8 @@ import { useEffect, useRef } from "preact/hooks";
 import type { Store, Toast } from "../model/store";
 
 const SHOWN = 12_000;
-/** Milliseconds that a message stays, unless the pointer or the focus is on it. What it offers is also under History. */
+/** Milliseconds that a passing message is shown, unless the pointer or the focus is on it. What it offers is also under
+ * History. */
 
 export function Toasts({ store }: { store: Store }) {
   return (
@@ -17,6 +18,7 @@ export function Toasts({ store }: { store: Store }) {
 function Message({ toast, dismiss }: { toast: Toast; dismiss: () => void }) {
   const element = useRef<HTMLDivElement>(null);
   useEffect(() => {
+    if (toast.stays) return;
     const timer = setInterval(() => {
       if (!element.current!.matches(":hover, :focus-within")) dismiss();
     }, SHOWN);
