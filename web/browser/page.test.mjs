@@ -163,6 +163,26 @@ test("changes wait while the network is away, and are sent once", async (t) => {
   assert.equal((await api("away", "GET", "/audit")).length, 5);
 });
 
+test("undo takes back what was done last, also if that is still on its way", async (t) => {
+  for (const title of ["Buy milk", "Call Ann"]) await api("hasty", "POST", "/tasks", { title });
+  const page = await open(t, browser, "hasty");
+  await until(() => titles(page), ["Call Ann", "Buy milk"]);
+  let answer;
+  const asked = new Promise((resolve) => (answer = resolve));
+  await page.route("**/complete", async (route) => {
+    await asked;
+    await route.continue();
+  });
+  await page.keyboard.press("j");
+  await page.keyboard.press("x");
+  await page.keyboard.press("u");
+  answer();
+  await toast(page, "Undone: “Call Ann” is as it was before.").waitFor();
+  assert.deepEqual(await titles(page), ["Call Ann", "Buy milk"]);
+  const types = (await api("hasty", "GET", "/audit")).map(({ type }) => type);
+  assert.deepEqual(types, ["TaskToggled", "TaskToggled", "TaskCreated", "TaskCreated"]);
+});
+
 test("what is typed into a form stays when its task is completed or deleted elsewhere", async (t) => {
   const { id } = await api("typing", "POST", "/tasks", { title: "Buy milk" });
   const page = await open(t, browser, "typing", { route: "#/tasks?status=open" });

@@ -125,9 +125,11 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
     tell(`Deleted “${task.title}”.`, { name: "Undo", run: undo });
   }
 
-  /** Take back an event: the given one, or else the last one that was written here, or the user's last one. */
+  /** Take back an event: the given one, or else the last one that was written here, or the user's last one. What is
+   * still on its way comes first: it is what the user did last. */
   async function undo(seq?: number): Promise<void> {
-    if (!daybook) return;
+    if (seq === undefined) await flush();
+    if (!daybook || until.aborted) return;
     const last = seq ?? written.value.at(-1);
     try {
       const done = await daybook.undo(last === undefined ? {} : { seq: last }, { signal: until });
