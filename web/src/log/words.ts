@@ -43,7 +43,7 @@ function sentence(before: string, after = ""): Sentence {
 function updated(changes: Changes): Sentence {
   const fields = Object.keys(changes) as Field[];
   const [field] = fields;
-  if (fields.length !== 1 || !field) return sentence(`changed the ${list(fields)} of`);
+  if (fields.length !== 1 || !field) return sentence(`changed the ${listOf(fields)} of`);
   if (field === "title") return sentence("renamed");
   if (field === "completed")
     return sentence(changes.completed?.to ? "completed" : "opened", changes.completed?.to ? "" : "again");
@@ -58,10 +58,11 @@ function updated(changes: Changes): Sentence {
 
 function backTo(changes: Changes): string {
   const fields = Object.keys(changes) as Field[];
-  return fields.length ? `to an earlier ${list(fields)}` : "";
+  return fields.length ? `to an earlier ${listOf(fields)}` : "";
 }
 
-function list(fields: Field[]): string {
+/** Name fields in a row: "title, due date and tags". */
+export function listOf(fields: readonly Field[]): string {
   const names = fields.map((field) => FIELD_NAMES[field]);
   return names.length < 2 ? (names[0] ?? "fields") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }

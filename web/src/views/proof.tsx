@@ -82,7 +82,7 @@ function Result({ state }: { state: State }) {
 }
 
 function Fits({ state: { events, kept, head } }: { state: State & { step: "fits" } }) {
-  const count = `${events.toLocaleString()} ${events === 1 ? "event" : "events"}`;
+  const all = events === 1 ? "The one event fits" : `All ${events.toLocaleString()} events fit together`;
   return (
     <section class="result fits" aria-label="Result" role="status">
       <h2>
@@ -90,12 +90,12 @@ function Fits({ state: { events, kept, head } }: { state: State & { step: "fits"
       </h2>
       {kept ? (
         <p>
-          All {count} fit together, and lead to the head that this browser kept {when(kept)}: nothing up to event{" "}
+          {all}, and {events === 1 ? "leads" : "lead"} to the head that this browser kept {when(kept)}: nothing up to event{" "}
           {kept.seq.toLocaleString()} was changed, removed or added since.
         </p>
       ) : (
         <p>
-          All {count} fit together. This browser had kept no head until now, so it can't tell yet whether they were all
+          {all}. This browser had kept no head until now, so it can't tell yet whether they were all
           made anew; from now on it can.
         </p>
       )}

@@ -2,6 +2,7 @@ import { useSignal } from "@preact/signals";
 import { isProblem } from "daybook-client";
 import { useEffect, useRef } from "preact/hooks";
 import { momentText } from "../log/days";
+import { listOf } from "../log/words";
 import { messageOf } from "../model/store";
 import { user } from "../state";
 
@@ -46,7 +47,7 @@ export function RestoreDialog({ moment, close }: { moment: string; close: () => 
   return (
     <dialog ref={dialog} class="restore" aria-labelledby="restore" onClose={close}>
       <h2 id="restore">Restore all to {momentText(moment)}?</h2>
-      <p role="status">{dryRun.value ? `${countText(changes.length)} would change.` : "Looking what would change …"}</p>
+      <p role="status">{dryRun.value ? `${countText(changes.length)} would change.` : !failure.value && "Looking what would change …"}</p>
       {failure.value && <p role="alert">{failure.value}</p>}
       {changes.length > 0 && (
         <ul tabIndex={0} aria-label="Changes">
@@ -77,5 +78,5 @@ function countText(count: number): string {
 function changeText({ type, fields }: Changed, isThere: boolean): string {
   if (type === "TaskDeleted") return "delete";
   if (!isThere) return "bring back";
-  return `put back the ${fields.join(", ").replace("due_date", "due date")} of`;
+  return `put back the ${listOf(fields as Parameters<typeof listOf>[0])} of`;
 }
