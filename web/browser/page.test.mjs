@@ -54,6 +54,7 @@ test("tasks are added, completed, edited in place, deleted and brought back", as
 
   await page.locator(".row", { hasText: "Écrire" }).hover();
   await page.getByRole("button", { name: "Delete Écrire" }).click();
+  await page.locator(".row .title:focus").waitFor(); // the row that has come in its place
   await until(() => titles(page), ["Call Ann", "Buy oat milk"]);
   await until(async () => (await api("tasks", "GET", "/tasks")).length, 2);
   await toast(page, "Deleted “Écrire”.").getByRole("button", { name: "Undo" }).click();

@@ -1,6 +1,6 @@
 import { useSignal } from "@preact/signals";
 import type { Task } from "daybook-client";
-import { useImperativeHandle, useRef, useState } from "preact/hooks";
+import { useEffect, useImperativeHandle, useRef, useState } from "preact/hooks";
 import { useRange, useRowHeight } from "../ui/window";
 import { EditForm } from "./edit_form";
 import { TaskRow } from "./task_row";
@@ -45,6 +45,12 @@ export function TaskList({ handle, tasks: selected, now }: Props) {
       scrollBy({ top: top - innerHeight / 2, behavior: "instant" });
     requestAnimationFrame(() => focusRow(task.id));
   };
+  const placeOfCurrent = useRef(0);
+  useEffect(() => {
+    const place = indexOf(current.value);
+    if (place >= 0) placeOfCurrent.current = place;
+    else if (current.value && document.activeElement === document.body) select(placeOfCurrent.current); // its row went
+  });
   useImperativeHandle(handle, () => ({
     move: (step) => select(indexOf(current.value) < 0 ? 0 : indexOf(current.value) + step),
     edit: () => (editing.value = tasks[indexOf(current.value)] ?? null),
