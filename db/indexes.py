@@ -99,7 +99,8 @@ async def _build_all(
             await holder.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             if is_ours:
                 for index in indexes:
-                    await _build(connection, index, lock_seconds)
+                    if await _missing(connection, [index.name_on(index.table)]):  # else another has built it meanwhile
+                        await _build(connection, index, lock_seconds)
     finally:
         await holder.close()
 

@@ -141,3 +141,13 @@ async def test_each_shard_gets_its_index(database: str, without: asyncpg.Connect
         "WHERE indrelid = '%s'::regclass AND indisvalid$$)"
     )
     assert {row[0] for row in found} == {"4"}
+
+
+async def test_an_index_that_another_process_has_built_meanwhile_is_left_alone(database: str) -> None:
+    arguments = connect_arguments(database)
+    connection = await asyncpg.connect(**arguments)
+    try:
+        await indexes._build_all(arguments, connection, list(indexes._INDEXES), 1)
+        assert await indexes._missing(connection, list(indexes.NAMES)) == []
+    finally:
+        await connection.close()
