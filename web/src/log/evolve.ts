@@ -35,8 +35,13 @@ export function evolve(task: Task | null, event: Foldable, origin: Origin): Task
 
 /** A task before its first event. Fields that are empty before and after aren't in an event. */
 function blank({ type, task_id, at }: Foldable, { userId, createdAt }: Origin): Task {
+  return { ...emptyTask(task_id, userId, at), created_at: type === "TaskCreated" ? at : createdAt };
+}
+
+/** A task of a moment without anything in it, to put its fields into. */
+export function emptyTask(id: string, userId: string, at: string): Task {
   return {
-    id: task_id,
+    id,
     user_id: userId,
     title: "",
     description: null,
@@ -44,7 +49,7 @@ function blank({ type, task_id, at }: Foldable, { userId, createdAt }: Origin): 
     priority: null,
     due_date: null,
     tags: [],
-    created_at: type === "TaskCreated" ? at : createdAt,
+    created_at: at,
     updated_at: at,
     completed_at: null,
     version: 0,

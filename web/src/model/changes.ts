@@ -1,3 +1,4 @@
+import { emptyTask } from "../log/evolve";
 import type { NewTask, Task, TaskChanges } from "daybook-client";
 
 /** Something that the user did to a task. */
@@ -27,7 +28,7 @@ export interface Waiting {
 export function applied(task: Task | null, { change, at }: Waiting, userId: string): Task | null {
   switch (change.op) {
     case "create":
-      return { ...created(change.id, userId, at), ...given(change.fields) };
+      return { ...emptyTask(change.id, userId, at), ...given(change.fields) };
     case "restore":
       return task ?? change.task;
     case "delete":
@@ -55,23 +56,6 @@ export function withWaiting(base: ReadonlyMap<string, Task>, waiting: readonly W
     else tasks.delete(each.change.id);
   }
   return [...tasks.values()];
-}
-
-function created(id: string, userId: string, at: string): Task {
-  return {
-    id,
-    user_id: userId,
-    title: "",
-    description: null,
-    completed: false,
-    priority: null,
-    due_date: null,
-    tags: [],
-    created_at: at,
-    updated_at: at,
-    completed_at: null,
-    version: 0,
-  };
 }
 
 function given(fields: NewTask | TaskChanges): Partial<Task> {
