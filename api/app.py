@@ -28,7 +28,7 @@ from api.middleware import (
     TrustedProxies,
 )
 from api.rate_limits import Buckets, Limits, RateLimiting
-from api.routers import audit, batch, feed, health, keys, restore, sync, tasks, undo
+from api.routers import audit, batch, erasure, feed, health, keys, restore, sync, tasks, undo
 from api.routers.metrics import scraping
 from api.server.startup import check_integrity, check_server, told
 from api.server.supervision import ended_with_its_supervisor
@@ -162,7 +162,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         web.serve_web(app, settings)
     # Add the routes themselves: an included router would look for the route twice. They precede the documentation's.
     app.router.routes[:0] = [
-        route for each in (tasks, sync, batch, undo, restore, feed, audit, keys, health) for route in each.router.routes
+        route
+        for each in (tasks, sync, batch, undo, restore, erasure, feed, audit, keys, health)
+        for route in each.router.routes
     ]
     if settings.metrics_public:
         app.include_router(scraping(settings.daybook_data_dir))

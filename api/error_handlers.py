@@ -17,9 +17,11 @@ from api.problems import (
     METHODS,
     BadRequest,
     FieldsChanged,
+    Gone,
     IdTaken,
     Invalid,
     KeyReused,
+    NotDeletedYet,
     NotFound,
     OperationRefused,
     Overloaded,
@@ -31,11 +33,21 @@ from api.problems import (
     problem_response,
 )
 from commands.batch import BatchRefused
-from commands.decider import ChangedSince, NotRestorable, Refusal, TaskExists, TaskNotFound, VersionMismatch
+from commands.decider import (
+    ChangedSince,
+    ErasedForGood,
+    NotDeleted,
+    NotRestorable,
+    Refusal,
+    TaskExists,
+    TaskNotFound,
+    VersionMismatch,
+)
 from commands.handler import IdempotencyKeyReused
 from db.errors import UNAVAILABLE, DatabaseUnavailable, ReadOnly, TooManyRequests
 from events.store.event_store import LongChangeUnderWay
 from events.store.in_doubt import InDoubt
+from events.task import ContentErased
 from telemetry import metrics
 
 _log = structlog.get_logger(__name__)
@@ -48,6 +60,7 @@ def handle_errors(app: FastAPI) -> None:
     """Register handlers that turn all exceptions of a request, the framework's own too, into problem documents."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(Refusal, _refusal)
+    app.add_exception_handler(ContentErased, _erased)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(InDoubt, _outcome_unknown)
@@ -66,6 +79,10 @@ async def _refusal(request: Request, error: Exception) -> Response:
     return await _problem(request, problem_of(error))
 
 
+async def _erased(request: Request, error: Exception) -> Response:
+    return await _problem(request, Gone(hint=f"{error}: what it was can't be told any more."))
+
+
 def problem_of(refusal: Refusal) -> Problem:
     """Make the problem for a command that was refused."""
     why = str(refusal)
@@ -76,6 +93,10 @@ def problem_of(refusal: Refusal) -> Problem:
             return IdTaken(hint=why)
         case VersionMismatch():
             return PreconditionFailed(hint=why, headers={"ETag": etag(refusal.current)})
+        case NotDeleted():
+            return NotDeletedYet(hint=why)
+        case ErasedForGood():
+            return Gone(hint=why)
         case NotRestorable():
             errors = [{"field": "version", "message": why, "type": "not_restorable"}]
             return Invalid(summary(errors), errors=errors)

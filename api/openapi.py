@@ -12,7 +12,8 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
 from api.entity_tags import TAGS_PATTERN
-from api.examples import FAULTS, TASK_ID, Named
+from api.examples import TASK_ID, Named
+from api.faults import FAULTS
 from api.problems import MEDIA_TYPE, Problem
 from api.schemas import USER_ID_SCHEMA, ProblemDetails
 

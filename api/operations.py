@@ -14,7 +14,8 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from api.entity_tags import TAGS_PATTERN, entity_tags
-from api.examples import CHANGED_TASK, FAULTS, TASK_ID, Named
+from api.examples import CHANGED_TASK, TASK_ID, Named
+from api.faults import FAULTS
 from api.schemas import LARGEST_VERSION, Completion, NewTask, ProblemDetails, Restoration, Task, TaskChanges
 
 

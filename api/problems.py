@@ -11,7 +11,9 @@ Problem
 ├── IdTaken                      409  there is, or was, a task with this id
 ├── FieldsChanged                409  later events have changed the same fields
 ├── OperationRefused             409  one operation of an atomic batch was refused
+├── NotDeletedYet                409  a task must be deleted before it is erased
 ├── LogReplaced                  410  the token is of a log that is no more
+├── Gone                         410  it needs content that was erased
 ├── PreconditionFailed           412  the task is at another version than If-Match wants
 ├── ContentTooLarge              413
 ├── UnsupportedMediaType         415
@@ -157,6 +159,20 @@ class OperationRefused(Problem):
 
     status, type, title = 409, "operation-refused", "Operation refused"
     sentence = "One of these changes can't be made, so none was."
+
+
+class NotDeletedYet(Problem):
+    """A task is erased only after it was deleted."""
+
+    status, type, title = 409, "not-deleted", "Not deleted"
+    sentence = "Please delete this task before you erase it."
+
+
+class Gone(Problem):
+    """It needs content that was erased: a state of the past, a restoration, an undo."""
+
+    status, type, title = 410, "erased", "Erased"
+    sentence = "This was erased, and can't come back."
 
 
 class LogReplaced(Problem):

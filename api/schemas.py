@@ -23,7 +23,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from api import text, times
-from events.task import Priority
+from events.task import LONGEST_REASON, NO_TASK, Priority
 
 LARGEST_VERSION = 2**31 - 1
 
@@ -102,8 +102,15 @@ def _none_is_number(value: Any) -> Any:
     return None if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _some_task(id_: UUID | None) -> UUID | None:
+    if id_ == NO_TASK:
+        raise ValueError("must not be the nil UUID")
+    return id_
+
+
 GivenId = Annotated[
     UUID | None,
+    AfterValidator(_some_task),
     BeforeValidator(_none_is_number, json_schema_input_type=UUID | float | None),
     Field(description="the task's id, if the client makes it: a UUID; a number is ignored"),
 ]
@@ -247,7 +254,35 @@ class Undo(TypedDict, total=False):
     ]
 
 
-EventType = Literal["TaskCreated", "TaskUpdated", "TaskToggled", "TaskDeleted", "TaskRestored"]
+Reason = Annotated[
+    str,
+    StringConstraints(max_length=LONGEST_REASON),
+    BeforeValidator(text.without_controls),
+    Field(
+        description="why, for the log, which keeps it for ever: up to 500 characters, and nothing personal",
+        json_schema_extra={"pattern": text.WITHOUT_CONTROLS},
+    ),
+]
+
+
+class Erasure(TypedDict, total=False):
+    """Why a task's content is erased."""
+
+    reason: Reason | None
+
+
+class ErasureOfAll(BaseModel):
+    """The confirmation that all of a user's content is to be erased. An unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    confirm: str = Field(description="the user's id, as the path has it")
+    reason: Reason | None = None
+
+
+EventType = Literal[
+    "TaskCreated", "TaskUpdated", "TaskToggled", "TaskDeleted", "TaskRestored", "TaskErased", "UserErased"
+]
 _FROM = Field(description="null where there was none")
 _TO = Field(description="null where there is none now, or the task was deleted")
 TextChange = TypedDict("TextChange", {"from": Annotated[str | None, _FROM], "to": Annotated[str | None, _TO]})
@@ -285,7 +320,7 @@ class AuditEvent(BaseModel):
     seq: int = Field(ge=1, description="its number in the user's log, which has no gaps")
     id: UUID
     type: EventType
-    task_id: UUID
+    task_id: UUID = Field(description="the nil UUID of a `UserErased`")
     version: int = Field(ge=1, description="its number in the task's history; the version it made")
     at: datetime = Field(
         description="UTC, RFC 3339, always six decimals and Z", json_schema_extra={"pattern": _TIMESTAMP}
@@ -294,13 +329,17 @@ class AuditEvent(BaseModel):
     request_id: str | None = Field(description="as in the answer's `X-Request-ID` then")
     client: Client
     changes: Changes
+    reason: str | None = Field(default=None, description="why something was erased; only of `…Erased` events")
     hash: str = Field(description="the chain up to and with this event", json_schema_extra={"pattern": _HASH})
+    erased: Literal[True] = Field(
+        default=True, description="that its content was erased; absent of events that have theirs"
+    )
 
 
 class FeedEvent(AuditEvent):
     """An event of a feed: as in the audit trail, with the task after it."""
 
-    task: Task | None = Field(description="as the event left it; null if it is deleted")
+    task: Task | None = Field(description="as the event left it; null if it is deleted, or was erased")
 
 
 class ExportedEvent(AuditEvent):
@@ -309,8 +348,13 @@ class ExportedEvent(AuditEvent):
     user_id: str
     idempotency_key: str | None
     fingerprint: str | None = Field(description="of the request with that key: SHA-256 of what it asked for")
-    salt: str = Field(json_schema_extra={"pattern": "^[0-9a-f]{32}$"})
-    data: dict[str, Any] = Field(description="as it is stored, which is what was hashed")
+    salt: str | None = Field(json_schema_extra={"pattern": "^[0-9a-f]{32}$"})
+    data: dict[str, Any] | None = Field(description="as it is stored, which is what was hashed; null if erased")
+    personal: str = Field(
+        default="",
+        description="the inner digest, which was hashed for the content; absent of events that have theirs",
+        json_schema_extra={"pattern": _HASH},
+    )
 
 
 class Head(BaseModel):

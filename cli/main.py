@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 
@@ -25,6 +26,7 @@ from config.given import NO_TEXT, is_text
 from config.settings import USER_ID, Settings, load
 from db.embedded import database
 from db.reach import reaching
+from events.task import LONGEST_REASON
 from telemetry.metrics import note_verified
 
 if not (os.environ.get("TERMINAL_WIDTH") or "0").isdecimal():  # Typer reads it, and takes it for a number
@@ -136,6 +138,12 @@ def _user(text: str | None) -> str | None:
     return text
 
 
+def _reason(text: str) -> str:
+    if not (text.strip() and text.isprintable() and len(text) <= LONGEST_REASON):
+        raise typer.BadParameter(f"a reason has 1 to {LONGEST_REASON} characters, on one line")
+    return text
+
+
 @app.command()
 def token(
     user: Annotated[str, typer.Argument(callback=_user, metavar="USER", help="The user the token speaks for.")],
@@ -238,6 +246,37 @@ def verify_command(
         _verify_export(export, head, after, keys, as_json=as_json)
 
 
+@app.command("erase")
+def erase_command(
+    user: Annotated[str, typer.Option(callback=_user, metavar="USER", help="Whose content.")],
+    reason: Annotated[str, typer.Option(callback=_reason, help="Why, for the log; nothing personal: it stays.")],
+    task: Annotated[UUID | None, typer.Option(help="Only this task's, also if it wasn't deleted.")] = None,
+    actor: Annotated[str, typer.Option(help="Who is on record as having done it.")] = "operator",
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+) -> None:
+    """Erase the content of all of a user's events, or of one task's, for good, while the service runs.
+
+    The log keeps that they happened, and still verifies. Run it again to go on with an erasure that was interrupted.
+
+    Exit status: 0 it is erased; 2 it couldn't run, or not to its end.
+    """
+    import asyncio
+
+    from cli.erase import confirm, erase_content
+
+    settings = _ready()
+    _require_database(settings, settings.service_url)
+    if not yes:
+        confirm(user, task)
+    with database(settings.service_url, settings.daybook_data_dir) as dsn, reaching():
+        sharded = settings.database_sharded
+        say(asyncio.run(erase_content(dsn, user, task, reason=reason, actor=actor, sharded=sharded)))
+    note(
+        "daybook: Backups, exports, replicas and the write-ahead log have copies until they expire, and the data\n"
+        "files until their space is written over: docs/guides/erasure.md says what to do about these."
+    )
+
+
 def _exclusive(options: Mapping[str, object]) -> None:
     given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:
@@ -253,10 +292,8 @@ def _go_through(job: "Job", choice: "Choice", workers: int | None, *, as_json: b
     from cli.progress import Results
 
     settings = _ready()
-    folder = settings.daybook_data_dir.resolve()
     url = settings.migration_url if job == "rebuild" else settings.service_url  # the service may not write rows itself
-    if not url and not os.path.exists(folder / "postgres"):  # noqa: PTH110 - also if we may not look there
-        raise CannotRun(f"There is no database: DATABASE_URL isn't set, and none is found under {folder}.")
+    _require_database(settings, url)
     results = Results(job, as_json=as_json)
     cut_short: str | None = None
     with database(url, settings.daybook_data_dir) as dsn, reaching():
@@ -278,6 +315,12 @@ def _go_through(job: "Job", choice: "Choice", workers: int | None, *, as_json: b
         raise CannotRun(cut_short)
     if results.mismatches:
         raise MismatchFound
+
+
+def _require_database(settings: Settings, url: str | None) -> None:
+    folder = settings.daybook_data_dir.resolve()
+    if not url and not os.path.exists(folder / "postgres"):  # noqa: PTH110 - also if we may not look there
+        raise CannotRun(f"There is no database: DATABASE_URL isn't set, and none is found under {folder}.")
 
 
 def _keep(settings: Settings, scope: str, results: "Results", *, complete: bool) -> None:

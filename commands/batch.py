@@ -7,7 +7,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from commands.commands import Command, CreateTask, RestoreTask
-from commands.decider import Refusal, TaskState, decide
+from commands.decider import ErasedForGood, Refusal, TaskState, decide
 from commands.handler import advance, event_of, state_of
 from commands.precondition import Precondition
 from commands.several import SeveralWrites
@@ -15,7 +15,7 @@ from db.time_slices import TimeSlices
 from events.store.append import PendingAppend, VersionTaken
 from events.store.event_store import EventStore, LockedStream
 from events.store.stored_tasks import StoredTask
-from events.task import Event, ImpossibleEvent, Metadata, Task
+from events.task import ErasedContent, Event, ImpossibleEvent, Metadata, Task
 
 
 class BatchRefused(Refusal):
@@ -35,6 +35,9 @@ class CarriedOut:
 
 
 CommandResult: TypeAlias = CarriedOut | Refusal
+
+
+_GONE = "The content of a task of this batch was erased since: what came of it then can't be told any more."
 
 
 class Batch(SeveralWrites[CommandResult]):
@@ -114,6 +117,8 @@ class Batch(SeveralWrites[CommandResult]):
         results: list[CommandResult] = []
         for command in self._commands:
             state = await tasks.state(command)
+            if state.erased:
+                raise ErasedForGood(_GONE)
             try:
                 payload = decide(command, state)
             except Refusal as refusal:
@@ -123,6 +128,8 @@ class Batch(SeveralWrites[CommandResult]):
                 results.append(CarriedOut(state.task, None))
                 continue
             entry = recorded[self.events_in(results)]  # of a creation, it has the id that was made then
+            if isinstance(entry.event.payload, ErasedContent):
+                raise ErasedForGood(_GONE)
             if type(entry.event.payload) is not type(payload):
                 raise ImpossibleEvent(f"event {entry.seq} of {self.user_id} isn't one of this batch")
             results.append(CarriedOut(tasks.take_in(state, entry.event).task, entry.seq))

@@ -65,4 +65,15 @@ class UndoEvent:
     precondition: Precondition = UNCONDITIONAL
 
 
-Command: TypeAlias = CreateTask | UpdateTask | ToggleTask | DeleteTask | RestoreTask | UndoEvent
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EraseTask:
+    """A command to erase the content of a deleted task. If it is `forced`, the task needn't have been deleted."""
+
+    user_id: str
+    task_id: UUID
+    reason: str | None = None
+    forced: bool = False
+    precondition: Precondition = UNCONDITIONAL
+
+
+Command: TypeAlias = CreateTask | UpdateTask | ToggleTask | DeleteTask | RestoreTask | UndoEvent | EraseTask

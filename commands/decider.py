@@ -4,7 +4,9 @@ Refusal
 ├── TaskNotFound      there is no such task among this user's
 ├── TaskExists        there is, or was, one already
 ├── VersionMismatch   the command's precondition doesn't hold
+├── NotDeleted        the task must be deleted before it is erased
 ├── NotRestorable     the task was not there at that version
+├── ErasedForGood     the content that the command needs was erased
 └── ChangedSince      what an event changed isn't any more as the event left it
 """
 
@@ -13,7 +15,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, assert_never, cast
 
-from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UndoEvent, UpdateTask
+from commands.commands import (
+    Command,
+    CreateTask,
+    DeleteTask,
+    EraseTask,
+    RestoreTask,
+    ToggleTask,
+    UndoEvent,
+    UpdateTask,
+)
 from commands.precondition import EntityTag, Precondition
 from events.task import (
     FIELDS,
@@ -21,6 +32,7 @@ from events.task import (
     Task,
     TaskCreated,
     TaskDeleted,
+    TaskErased,
     TaskEvent,
     TaskRestored,
     TaskToggled,
@@ -50,8 +62,16 @@ class VersionMismatch(Refusal):
         self.current = current
 
 
+class NotDeleted(Refusal):
+    """A task is erased only after it was deleted, so that nobody loses one by a single mistake."""
+
+
 class NotRestorable(Refusal):
     """There is no task at this version to go back to."""
+
+
+class ErasedForGood(Refusal):
+    """The content that the command would bring back was erased."""
 
 
 class ChangedSince(Refusal):
@@ -79,6 +99,8 @@ class TaskState:
     """For a restoration to a version or an undo: the task as it was at the version asked for."""
     before: Task | None = None
     """For an undo: the task as it was before that version."""
+    erased: bool = False
+    """Whether the task's content was erased, or its last event says so."""
 
 
 def decide(command: Command, known: TaskState) -> TaskEvent | None:
@@ -88,8 +110,10 @@ def decide(command: Command, known: TaskState) -> TaskEvent | None:
         if known.version:
             raise TaskExists(f"There is, or was, a task {command.task_id} already.")
         return TaskCreated(**command.fields)
-    if not known.version or (task is None and not isinstance(command, RestoreTask | UndoEvent)):
+    if not known.version or (task is None and not isinstance(command, RestoreTask | UndoEvent | EraseTask)):
         raise TaskNotFound(f"There is no task {command.task_id}.")
+    if known.erased and isinstance(command, RestoreTask | UndoEvent):
+        raise ErasedForGood(f"The content of task {command.task_id} was erased: nothing of it can be brought back.")
     current = EntityTag(known.version, known.hash)
     if not command.precondition.holds(current, exists=task is not None):
         raise VersionMismatch(current, command.precondition)
@@ -97,6 +121,8 @@ def decide(command: Command, known: TaskState) -> TaskEvent | None:
         return _restored(command, known)
     if isinstance(command, UndoEvent):
         return _undone(known)
+    if isinstance(command, EraseTask):
+        return _erased(command, known)
     assert task is not None  # noqa: S101 - as was just seen
     match command:
         case UpdateTask():
@@ -129,6 +155,12 @@ def _restored(command: RestoreTask, known: TaskState) -> TaskRestored | None:
         return TaskRestored(then.version, then.created_at, {}, fields(then))
     before, after = _difference(known.task, fields(then))
     return TaskRestored(then.version, then.created_at, before, after) if after else None
+
+
+def _erased(command: EraseTask, known: TaskState) -> TaskErased | None:
+    if known.task is not None and not command.forced:
+        raise NotDeleted(f"Task {command.task_id} is there: delete it before it is erased.")
+    return None if known.erased else TaskErased(command.reason)
 
 
 def _undone(known: TaskState) -> TaskEvent:

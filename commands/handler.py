@@ -2,14 +2,14 @@
 
 import secrets
 from contextlib import aclosing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from commands.commands import Command, CreateTask, RestoreTask, UndoEvent
+from commands.commands import Command, CreateTask, EraseTask, RestoreTask, UndoEvent
 from commands.decider import Refusal, TaskExists, TaskState, check_list, decide, moment
 from commands.precondition import UNCONDITIONAL, EntityTag
 from db.errors import NOT_SENT, UNAVAILABLE, TooManyRequests, is_ambiguous, is_transient, retry
@@ -18,7 +18,7 @@ from events.store.append import IdempotencyKeyTaken, PendingAppend, RecordedEven
 from events.store.event_store import EventStore, LockedStream
 from events.store.past import task_at
 from events.store.stored_tasks import StoredTask
-from events.task import Event, Metadata, Task, TaskDeleted, TaskEvent, evolve
+from events.task import ErasedContent, Event, Metadata, Task, TaskDeleted, TaskErased, TaskEvent, UserErased, evolve
 from telemetry import metrics
 
 What: TypeAlias = Literal["done", "unchanged", "replayed"]
@@ -100,10 +100,10 @@ async def _carry_out(store: EventStore, command: Command, actor: str, metadata: 
 
     It is decided on the task's row. If another writer is first, the next try holds the stream's lock, so that it
     can't lose again. If the projection has no row of the task, or one that differs from the log, the log decides; it
-    also does for a restoration and an undo. Raise a `Refusal`, `IdempotencyKeyTaken`, `VersionConflict`, `InDoubt` or
-    one of `UNAVAILABLE`.
+    also does for a restoration, an undo and an erasure. Raise a `Refusal`, `IdempotencyKeyTaken`, `VersionConflict`,
+    `InDoubt` or one of `UNAVAILABLE`.
     """
-    of_past = isinstance(command, RestoreTask | UndoEvent)
+    of_past = isinstance(command, RestoreTask | UndoEvent | EraseTask)
     past = await _rehydrate(store, command, TaskState()) if of_past else None
     for locked in (False, True, True):
         state, pending, entry = None, None, None
@@ -153,6 +153,8 @@ def state_of(row: StoredTask, user_id: str, task_id: UUID) -> TaskState | None:
 
 def advance(state: TaskState, event: Event, hash_: bytes, version: int | None) -> TaskState:
     """Return the state after the event. `then` becomes the task at `version`, and `before` the one before it."""
+    if state.erased or isinstance(event.payload, ErasedContent | TaskErased | UserErased):
+        return TaskState(version=event.version, hash=hash_, at=event.at, erased=True)
     task = evolve(state.task, event)
     then, before = (task, state.task) if event.version == version else (state.then, state.before)
     return TaskState(
@@ -199,9 +201,14 @@ def event_of(command: Command, state: TaskState, payload: TaskEvent, actor: str,
         at=moment(datetime.now(UTC), state.at),
         actor=actor,
         payload=payload,
-        metadata=metadata,
+        metadata=without_client(metadata) if isinstance(payload, TaskErased) else metadata,
         salt=secrets.token_bytes(16),
     )
+
+
+def without_client(metadata: Metadata) -> Metadata:
+    """Return the metadata of an event that records an erasure: what is personal in them could never be erased."""
+    return replace(metadata, client_address=None, client_agent=None)
 
 
 def check_fingerprint(before: RecordedEvent, metadata: Metadata) -> None:
@@ -216,7 +223,7 @@ async def _replay(store: EventStore, before: RecordedEvent, metadata: Metadata) 
     """Replay the outcome of the command that left this event. Raise `IdempotencyKeyReused` if another request did."""
     event = before.event
     check_fingerprint(before, metadata)
-    if isinstance(event.payload, TaskDeleted):
+    if isinstance(event.payload, TaskDeleted | TaskErased):
         return Outcome(None, before.hash, before.seq, "replayed")
     row = await store.load(event.user_id, event.task_id)
     task = row and row.task(event.user_id, event.task_id)

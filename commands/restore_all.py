@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from commands.commands import Command, DeleteTask, RestoreTask
-from commands.decider import TaskState, check_list, decide
+from commands.decider import ErasedForGood, TaskState, check_list, decide
 from commands.handler import check_fingerprint, event_of
 from commands.precondition import EntityTag, Precondition
 from commands.several import SeveralChanges, SeveralWrites
@@ -16,7 +16,7 @@ from events.store.append import PendingAppend
 from events.store.event_store import EventStore, LockedStream, LongChangeUnderWay
 from events.store.log import READ_BATCH
 from events.store.then_and_now import ThenAndNow
-from events.task import FIELDS, Metadata, TaskEvent, TaskRestored, evolve
+from events.task import FIELDS, Erased, Metadata, TaskEvent, TaskRestored, evolve
 
 _AT_ONCE = 100
 """Number of events that are appended by one statement: enough to make round trips cheap, in bounded memory."""
@@ -107,7 +107,8 @@ class RestoreAll(SeveralWrites[TaskPutBack]):
 
     async def changes_before(self, first: int) -> Sequence[TaskPutBack]:
         """Return the tasks that an earlier request put back, whose first event has this number."""
-        self._put_back = [change async for _, _, _, change in self._decided(self.store, upto=first - 1)]
+        decided = self._decided(self.store, upto=first - 1, again=True)
+        self._put_back = [change async for _, _, _, change in decided]
         return self.changes(first)
 
     def events_in(self, changes: Sequence[TaskPutBack]) -> int:
@@ -115,16 +116,24 @@ class RestoreAll(SeveralWrites[TaskPutBack]):
         return len(changes)
 
     async def _decided(
-        self, stream: EventStore | LockedStream, *, upto: int
+        self, stream: EventStore | LockedStream, *, upto: int, again: bool = False
     ) -> AsyncIterator[tuple[Command, TaskState, TaskEvent, TaskPutBack]]:
-        """Decide on each task, in the order of their ids, by the log up to event number `upto`."""
+        """Decide on each task, in the order of their ids, by the log up to event number `upto`.
+
+        Tasks whose content was erased are left out. If it is `again`, raise `ErasedForGood` for one: it may have been
+        there the first time.
+        """
         async for each in stream.then_and_now(self.user_id, self._as_of, upto=upto):
+            if again and Erased.ERASED in (each.then, each.now):
+                raise ErasedForGood(f"The content of task {each.task_id} was erased since: what came of it is unknown.")
             decided = self._decide(each)
             if decided is not None:
                 yield decided
 
     def _decide(self, each: ThenAndNow) -> tuple[Command, TaskState, TaskEvent, TaskPutBack] | None:
         task_id, then, now, version, at = each
+        if isinstance(then, Erased) or isinstance(now, Erased):
+            return None
         command: Command
         if then is not None:
             command = RestoreTask(user_id=self.user_id, task_id=task_id, version=then.version)

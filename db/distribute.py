@@ -8,7 +8,7 @@ from db.dsn import connect_arguments
 from db.roles import take_advisory_lock
 
 TABLES = ("streams", "events", "tasks")
-FUNCTIONS = ("daybook_append", "daybook_lock_stream")
+FUNCTIONS = ("daybook_append", "daybook_erase", "daybook_lock_stream")
 """Functions that run on the server of the user whom their first argument names."""
 
 
@@ -53,7 +53,8 @@ WHERE oid IN (SELECT to_regproc(name) FROM unnest($1::text[]) AS name) AND NOT (
 )
 """
 
-# Citus refuses triggers unless this is set. Ours look at no row, so they are safe on each shard.
+# Citus refuses triggers unless this is set. Ours look at no row, or at those of one user, so they are safe on each
+# shard.
 _WITH_TRIGGERS = "SET LOCAL citus.enable_unsafe_triggers = on"
 
 
@@ -171,7 +172,7 @@ FROM run_command_on_shards($1::text::regclass, $$
     SELECT count(*) FROM pg_trigger
     WHERE tgrelid = '%s'::regclass AND starts_with(tgname::text, 'append_only') AND tgenabled = 'A'
 $$) AS found (shardid, success, result)
-WHERE NOT success OR result <> '1'
+WHERE NOT success OR result <> '2'
 ORDER BY 1
 """
 _SHARDS = """
@@ -191,7 +192,7 @@ async def check_distribution(dsn: str) -> str:
             raise NotDistributed(NotDistributed.__doc__)
         if unguarded := [row[0] for row in await connection.fetch(_UNGUARDED, "events")]:
             raise Unguarded(
-                f"The log isn't append-only on {', '.join(unguarded)}: the trigger append_only is missing there, or"
+                f"The log isn't append-only on {', '.join(unguarded)}: a trigger append_only… is missing there, or"
                 " disabled. Put it back as it is on the other shards (run_command_on_shards), and run `daybook verify`."
             )
         [(shards, servers)] = await connection.fetch(_SHARDS, "events")

@@ -13,5 +13,5 @@ $$;
 REVOKE ALL ON streams, events, tasks, alembic_version FROM daybook_app;
 GRANT SELECT ON streams, events, tasks, alembic_version TO daybook_app;
 -- Again, since a restore without privileges gives it to everybody.
-REVOKE EXECUTE ON FUNCTION daybook_append, daybook_append_many, daybook_lock_stream FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION daybook_append, daybook_append_many, daybook_lock_stream TO daybook_app;
+REVOKE EXECUTE ON FUNCTION daybook_append, daybook_append_many, daybook_erase, daybook_lock_stream FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION daybook_append, daybook_append_many, daybook_erase, daybook_lock_stream TO daybook_app;

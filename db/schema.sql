@@ -229,6 +229,70 @@ END
 $$;
 COMMENT ON FUNCTION daybook_append_many(p_user_id text[], p_digest bytea[], p_id uuid[], p_task_id uuid[], p_version integer[], p_type text[], p_at timestamp with time zone[], p_actor text[], p_data jsonb[], p_request_id text[], p_client_address text[], p_client_agent text[], p_idempotency_key text[], p_fingerprint bytea[], p_salt bytea[], p_after bigint[], p_on_row boolean[], p_deleted boolean[], p_created_at timestamp with time zone[], p_completed boolean[], p_title_key text[], p_search_text text[], p_document text[], p_priority smallint[], p_due_date text[], p_tags text[], p_completed_at timestamp with time zone[]) IS 'Appends events to several streams.';
 
+CREATE FUNCTION daybook_erase(p_user_id text, p_seq bigint[], p_personal bytea[]) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    erased bigint;
+BEGIN
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    UPDATE events AS e SET
+        data = NULL, request_id = NULL, client_address = NULL, client_agent = NULL, idempotency_key = NULL,
+        fingerprint = NULL, salt = NULL, personal = given.personal
+    FROM unnest(p_seq, p_personal) AS given (seq, personal)
+    WHERE e.user_id = p_user_id AND e.seq = given.seq AND e.personal IS NULL;
+    GET DIAGNOSTICS erased = ROW_COUNT;
+    RETURN erased;
+END
+$$;
+COMMENT ON FUNCTION daybook_erase(p_user_id text, p_seq bigint[], p_personal bytea[]) IS 'Erases the content of events that other events record as erased.';
+
+CREATE FUNCTION daybook_guard_content() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    content CONSTANT text[] := ARRAY[
+        'data', 'request_id', 'client_address', 'client_agent', 'idempotency_key', 'fingerprint', 'salt', 'personal'
+    ];
+    before bytea; -- the hash of the event before; null of the first
+    ending text;
+    header text;
+BEGIN
+    IF OLD.personal IS NULL AND NEW.personal IS NOT NULL
+        AND num_nonnulls(
+            NEW.data, NEW.request_id, NEW.client_address, NEW.client_agent, NEW.idempotency_key, NEW.fingerprint,
+            NEW.salt
+        ) = 0
+        AND to_jsonb(NEW) - content = to_jsonb(OLD) - content
+    THEN
+        EXECUTE format('SELECT hash FROM %s WHERE user_id = $1 AND seq = $2', TG_RELID::regclass)
+        INTO before USING OLD.user_id, OLD.seq - 1;
+        EXECUTE format(
+            'SELECT type FROM %s WHERE user_id = $1 AND task_id = $2 AND version > $3 ORDER BY version DESC LIMIT 1',
+            TG_RELID::regclass
+        )
+        INTO ending USING OLD.user_id, OLD.task_id, OLD.version;
+        header := format(
+            '{"actor":%s,"at":"%s","id":"%s","task_id":"%s","type":%s,"user_id":%s,"version":%s}',
+            to_json(OLD.actor), to_char(OLD.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), OLD.id,
+            OLD.task_id, to_json(OLD.type), to_json(OLD.user_id), OLD.version
+        );
+        IF ending = 'TaskErased'
+            AND OLD.hash = sha256(coalesce(before, '') || sha256(convert_to(header, 'UTF8') || NEW.personal))
+        THEN
+            RETURN NEW;
+        END IF;
+    END IF;
+    RAISE EXCEPTION '% on % refused: the log is append-only', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'restrict_violation', HINT = 'Write an event that undoes the other one instead.';
+END
+$_$;
+COMMENT ON FUNCTION daybook_guard_content() IS 'Lets content be erased, and nothing else be changed, by the owner too.';
+
 CREATE FUNCTION daybook_lock_stream(p_user_id text) RETURNS TABLE(seq bigint, hash bytea)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -260,13 +324,14 @@ CREATE TABLE events (
     type text NOT NULL,
     at timestamp with time zone NOT NULL,
     actor text NOT NULL,
-    data jsonb NOT NULL,
+    data jsonb,
     request_id text,
     client_address text,
     client_agent text,
     idempotency_key text,
     fingerprint bytea,
-    salt bytea NOT NULL,
+    salt bytea,
+    personal bytea,
     CONSTRAINT events_hash_check CHECK ((octet_length(hash) = 32)),
     CONSTRAINT events_idempotency_check CHECK (((idempotency_key IS NULL) = (fingerprint IS NULL))),
     CONSTRAINT events_salt_check CHECK ((octet_length(salt) = 16)),
@@ -275,6 +340,7 @@ CREATE TABLE events (
 )
 PARTITION BY HASH (user_id);
 COMMENT ON TABLE events IS 'What happened, in order, per user. Append-only: the truth that tasks is made from.';
+COMMENT ON COLUMN events.personal IS 'The inner digest, in the place of content that was erased.';
 COMMENT ON CONSTRAINT events_hash_check ON events IS 'A hash is SHA-256.';
 COMMENT ON CONSTRAINT events_idempotency_check ON events IS 'A key without the request it stood for can''t be compared.';
 COMMENT ON CONSTRAINT events_salt_check ON events IS 'Without its salt a short title could be guessed from the digest.';
@@ -348,6 +414,14 @@ COMMENT ON CONSTRAINT events_task_version_key ON events IS 'The optimistic lock:
 ALTER TABLE ONLY events_p00
     ADD CONSTRAINT events_p00_task_version_key UNIQUE (user_id, task_id, version);
 
+ALTER TABLE events
+    ADD CONSTRAINT events_personal_check CHECK (
+CASE
+    WHEN (personal IS NULL) THEN ((data IS NOT NULL) AND (salt IS NOT NULL))
+    ELSE ((octet_length(personal) = 32) AND (data IS NULL) AND (salt IS NULL))
+END) NOT VALID;
+COMMENT ON CONSTRAINT events_personal_check ON events IS 'An event has its content or, if that was erased, its inner digest.';
+
 ALTER TABLE ONLY streams
     ADD CONSTRAINT streams_pkey PRIMARY KEY (user_id);
 COMMENT ON CONSTRAINT streams_pkey ON streams IS 'One chain per user, never a fork.';
@@ -393,8 +467,11 @@ ALTER INDEX tasks_pkey ATTACH PARTITION tasks_p00_pkey;
 
 ALTER INDEX tasks_priority_idx ATTACH PARTITION tasks_p00_priority_idx;
 
-CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON events FOR EACH STATEMENT EXECUTE FUNCTION daybook_refuse();
+CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON events FOR EACH STATEMENT EXECUTE FUNCTION daybook_refuse();
 ALTER TABLE events ENABLE ALWAYS TRIGGER append_only;
 
-CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON events_p00 FOR EACH STATEMENT EXECUTE FUNCTION daybook_refuse();
+CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON events_p00 FOR EACH STATEMENT EXECUTE FUNCTION daybook_refuse();
 ALTER TABLE events_p00 ENABLE ALWAYS TRIGGER append_only;
+
+CREATE TRIGGER append_only_but_erasure BEFORE UPDATE ON events FOR EACH ROW EXECUTE FUNCTION daybook_guard_content();
+ALTER TABLE events ENABLE ALWAYS TRIGGER append_only_but_erasure;

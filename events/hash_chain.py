@@ -23,11 +23,22 @@ class Head(NamedTuple):
 def digest(header: Json, data: Json, meta: Json, salt: bytes) -> bytes:
     """Compute SHA-256 over the canonical header and the salted digest of `{data, meta}` (32 bytes each).
 
-    There are two steps, so that the personal part can one day be replaced by its digest while the chain still verifies.
+    There are two steps, so that the content can be erased, and its digest kept, while the chain still verifies.
+    """
+    return digest_of(header, inner_digest(data, meta, salt))
+
+
+def inner_digest(data: Json, meta: Json, salt: bytes) -> bytes:
+    """Compute SHA-256 over the salt and the canonical `{data, meta}`, an event's content (32 bytes).
+
     The salt keeps a short title from being guessed by its digest. `data` is hashed as stored, in the form in which it
     was written.
     """
-    personal = sha256(salt + canonical({"data": data, "meta": meta})).digest()
+    return sha256(salt + canonical({"data": data, "meta": meta})).digest()
+
+
+def digest_of(header: Json, personal: bytes) -> bytes:
+    """Compute the digest of an event from its header and its inner digest, which is kept when content is erased."""
     return sha256(canonical(header) + personal).digest()
 
 

@@ -6,52 +6,71 @@ from typing import Any
 
 import orjson
 
-from events.serialization import Json, Row, rfc3339, upcast
-from events.task import FIELDS
+from events.serialization import Json, Row, reason_of, rfc3339, upcast
+from events.task import FIELDS, TaskErased, UserErased
 
 
-def changes(type_: str, data: Json) -> Json:
-    """Return each field that an event changed, before and after. Raise `UnknownEvent` (events.serialization)."""
+def changes(type_: str, data: Json | None) -> Json:
+    """Return each field that an event changed, before and after. Raise `UnknownEvent` (events.serialization).
+
+    There is none if the data were erased.
+    """
+    if data is None:
+        return {}
     found = upcast(type_, data)["changes"]
     return {name: {"from": found[name]["from"], "to": found[name]["to"]} for name in FIELDS if name in found}
 
 
 def record(row: Row) -> Json:
     """Make a row of `events` into the record on an audit page. Raise `UnknownEvent` (events.serialization)."""
+    type_, data = row["type"], row["data"] and orjson.loads(row["data"])
     return {
         "seq": row["seq"],
         "id": str(row["id"]),
-        "type": row["type"],
+        "type": type_,
         "task_id": str(row["task_id"]),
         "version": row["version"],
         "at": rfc3339(row["at"]),
         "actor": row["actor"],
         "request_id": row["request_id"],
         "client": {"address": row["client_address"], "agent": row["client_agent"]},
-        "changes": changes(row["type"], orjson.loads(row["data"])),
+        "changes": changes(type_, data),
+        **reason(type_, data),
         "hash": row["hash"].hex(),
+        **({} if row["personal"] is None else {"erased": True}),
     }
+
+
+ERASURE_TYPES = frozenset((TaskErased.__name__, UserErased.__name__))
+"""Types of the events that record an erasure. Their own content is never erased."""
+
+
+def reason(type_: str, data: Json | None) -> Json:
+    """Return the member of a record that says why something was erased; other events have none."""
+    return {"reason": None if data is None else reason_of(data)} if type_ in ERASURE_TYPES else {}
 
 
 def full_record(row: Row) -> Json:
     """Make a row of `events` into a record with all that its hash is computed from; `data` is as stored and hashed.
 
-    Raise `UnknownEvent` (events.serialization).
+    Of an event whose content was erased, that is `personal`, its inner digest. Raise `UnknownEvent`
+    (events.serialization).
     """
     return {
         **record(row),
         "user_id": row["user_id"],
         "idempotency_key": row["idempotency_key"],
         "fingerprint": row["fingerprint"] and row["fingerprint"].hex(),
-        "salt": row["salt"].hex(),
-        "data": orjson.loads(row["data"]),
+        "salt": row["salt"] and row["salt"].hex(),
+        "data": row["data"] and orjson.loads(row["data"]),
+        **({} if row["personal"] is None else {"personal": row["personal"].hex()}),
     }
 
 
 CSV_COLUMNS = (
     *("seq", "id", "type", "task_id", "version", "at", "actor", "request_id", "client_address", "client_agent"),
     *(f"{field}_{side}" for field in FIELDS for side in ("from", "to")),
-    *("hash", "user_id", "idempotency_key", "fingerprint", "salt", "data"),
+    *("hash", "user_id", "idempotency_key", "fingerprint", "salt", "data", "reason", "erased", "personal"),
 )
 
 
@@ -61,7 +80,7 @@ def csv_cells(row: Row) -> Sequence[str]:
     client, changed = full.pop("client"), full.pop("changes")
     full |= {f"client_{name}": value for name, value in client.items()}
     full |= {f"{field}_{side}": value for field, change in changed.items() for side, value in change.items()}
-    full["data"] = orjson.dumps(full["data"]).decode()
+    full["data"] = full["data"] and orjson.dumps(full["data"]).decode()
     return [_cell(full.get(column)) for column in CSV_COLUMNS]
 
 

@@ -8,15 +8,18 @@ from uuid import UUID
 import orjson
 
 from events.task import (
+    ErasedContent,
     Event,
     Fields,
     Metadata,
     TaskCreated,
     TaskDeleted,
+    TaskErased,
     TaskEvent,
     TaskRestored,
     TaskToggled,
     TaskUpdated,
+    UserErased,
     fields,
 )
 
@@ -75,6 +78,10 @@ def encode(payload: TaskEvent) -> Json:
         case TaskRestored():
             restored = {"version": payload.version, "created_at": rfc3339(payload.created_at)}
             return {**_data(payload.before, payload.after), "restored": restored}
+        case TaskErased() | UserErased():
+            return {**_data({}, {}), **({} if payload.reason is None else {"reason": payload.reason})}
+        case ErasedContent():
+            raise TypeError("content that was erased can't be written")
     assert_never(payload)
 
 
@@ -100,6 +107,11 @@ def parsed(data: bytes) -> Json:
     except orjson.JSONDecodeError:
         return {}
     return found
+
+
+def payload_of(type_: str, data: bytes | None) -> TaskEvent:
+    """Make a task event from its data as they are read; `None` are erased ones. Raise as `decode` does."""
+    return ErasedContent(type_) if data is None else decode(type_, orjson.loads(data))
 
 
 def decode(type_: str, data: Json) -> TaskEvent:
@@ -180,7 +192,17 @@ _DECODERS: Mapping[str, Callable[[Json], TaskEvent]] = {
     "TaskToggled": lambda data: TaskToggled(data["changes"]["completed"]["to"]),
     "TaskDeleted": lambda data: TaskDeleted(**_side(data, "from")),
     "TaskRestored": _restored,
+    "TaskErased": lambda data: TaskErased(reason_of(data)),
+    "UserErased": lambda data: UserErased(reason_of(data)),
 }
+
+
+def reason_of(data: Json) -> str | None:
+    """Return the reason of an erasure."""
+    reason = data.get("reason")
+    if not (reason is None or isinstance(reason, str)):
+        raise TypeError("a reason is text")
+    return reason
 
 
 def header(event: Event) -> Json:
@@ -240,7 +262,7 @@ def from_row(row: Row) -> Event:
         version=row["version"],
         at=row["at"],
         actor=row["actor"],
-        payload=decode(row["type"], orjson.loads(row["data"])),
+        payload=payload_of(row["type"], row["data"]),
         metadata=Metadata(
             request_id=row["request_id"],
             client_address=row["client_address"],
@@ -248,5 +270,5 @@ def from_row(row: Row) -> Event:
             idempotency_key=row["idempotency_key"],
             fingerprint=row["fingerprint"],
         ),
-        salt=row["salt"],
+        salt=row["salt"] or b"",
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypedDict, assert_never
 from uuid import UUID
 
@@ -100,7 +101,43 @@ class TaskRestored:
     after: Fields
 
 
-TaskEvent: TypeAlias = TaskCreated | TaskUpdated | TaskToggled | TaskDeleted | TaskRestored
+LONGEST_REASON = 500
+"""Largest number of characters of an erasure's reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskErased:
+    """An erasure of the content of all events of the task. The task is gone, and this is its last event."""
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserErased:
+    """An erasure of all of a user's content so far. It is about no task: its task id is `NO_TASK`.
+
+    Each task has had its own `TaskErased` before.
+    """
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedContent:
+    """The payload of an event whose content was erased: of it, only the type is known."""
+
+    type: str
+
+
+TaskEvent: TypeAlias = (
+    TaskCreated | TaskUpdated | TaskToggled | TaskDeleted | TaskRestored | TaskErased | UserErased | ErasedContent
+)
+
+NO_TASK = UUID(int=0)
+"""Id that stands for no task. No task can have it."""
+
+ENDS = frozenset((TaskDeleted.__name__, TaskErased.__name__))
+"""Types of the events after which a task is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +155,8 @@ class Metadata:
 class Event:
     """A payload with its task, time, actor and metadata. The append gives it `seq` and `hash`, its place in the log.
 
-    `version` counts the task's own events from 1. `salt` is 16 random bytes, different for each event.
+    `version` counts the task's own events from 1. `salt` is 16 random bytes, different for each event; it is empty if
+    the content was erased.
     """
 
     id: UUID
@@ -157,6 +195,16 @@ class FoldedEvent(NamedTuple):
     payload: TaskEvent
 
 
+class Erased(Enum):
+    """The state of a task whose content was erased: nobody knows any more what it was."""
+
+    ERASED = "erased"
+
+
+class ContentErased(Exception):
+    """A state of the past can't be told, since the content of the task was erased."""
+
+
 class ImpossibleEvent(Exception):
     """An event that can't follow from the state it is applied to: the log is damaged or was read out of order."""
 
@@ -168,6 +216,10 @@ def evolve(task: Task | None, event: Foldable) -> Task | None:
     Raise `ImpossibleEvent` if the event doesn't fit.
     """
     payload = event.payload
+    if isinstance(payload, TaskErased | UserErased):
+        if task is not None and event.version != task.version + 1:
+            raise _impossible(task, event)
+        return None
     if isinstance(payload, TaskCreated):
         if task is not None or event.version != 1:
             raise _impossible(task, event)
@@ -176,7 +228,7 @@ def evolve(task: Task | None, event: Foldable) -> Task | None:
         if not payload.after.keys() >= set(FIELDS) or not 0 < payload.version < event.version - 1:
             raise _impossible(task, event)
         return _task(event, payload.after, created_at=payload.created_at)
-    if task is None or event.version != task.version + 1:
+    if task is None or event.version != task.version + 1 or isinstance(payload, ErasedContent):
         raise _impossible(task, event)
     match payload:
         case TaskUpdated() | TaskRestored():
@@ -186,6 +238,15 @@ def evolve(task: Task | None, event: Foldable) -> Task | None:
         case TaskDeleted():
             return None
     assert_never(payload)
+
+
+def evolve_erased(state: Task | Erased | None, event: Foldable) -> Task | Erased | None:
+    """Fold one event as `evolve` does, of a log in which content may have been erased."""
+    if isinstance(event.payload, ErasedContent):
+        return None if event.payload.type in ENDS else Erased.ERASED
+    if state is Erased.ERASED:
+        return None if type(event.payload).__name__ in ENDS else state
+    return evolve(state, event)
 
 
 def _changed(task: Task, event: Foldable, after: Fields) -> Task:

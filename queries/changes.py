@@ -7,7 +7,7 @@ from uuid import UUID
 
 from db.pool import Pool
 from events.projection import array_of
-from events.task import TaskDeleted
+from events.task import ENDS
 
 
 class SyncPoint(NamedTuple):
@@ -65,7 +65,7 @@ async def fetch_changes(pool: Pool, user_id: str, since: SyncPoint, *, limit: in
         rows = rows[1:]
     page = rows[:limit]
     documents = [row["document"] for row in page if row["document"]]
-    gone = {row["task_id"]: row for row in page if row["document"] is None and row["type"] == TaskDeleted.__name__}
+    gone = {row["task_id"]: row for row in page if row["document"] is None and row["type"] in ENDS}
     deleted = [Deletion(row["task_id"], row["version"], row["seq"]) for row in gone.values()]
     end = SyncPoint(page[-1]["seq"], page[-1]["hash"]) if page else since
     return ChangesPage(array_of(documents), deleted, end, len(rows) > limit)

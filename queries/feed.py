@@ -6,17 +6,25 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TypeAlias
 from uuid import UUID
 
-import orjson
-
 from db.errors import FAILED
 from db.pool import Pool
 from db.servers import Server
 from events.projection import task_of
-from events.serialization import Row, decode
+from events.serialization import Row, payload_of
 from events.store import log
 from events.store.event_store import EventStore
 from events.store.past import tasks_at_versions
-from events.task import FoldedEvent, Task, TaskCreated, TaskDeleted, TaskRestored, evolve
+from events.task import (
+    ENDS,
+    Erased,
+    FoldedEvent,
+    Task,
+    TaskCreated,
+    TaskRestored,
+    UserErased,
+    evolve,
+    evolve_erased,
+)
 from queries.remembered_tasks import RememberedTasks, size_of
 
 _TICK = 0.25
@@ -30,7 +38,7 @@ _REMEMBERED = 32 * 1024 * 1024
 _RECENT = 4
 """Number of tasks that a user's feeds go on remembering when they have sent all: one that changes may do so again."""
 FeedPage: TypeAlias = Sequence[tuple[Row, Task | None]]
-"""Events in order, as rows of the log, each with the task as it left it; `None` if it is deleted."""
+"""Events in order, as rows of the log, each with the task as it left it; `None` if it is deleted, or was erased."""
 
 
 class TooManyFeeds(Exception):
@@ -160,8 +168,9 @@ class _User:
         tasks = await self._before(pool, rows, steps)
         page, size = [], 0
         for row, step in zip(rows, steps, strict=True):
-            task = evolve(tasks[step.task_id], step) if isinstance(step, FoldedEvent) else step
-            tasks[row["task_id"]] = task
+            state = evolve_erased(tasks[step.task_id], step) if isinstance(step, FoldedEvent) else step
+            tasks[row["task_id"]] = state
+            task = None if state is Erased.ERASED else state
             page.append((row, task))
             size += _size_of_row(row) + (size_of(task) if task else 0)
             if size > _PAGE_BYTES:
@@ -169,17 +178,17 @@ class _User:
         if page:
             self._limit = min(_PAGE, 2 * len(page))
         if self.wakers:  # else all feeds have ended meanwhile
-            self._remembered.put(self, filter(None, tasks.values()))
+            self._remembered.put(self, (each for each in tasks.values() if isinstance(each, Task)))
         return page
 
     async def _before(
-        self, pool: Pool, rows: Sequence[Row], steps: Sequence[Task | FoldedEvent | None]
-    ) -> dict[UUID, Task | None]:
+        self, pool: Pool, rows: Sequence[Row], steps: Sequence[Task | FoldedEvent | Erased | None]
+    ) -> dict[UUID, Task | Erased | None]:
         """Return the page's tasks as they were before it, if its events need that: from memory, or folded together.
 
         A turn of `LongReads` is held if there is much to fold.
         """
-        tasks: dict[UUID, Task | None] = {}
+        tasks: dict[UUID, Task | Erased | None] = {}
         versions: dict[UUID, int] = {}
         for row, step in zip(rows, steps, strict=True):
             if (id_ := row["task_id"]) not in tasks:
@@ -242,17 +251,19 @@ def _fitting(rows: Sequence[Row]) -> Sequence[Row]:
 
 
 def _size_of_row(row: Row) -> int:
-    return len(row["data"]) + len(row["document"] or b"")
+    return len(row["data"] or b"") + len(row["document"] or b"")
 
 
-def _step(row: Row) -> Task | FoldedEvent | None:
+def _step(row: Row) -> Task | FoldedEvent | Erased | None:
     """Return the task after an event if its row tells it alone, else the event, which the task before is needed for."""
-    if row["type"] == TaskDeleted.__name__:
+    if row["type"] in ENDS or row["type"] == UserErased.__name__:
         return None
+    if row["data"] is None:
+        return Erased.ERASED
     if row["document"] is not None:
         with suppress(ValueError):  # of a former release, or damaged: the log has it
             return task_of(row["document"])
-    payload = decode(row["type"], orjson.loads(row["data"]))
+    payload = payload_of(row["type"], row["data"])
     event = FoldedEvent(row["user_id"], row["task_id"], row["version"], row["at"], payload)
     whole = isinstance(payload, TaskCreated) or (isinstance(payload, TaskRestored) and not payload.before)
     return evolve(None, event) if whole else event

@@ -127,7 +127,7 @@ async def let_the_log_change(dsn: str) -> None:
         await execute(dsn, "SELECT run_command_on_shards('events', 'ALTER TABLE %s DISABLE TRIGGER USER')")
     else:
         tables = ("events", *(f"events_p{number:02}" for number in range(PARTITIONS)))
-        await execute(dsn, *(f"ALTER TABLE {table} DISABLE TRIGGER append_only" for table in tables))
+        await execute(dsn, *(f"ALTER TABLE {table} DISABLE TRIGGER USER" for table in tables))
 
 
 def named(dsn: str, database: str) -> str:

@@ -30,6 +30,8 @@ def digest(row: Any) -> bytes:
         "user_id": row["user_id"],
         "version": row["version"],
     }
+    if row["data"] is None:  # it was erased
+        return hashlib.sha256(_canonical(header) + row["personal"]).digest()
     meta = {name: row[name] for name in ("request_id", "client_address", "client_agent", "idempotency_key")}
     meta["fingerprint"] = row["fingerprint"].hex() if row["fingerprint"] is not None else None
     personal = {
@@ -48,3 +50,11 @@ def chain(rows: Iterable[Any]) -> list[bytes]:
         last = hashlib.sha256(last + digest(row)).digest()
         hashes.append(last)
     return hashes
+
+
+def row_of_line(line: Any) -> dict[str, Any]:
+    """The columns that an export's line is of."""
+    binary = {name: line.get(name) and bytes.fromhex(line[name]) for name in ("fingerprint", "salt", "personal")}
+    client = {"client_address": line["client"]["address"], "client_agent": line["client"]["agent"]}
+    data = None if line["data"] is None else json.dumps(line["data"])
+    return {**line, **binary, **client, "at": moment(line["at"]), "data": data}

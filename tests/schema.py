@@ -10,6 +10,9 @@ from db.embedded import binaries, running
 from db.migrate import migrate
 
 SNAPSHOT = Path(__file__).parents[1] / "db" / "schema.sql"
+REVISIONS = sorted(path.name[:4] for path in (SNAPSHOT.parent / "migrations" / "versions").glob("*.py"))
+APPLIED = f"Applied {', '.join(REVISIONS)}."
+"""What `daybook migrate` says of a new database."""
 _BEGINNING = """\
 -- What the migrations make, as pg_dump shows it, for readers: nothing runs it. `make schema` writes it anew.
 -- The first partition of a table (events_p00, tasks_p00) stands for all.

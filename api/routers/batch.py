@@ -36,7 +36,7 @@ router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
     response_description="What came of each operation",
     responses={
         200: answer(BATCH_RESULTS, "ETag", *OF_EVENT),
-        **problems(*OF_WRITE, *OF_BODY, "aQuery", "operationRefused", "listChanged", "badOperation"),
+        **problems(*OF_WRITE, *OF_BODY, "aQuery", "operationRefused", "listChanged", "badOperation", "erased"),
     },
     openapi_extra=writes(Operations, BATCHES),
 )

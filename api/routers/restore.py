@@ -28,7 +28,7 @@ router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
     response_description="What has changed, or would",
     responses={
         200: answer(examples.RESTORED_TASKS, "ETag", *OF_EVENT),
-        **problems(*OF_WRITE, *OF_BODY, "aQuery", "listChanged", "noAsOf"),
+        **problems(*OF_WRITE, *OF_BODY, "aQuery", "listChanged", "noAsOf", "erased"),
     },
     openapi_extra=writes(RestorationOfAll, examples.RESTORATIONS_OF_ALL),
 )

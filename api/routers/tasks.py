@@ -129,7 +129,7 @@ async def create_task(write: Write, body: Annotated[NewTask, Depends(json_body(N
     response_description="The task",
     responses={
         200: answer(examples.TASK, "ETag"),
-        **problems(*OF_TASK, *OF_CONDITION, "twoPasts", "noMoment", "notThen"),
+        **problems(*OF_TASK, *OF_CONDITION, "twoPasts", "noMoment", "notThen", "erased"),
         304: _NOT_MODIFIED,
     },
     openapi_extra=conditional(),
@@ -246,7 +246,7 @@ async def delete_task(write: Write, task_id: TaskId) -> Response:
     response_description="The task as it is now",
     responses={
         200: answer(examples.RESTORED_TASK, "ETag", *OF_EVENT),
-        **problems(*_OF_CHANGE, *OF_BODY, "noVersion"),
+        **problems(*_OF_CHANGE, *OF_BODY, "noVersion", "erased"),
     },
     openapi_extra=writes(Restoration, examples.RESTORATIONS, required=False),
 )

@@ -29,7 +29,7 @@ router = APIRouter(prefix="/api/{user_id}", tags=["tasks"], route_class=Route)
             "description": "The task is gone, since the event had created it or brought it back",
             **headers(*OF_EVENT),
         },
-        **problems(*OF_WRITE, *OF_BODY, "aQuery", "changedSince", "nothingToUndo", "fieldsChanged", "noSeq"),
+        **problems(*OF_WRITE, *OF_BODY, "aQuery", "changedSince", "nothingToUndo", "fieldsChanged", "noSeq", "erased"),
     },
     openapi_extra=writes(Undo, examples.UNDOS, required=False),
 )

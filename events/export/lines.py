@@ -15,7 +15,7 @@ import orjson
 from events import hash_chain
 from events.export.formats import MARK
 from events.integrity.mismatch import Kind, Mismatch
-from events.records import changes
+from events.records import ERASURE_TYPES, changes, reason
 from events.serialization import Json, UnknownEvent, canonical, meta
 from events.task import Metadata
 
@@ -47,6 +47,14 @@ def _object(value: object) -> bool:
     return isinstance(value, dict)
 
 
+def _null(value: object) -> bool:
+    return value is None
+
+
+def _true(value: object) -> bool:
+    return value is True
+
+
 _uuid = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 is_moment = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z").fullmatch
 is_hash = re.compile("[0-9a-f]{64}").fullmatch
@@ -72,6 +80,13 @@ _COLUMNS: _Columns = {
     "salt": _hex,
     "data": _object,
 }
+_ERASED: _Columns = {
+    **_COLUMNS,
+    **dict.fromkeys(("request_id", "idempotency_key", "fingerprint", "salt", "data"), _null),
+    "erased": _true,
+    "personal": is_hash,
+}
+"""Columns of an event whose content was erased."""
 SHOWN_WITHOUT = "user_id"
 """First column of an export that an event on a page of /audit lacks."""
 _CLIENT: _Columns = {"address": _text_or_null, "agent": _text_or_null}
@@ -86,8 +101,28 @@ def _read(number: int, line: bytes) -> Line | Mismatch:
     if not isinstance(record, dict):
         return _bad(number, "the line isn't a JSON object")
     seq = record.get("seq")
-    if fault := _fault(record, _COLUMNS) or _fault(record["client"], _CLIENT, "client.") or _twice(record, line):
+    found = _fault(record, _columns(record)) or _fault(record["client"], _client(record), "client.")
+    if fault := found or _twice(record, line):
         return _bad(number, fault[1], kind="changed", seq=seq if is_number(seq) else None, field=fault[0])
+    header = {name: record[name] for name in _HEADER}
+    digest = hash_chain.digest_of(header, _personal(record))
+    return Line(number, record["seq"], bytes.fromhex(record["hash"]), digest, record)
+
+
+def _columns(record: Json) -> _Columns:
+    """Return the columns that the record must have, by its type and by whether its content was erased."""
+    columns = _ERASED if "erased" in record or "personal" in record else _COLUMNS
+    return {**columns, "reason": _text_or_null} if record.get("type") in ERASURE_TYPES else columns
+
+
+def _client(record: Json) -> _Columns:
+    return dict.fromkeys(_CLIENT, _null) if "erased" in record else _CLIENT
+
+
+def _personal(record: Json) -> bytes:
+    """Return the inner digest of the record's event."""
+    if "erased" in record:
+        return bytes.fromhex(record["personal"])
     client, fingerprint = record["client"], record["fingerprint"]
     metadata = Metadata(
         request_id=record["request_id"],
@@ -96,9 +131,7 @@ def _read(number: int, line: bytes) -> Line | Mismatch:
         idempotency_key=record["idempotency_key"],
         fingerprint=fingerprint and bytes.fromhex(fingerprint),
     )
-    header = {name: record[name] for name in _HEADER}
-    digest = hash_chain.digest(header, record["data"], meta(metadata), bytes.fromhex(record["salt"]))
-    return Line(number, record["seq"], bytes.fromhex(record["hash"]), digest, record)
+    return hash_chain.inner_digest(record["data"], meta(metadata), bytes.fromhex(record["salt"]))
 
 
 def _bad(
@@ -146,13 +179,14 @@ def _twice(record: Json, line: bytes) -> tuple[str | None, str] | None:
 
 
 def derives(event: Line) -> bool:
-    """Say if `changes` follows from `data`. Raise `UnknownEvent`."""
+    """Say if `changes`, and the reason of an erasure, follow from `data`. Raise `UnknownEvent`."""
     record = event.record
+    type_, data = record["type"], record["data"]
     try:
-        shown = changes(record["type"], record["data"])
+        shown = {"changes": changes(type_, data), **reason(type_, data)}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnknownEvent(f"the data of this {record['type']} are damaged: {error!r}") from error
-    return canonical(shown) == canonical(record["changes"])  # bytes, since 1 == True
+    return canonical(shown) == canonical({name: record[name] for name in shown})  # bytes, since 1 == True
 
 
 _LONGEST = 1 << 24

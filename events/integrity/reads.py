@@ -137,7 +137,7 @@ async def folded(connection: Connection, user_id: str, *, upto: int) -> AsyncIte
     while True:
         rows = await connection.fetch(FOLDABLE_BY_TASK, user_id, upto, *key, BATCH)
         for _, seq, task, version, type_, at, data in rows:
-            fold.take(user_id, seq, task, version, type_, at, parsed(data))
+            fold.take(user_id, seq, task, version, type_, at, data and parsed(data))
         events += len(rows)
         if len(rows) < BATCH:
             yield Folded(fold, first, LAST_TASK, events)

@@ -90,7 +90,7 @@ async def _batch(connection: Connection, users: list[str], *, verified: Set[str]
         return _sum([await _one(connection, user, verified=user in verified) for user in users])
     fold = Fold()
     for user, seq, task, version, type_, at, data in rows:
-        fold.take(user, seq, task, version, type_, at, parsed(data))
+        fold.take(user, seq, task, version, type_, at, data and parsed(data))
     counts, lasts = Counter(row["user_id"] for row in rows), {row["user_id"]: row["seq"] for row in rows}
     numbers = {user: _Numbers(counts[user], lasts.get(user, 0)) for user in users}
     try:
@@ -177,7 +177,7 @@ async def _write(
             rows = await reads.foldable_since(connection, user, seen) if end > seen else []
             for _, seq, task, version, type_, at, data in rows:
                 if first <= task <= last:
-                    fold.take(user, seq, task, version, type_, at, parsed(data))
+                    fold.take(user, seq, task, version, type_, at, data and parsed(data))
             events += count + len(rows)
             if not count + len(rows) == (rows[-1]["seq"] if rows else seen) == end:
                 refused.append(_misnumbered(user, count + len(rows), end))

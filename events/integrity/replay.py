@@ -10,7 +10,7 @@ from events.integrity.mismatch import Mismatch, Value
 from events.projection import TaskRow, project
 from events.serialization import Json, UnknownEvent, decode, parsed, rfc3339
 from events.store.stored_tasks import TaskKey
-from events.task import FoldedEvent, ImpossibleEvent, Task, evolve
+from events.task import FoldedEvent, ImpossibleEvent, Task, TaskErased, evolve
 
 
 class ReadRow(Protocol):
@@ -23,18 +23,26 @@ class ReadRow(Protocol):
 class Fold:
     """Tasks folded from their events. `broken` has the tasks with events that can't be folded, and the reason.
 
-    Invariant: no task is in both `tasks` and `broken`, since the events after a task's first bad one are skipped.
+    Invariant: no task is in both `tasks` and `broken`, since the events after a task's first bad one are skipped. A
+    task with erased content is broken until the event comes that records the erasure.
     """
 
     def __init__(self) -> None:
         self.tasks: dict[TaskKey, Task] = {}
         self.deleted: dict[TaskKey, int] = {}
         """Version of the last deletion, by task. A restoration leaves it in place."""
+        self.erased: dict[TaskKey, int] = {}
+        """Number of the first event with erased content, by task."""
         self.broken: dict[TaskKey, Mismatch] = {}
 
-    def take(self, user_id: str, seq: int, task_id: UUID, version: int, type_: str, at: datetime, data: Json) -> None:
-        """Fold one more event. A task's events must come in order of their versions."""
+    def take(
+        self, user_id: str, seq: int, task_id: UUID, version: int, type_: str, at: datetime, data: Json | None
+    ) -> None:
+        """Fold one more event; `data` is `None` if they were erased. A task's events must come in order of versions."""
         key = (user_id, task_id)
+        if data is None or key in self.erased:
+            self._take_erased(key, seq, version, type_, erased=data is None)
+            return
         task = self.tasks.get(key)
         if task is None and key in self.broken:
             return
@@ -64,13 +72,29 @@ class Fold:
         if after is not None:
             self.tasks[key] = after
         else:
-            del self.tasks[key]
+            self.tasks.pop(key, None)
             self.deleted[key] = version
+
+    def _take_erased(self, key: TaskKey, seq: int, version: int, type_: str, *, erased: bool) -> None:
+        self.tasks.pop(key, None)
+        if not erased and type_ == TaskErased.__name__:
+            del self.erased[key], self.broken[key]
+            self.deleted[key] = version
+        elif key not in self.erased:
+            self.erased[key] = seq
+            self.broken[key] = Mismatch(
+                table="events",
+                user_id=key[0],
+                seq=seq,
+                task_id=key[1],
+                field="data",
+                message=f"the content of event {seq} was erased, and no event of its task records that",
+            )
 
     def all_but(self, last: TaskKey) -> "Fold":
         """Take out and return all tasks but `last`, which may have more events to come."""
         finished = Fold()
-        for name in ("tasks", "deleted", "broken"):
+        for name in ("tasks", "deleted", "erased", "broken"):
             kept, out = getattr(self, name), getattr(finished, name)
             out.update(kept)
             kept.clear()

@@ -65,7 +65,7 @@ async def _batch(connection: Connection, users: list[str], *, log_only: bool) ->
     fold = Fold()
     for row in rows:
         user, seq, _, _, task, version, type_, at, _, data, *_ = row
-        data = parsed(data)
+        data = data and parsed(data)
         logs[user].take(row, data)
         if not log_only:
             fold.take(user, seq, task, version, type_, at, data)
@@ -84,7 +84,7 @@ async def _one(connection: Connection, user_id: str, stream: hash_chain.Head | N
     log, tasks = _Log(user_id), 0
     async for rows in reads.events_of_one(connection, user_id):
         for row in rows:
-            log.take(row, parsed(row["data"]))
+            log.take(row, row["data"] and parsed(row["data"]))
     log.end(stream)
     found = log.mismatches
     damaged = bool(found.listed())
@@ -104,12 +104,14 @@ class _Log:
         self.verifier = ChainVerifier(user_id)
         self.mismatches = Mismatches(user_id)
 
-    def take(self, row: Iterable[Any], data: Json) -> None:
-        """Check the next event: its row (`events.store.log.COLUMNS`), and its data as stored."""
-        user, seq, hash_, id_, task, version, type_, at, actor, _, request, address, agent, key, fingerprint, salt = row
+    def take(self, row: Iterable[Any], data: Json | None) -> None:
+        """Check the next event: its row (`events.store.log.COLUMNS`), and its data as stored; `None` if erased."""
+        user, seq, hash_, id_, task, version, type_, at, actor, _, *content, salt, personal = row
         try:
             header = header_of(user, id_, task, version, type_, at, actor)
-            digest = hash_chain.digest(header, data, meta_of(request, address, agent, key, fingerprint), salt)
+            if data is not None:
+                personal = hash_chain.inner_digest(data, meta_of(*content), salt)
+            digest = hash_chain.digest_of(header, personal)
         except (TypeError, ValueError, AttributeError):  # never written by Daybook, such as times before our era
             digest = None
         if mismatch := self.verifier.check(seq, digest, hash_):

@@ -14,8 +14,9 @@ from db.pool import Connection, Pool
 from db.servers import Server
 from db.time_slices import TimeSlices
 from events.hash_chain import Head
-from events.store import log
+from events.store import content, log
 from events.store.append import PendingAppend, RecordedEvent, append, append_one
+from events.store.content import LastEvent
 from events.store.group_commit import GroupCommit
 from events.store.stored_tasks import StoredTask, TaskKey, stored, stored_of_user
 from events.store.then_and_now import ThenAndNow, then_and_now
@@ -125,7 +126,7 @@ class EventStore:
                     await slices.pause()
 
     async def is_there(self, user_id: str, task_id: UUID) -> bool:
-        """Say if the task exists by the log: it has events, and the last one isn't its deletion."""
+        """Say if the task exists by the log: it has events, and the last one is no end."""
         return await log.is_there(self._pool.of(user_id), user_id, task_id)
 
     async def of_seq(self, user_id: str, seq: int | None) -> tuple[UUID, int] | None:
@@ -146,6 +147,18 @@ class EventStore:
     async def find_appended(self, event: Event) -> RecordedEvent | None:
         """Find this event in the log by its id; return `None` if it isn't there."""
         return await log.find_appended(self._pool.of(event.user_id), event)
+
+    async def user_erased_last(self, user_id: str) -> int | None:
+        """Return the number of the user's last event if it records that all of their content was erased."""
+        return await content.user_erased_last(self._pool.of(user_id), user_id)
+
+    async def erase_content_of_task(self, user_id: str, task_id: UUID) -> int:
+        """Erase the content of a task's events, as `events.store.content` does."""
+        return await content.erase_content_of_task(self._pool.of(user_id), user_id, task_id)
+
+    async def erase_content_of_user(self, user_id: str, *, before: int) -> int:
+        """Erase the content of a user's events before number `before`, as `events.store.content` does."""
+        return await content.erase_content_of_user(self._pool.of(user_id), user_id, before=before)
 
     def read(self, user_id: str, *, after: int, upto: int) -> AsyncIterator[RecordedEvent]:
         """Read a user's events in order, after number `after`, up to and with `upto`."""
@@ -212,6 +225,18 @@ class LockedStream:
     async def known(self, user_id: str, ids: Sequence[UUID]) -> Set[UUID]:
         """Return those of the tasks that have events, also if they are deleted."""
         return await log.known(self._connection, user_id, ids)
+
+    async def tasks_not_erased(self, user_id: str, *, after: UUID, limit: int) -> Sequence[LastEvent]:
+        """Find tasks that aren't recorded as erased, in order of their ids behind `after`."""
+        return await content.tasks_not_erased(self._connection, user_id, after=after, limit=limit)
+
+    async def tasks_not_erased_since(self, user_id: str, seq: int) -> Sequence[LastEvent]:
+        """Find tasks with events after number `seq` that aren't recorded as erased."""
+        return await content.tasks_not_erased_since(self._connection, user_id, seq)
+
+    async def last_of_user(self, user_id: str) -> LastEvent | None:
+        """Find the last event that is about the user as a whole."""
+        return await content.last_of_user(self._connection, user_id)
 
     async def find(self, user_id: str, idempotency_key: str) -> RecordedEvent | None:
         """Find the event of the request with this idempotency key, as `EventStore.find` does."""

@@ -8,7 +8,7 @@ from db.pool import Connection, Executor
 from events.hash_chain import Head
 from events.serialization import Row, from_row
 from events.store.append import RecordedEvent
-from events.task import Event, TaskDeleted
+from events.task import ENDS, Event
 
 LOCK_STREAM = "SELECT seq, hash FROM daybook_lock_stream($1)"
 
@@ -24,7 +24,7 @@ async def lock_stream(connection: Connection, user_id: str) -> Head:
 
 # As text, Python would take up to four bytes for every character, by the widest one; as UTF-8, it takes one for most.
 COLUMNS = """user_id, seq, hash, id, task_id, version, type, at, actor, convert_to(data::text, 'UTF8') AS data,
-       request_id, client_address, client_agent, idempotency_key, fingerprint, salt"""
+       request_id, client_address, client_agent, idempotency_key, fingerprint, salt, personal"""
 """Columns of `events` that `events.serialization.from_row` and `events.records` need."""
 
 READ_BATCH = 200
@@ -60,8 +60,8 @@ async def read(
 ) -> AsyncIterator[RecordedEvent]:
     """Read a user's events in order, after number `after`, up to and with `upto`, and none after the moment `at`.
 
-    They are read batch by batch, in constant memory and without a transaction, since the log's events never change. On
-    a pool, a connection is held only while a batch is fetched. Raise `UnknownEvent` (events.serialization).
+    They are read batch by batch, in constant memory and without a transaction, since the log only grows. On a pool, a
+    connection is held only while a batch is fetched. Raise `UnknownEvent` (events.serialization).
     """
     seq = after
     while rows := await database.fetch(READ, user_id, seq, upto, at, READ_BATCH):
@@ -121,9 +121,9 @@ LAST = "SELECT type FROM events WHERE user_id = $1 AND task_id = $2 ORDER BY ver
 
 
 async def is_there(database: Executor, user_id: str, task_id: UUID) -> bool:
-    """Say if the task exists by the log: it has events, and the last one isn't its deletion."""
+    """Say if the task exists by the log: it has events, and the last one is no end."""
     last: str | None = await database.fetchval(LAST, user_id, task_id)
-    return last not in (None, TaskDeleted.__name__)
+    return last is not None and last not in ENDS
 
 
 KNOWN = "SELECT DISTINCT task_id FROM events WHERE user_id = $1 AND task_id = ANY ($2)"

@@ -5,14 +5,12 @@ from contextlib import aclosing
 from datetime import datetime
 from uuid import UUID
 
-import orjson
-
 from db.pool import Executor
 from db.time_slices import TimeSlices
-from events.serialization import decode
+from events.serialization import payload_of
 from events.store import log
 from events.store.event_store import EventStore
-from events.task import FoldedEvent, Snapshot, Task, evolve
+from events.task import NO_TASK, ContentErased, Erased, FoldedEvent, Snapshot, Task, evolve_erased
 
 
 async def task_at(
@@ -26,20 +24,25 @@ async def task_at(
     """Return the task as its event number `version` left it, or as it was at the moment `at` (inclusive).
 
     Return `None` if it didn't exist then: not yet, deleted, or without so many versions. The task's events up to then
-    are read in constant memory. Raise `UnknownEvent` (events.serialization), `ImpossibleEvent` (events.task), or
-    `TooManyRequests` as `EventStore.history` does.
+    are read in constant memory. Raise `ContentErased` if it did, and its content was erased; `UnknownEvent`
+    (events.serialization), `ImpossibleEvent` (events.task), or `TooManyRequests` as `EventStore.history` does.
     """
-    task, hash_ = None, b""
+    state: Task | Erased | None = None
+    hash_, last = b"", 0
     async with aclosing(store.history(user_id, task_id, version=version, at=at)) as entries:
         async for entry in entries:
-            task, hash_ = evolve(task, entry.event), entry.hash
-    return None if task is None or version not in (None, task.version) else Snapshot(task, hash_)
+            state, hash_, last = evolve_erased(state, entry.event), entry.hash, entry.event.version
+    if state is None or version not in (None, last):
+        return None
+    if state is Erased.ERASED:
+        raise ContentErased(f"The content of task {task_id} was erased")
+    return Snapshot(state, hash_)
 
 
 # An event after the moment, or after number `upto`, is returned as a row without data. So a statement reads no more
 # events than it returns rows, and takes equally long for any moment.
 _FACTS_AT = """
-SELECT task_id, version, type, at,
+SELECT task_id, version, type, at, seq <= $2 AND at <= $3 AS wanted,
     CASE WHEN seq <= $2 AND at <= $3 THEN convert_to(data::text, 'UTF8') END AS data
 FROM events
 WHERE user_id = $1 AND (task_id, version) > ($4, $5) {and_task}
@@ -54,30 +57,31 @@ async def tasks_at(
 ) -> AsyncIterator[Sequence[Task]]:
     """Fold a user's first `upto` events into the tasks as they were at the moment `at` (inclusive).
 
-    Yield all tasks, or those with the given ids, in order of their ids, batch by batch, in constant memory. On a pool,
-    a connection is held only while a batch is fetched. A task's events are ordered by their time; a user's needn't be,
-    if clocks differ. Raise the errors of `task_at`.
+    Yield all tasks, or those with the given ids, in order of their ids, batch by batch, in constant memory. Those with
+    erased content are left out. On a pool, a connection is held only while a batch is fetched. A task's events are
+    ordered by their time; a user's needn't be, if clocks differ. Raise `UnknownEvent` or `ImpossibleEvent`.
     """
     statement, some = (FACTS_AT, ()) if ids is None else (FACTS_AT_OF_SOME, (ids,))
-    task: Task | None = None
-    last = (UUID(int=0), 0)
+    state: Task | Erased | None = None
+    last = (NO_TASK, 0)
     slices = TimeSlices(user_id)
     complete = False
     while not complete:
         rows = await database.fetch(statement, user_id, upto, at, *last, log.READ_BATCH, *some)
         complete = len(rows) < log.READ_BATCH
         finished = []
-        for task_id, version, type_, moment, data in rows:
-            if task is not None and task.id != task_id:
-                finished.append(task)
-                task = None
-            if data is not None:
-                step = FoldedEvent(user_id, task_id, version, moment, decode(type_, orjson.loads(data)))
-                task = evolve(task, step)
+        for task_id, version, type_, moment, wanted, data in rows:
+            if task_id != last[0]:
+                if isinstance(state, Task):
+                    finished.append(state)
+                state = None
+            if wanted:
+                step = FoldedEvent(user_id, task_id, version, moment, payload_of(type_, data))
+                state = evolve_erased(state, step)
             last = (task_id, version)
             await slices.pause()
-        if complete and task is not None:
-            finished.append(task)
+        if complete and isinstance(state, Task):
+            finished.append(state)
         del rows  # before the next batch is fetched
         yield finished
         del finished
@@ -96,12 +100,12 @@ ORDER BY task_id, version
 
 async def tasks_at_versions(
     database: Executor, user_id: str, versions: Mapping[UUID, int]
-) -> Mapping[UUID, Task | None]:
+) -> Mapping[UUID, Task | Erased | None]:
     """Fold several of a user's tasks, up to a version each, by statements that they share.
 
-    There may be as many tasks as a batch has events. Raise the errors of `task_at`.
+    There may be as many tasks as a batch has events. Raise `UnknownEvent` or `ImpossibleEvent`.
     """
-    tasks = dict[UUID, Task | None].fromkeys(versions)
+    tasks = dict[UUID, Task | Erased | None].fromkeys(versions)
     done = dict.fromkeys(versions, 0)
     left = list(versions)
     while left:
@@ -109,8 +113,8 @@ async def tasks_at_versions(
         rows = await database.fetch(FACTS_UPTO, user_id, left, places, goals, max(1, log.READ_BATCH // len(left)))
         slices = TimeSlices(user_id)  # without the wait for the database
         for task_id, version, type_, at, data in rows:
-            step = FoldedEvent(user_id, task_id, version, at, decode(type_, orjson.loads(data)))
-            tasks[task_id], done[task_id] = evolve(tasks[task_id], step), version
+            step = FoldedEvent(user_id, task_id, version, at, payload_of(type_, data))
+            tasks[task_id], done[task_id] = evolve_erased(tasks[task_id], step), version
             await slices.pause()
         del rows  # before the next batch is fetched
         left = [id_ for id_, before in zip(left, places, strict=True) if before < done[id_] < versions[id_]]

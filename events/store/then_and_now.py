@@ -5,31 +5,30 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-import orjson
-
 from db.pool import Executor
 from db.time_slices import TimeSlices
-from events.serialization import decode
+from events.serialization import payload_of
 from events.store import log
-from events.task import FoldedEvent, Task, evolve
+from events.task import NO_TASK, Erased, FoldedEvent, Task, evolve_erased
 
 
 class ThenAndNow(NamedTuple):
     """A task as it was at a moment, and as it is now, each `None` if it isn't there.
 
-    `version` and `at` are those of its last event.
+    `version` and `at` are those of its last event. `then` is `Erased` if its content was erased.
     """
 
     task_id: UUID
-    then: Task | None
-    now: Task | None
+    then: Task | Erased | None
+    now: Task | Erased | None
     version: int
     at: datetime
 
 
 # An event after number `upto` is returned as a row without data, as in events.store.past.
 FACTS = """
-SELECT task_id, version, type, at, CASE WHEN seq <= $2 THEN convert_to(data::text, 'UTF8') END AS data
+SELECT task_id, version, type, at, seq <= $2 AS wanted,
+    CASE WHEN seq <= $2 THEN convert_to(data::text, 'UTF8') END AS data
 FROM events
 WHERE user_id = $1 AND (task_id, version) > ($3, $4)
 ORDER BY task_id, version LIMIT $5
@@ -42,21 +41,21 @@ async def then_and_now(database: Executor, user_id: str, moment: datetime, *, up
     Tasks come in order of their ids, and are read in constant memory, as by `tasks_at` (events.store.past).
     """
     found: ThenAndNow | None = None
-    last = (UUID(int=0), 0)
+    last = (NO_TASK, 0)
     slices = TimeSlices(user_id)
     complete = False
     while not complete:
         rows = await database.fetch(FACTS, user_id, upto, *last, log.READ_BATCH)
         complete = len(rows) < log.READ_BATCH
-        for task_id, version, type_, at, data in rows:
+        for task_id, version, type_, at, wanted, data in rows:
             last = (task_id, version)
-            if data is None:  # it is after `upto`
+            if not wanted:
                 continue
             if found is not None and found.task_id != task_id:
                 yield found
                 found = None
-            step = FoldedEvent(user_id, task_id, version, at, decode(type_, orjson.loads(data)))
-            now = evolve(found and found.now, step)
+            step = FoldedEvent(user_id, task_id, version, at, payload_of(type_, data))
+            now = evolve_erased(found and found.now, step)
             then = now if at <= moment else found and found.then
             found = ThenAndNow(task_id, then, now, version, at)
             await slices.pause()

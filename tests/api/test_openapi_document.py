@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from api.examples import CSV_FILE, FAULTS, NDJSON_LINES, TASK_ID
+from api.examples import CSV_FILE, NDJSON_LINES, TASK_ID
+from api.faults import FAULTS
 from api.problems import Problem, RequestHeaderFieldsTooLarge
 from api.schemas import NewTask, Task
 from events.records import CSV_COLUMNS

@@ -21,6 +21,7 @@ from events.task import Metadata
 from tests.arrange import store_of
 from tests.conftest import FROM_TEMPLATE, execute, new_database
 from tests.processes import run
+from tests.schema import APPLIED
 from tests.service import SHARDED
 
 PASSWORD = 'o\'dd $$ "pass\\word" %'
@@ -115,7 +116,7 @@ def test_migrate_makes_it(empty_database: str, folder: Path, name: str) -> None:
         folder, "migrate", DATABASE_URL=as_login(empty_database, name), DATABASE_URL_DIRECT=empty_database
     ).stdout
     assert [line for line in said.splitlines() if not line.startswith("The tables are distributed")] == [
-        "Applied 0001, 0002.",
+        APPLIED,
         "Made the role that DATABASE_URL names: it may append to the log, and no more.",
     ]
     assert connect_arguments(empty_database)["user"] != name

@@ -26,6 +26,7 @@ def stored(name: str) -> list[dict[str, Any]]:
             "task_id": UUID(row["task_id"]),
             "at": datetime.fromisoformat(row["at"]),
             "data": json.dumps(row["data"]),
+            "personal": None,
         }
         for row in json.loads((Path(__file__).parent / name).read_text())
     ]

@@ -37,6 +37,7 @@ def as_row(event: Event) -> dict[str, Any]:
         "idempotency_key": event.metadata.idempotency_key,
         "fingerprint": event.metadata.fingerprint,
         "salt": event.salt,
+        "personal": None,
     }
 
 

@@ -1,0 +1,147 @@
+"""Erasure of content: a deleted task's, or all of a user's."""
+
+import secrets
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from commands.commands import EraseTask
+from commands.decider import check_list, moment
+from commands.handler import Outcome, check_fingerprint, handle, without_client
+from commands.precondition import EntityTag, Precondition
+from db.errors import UNAVAILABLE, TooManyRequests, is_transient, retry
+from events.store.append import Conflict, PendingAppend
+from events.store.content import LastEvent
+from events.store.event_store import EventStore, LockedStream, LongChangeUnderWay
+from events.store.in_doubt import InDoubt
+from events.store.log import READ_BATCH
+from events.task import NO_TASK, Event, Metadata, TaskErased, UserErased
+from telemetry import metrics
+
+_AT_ONCE = 100
+"""Number of tasks that are recorded as erased in one transaction."""
+
+
+async def erase_task(store: EventStore, command: EraseTask, *, actor: str, metadata: Metadata) -> Outcome:
+    """Carry the command out as `commands.handler.handle` does, and erase the content of the task's events.
+
+    If it was recorded before, go on with what was interrupted. Raise `InDoubt` if only a part may have been done.
+    """
+    outcome = await handle(store, command, actor=actor, metadata=metadata)
+    try:
+        await retry(lambda: store.erase_content_of_task(command.user_id, command.task_id))
+    except UNAVAILABLE as error:
+        raise InDoubt(str(error)) from error
+    return outcome
+
+
+class UserErasure:
+    """A request to erase the content of all of a user's events so far.
+
+    Each task gets an event that records its erasure, some in a transaction; then comes the one that records the user's.
+    Only then is content erased, some at a time. Invariant: when `UserErased` is committed, all tasks with events before
+    it are recorded as erased. So after a crash, the same request goes on where this one was.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        user_id: str,
+        *,
+        reason: str | None,
+        precondition: Precondition,
+        actor: str,
+        metadata: Metadata,
+    ) -> None:
+        self._store, self._user, self._reason = store, user_id, reason
+        self._precondition, self._actor, self._metadata = precondition, actor, without_client(metadata)
+        self._begun = False
+
+    async def handle(self) -> int | None:
+        """Erase it. Return the number of the event that records it; `None` if there was nothing left to erase.
+
+        Raise a `Refusal`, `LongChangeUnderWay`, one of `UNAVAILABLE`, or `InDoubt` if something was done already.
+        """
+        what = "failed"
+        try:
+            seq = await retry(self._once, on=lambda error: is_transient(error) or isinstance(error, Conflict))
+            what = "unchanged" if seq is None else "done"
+        except Conflict as error:
+            raise TooManyRequests(f"others write tasks of {self._user} all the time") from error
+        except UNAVAILABLE as error:
+            if self._begun:
+                raise InDoubt(str(error)) from error
+            raise
+        finally:
+            metrics.COMMANDS.labels("EraseUser", what).inc()
+        return seq
+
+    async def _once(self) -> int | None:
+        head = await self._store.head(self._user)
+        async with AsyncExitStack() as turn:
+            if head.seq > READ_BATCH:
+                try:
+                    await turn.enter_async_context(self._store.long_reads.turn(self._user))
+                except TooManyRequests as error:
+                    raise LongChangeUnderWay(str(error)) from error
+            before = await self._recorded()
+            seq = None
+            if before is None:
+                if not self._begun:
+                    check_list(self._precondition, EntityTag(head.seq, head.hash))
+                before = seq = await self._record(since=head.seq) if head.seq else 0
+            await self._store.erase_content_of_user(self._user, before=before)
+        return seq
+
+    async def _recorded(self) -> int | None:
+        """Return the number of the event that records this erasure already: by the request's key, or as the last."""
+        key = self._metadata.idempotency_key
+        if key is not None and (entry := await self._store.find(self._user, key)):
+            check_fingerprint(entry, self._metadata)
+            return entry.seq
+        return await self._store.user_erased_last(self._user)
+
+    async def _record(self, *, since: int) -> int:
+        last = NO_TASK
+        while True:
+            async with self._store.locked(self._user) as stream:
+                tasks = await stream.tasks_not_erased(self._user, after=last, limit=_AT_ONCE)
+                await self._append(stream, [self._task_erased(each) for each in tasks])
+            if len(tasks) < _AT_ONCE:
+                break
+            last = tasks[-1].task_id
+        async with self._store.locked(self._user) as stream:
+            late = await stream.tasks_not_erased_since(self._user, since)
+            events = [self._task_erased(each) for each in late]
+            await self._append(stream, [*events, await self._user_erased(stream)])
+            return (await stream.head(self._user)).seq
+
+    async def _append(self, stream: LockedStream, events: Sequence[Event]) -> None:
+        for start in range(0, len(events), _AT_ONCE):
+            self._begun = True
+            pending = [PendingAppend(each, None, on_row=False) for each in events[start : start + _AT_ONCE]]
+            await stream.append_all(pending)
+
+    def _task_erased(self, last: LastEvent) -> Event:
+        return self._event(last.task_id, last, TaskErased(), Metadata(request_id=self._metadata.request_id))
+
+    async def _user_erased(self, stream: LockedStream) -> Event:
+        return self._event(NO_TASK, await stream.last_of_user(self._user), UserErased(self._reason), self._metadata)
+
+    def _event(
+        self, task_id: UUID, last: LastEvent | None, payload: TaskErased | UserErased, metadata: Metadata
+    ) -> Event:
+        return Event(
+            id=uuid7(),
+            user_id=self._user,
+            task_id=task_id,
+            version=(last.version if last else 0) + 1,
+            at=moment(datetime.now(UTC), last and last.at),
+            actor=self._actor,
+            payload=payload,
+            metadata=metadata,
+            salt=secrets.token_bytes(16),
+        )

@@ -1,0 +1,134 @@
+"""Erasure of content: the statements that find what is to be erased, and that erase it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import orjson
+
+from db.pool import Executor
+from db.time_slices import TimeSlices
+from events.hash_chain import inner_digest
+from events.serialization import Row, meta_of
+from events.store.log import COLUMNS, READ_BATCH
+from events.task import NO_TASK, TaskErased, UserErased
+
+_ERASURES = (TaskErased.__name__, UserErased.__name__)
+
+
+class LastEvent(NamedTuple):
+    """The last event of a task: its version and its time."""
+
+    task_id: UUID
+    version: int
+    at: datetime
+
+
+# DISTINCT ON stops at the limit, since an index has the events in order of their tasks.
+NOT_ERASED = """
+SELECT task_id, version, at FROM (
+    SELECT DISTINCT ON (task_id) task_id, version, type, at FROM events
+    WHERE user_id = $1 AND task_id > $2 ORDER BY task_id, version DESC
+) AS last
+WHERE type <> 'TaskErased' LIMIT $3
+"""
+
+
+async def tasks_not_erased(database: Executor, user_id: str, *, after: UUID, limit: int) -> Sequence[LastEvent]:
+    """Find tasks that aren't recorded as erased, deleted ones too, in order of their ids behind `after`."""
+    return [LastEvent(*row) for row in await database.fetch(NOT_ERASED, user_id, after, limit)]
+
+
+NOT_ERASED_SINCE = f"""
+SELECT task_id, version, at FROM (
+    SELECT DISTINCT ON (task_id) task_id, version, type, at FROM events
+    WHERE user_id = $1 AND seq > $2 AND task_id <> '{NO_TASK}' ORDER BY task_id, version DESC
+) AS last
+WHERE type <> 'TaskErased'
+"""  # noqa: S608 - a constant
+
+
+async def tasks_not_erased_since(database: Executor, user_id: str, seq: int) -> Sequence[LastEvent]:
+    """Find tasks with events after number `seq` that aren't recorded as erased."""
+    return [LastEvent(*row) for row in await database.fetch(NOT_ERASED_SINCE, user_id, seq)]
+
+
+LAST_OF_USER = f"""
+SELECT version, at FROM events WHERE user_id = $1 AND task_id = '{NO_TASK}' ORDER BY version DESC LIMIT 1
+"""  # noqa: S608 - a constant
+
+
+async def last_of_user(database: Executor, user_id: str) -> LastEvent | None:
+    """Find the last event that is about the user as a whole."""
+    row = await database.fetchrow(LAST_OF_USER, user_id)
+    return None if row is None else LastEvent(NO_TASK, *row)
+
+
+USER_ERASED_LAST = """
+SELECT seq FROM events
+WHERE user_id = $1 AND seq = (SELECT seq FROM streams WHERE user_id = $1) AND type = 'UserErased'
+"""
+
+
+async def user_erased_last(database: Executor, user_id: str) -> int | None:
+    """Return the number of the user's last event if it records that all of their content was erased."""
+    seq: int | None = await database.fetchval(USER_ERASED_LAST, user_id)
+    return seq
+
+
+CONTENT_OF_TASK = f"""
+SELECT {COLUMNS} FROM events
+WHERE user_id = $1 AND task_id = $2 AND version > $3 AND personal IS NULL AND type <> ALL ($4)
+ORDER BY version LIMIT $5
+"""  # noqa: S608 - a constant fragment
+
+CONTENT_OF_USER = f"""
+SELECT {COLUMNS} FROM events
+WHERE user_id = $1 AND seq > $2 AND seq < $3 AND personal IS NULL AND type <> ALL ($4)
+ORDER BY seq LIMIT $5
+"""  # noqa: S608 - a constant fragment
+
+ERASE = "SELECT daybook_erase($1, $2, $3)"
+
+
+async def erase_content_of_task(database: Executor, user_id: str, task_id: UUID) -> int:
+    """Erase the content of a task's events, some at a time, and return their number. Its last must be `TaskErased`.
+
+    What was erased before is left as it is: an erasure that was interrupted is gone on with.
+    """
+    version, erased = 0, 0
+    while rows := await database.fetch(CONTENT_OF_TASK, user_id, task_id, version, _ERASURES, READ_BATCH):
+        version = rows[-1]["version"]
+        erased += await _erase(database, user_id, rows)
+        del rows  # before the next batch is fetched
+    return erased
+
+
+async def erase_content_of_user(database: Executor, user_id: str, *, before: int) -> int:
+    """Erase the content of all events before number `before`, as of a task's. All tasks must be recorded as erased."""
+    seq, erased = 0, 0
+    while rows := await database.fetch(CONTENT_OF_USER, user_id, seq, before, _ERASURES, READ_BATCH):
+        seq = rows[-1]["seq"]
+        erased += await _erase(database, user_id, rows)
+        del rows  # before the next batch is fetched
+    return erased
+
+
+async def _erase(database: Executor, user_id: str, rows: Sequence[Row]) -> int:
+    slices = TimeSlices(user_id)
+    seqs, digests = [], []
+    for row in rows:
+        seqs.append(row["seq"])
+        digests.append(content_digest(row))
+        await slices.pause()
+    erased: int = await database.fetchval(ERASE, user_id, seqs, digests)
+    return erased
+
+
+def content_digest(row: Row) -> bytes:
+    """Compute the inner digest of an event from its row."""
+    metadata = meta_of(
+        row["request_id"], row["client_address"], row["client_agent"], row["idempotency_key"], row["fingerprint"]
+    )
+    return inner_digest(orjson.loads(row["data"]), metadata, row["salt"])

@@ -1,0 +1,340 @@
+"""Content is erased for good, and the log still verifies (docs/http-api.md, "Erasure")."""
+
+import asyncio
+import io
+from typing import Any
+
+import httpx2
+import orjson
+import pytest
+
+from events.export.verification import verify_export
+from events.hash_chain import Head
+from events.integrity.rebuild import rebuild
+from events.integrity.verify import verify
+from events.integrity.work_units import StreamSize
+from events.store import content
+from tests import independent
+from tests.service import TASKS, Service
+
+USER = "/api/ann"
+AUDIT = f"{USER}/audit"
+NIL = "00000000-0000-0000-0000-000000000000"
+CANARY = "Xylophone-7341"
+
+pytestmark = pytest.mark.once
+
+
+async def delete_user(service: Service, **body: Any) -> httpx2.Response:
+    return await service.client.request("DELETE", USER, json={"confirm": "ann", **body})
+
+
+async def audit(service: Service, **parameters: Any) -> list[dict[str, Any]]:
+    found = await service.client.get(AUDIT, params={"order": "asc", "limit": 1000, **parameters})
+    listed: list[dict[str, Any]] = found.json()
+    return listed
+
+
+async def export(service: Service) -> bytes:
+    return (await service.client.get(AUDIT, params={"format": "ndjson", "order": "asc"})).content
+
+
+async def verified(service: Service) -> None:
+    """The log verifies by itself, by an export, by code that shares nothing with ours; and the tasks follow from it."""
+    head = (await service.client.get(f"{AUDIT}/head")).json()
+    text = await export(service)
+    report = verify_export(io.BytesIO(text), Head(head["seq"], bytes.fromhex(head["hash"]), head["at"]))
+    assert (report.mismatch, report.events) == (None, head["seq"])
+    lines = [orjson.loads(line) for line in text.splitlines()]
+    chain = independent.chain(map(independent.row_of_line, lines))
+    assert [each["hash"] for each in lines] == [each.hex() for each in chain]
+    async with service.pool.acquire() as connection:
+        checked = await verify(connection, [StreamSize("ann", head["seq"])])
+        assert (checked.mismatches, checked.events) == ([], head["seq"])
+        rebuilt = await rebuild(connection, [StreamSize("ann", head["seq"])])
+        assert (rebuilt.mismatches, rebuilt.written, rebuilt.removed) == ([], 0, 0)
+
+
+@pytest.fixture
+async def deleted(service: Service, task: dict[str, Any], path: str) -> dict[str, Any]:
+    await service.client.put(path, json={"title": CANARY, "description": f"{CANARY} too"})
+    await service.client.delete(path, headers={"User-Agent": CANARY, "Idempotency-Key": CANARY})
+    return task
+
+
+async def test_a_deleted_tasks_content_is_erased(service: Service, deleted: dict[str, Any], path: str) -> None:
+    before = await audit(service)
+    answer = await service.client.post(f"{path}/erase", json={"reason": "request 4711"})
+    assert (answer.status_code, answer.content, answer.headers["daybook-seq"]) == (204, b"", "4")
+    after = await audit(service)
+    for was, now in zip(before, after, strict=False):
+        gone = {"request_id": None, "client": {"address": None, "agent": None}, "changes": {}, "erased": True}
+        assert now == {**was, **gone}
+        assert list(now)[-1] == "erased"
+    last = after[-1]
+    assert (last["type"], last["task_id"], last["version"], last["actor"]) == ("TaskErased", deleted["id"], 4, "ann")
+    assert (last["changes"], last["reason"], "erased" in last) == ({}, "request 4711", False)
+    assert last["client"] == {"address": None, "agent": None}
+    assert CANARY.encode() not in await export(service)
+    history = (await service.client.get(f"{path}/history")).json()
+    assert history == after
+    await verified(service)
+
+
+async def test_a_task_that_is_there_must_be_deleted_first(service: Service, task: dict[str, Any], path: str) -> None:
+    answer = await service.client.post(f"{path}/erase")
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/not-deleted")
+    assert (await service.client.get(path)).json() == task
+
+
+async def test_what_isnt_there_cant_be_erased(service: Service) -> None:
+    answer = await service.client.post(f"{TASKS}/{NIL}/erase")
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/task-not-found")
+
+
+@pytest.mark.usefixtures("deleted")
+async def test_a_second_erasure_changes_nothing(service: Service, path: str) -> None:
+    for body in ({"reason": "first"}, {"reason": "second"}):
+        assert (await service.client.post(f"{path}/erase", json=body)).status_code == 204
+    events = await audit(service)
+    assert [each["type"] for each in events] == ["TaskCreated", "TaskUpdated", "TaskDeleted", "TaskErased"]
+    text = await export(service)
+    again = await service.client.post(f"{path}/erase")
+    assert (again.status_code, "daybook-seq" in again.headers) == (204, False)
+    assert await export(service) == text
+
+
+@pytest.mark.usefixtures("deleted")
+async def test_a_key_makes_an_erasure_repeatable(service: Service, path: str) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    first = await service.client.post(f"{path}/erase", headers=key)
+    again = await service.client.post(f"{path}/erase", headers=key)
+    assert (first.headers["daybook-seq"], again.headers["daybook-seq"]) == ("4", "4")
+    assert again.headers["idempotency-replayed"] == "true"
+    other = await service.client.post(TASKS, json={"title": "x"}, headers=key)
+    assert (other.status_code, other.json()["type"]) == (422, "/problems/idempotency-key-reused")
+
+
+@pytest.mark.parametrize("query", ["version=1", "version=2", "as_of=now"])
+@pytest.mark.usefixtures("deleted")
+async def test_what_it_was_cant_be_told(service: Service, path: str, query: str) -> None:
+    query = query.replace("now", (await audit(service))[1]["at"])
+    assert (await service.client.get(f"{path}?{query}")).status_code == 200
+    await service.client.post(f"{path}/erase")
+    answer = await service.client.get(f"{path}?{query}")
+    assert (answer.status_code, answer.json()["type"]) == (410, "/problems/erased")
+
+
+@pytest.mark.usefixtures("deleted")
+async def test_that_it_was_gone_can_be_told(service: Service, path: str) -> None:
+    await service.client.post(f"{path}/erase")
+    for query in ("version=3", "version=4", "version=5", "as_of=2100-01-01T00:00:00Z", "as_of=2000-01-01T00:00:00Z"):
+        assert (await service.client.get(f"{path}?{query}")).status_code == 404, query
+    assert (await service.client.get(path)).status_code == 404
+
+
+async def test_it_cant_come_back(service: Service, deleted: dict[str, Any], path: str) -> None:
+    await service.client.post(f"{path}/erase")
+    for asked, body in (
+        (f"{path}/restore", None),
+        (f"{path}/restore", {"version": 1}),
+        (f"{USER}/undo", None),
+        (f"{USER}/undo", {"seq": 2}),
+    ):
+        answer = await service.client.post(asked, json=body)
+        assert (answer.status_code, answer.json()["type"]) == (410, "/problems/erased"), (asked, body)
+    again = await service.client.post(TASKS, json={"title": "x", "id": deleted["id"]})
+    assert (again.status_code, again.json()["type"]) == (409, "/problems/task-exists")
+    for method, where in (("PUT", path), ("PATCH", f"{path}/complete"), ("DELETE", path)):
+        changes = {"title": "x"} if method == "PUT" else None
+        assert (await service.client.request(method, where, json=changes)).status_code == 404
+    batch = {"atomic": False, "operations": [{"op": "restore", "id": deleted["id"]}]}
+    [result] = (await service.client.post(f"{USER}/batch", json=batch)).json()["results"]
+    assert (result["status"], result["problem"]["type"]) == (410, "/problems/erased")
+    assert len(await audit(service)) == 4
+
+
+@pytest.mark.usefixtures("deleted")
+async def test_lists_of_the_past_leave_it_out(service: Service, path: str) -> None:
+    kept = (await service.client.post(TASKS, json={"title": "Kept"})).json()
+    moment = (await audit(service))[1]["at"]  # before its deletion
+    await service.client.post(f"{path}/erase")
+    for sort in ("created_at", "title"):
+        at = await service.client.get(TASKS, params={"as_of": "2100-01-01T00:00:00Z", "sort": sort})
+        assert at.json() == [kept]
+        assert (await service.client.get(TASKS, params={"as_of": moment, "sort": sort})).json() == []
+    restored = await service.client.post(f"{USER}/restore", json={"as_of": moment})
+    assert [(each["type"], each["title"]) for each in restored.json()["changes"]] == [("TaskDeleted", "Kept")]
+    assert (await service.client.get(TASKS)).json() == []
+    await verified(service)
+
+
+async def test_a_batch_that_needs_what_was_erased_isnt_told_again(service: Service) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    first = (await service.client.post(TASKS, json={"title": "One"})).json()
+    second = (await service.client.post(TASKS, json={"title": "Two"})).json()
+    changes = [{"op": "update", "id": each["id"], "title": "x"} for each in (first, second)]
+    sent = await service.client.post(f"{USER}/batch", json={"operations": changes}, headers=key)
+    assert sent.status_code == 200
+    await service.client.delete(f"{TASKS}/{second['id']}")
+    await service.client.post(f"{TASKS}/{second['id']}/erase")
+    again = await service.client.post(f"{USER}/batch", json={"operations": changes}, headers=key)
+    assert (again.status_code, again.json()["type"]) == (410, "/problems/erased")
+
+
+@pytest.mark.usefixtures("task")
+async def test_a_restoration_of_all_that_needs_it_isnt_told_again(service: Service) -> None:
+    key, body = {"Idempotency-Key": "k-1"}, {"as_of": "2000-01-01T00:00:00Z"}
+    path = (await service.client.post(TASKS, json={"title": "Another"})).headers["location"]
+    assert len((await service.client.post(f"{USER}/restore", json=body, headers=key)).json()["changes"]) == 2
+    assert (await service.client.post(f"{USER}/restore", json=body, headers=key)).status_code == 200
+    await service.client.post(f"{path}/erase")
+    again = await service.client.post(f"{USER}/restore", json=body, headers=key)
+    assert (again.status_code, again.json()["type"]) == (410, "/problems/erased")
+
+
+async def test_a_copy_learns_that_it_is_gone(service: Service, deleted: dict[str, Any], path: str) -> None:
+    token = (await service.client.get(f"{TASKS}/changes")).json()["next"]
+    await service.client.post(f"{path}/erase")
+    page = (await service.client.get(f"{TASKS}/changes", params={"since": token})).json()
+    assert (page["tasks"], page["deleted"]) == ([], [{"id": deleted["id"], "version": 4, "seq": 4}])
+
+
+async def test_all_of_a_users_content_is_erased(service: Service, deleted: dict[str, Any]) -> None:
+    token = (await service.client.get(f"{TASKS}/changes")).json()["next"]
+    live = [(await service.client.post(TASKS, json={"title": f"{CANARY} {n}"})).json()["id"] for n in range(3)]
+    await service.as_user("ben").post("/api/ben/tasks", json={"title": "Another's"})
+    answer = await delete_user(service, reason="they left")
+    assert (answer.status_code, answer.content) == (204, b"")
+    events = await audit(service)
+    assert answer.headers["daybook-seq"] == str(len(events))
+    last = events[-1]
+    assert (last["type"], last["task_id"], last["version"], last["reason"]) == ("UserErased", NIL, 1, "they left")
+    assert {each["type"] for each in events if "erased" not in each} == {"TaskErased", "UserErased"}
+    assert {each["task_id"] for each in events if each["type"] == "TaskErased"} == {deleted["id"], *live}
+    assert (await service.client.get(TASKS)).json() == []
+    assert CANARY.encode() not in await export(service)
+    page = (await service.client.get(f"{TASKS}/changes", params={"since": token})).json()
+    assert (page["tasks"], {each["id"] for each in page["deleted"]}) == ([], {deleted["id"], *live})
+    assert len((await service.as_user("ben").get("/api/ben/tasks")).json()) == 1
+    await verified(service)
+    text = await export(service)
+    again = await delete_user(service)
+    assert (again.status_code, "daybook-seq" in again.headers) == (204, False)
+    assert await export(service) == text
+
+
+@pytest.mark.usefixtures("deleted")
+async def test_a_user_goes_on_after_an_erasure(service: Service) -> None:
+    await delete_user(service)
+    made = (await service.client.post(TASKS, json={"title": "A new life"})).json()
+    assert (await service.client.get(TASKS)).json() == [made]
+    assert (await service.client.get(f"{TASKS}/{made['id']}?version=1")).json() == made
+    await verified(service)
+    await delete_user(service)
+    assert [each["version"] for each in await audit(service, type="UserErased")] == [1, 2]
+    await verified(service)
+
+
+async def test_nothing_is_recorded_of_a_user_without_events(service: Service) -> None:
+    assert (await delete_user(service)).status_code == 204
+    assert await audit(service) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({"confirm": "ben"}, "confirm"), ({"reason": "x"}, "confirm"), ({"confirm": "ann", "sure": True}, "sure")],
+)
+async def test_it_must_be_confirmed(service: Service, task: dict[str, Any], body: Any, field: str) -> None:
+    answer = await service.client.request("DELETE", USER, json=body)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+    assert (await service.client.get(TASKS)).json() == [task]
+
+
+async def test_without_a_body_nothing_is_erased(service: Service, task: dict[str, Any]) -> None:
+    assert (await service.client.delete(USER)).status_code == 400
+    assert (await service.client.get(TASKS)).json() == [task]
+
+
+@pytest.mark.usefixtures("task")
+async def test_only_the_list_that_is_known_is_erased(service: Service) -> None:
+    known = (await service.client.get(TASKS)).headers["etag"]
+    await service.client.post(TASKS, json={"title": "Since"})
+    answer = await service.client.request("DELETE", USER, json={"confirm": "ann"}, headers={"If-Match": known})
+    assert answer.status_code == 412
+    assert len((await service.client.get(TASKS)).json()) == 2
+
+
+@pytest.mark.usefixtures("task")
+async def test_a_users_key_makes_it_repeatable(service: Service) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    body = {"confirm": "ann"}
+    assert (await service.client.request("DELETE", USER, json=body, headers=key)).status_code == 204
+    made = (await service.client.post(TASKS, json={"title": "Since"})).json()
+    assert (await service.client.request("DELETE", USER, json=body, headers=key)).status_code == 204
+    assert (await service.client.get(TASKS)).json() == [made]
+    other = await service.client.request("DELETE", USER, json={**body, "reason": "x"}, headers=key)
+    assert (other.status_code, other.json()["type"]) == (422, "/problems/idempotency-key-reused")
+
+
+@pytest.mark.usefixtures("deleted", "path")
+async def test_what_was_interrupted_is_finished(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a kill between two of its transactions, at each of them."""
+    await service.client.post(TASKS, json={"title": CANARY})
+    real = content.ERASE
+    end = "SELECT pg_terminate_backend(pg_backend_pid()), $1::text, $2::bigint[], $3::bytea[]"
+    monkeypatch.setattr(content, "ERASE", end)
+    assert (await delete_user(service)).status_code == 503
+    assert CANARY.encode() in await export(service)
+    assert (await service.client.get(TASKS)).json() == []
+    monkeypatch.setattr(content, "ERASE", real)
+    assert (await delete_user(service)).status_code == 204
+    assert CANARY.encode() not in await export(service)
+    assert len(await audit(service, type="UserErased")) == 1
+    await verified(service)
+
+
+async def test_more_than_a_batch_is_erased(service: Service, path: str) -> None:
+    for n in range(120):
+        await service.client.put(path, json={"title": f"{CANARY} {n}"})
+    batch = {"operations": [{"op": "create", "title": f"{CANARY} {n}"} for n in range(100)]}
+    for _ in range(3):
+        assert (await service.client.post(f"{USER}/batch", json=batch)).status_code == 200
+    assert (await delete_user(service)).status_code == 204
+    events = await audit(service)
+    assert len([each for each in events if "erased" in each]) == 421
+    assert len([each for each in events if each["type"] == "TaskErased"]) == 301
+    assert CANARY.encode() not in await export(service)
+    await verified(service)
+
+
+async def test_writes_meanwhile_are_before_it_or_after_it(service: Service) -> None:
+    for n in range(150):
+        await service.client.post(TASKS, json={"title": f"{CANARY} {n}"})
+    listed = (await service.client.get(TASKS)).json()
+    stop = asyncio.Event()
+
+    async def write(number: int) -> None:
+        while not stop.is_set():
+            path = f"{TASKS}/{listed[number]['id']}"
+            number = (number + 7) % len(listed)
+            await service.client.put(path, json={"title": f"{CANARY} later"})
+            await service.client.delete(path)
+            await service.client.post(f"{path}/restore")
+            await service.client.post(TASKS, json={"title": f"{CANARY} new"})
+
+    writers = [asyncio.create_task(write(n)) for n in range(4)]
+    await asyncio.sleep(0)
+    assert (await delete_user(service)).status_code == 204
+    stop.set()
+    await asyncio.gather(*writers)
+    events = await audit(service)
+    while (last := events[-1]["seq"]) and len(more := await audit(service, after=last)):
+        events += more
+    end = next(each["seq"] for each in events if each["type"] == "UserErased")
+    for each in events:
+        if each["seq"] < end:
+            assert ("erased" in each) == (each["type"] != "TaskErased"), each
+    ended = {each["task_id"]: each["seq"] for each in events if each["type"] == "TaskErased"}
+    assert not [each for each in events if each["seq"] > ended.get(each["task_id"], each["seq"])]
+    await verified(service)
