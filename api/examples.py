@@ -158,11 +158,11 @@ CSV_FILE = _one(
     '"seq","id","type","task_id","version","at","actor","request_id","client_address","client_agent","title_from",'
     '"title_to","description_from","description_to","completed_from","completed_to","priority_from",'
     '"priority_to","due_date_from","due_date_to","tags_from","tags_to","hash","user_id","idempotency_key",'
-    '"fingerprint","salt","data"\r\n'
+    '"fingerprint","salt","data","reason","erased","personal"\r\n'
     f'"2","{_UPDATED["id"]}","TaskUpdated","{TASK_ID}","2","{_UPDATED["at"]}","demo","{REQUEST_ID}","192.0.2.7",'
     '"curl/8.14.1","Buy milk","Buy oat milk","","","","","","","","","","",'
     f'"{_UPDATED["hash"]}","demo","","","{_PROOF["salt"]}",'
-    '"{""v"":3,""changes"":{""title"":{""from"":""Buy milk"",""to"":""Buy oat milk""}}}"\r\n',
+    '"{""v"":3,""changes"":{""title"":{""from"":""Buy milk"",""to"":""Buy oat milk""}}}","","",""\r\n',
 )
 
 FEED_MESSAGES = _one(

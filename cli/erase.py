@@ -44,7 +44,7 @@ async def erase_content(dsn: str, user: str, task: UUID | None, *, reason: str, 
             erasure = UserErasure(
                 store, user, reason=reason, precondition=UNCONDITIONAL, actor=actor, metadata=Metadata()
             )
-            seq = await erasure.handle()
+            seq = (await erasure.handle()).seq
         except Refusal as refusal:
             raise CannotRun(str(refusal)) from refusal
         except _CUT_SHORT as error:

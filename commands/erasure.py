@@ -13,6 +13,7 @@ from commands.decider import check_list, moment
 from commands.handler import Outcome, check_fingerprint, handle, without_client
 from commands.precondition import EntityTag, Precondition
 from db.errors import UNAVAILABLE, TooManyRequests, is_transient, retry
+from events.hash_chain import Head
 from events.store.append import Conflict, PendingAppend
 from events.store.content import LastEvent
 from events.store.event_store import EventStore, LockedStream, LongChangeUnderWay
@@ -60,15 +61,15 @@ class UserErasure:
         self._precondition, self._actor, self._metadata = precondition, actor, without_client(metadata)
         self._begun = False
 
-    async def handle(self) -> int | None:
-        """Erase it. Return the number of the event that records it; `None` if there was nothing left to erase.
+    async def handle(self) -> Outcome:
+        """Erase it. Return the event that records it; none if there was nothing left to erase.
 
         Raise a `Refusal`, `LongChangeUnderWay`, one of `UNAVAILABLE`, or `InDoubt` if something was done already.
         """
         what = "failed"
         try:
-            seq = await retry(self._once, on=lambda error: is_transient(error) or isinstance(error, Conflict))
-            what = "unchanged" if seq is None else "done"
+            outcome = await retry(self._once, on=lambda error: is_transient(error) or isinstance(error, Conflict))
+            what = outcome.what
         except Conflict as error:
             raise TooManyRequests(f"others write tasks of {self._user} all the time") from error
         except UNAVAILABLE as error:
@@ -77,9 +78,9 @@ class UserErasure:
             raise
         finally:
             metrics.COMMANDS.labels("EraseUser", what).inc()
-        return seq
+        return outcome
 
-    async def _once(self) -> int | None:
+    async def _once(self) -> Outcome:
         head = await self._store.head(self._user)
         async with AsyncExitStack() as turn:
             if head.seq > READ_BATCH:
@@ -87,24 +88,25 @@ class UserErasure:
                     await turn.enter_async_context(self._store.long_reads.turn(self._user))
                 except TooManyRequests as error:
                     raise LongChangeUnderWay(str(error)) from error
-            before = await self._recorded()
-            seq = None
-            if before is None:
+            outcome = await self._recorded(head)
+            if outcome is None:
                 if not self._begun:
                     check_list(self._precondition, EntityTag(head.seq, head.hash))
-                before = seq = await self._record(since=head.seq) if head.seq else 0
-            await self._store.erase_content_of_user(self._user, before=before)
-        return seq
+                end = await self._record(since=head.seq) if head.seq else head
+                outcome = Outcome(None, end.hash, end.seq or None, "done" if head.seq else "unchanged")
+            await self._store.erase_content_of_user(self._user, before=outcome.seq or head.seq)
+        return outcome
 
-    async def _recorded(self) -> int | None:
-        """Return the number of the event that records this erasure already: by the request's key, or as the last."""
+    async def _recorded(self, head: Head) -> Outcome | None:
+        """Return the outcome if an event records this erasure already: one with the request's key, or the last one."""
         key = self._metadata.idempotency_key
         if key is not None and (entry := await self._store.find(self._user, key)):
             check_fingerprint(entry, self._metadata)
-            return entry.seq
-        return await self._store.user_erased_last(self._user)
+            return Outcome(None, entry.hash, entry.seq, "replayed")
+        last = await self._store.of_seq(self._user, head.seq)
+        return Outcome(None, head.hash, None, "unchanged") if last and last[0] == NO_TASK else None
 
-    async def _record(self, *, since: int) -> int:
+    async def _record(self, *, since: int) -> Head:
         last = NO_TASK
         while True:
             async with self._store.locked(self._user) as stream:
@@ -117,7 +119,7 @@ class UserErasure:
             late = await stream.tasks_not_erased_since(self._user, since)
             events = [self._task_erased(each) for each in late]
             await self._append(stream, [*events, await self._user_erased(stream)])
-            return (await stream.head(self._user)).seq
+            return await stream.head(self._user)
 
     async def _append(self, stream: LockedStream, events: Sequence[Event]) -> None:
         for start in range(0, len(events), _AT_ONCE):

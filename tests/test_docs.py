@@ -13,7 +13,7 @@ from api.problems import Problem
 from api.schemas import EventType
 from cli.main import app
 from config.settings import VARIABLES
-from events.task import TaskEvent
+from events.task import ErasedContent, TaskEvent
 from telemetry import metrics
 from tests.guides import GUIDES, filled
 from tests.service import settings
@@ -60,7 +60,7 @@ def test_every_problem_is_in_the_guide(problem: type[Problem]) -> None:
     assert re.search(rf"`/problems/{problem.type}` \| {problem.status} ", ERRORS)
 
 
-@pytest.mark.parametrize("payload", get_args(TaskEvent))
+@pytest.mark.parametrize("payload", [each for each in get_args(TaskEvent) if each is not ErasedContent])
 def test_every_event_type_is_in_the_readme_and_in_the_document(payload: type) -> None:
     assert f"`{payload.__name__}`" in README
     assert payload.__name__ in get_args(EventType)

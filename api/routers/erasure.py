@@ -58,7 +58,7 @@ async def erase(
     status_code=204,
     response_description="The content is gone for good",
     responses={
-        204: headers("Daybook-Seq"),
+        204: headers(*OF_EVENT),
         **problems(*OF_WRITE, *OF_BODY, "aQuery", "listChanged", "notConfirmed"),
     },
     openapi_extra=writes(ErasureOfAll, examples.ERASURES_OF_ALL),
@@ -83,5 +83,4 @@ async def erase_all(write: Write, body: Annotated[ErasureOfAll, Depends(json_bod
         actor=write.actor,
         metadata=write.metadata,
     )
-    seq = await erasure.handle()
-    return Response(status_code=204, headers={} if seq is None else {"Daybook-Seq": str(seq)})
+    return responses.of_write(await erasure.handle())

@@ -65,18 +65,6 @@ async def last_of_user(database: Executor, user_id: str) -> LastEvent | None:
     return None if row is None else LastEvent(NO_TASK, *row)
 
 
-USER_ERASED_LAST = """
-SELECT seq FROM events
-WHERE user_id = $1 AND seq = (SELECT seq FROM streams WHERE user_id = $1) AND type = 'UserErased'
-"""
-
-
-async def user_erased_last(database: Executor, user_id: str) -> int | None:
-    """Return the number of the user's last event if it records that all of their content was erased."""
-    seq: int | None = await database.fetchval(USER_ERASED_LAST, user_id)
-    return seq
-
-
 CONTENT_OF_TASK = f"""
 SELECT {COLUMNS} FROM events
 WHERE user_id = $1 AND task_id = $2 AND version > $3 AND personal IS NULL AND type <> ALL ($4)

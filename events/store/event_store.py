@@ -148,10 +148,6 @@ class EventStore:
         """Find this event in the log by its id; return `None` if it isn't there."""
         return await log.find_appended(self._pool.of(event.user_id), event)
 
-    async def user_erased_last(self, user_id: str) -> int | None:
-        """Return the number of the user's last event if it records that all of their content was erased."""
-        return await content.user_erased_last(self._pool.of(user_id), user_id)
-
     async def erase_content_of_task(self, user_id: str, task_id: UUID) -> int:
         """Erase the content of a task's events, as `events.store.content` does."""
         return await content.erase_content_of_task(self._pool.of(user_id), user_id, task_id)

@@ -73,16 +73,18 @@ def test_every_operation_lists_the_answers_it_can_give() -> None:
         "countTasks": {"200", "304", "412"} | user,
         "getChanges": {"200", "410"} | user,
         "createTask": {"201", "409", "412"} | user | write | body,
-        "getTask": {"200", "304", "404", "412"} | user,
+        "getTask": {"200", "304", "404", "410", "412"} | user,
         "putTask": {"200", "404", "412"} | user | write | body,
         "patchTask": {"200", "404", "412"} | user | write | body,
         "completeTask": {"200", "404", "412"} | user | write | body,
         "deleteTask": {"204", "404", "412"} | user | write,
-        "restoreTask": {"200", "404", "412"} | user | write | body,
-        "batch": {"200", "409", "412"} | user | write | body,
-        "restoreAll": {"200", "412"} | user | write | body,
+        "restoreTask": {"200", "404", "410", "412"} | user | write | body,
+        "eraseTask": {"204", "404", "409", "412"} | user | write | body,
+        "eraseUser": {"204", "412"} | user | write | body,
+        "batch": {"200", "409", "410", "412"} | user | write | body,
+        "restoreAll": {"200", "410", "412"} | user | write | body,
         "streamEvents": {"200", "410", "429"} | user,
-        "undo": {"200", "204", "404", "409", "412"} | user | write | body,
+        "undo": {"200", "204", "404", "409", "410", "412"} | user | write | body,
         "listEvents": {"200"} | user,
         "getHead": {"200"} | user - {"400"},
         "getHistory": {"200", "404"} | user,
@@ -131,7 +133,7 @@ def test_every_answer_has_its_headers_and_examples_that_fit(name: str, status: s
     assert ("Location" in headers) == (status == "201")
     assert ("Link" in headers) == (status == "200" and name in ("listTasks", "listEvents", "getHistory"))
     assert ("Retry-After" in headers) == (status in ("429", "503") and name not in PUBLIC)
-    of_state = name.endswith(("Task", "Tasks")) or name in ("batch", "restoreAll", "undo")
+    of_state = name.endswith(("Task", "Tasks")) or name in ("batch", "restoreAll", "undo", "eraseUser")
     one_task_or_the_list = of_state and status in ("200", "201", "304", "412")
     assert ("ETag" in headers) == one_task_or_the_list
     assert ("Idempotency-Replayed" in headers) == (status < "300" and "408" in OPERATIONS[name]["responses"])
@@ -220,6 +222,8 @@ PROVOKED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "nothingToUndo": ("POST", "/api/demo/undo", {"json": {"seq": 3}}),
     "noSeq": ("POST", "/api/demo/undo", {"json": {"seq": "x"}}),
     "notBoolean": ("PATCH", f"{TASK}/complete", {"json": {"completed": "yes"}}),
+    "badReason": ("POST", f"{TASK}/erase", {"json": {"reason": "x" * 501}}),
+    "notConfirmed": ("DELETE", "/api/demo", {"json": {"confirm": "ann"}}),
 }
 """How to get the answers that a client can get by itself."""
 
@@ -242,6 +246,8 @@ OF_A_TASK: dict[str, tuple[str, str, dict[str, Any]]] = {
     "otherVersion": ("GET", "", {"headers": {"If-Match": '"1"'}}),
     "noVersion": ("POST", "/restore", {"json": {"version": 3}}),
     "keyReused": ("DELETE", "", {"headers": {"Idempotency-Key": "k"}}),
+    "notDeleted": ("POST", "/erase", {}),
+    "erased": ("POST", "/restore", {}),
 }
 """The same, where there is a task at version 2, whose change had the key `k`."""
 
@@ -252,6 +258,9 @@ async def test_an_example_of_an_error_about_a_task_is_what_is_really_answered(se
     async with service.as_user("demo") as client:
         task = (await client.post(TASKS, json={"id": TASK_ID, "title": "x"})).headers["location"]
         await client.put(task, json={"title": "y"}, headers={"Idempotency-Key": "k"})
+        if name == "erased":
+            await client.delete(task)
+            await client.post(f"{task}/erase")
         answer = await client.request(method, path if path.startswith("/api") else task + path, **options)
     assert answer.json() == {**FAULTS[name].value(), "request_id": answer.headers["x-request-id"]}
 
@@ -263,7 +272,10 @@ def test_every_other_error_is_the_services_own() -> None:
 
 @pytest.mark.parametrize("name", [name for name, operation in OPERATIONS.items() if "requestBody" in operation])
 async def test_the_examples_of_a_body_are_taken(service: Service, name: str) -> None:
-    task = (await service.client.post("/api/ann/tasks", json={"title": "x"})).json()
+    client = service.as_user("demo")
+    task = (await client.post(TASKS, json={"title": "x"})).json()
+    if name == "eraseTask":
+        await client.delete(f"{TASKS}/{task['id']}")
     [(method, path)] = [
         (method, path)
         for path, operations in DOCUMENT["paths"].items()
@@ -271,18 +283,25 @@ async def test_the_examples_of_a_body_are_taken(service: Service, name: str) -> 
         if operation["operationId"] == name
     ]
     for each in OPERATIONS[name]["requestBody"]["content"]["application/json"]["examples"].values():
-        url = path.format(user_id="ann", task_id=task["id"])
-        assert (await service.client.request(method, url, json=each["value"])).is_success
+        url = path.format(user_id="demo", task_id=task["id"])
+        assert (await client.request(method, url, json=each["value"])).is_success
 
 
 async def test_the_documented_event_is_the_answered_one_in_pages_and_exports(service: Service) -> None:
     await service.client.post("/api/ann/tasks", json={"title": "x"}, headers={"Idempotency-Key": "k"})
-    [event] = (await service.client.get("/api/ann/audit")).json()
-    line = (await service.client.get("/api/ann/audit?format=ndjson")).json()
+    await service.client.request("DELETE", "/api/ann", json={"confirm": "ann"})
+    made = (await service.client.post("/api/ann/tasks", json={"title": "x"}, headers={"Idempotency-Key": "k"})).json()
+    events = (await service.client.get("/api/ann/audit")).json()
+    lines = (await service.client.get("/api/ann/audit?format=ndjson")).text.splitlines()
     example = json.loads(next(iter(NDJSON_LINES.values()))["value"])
-    for name, value in (("AuditEvent", event), ("ExportedEvent", line), ("ExportedEvent", example)):
-        assert list(DOCUMENT["components"]["schemas"][name]["properties"]) == list(value)
+    assert {each["type"] for each in events} == {"TaskCreated", "TaskErased", "UserErased"}
+    found = [*(("AuditEvent", each) for each in events), *(("ExportedEvent", json.loads(each)) for each in lines)]
+    for name, value in [*found, ("ExportedEvent", example)]:
+        schema = DOCUMENT["components"]["schemas"][name]
+        assert {*schema["required"]} <= value.keys() <= schema["properties"].keys()
         component(name).validate(value)
+        whole = value["task_id"] == made["id"] or value is example
+        assert whole == ([*value] == schema["required"])
     component("Head").validate((await service.client.get("/api/ann/audit/head")).json())
 
 

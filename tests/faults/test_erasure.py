@@ -88,11 +88,11 @@ async def test_killed_in_the_middle_it_is_finished_by_the_next(folder: Path) -> 
     chance = random.Random(1)  # noqa: S311 - draws lots
     with Postgres(folder) as postgres:
         kills = 0
-        for _ in range(8):
+        for _ in range(5):
             with service(folder, postgres.dsn) as serving:
                 serving.wait_until_ready()
                 with httpx2.Client(base_url=serving.url, headers=bearer(), timeout=60) as client:
-                    fill(client, batches=20)
+                    fill(client, batches=10)
                     kill = threading.Timer(chance.uniform(0.01, 0.4), serving.process.kill)
                     kill.start()
                     try:
@@ -119,7 +119,7 @@ async def test_postgres_killed_in_the_middle(folder: Path) -> None:
     with Postgres(folder) as postgres, service(folder, postgres.dsn) as serving:
         serving.wait_until_ready()
         with httpx2.Client(base_url=serving.url, headers=bearer(), timeout=60) as client:
-            fill(client, batches=20)
+            fill(client, batches=10)
             kill = threading.Timer(0.15, postgres.kill)
             kill.start()
             answer = client.request("DELETE", USER, json={"confirm": "ann"})
