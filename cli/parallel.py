@@ -21,7 +21,8 @@ from cli.worker import Job, Result
 from db.connection import connect
 from db.dsn import connect_arguments
 from db.errors import FAILED
-from db.pool import SEE_SHARDS, Connection
+from db.pool import Connection
+from db.session import SEE_SHARDS
 from events.integrity import work_units
 from events.integrity.work_units import WorkUnit
 

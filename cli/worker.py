@@ -15,7 +15,8 @@ import uvloop
 from config import logs
 from db.connection import connect
 from db.dsn import connect_arguments
-from db.pool import SEE_SHARDS, Connection
+from db.pool import Connection
+from db.session import SEE_SHARDS
 from events.integrity.rebuild import Rebuilt, rebuild
 from events.integrity.verify import Verified, verify
 from events.integrity.work_units import StreamSize
