@@ -49,6 +49,9 @@ from telemetry.worker_metrics import snapshots_written
 
 _log = structlog.get_logger(__name__)
 
+_ANSWERING = 0.05
+"""Share of DATABASE_TIMEOUT that is kept for the answer, so that the client has it in time if this process is busy."""
+
 _DESCRIPTION = """
 Tasks per user, and a log of everything that happened to them.
 
@@ -99,7 +102,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 dsn,
                 size=settings.database_pool_size,
                 max_waiting=settings.database_pool_max_waiting,
-                timeout=settings.database_timeout,
+                timeout=settings.database_timeout * (1 - _ANSWERING),
                 sharded=settings.database_sharded,
             )
             with reaching():

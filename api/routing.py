@@ -22,6 +22,7 @@ from starlette.datastructures import QueryParams
 from starlette.types import Message, Receive, Scope, Send
 
 from api.user_turns import give_turn_back
+from db import deadline
 
 _REMEMBERED, _SHORT = 256, 256
 """Largest number of a route's query strings that are cached, and the longest of them in bytes."""
@@ -68,17 +69,19 @@ class Route(APIRoute):
                 response = await _walked(steps, Request(scope, receive, send))
             finally:
                 give_turn_back(scope)
+                deadline.lift()  # a stream takes as long as it takes
             await response(scope, receive, send)
 
         self.app = respond
 
 
 def _giving_turn_back(scope: Scope, send: Send) -> Send:
-    """Wrap `send` to end the request's turn when its response begins: FastAPI makes and sends it in one."""
+    """Wrap `send` to end turn and deadline when the response begins: FastAPI makes and sends it in one."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             give_turn_back(scope)
+            deadline.lift()
         await send(message)
 
     return sending

@@ -7,6 +7,7 @@ from starlette.types import Scope
 
 from api.problems import Overloaded
 from api.server.disconnects import while_connected
+from db import deadline
 from db.user_semaphore import QueueFull, UserSemaphore
 from telemetry import metrics
 
@@ -44,7 +45,7 @@ async def take_turn(request: Request, user_id: str) -> None:
     semaphore, kind = (turns.reads, "reads") if reads else (turns.writes, "writes")
 
     async def wait() -> None:
-        async with asyncio.timeout(turns.timeout):
+        async with asyncio.timeout_at(deadline.at_most(turns.timeout)):
             await semaphore.acquire(user_id)
         request.scope[_TURN] = semaphore, user_id
 

@@ -13,6 +13,7 @@ from api.user_turns import take_turn
 from commands.commands import Command
 from commands.handler import Outcome, handle
 from commands.precondition import Precondition
+from db import deadline
 from events.store.event_store import EventStore
 from events.task import Metadata
 
@@ -36,6 +37,7 @@ class _Write:
 
 async def _write(caller: CurrentCaller, body: RawBody) -> _Write:
     request = caller.request
+    deadline.begin(request.state.pool.timeout)
     return _Write(request, caller.user, caller.actor, caller.store, metadata(request, body), precondition(request))
 
 

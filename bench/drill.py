@@ -39,8 +39,8 @@ PAUSE, AGAIN = 0.05, 0.1
 """Seconds from a user's answer to the next request on average, and to the repetition of a write that was refused."""
 WARM_UP, RECOVERY = 3.0, 60.0
 """Seconds before the first fault, and from the end of one until each user must have had a write acknowledged."""
-LIMIT = {"kill": 2, "freeze": 11}
-"""Seconds in which the broken server's users must be answered; if it hangs, DATABASE_TIMEOUT and one for the way."""
+LIMIT = {"kill": 2, "freeze": 10}
+"""Seconds in which the broken server's users must be answered; if it hangs, DATABASE_TIMEOUT."""
 KNOWN, AT_ONCE = 2.0, 1.0
 """So many seconds after the first refusal a server is known to hang, and its users must be answered in so many."""
 DONE = (200, 201)

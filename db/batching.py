@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
+from db import deadline
 from db.errors import UNAVAILABLE
 from db.pool import Pool
 from db.turns import FairQueue, overloaded
@@ -43,7 +45,7 @@ class BatchWorkers(Generic[_Batch]):
         """Start a task, if there is room for one: there may be work."""
         if self._open < self._number:
             self._open += 1
-            task = asyncio.create_task(self._work())
+            task = asyncio.create_task(self._work(), context=Context())  # it works for other requests too
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -87,7 +89,10 @@ class BatchLoader(Generic[_Key, _Value]):
         self._workers = BatchWorkers(NUMBER, self._next, self._answer)
 
     async def get(self, key: _Key) -> _Value | None:
-        """Read the value for this key, as of now or a moment later. Raises `read`'s errors, and `TooManyRequests`."""
+        """Read the value for this key, as of now or a moment later, in time for the deadline.
+
+        Raises `read`'s errors, and `TooManyRequests`.
+        """
         user = self._user_of(key)
         if full(self._pool, len(self._waiting)):
             last = self._waiting.drop(for_user=user)
@@ -97,7 +102,8 @@ class BatchLoader(Generic[_Key, _Value]):
         answer: asyncio.Future[_Value | None] = asyncio.get_running_loop().create_future()
         self._waiting.put(user, (key, answer))
         self._workers.wake()
-        return await answer
+        async with asyncio.timeout_at(deadline.current()):
+            return await answer
 
     def _next(self) -> list[tuple[_Key, asyncio.Future[_Value | None]]] | None:
         """Take one read of each user in turn, then another of each, up to `MAX_BATCH`; None if there are none."""

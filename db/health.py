@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Any
 
 import asyncpg
@@ -55,7 +56,7 @@ class HealthMonitor:
         # A connection went silent, or leads to a server that takes no writes: others may be alike.
         self._outdated = self._outdated or read_only or isinstance(error, TimeoutError)
         if not self._ended and (self._looking is None or self._looking.done()):
-            self._looking = asyncio.create_task(self._look())
+            self._looking = asyncio.create_task(self._look(), context=Context())
 
     def log_no_room(self, error: BaseException) -> None:
         """Log that the server has no room for another connection of ours, at most once a minute."""

@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from db import deadline
 from db.pool import Pool
 from db.turns import overloaded
 from db.user_semaphore import QueueFull, UserSemaphore
@@ -22,7 +23,12 @@ class LongReads:
 
     Each user has at most one read that waits for the process, so users take turns, no matter how many reads one
     requests. If users are on several servers, those of one have half of the process's turns.
+
+    The wait for a turn ends by the deadline. A read with a turn has none: it may take as long as its stream is, and
+    each of its statements has the pool's timeout.
     """
+
+    _of_many_statements = True
 
     def __init__(self, pool: Pool, *, at_once: int = AT_ONCE) -> None:
         self._timeout = pool.timeout
@@ -40,7 +46,7 @@ class LongReads:
         """
         async with AsyncExitStack() as turn:
             try:
-                async with asyncio.timeout(self._timeout):
+                async with asyncio.timeout_at(deadline.at_most(self._timeout)):
                     await self.users.acquire(user_id)
                     turn.callback(self.users.release, user_id)
                     if (server := await self._pool.server_of(user_id)) is not None:
@@ -51,14 +57,19 @@ class LongReads:
                 raise overloaded(f"{WAITING} long reads of the user wait already", by_user=True) from None
             except TimeoutError:
                 raise overloaded(f"other long reads took more than {self._timeout:g} s") from None
+            if self._of_many_statements:
+                deadline.lift()
             yield
 
 
 class Scans(LongReads):
     """Turns for statements that scan all of a user's tasks: each keeps a core of the database busy meanwhile.
 
-    Half of the connections may do so at once, so that the other half is free for quick statements.
+    Half of the connections may do so at once, so that the other half is free for quick statements. The wait for a turn
+    and the statement have one deadline.
     """
+
+    _of_many_statements = False
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool, at_once=max(1, pool.size // 2))

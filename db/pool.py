@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
-from db import session
+from db import deadline, session
 from db.connection import UniqueNames, connect, connect_for_pool
 from db.dsn import PREPARED, connect_arguments
 from db.errors import (
@@ -38,6 +38,10 @@ _CANCELLING = 1.0
 """Seconds for the cancellation of a statement that was given up; after that its connection is ended."""
 _LOOKING_FOR_ROOM = 1.0
 """Seconds until a refused connection is tried again, while others work."""
+_FAIR = 0.1
+"""Share of the timeout that a statement must have if running out of it is to cast a doubt on the server. A request that
+has waited long for a connection has less.
+"""
 _looks_for_room: ContextVar[bool] = ContextVar("_looks_for_room", default=False)
 """True in a task that only tests if the server has room for a connection again."""
 _USELESS: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
@@ -99,18 +103,22 @@ class Pool:
 
         Raises one of `UNAVAILABLE`, or `ConnectionLost` if it ends meanwhile. If the block raises, a transaction that
         it left open is rolled back. After `NotPrepared`, the statement that raised it did not run: uncommitted work may
-        be done again, on another connection.
+        be done again, on another connection. If there is a deadline (db.deadline), all of this is over by then.
         """
         if self._watch.down:
             raise self._unavailable()
         acquired = await self._acquired()
         metrics.POOL_IN_USE.inc()
+        bound = asyncio.timeout_at(deadline.current())
+        fair = self._is_fair(bound)
         try:
-            yield acquired
+            async with bound:
+                yield acquired
         except BaseException as error:
-            self._watch.report(error)
-            if self._servers and self._user is not None:
-                self._servers.report(self._user, error)
+            if fair or not bound.expired():
+                self._watch.report(error)
+                if self._servers and self._user is not None:
+                    self._servers.report(self._user, error)
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                 acquired.terminate()  # a new one may lead to a server that takes writes
             self._clear_up_later(acquired, given_up=isinstance(error, TimeoutError | asyncio.CancelledError))
@@ -140,13 +148,17 @@ class Pool:
             assert done == "COMMIT", done  # noqa: S101 - else a statement failed, and that was swallowed
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
-        """Return the rows of a read-only statement. Run it again if the connection was dropped."""
+        """Return the rows of a read-only statement. Run it again if the connection was dropped.
+
+        The wait for a connection and all tries have the pool's timeout together, or the time until the deadline.
+        """
 
         async def once() -> list[asyncpg.Record]:
             async with self.acquire() as acquired:
                 return await acquired.fetch(query, *args)
 
-        return await retry(once)
+        with deadline.until(deadline.at_most(self.timeout)):
+            return await retry(once)
 
     async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
         """Return the first row, or None; retry as `fetch` does."""
@@ -155,7 +167,8 @@ class Pool:
             async with self.acquire() as acquired:
                 return await acquired.fetchrow(query, *args)
 
-        return await retry(once)
+        with deadline.until(deadline.at_most(self.timeout)):
+            return await retry(once)
 
     async def fetchval(self, query: str, *args: Any) -> Any:
         """Return the first row's first value, or None; retry as `fetch` does."""
@@ -208,6 +221,11 @@ class Pool:
                 await self._connections.close()
         self._connections.terminate()
 
+    def _is_fair(self, bound: asyncio.Timeout) -> bool:
+        """Say whether this leaves work that begins now so much time that running out of it casts a doubt."""
+        at = bound.when()
+        return at is None or at - asyncio.get_running_loop().time() >= self.timeout * _FAIR
+
     def _unavailable(self) -> DatabaseUnavailable:
         metrics.REFUSALS.labels("unavailable").inc()
         if self._watch.down is ReadOnly:
@@ -223,14 +241,18 @@ class Pool:
         while True:
             if not self._turns.taken(self._user):
                 await self._turns.wait(self._user)
+            bound = asyncio.timeout_at(deadline.current())
+            fair = self._is_fair(bound)
             try:
-                return await self._connections.acquire()
+                async with bound:
+                    return await self._connections.acquire()
             except BaseException as error:
                 if refused(error) and self._connections.get_size():
                     self._look_for_room_later(error)
                     continue
                 self._turns.give(self._user)
-                self._watch.report(error)
+                if fair or not bound.expired():
+                    self._watch.report(error)
                 if isinstance(error, asyncpg.InterfaceError):  # the pool is closed: the service stops
                     raise CannotConnect(str(error)) from error
                 raise
@@ -340,8 +362,9 @@ async def open_pool(
 ) -> AsyncIterator[Pool]:
     """Open a pool of up to `size` connections, made at first use and closed with the block. Raises `BadDsn`.
 
-    Up to `max_waiting` requests wait for one, each for at most `timeout` seconds, which is also the limit of a
-    statement. `sharded` says that users lie on several servers, so that no statement should touch two of them.
+    Up to `max_waiting` requests wait for one. `timeout` is the seconds for a wait and its statement together, and for
+    each statement of a transaction. `sharded` says that users lie on several servers, so that no statement should touch
+    two of them.
     """
     told = connect_arguments(dsn)
     direct = told.get("statement_cache_size") == PREPARED

@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import chain
 from typing import Generic, TypeAlias, TypeVar
 
+from db import deadline
 from db.errors import TooManyRequests
 from db.servers import Server
 from telemetry import metrics
@@ -120,7 +121,10 @@ class Turns:
         return True
 
     async def wait(self, user: User) -> None:
-        """Take a turn as soon as there is one. Raises `TooManyRequests`, or the error given to `refuse_all`."""
+        """Take a turn as soon as there is one, in time for the deadline.
+
+        Raises `TooManyRequests`, or the error given to `refuse_all`.
+        """
         if len(self._waiting) >= self._max_waiting:
             last = self._waiting.drop(for_user=user)
             if last is None:
@@ -131,8 +135,9 @@ class Turns:
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting.put(user, turn)
         metrics.POOL_WAITING.inc()
-        late = f"no connection was free for {self._timeout:g} s"
-        timer = loop.call_later(self._timeout, _refuse, turn, lambda: overloaded(late))
+        late = deadline.at_most(self._timeout)
+        why = f"no connection was free for {max(0, late - loop.time()):.3g} s"
+        timer = loop.call_at(late, _refuse, turn, lambda: overloaded(why))
         try:
             await turn
         except BaseException:

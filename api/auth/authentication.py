@@ -10,6 +10,7 @@ from api.auth.claims import BadToken, Bearer
 from api.auth.jwks import KeysUnavailable
 from api.problems import Forbidden, Unauthorized, Unavailable, insufficient_scope, invalid_token
 from api.user_turns import take_turn
+from db import deadline
 
 _log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ async def authenticate(request: Request, user_id: str, credentials: HTTPAuthoriz
     if request.state.limits is not None:
         request.state.limits.admit_user(request.scope, user)
     if request.method in ("GET", "HEAD"):  # a write takes its turn once its body has arrived (`api.routers.tasks`)
+        deadline.begin(request.state.pool.timeout)
         await take_turn(request, user)
     elif reads_only:
         raise insufficient_scope()

@@ -79,7 +79,7 @@ AppendResult: TypeAlias = RecordedEvent | Conflict | asyncpg.PostgresError
 """The recorded event, or the reason why it wasn't written."""
 
 RESOLVE_SECONDS = 0.9
-"""Seconds in which an in-doubt commit must be resolved."""
+"""Seconds in which an in-doubt commit must be resolved. An append ends so long before the deadline."""
 
 _PARAMETERS = {
     "digest": "bytea",
@@ -175,30 +175,25 @@ SELECT n, seq, hash, outcome, message FROM daybook_append_many(p_user_id => $1::
 """  # noqa: S608 - constant fragments
 
 
-async def append(
-    connection: Connection,
-    appends: Sequence[PendingAppend],
-    *,
-    timeout: float | None = None,  # noqa: ASYNC109 - of the statement
-) -> list[AppendResult]:
+async def append(connection: Connection, appends: Sequence[PendingAppend]) -> list[AppendResult]:
     """Write each event, and upsert its task in the projection or delete its row; return each one's result, in order.
 
     An event is written with its change of the projection or not at all, and doesn't depend on the others. This takes
     one round trip, and is a transaction of its own or part of the caller's. If all events are of one user, it waits for
-    the stream's lock; else each user whose stream is locked, or has no event yet, gets `StreamBusy`. `timeout` is in
-    seconds; the connection's own, if it is `None`. Raise the database's errors for the statement as a whole, and the
-    errors of an event that can't be encoded: nothing is sent then.
+    the stream's lock; else each user whose stream is locked, or has no event yet, gets `StreamBusy`. Raise the
+    database's errors for the statement as a whole, and the errors of an event that can't be encoded: nothing is sent
+    then.
     """
     order = sorted(range(len(appends)), key=lambda position: appends[position].event.user_id)
     users = [appends[position].event.user_id for position in order]
     arguments = [_arguments(appends[position]) for position in order]
     try:
         if len(appends) == 1:
-            rows = await connection.fetch(APPEND, users[0], *arguments[0], timeout=timeout)
+            rows = await connection.fetch(APPEND, users[0], *arguments[0])
         elif users[0] == users[-1]:
-            rows = await connection.fetch(APPEND_SEVERAL, users[0], *zip(*arguments, strict=True), timeout=timeout)
+            rows = await connection.fetch(APPEND_SEVERAL, users[0], *zip(*arguments, strict=True))
         else:
-            rows = await connection.fetch(APPEND_MANY, users, *zip(*arguments, strict=True), timeout=timeout)
+            rows = await connection.fetch(APPEND_MANY, users, *zip(*arguments, strict=True))
     except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
         return [_refusal(error.sqlstate or "", str(error)) for _ in appends]
     results: dict[int, AppendResult] = {}

@@ -7,6 +7,7 @@ from datetime import datetime
 from operator import itemgetter
 from uuid import UUID
 
+from db import deadline
 from db.batching import BatchLoader
 from db.errors import FAILED, TooManyRequests
 from db.long_reads import LongReads
@@ -15,7 +16,7 @@ from db.servers import Server
 from db.time_slices import TimeSlices
 from events.hash_chain import Head
 from events.store import content, log
-from events.store.append import PendingAppend, RecordedEvent, append, append_one
+from events.store.append import RESOLVE_SECONDS, PendingAppend, RecordedEvent, append, append_one
 from events.store.content import LastEvent
 from events.store.group_commit import GroupCommit
 from events.store.stored_tasks import StoredTask, TaskKey, stored, stored_of_user
@@ -164,16 +165,19 @@ class EventStore:
     async def locked(self, user_id: str) -> AsyncIterator["LockedStream"]:
         """Lock a user's stream, in a transaction that is committed at the end of the block.
 
-        If the error of the commit `is_ambiguous`, an event that was appended may be in the log. Raise
-        `LongChangeUnderWay` if the lock doesn't come in time.
+        If there is a deadline, the transaction ends before it, so that a doubt can be resolved. If the error of the
+        commit `is_ambiguous`, an event that was appended may be in the log. Raise `LongChangeUnderWay` if the lock
+        doesn't come in time.
         """
         waits = False
+        at = deadline.current()
         try:
-            async with self._pool.of(user_id).transaction() as connection:
-                waits = True
-                before = await log.lock_stream(connection, user_id)
-                waits = False
-                yield (stream := LockedStream(connection, before))
+            with deadline.until(None if at is None else deadline.before(at, RESOLVE_SECONDS)):
+                async with self._pool.of(user_id).transaction() as connection:
+                    waits = True
+                    before = await log.lock_stream(connection, user_id)
+                    waits = False
+                    yield (stream := LockedStream(connection, before))
         except TimeoutError as error:
             if waits:
                 raise LongChangeUnderWay("the stream was locked all the time") from error

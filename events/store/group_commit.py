@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from db import deadline
 from db.batching import MAX_BATCH, NUMBER, BatchWorkers, full
 from db.errors import NOT_SENT, UNAVAILABLE, CannotConnect
 from db.pool import Pool
@@ -23,6 +24,7 @@ class _Waiting:
     sent: bool = False
 
     def refuse(self, error: Exception) -> None:
+        """Raise the error in the caller, unless it has its outcome."""
         if not self.outcome.done():
             self.outcome.set_exception(error)
 
@@ -30,15 +32,13 @@ class _Waiting:
 class AppendQueue:
     """A bounded queue of events to append.
 
-    Invariants: users take turns. A full queue first refuses the user with most events in it. An event that isn't sent
-    within `timeout` is refused. If its caller gave up, it is dropped.
+    Invariants: users take turns. A full queue first refuses the user with most events in it. An event's caller has the
+    outcome by the event's deadline: an event that isn't sent by then is refused, and dropped. That leaves time to
+    resolve a doubt by the deadline of the request, or within the pool's timeout.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self.timeout = max(pool.timeout - RESOLVE_SECONDS, pool.timeout / 2)
-        """Seconds in which an event must be sent, and then answered. That leaves time to resolve a doubt within the
-        pool's timeout."""
         self._waiting = FairQueue[_Waiting]()
         self._admitted = 0
         """Number of events whose callers wait, with those that are being written."""
@@ -58,9 +58,10 @@ class AppendQueue:
                 raise overloaded(f"{self._admitted} writes wait for the database already")
             last.refuse(overloaded("others wait too, with fewer writes"))
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(pending, server, loop.create_future(), loop.time() + self.timeout)
+        late = deadline.before(deadline.at_most(self._pool.timeout), RESOLVE_SECONDS)
+        waiting = _Waiting(pending, server, loop.create_future(), late)
         self._waiting.put(user, waiting)
-        waiting.timer = loop.call_at(waiting.deadline, self._refuse_late, waiting)
+        waiting.timer = loop.call_at(late, self._refuse_late, waiting)
         self._admitted += 1
         if server is not None:
             self._admitted_to[server] += 1
@@ -75,8 +76,8 @@ class AppendQueue:
             waiting.timer.cancel()
 
     def _refuse_late(self, waiting: _Waiting) -> None:
-        if not waiting.sent and not waiting.outcome.done():
-            waiting.refuse(overloaded(f"it wasn't this write's turn for {self.timeout:g} s"))
+        if not waiting.outcome.done():
+            waiting.refuse(TimeoutError() if waiting.sent else overloaded("it wasn't this write's turn in time"))
 
     def users(self) -> list[str]:
         """Return the users with events, in the order of their turns."""
@@ -89,7 +90,6 @@ class AppendQueue:
             for user in left[: MAX_BATCH - len(taken)]:
                 waiting = self._waiting.take(user)
                 if not waiting.outcome.done():
-                    waiting.sent = True
                     taken.append(waiting)
         return taken
 
@@ -176,13 +176,15 @@ class GroupCommit:
         results: Sequence[AppendResult | Exception]
         pool = self._pool.of(waiting[0].pending.event.user_id) if self._pool.sharded else self._pool
         try:
-            async with pool.acquire() as connection:
-                waiting = [each for each in waiting if not each.outcome.done()]  # the others' callers gave up meanwhile
-                if not waiting:
-                    return
-                sent = True
-                pending = [each.pending for each in waiting]
-                results = await append(connection, pending, timeout=self._queue.timeout)
+            with deadline.until(max(each.deadline for each in waiting)):
+                async with pool.acquire() as connection:
+                    waiting = [each for each in waiting if not each.outcome.done()]  # the others' callers gave up
+                    if not waiting:
+                        return
+                    sent = True
+                    for each in waiting:
+                        each.sent = True
+                    results = await append(connection, [each.pending for each in waiting])
         except Exception as error:  # noqa: BLE001 - it is raised in the callers of `append`
             if sent and len(waiting) > 1 and not isinstance(error, UNAVAILABLE):
                 for each in waiting:  # one of them can't be encoded, and must not fail the others

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from db import deadline
 from db.errors import UNAVAILABLE, is_ambiguous, retry
 from events.store.append import (
     RESOLVE_SECONDS,
@@ -45,7 +46,7 @@ async def resolve(store: EventStore, sent: PendingAppend) -> RecordedEvent:
             raise _Undecided from conflict
 
     try:
-        async with asyncio.timeout(RESOLVE_SECONDS):
+        async with asyncio.timeout_at(deadline.at_most(RESOLVE_SECONDS)):
             return await retry(once_more, on=lambda error: is_ambiguous(error) or isinstance(error, _Undecided))
     except _STILL_IN_DOUBT as error:
         raise InDoubt(str(error)) from error
