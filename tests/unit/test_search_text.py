@@ -1,12 +1,13 @@
 """Search text makes one form of all spellings of a word."""
 
+import sys
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.search_text import search_text
+from events.search_text import MARKS_BY_DECOMPOSITION, search_text, with_sorted_marks
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,29 @@ def test_case_and_form_make_no_difference(text: str) -> None:
 def test_a_part_between_spaces_is_found_in_the_whole(before: str, word: str, after: str) -> None:
     """Since no character's form depends on what is around it but a letter's own marks."""
     assert search_text(word) in search_text(f"{before} {word} {after}")
+
+
+MARKS = "\u0300\u0327\u0344\u0345\u093c\u094d\u3099" + MARKS_BY_DECOMPOSITION
+
+
+@given(st.text(st.sampled_from(MARKS + "aé ")))
+def test_sorted_marks_make_an_equivalent_text(text: str) -> None:
+    many = text * (1 + 400 // (1 + len(text)))
+    for form in ("NFKC", "NFKD"):
+        assert unicodedata.normalize(form, with_sorted_marks(many)) == unicodedata.normalize(form, many)
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_long_run_of_marks_is_sorted_before_it_is_normalised(mark: str) -> None:
+    """Since that takes quadratic time for marks in the reverse order."""
+    text = with_sorted_marks(f"a{MARKS * 10}b{mark * 300}c")
+    for run in text[1:-1].split("b"):
+        assert list(map(unicodedata.combining, run)) == sorted(map(unicodedata.combining, run))
+        assert unicodedata.normalize("NFKD", run) == run
+
+
+def test_all_marks_are_known() -> None:
+    """A character is a mark if its decomposition begins with one, and then it has nothing else."""
+    for char in map(chr, range(sys.maxunicode + 1)):
+        marks = [unicodedata.combining(each) > 0 for each in unicodedata.normalize("NFKD", char)]
+        assert marks[0] == all(marks) == (unicodedata.combining(char) > 0 or char in MARKS_BY_DECOMPOSITION), char
