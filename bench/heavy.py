@@ -1,9 +1,9 @@
 """What a user with a long log and long tasks costs everybody else: `make bench-heavy`.
 
-Twenty users read and write, each request at a time that was fixed beforehand, first alone and then while one user with
-a long log and many long tasks sends each of the routes from twenty connections at once. Shows the others' waits and
-refusals, the heavy user's answers, and the service's memory. Fails if another user was refused, waited for too long,
-or the service grew past its bound.
+Twenty users read and write, each request at a time that was fixed beforehand. For each of the routes they do so alone
+first, and then while one user with a long log and many long tasks sends it from twenty connections at once. Shows the
+others' waits and refusals, the heavy user's answers, and the service's memory. Fails if another user was refused,
+waited for too long, or the service grew past its bound.
 """
 
 import argparse
@@ -26,13 +26,14 @@ from urllib.parse import quote
 
 import asyncpg
 import jwt
+import orjson
 import uvloop
 
 from bench.connection import NoAnswer, connect
-from bench.heavy_user import HeavyUser
+from bench.heavy_user import LONGEST, HeavyUser
 from bench.load import Author, load, settle
 from bench.machine import machine, settings, versions
-from bench.memory import resident, watched
+from bench.memory import watched
 from bench.service import Service, serving
 from bench.soak import Line, at
 from bench.visitor import Visitor, WrongAnswer, visitor
@@ -46,6 +47,9 @@ PERIOD = 0.1
 """Seconds from one request of another user to their next, on average."""
 CONNECTIONS = 20
 """Of the heavy user, each sending its next request when it has the answer."""
+
+BATCH = 100
+"""Operations in a batch, as many as it may have."""
 
 HEAVY = "heavy"
 MOST_MEMORY = 250_000_000
@@ -78,9 +82,15 @@ def routes(ids: Sequence[str], moment: datetime) -> Mapping[str, Choose]:
     def of_task(method: str, suffix: str = "", body: bytes | None = None) -> Choose:
         return lambda chance: Request(method, f"tasks/{chance.choice(ids)}{suffix}", body)
 
+    def batch(title: str, description: str) -> Choose:
+        created = {"op": "create", "title": title, "description": description}
+        body = orjson.dumps({"operations": [created] * BATCH})
+        return lambda _: Request("POST", "batch", body)
+
     return {
         "list": fixed("tasks"),
         "list, 1,000": fixed("tasks?limit=1000"),
+        "list, long texts": fixed("tasks?order=asc"),
         "list, by title": fixed("tasks?sort=title&limit=50"),
         "list, far": fixed("tasks?offset=19000&limit=50"),
         "search": fixed("tasks?q=never-found"),
@@ -88,6 +98,8 @@ def routes(ids: Sequence[str], moment: datetime) -> Mapping[str, Choose]:
         "past list": fixed(f"tasks?as_of={past}&limit=50"),
         "past list, 1,000": fixed(f"tasks?as_of={past}&limit=1000"),
         "past search": fixed(f"tasks?as_of={past}&q=never-found"),
+        "counts": fixed("tasks/stats"),
+        "changes": fixed("tasks/changes"),
         "get": of_task("GET"),
         "get, past": of_task("GET", f"?as_of={past}"),
         "get, version": of_task("GET", "?version=1"),
@@ -106,6 +118,11 @@ def routes(ids: Sequence[str], moment: datetime) -> Mapping[str, Choose]:
         "delete": of_task("DELETE"),
         "restore": of_task("POST", "/restore"),
         "restore a version": of_task("POST", "/restore", b'{"version": 1}'),
+        "undo": lambda _: Request("POST", "undo"),
+        "batch": batch("one more", ""),
+        "batch, long": batch("long", LONGEST * "x"),
+        "batch, accents": batch("accents", LONGEST // 2 * "\u0300" + LONGEST // 2 * "\u0327"),
+        "dry run": lambda _: Request("POST", "restore", orjson.dumps({"as_of": moment, "dry_run": True})),
     }
 
 
@@ -251,24 +268,24 @@ async def run(service: Service, dsn: str, events: int, long_tasks: int, seconds:
     visitors, ids, moment, about = await prepare(dsn, service, events, long_tasks)
     print(about, flush=True)
     await measure(service, visitors, seconds, None)  # warm up
-    rest = await measure(service, visitors, 2 * seconds, None)
-    median = at(rest.waits, 0.5)
-    print("\n| heavy user | their answers | others' requests | p50 | p99 | max | refused | p99 / rest | MB |")
-    print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
-    print(
-        f"| at rest | | {rest} | {at(rest.waits, 0.99) / median:.1f} | {resident(service.pid) / 1e6:.0f} |", flush=True
-    )
+    print("\n| heavy user | their answers | at rest: p50 | p99 | others' requests | p50 | p99 | max | refused ", end="")
+    print("| p99 / rest | MB |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     faults = []
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         for name in routes(ids, moment):
             if only not in name:
                 continue
+            rest = (
+                await measure(service, visitors, seconds, None)
+            ).waits  # directly before: the machine's pace changes
+            median = at(rest, 0.5)
             attack = Attack(service, pool, name, ids[:200], moment)
             with watched(service.pid) as memory:
                 met = await measure(service, visitors, seconds, attack)
             ratio = at(met.waits, 0.99) / median
             answers = ", ".join(f"{count} x {status}" for status, count in sorted(attack.found.items()))
-            print(f"| {name} | {answers} | {met} | {ratio:.1f} | {memory.peak / 1e6:.0f} |", flush=True)
+            before = f"{1000 * median:.1f} | {1000 * at(rest, 0.99):.1f}"
+            print(f"| {name} | {answers} | {before} | {met} | {ratio:.1f} | {memory.peak / 1e6:.0f} |", flush=True)
             faults += [f"{name}: another user was refused: {why}" for why in met.refused]
             faults += [f"{name}: others waited for {ratio:.1f} times their median at rest"] * (not ratio < MOST_WAIT)
             faults += [f"{name}: {memory.peak / 1e6:.0f} MB"] * (memory.peak > MOST_MEMORY)
