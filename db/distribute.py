@@ -7,8 +7,10 @@ from db.connection import connect
 from db.dsn import connect_arguments
 from db.roles import take_advisory_lock
 
-TABLES = ("streams", "events", "tasks")
-FUNCTIONS = ("daybook_append", "daybook_erase", "daybook_lock_stream")
+TABLES = ("streams", "events", "tasks", "accesses")
+APPEND_ONLY = {"events": 2, "accesses": 1}
+"""Tables with triggers that refuse changes on each shard, and their number."""
+FUNCTIONS = ("daybook_append", "daybook_erase", "daybook_lock_stream", "daybook_record_access")
 """Functions that run on the server of the user whom their first argument names."""
 
 
@@ -172,7 +174,7 @@ FROM run_command_on_shards($1::text::regclass, $$
     SELECT count(*) FROM pg_trigger
     WHERE tgrelid = '%s'::regclass AND starts_with(tgname::text, 'append_only') AND tgenabled = 'A'
 $$) AS found (shardid, success, result)
-WHERE NOT success OR result <> '2'
+WHERE NOT success OR result <> $2
 ORDER BY 1
 """
 _SHARDS = """
@@ -190,7 +192,12 @@ async def check_distribution(dsn: str) -> str:
         await check_citus(connection)
         if await connection.fetch(_LOCAL_TABLES, TABLES) or await connection.fetch(_LOCAL_FUNCTIONS, FUNCTIONS):
             raise NotDistributed(NotDistributed.__doc__)
-        if unguarded := [row[0] for row in await connection.fetch(_UNGUARDED, "events")]:
+        unguarded = [
+            row[0]
+            for table, triggers in APPEND_ONLY.items()
+            for row in await connection.fetch(_UNGUARDED, table, str(triggers))
+        ]
+        if unguarded:
             raise Unguarded(
                 f"The log isn't append-only on {', '.join(unguarded)}: a trigger append_only… is missing there, or"
                 " disabled. Put it back as it is on the other shards (run_command_on_shards), and run `daybook verify`."

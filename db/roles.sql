@@ -1,4 +1,5 @@
--- The role that the service runs as: it may read, and append to the log, and nothing else (docs/adr/0025).
+-- The role that the service runs as: it may read, append to the log, put auditors' reads on record, and nothing
+-- else (docs/adr/0025, docs/adr/0036).
 -- Run once as the owner of the tables, after `daybook migrate` and after each upgrade; running it again does no harm:
 --     psql "$DATABASE_URL_DIRECT" -f db/roles.sql
 -- then give it to the login that DATABASE_URL names:
@@ -10,8 +11,12 @@ BEGIN
     END IF;
 END
 $$;
-REVOKE ALL ON streams, events, tasks, alembic_version FROM daybook_app;
-GRANT SELECT ON streams, events, tasks, alembic_version TO daybook_app;
+REVOKE ALL ON streams, events, tasks, accesses, alembic_version FROM daybook_app;
+GRANT SELECT ON streams, events, tasks, accesses, alembic_version TO daybook_app;
 -- Again, since a restore without privileges gives it to everybody.
-REVOKE EXECUTE ON FUNCTION daybook_append, daybook_append_many, daybook_erase, daybook_lock_stream FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION daybook_append, daybook_append_many, daybook_erase, daybook_lock_stream TO daybook_app;
+REVOKE EXECUTE ON FUNCTION
+    daybook_append, daybook_append_many, daybook_erase, daybook_lock_stream, daybook_record_access
+FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    daybook_append, daybook_append_many, daybook_erase, daybook_lock_stream, daybook_record_access
+TO daybook_app;

@@ -304,6 +304,22 @@ END
 $$;
 COMMENT ON FUNCTION daybook_lock_stream(p_user_id text) IS 'Locks one stream until the transaction ends.';
 
+CREATE FUNCTION daybook_record_access(p_user_id text, p_id uuid, p_at timestamp with time zone, p_auditor text, p_actor text, p_path text, p_request_id text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    -- An answer is sent once its record is kept: that must survive a crash, whatever the server's settings say.
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    INSERT INTO accesses (user_id, id, at, auditor, actor, path, request_id)
+    VALUES (p_user_id, p_id, p_at, p_auditor, p_actor, p_path, p_request_id)
+    ON CONFLICT (user_id, id) DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION daybook_record_access(p_user_id text, p_id uuid, p_at timestamp with time zone, p_auditor text, p_actor text, p_path text, p_request_id text) IS 'Puts an auditor''s read of a user''s log on record.';
+
 CREATE FUNCTION daybook_refuse() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -313,6 +329,22 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION daybook_refuse() IS 'Keeps the log append-only, for its owner too.';
+
+CREATE TABLE accesses (
+    user_id text NOT NULL,
+    id uuid NOT NULL,
+    at timestamp with time zone NOT NULL,
+    auditor text NOT NULL,
+    actor text NOT NULL,
+    path text NOT NULL,
+    request_id text NOT NULL,
+    CONSTRAINT accesses_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 255)))
+);
+COMMENT ON TABLE accesses IS 'Who has read a user''s log as an auditor, one row per request. Append-only.';
+COMMENT ON COLUMN accesses.auditor IS 'The user of the auditor''s token.';
+COMMENT ON COLUMN accesses.actor IS 'Who acted with that token: the auditor, or somebody for them.';
+COMMENT ON COLUMN accesses.path IS 'The path that was read, without its query.';
+COMMENT ON CONSTRAINT accesses_user_id_check ON accesses IS 'User ids are opaque, but neither empty nor endless.';
 
 CREATE TABLE events (
     user_id text NOT NULL,
@@ -400,6 +432,10 @@ ALTER TABLE ONLY events ATTACH PARTITION events_p00 FOR VALUES WITH (modulus 16,
 
 ALTER TABLE ONLY tasks ATTACH PARTITION tasks_p00 FOR VALUES WITH (modulus 16, remainder 0);
 
+ALTER TABLE ONLY accesses
+    ADD CONSTRAINT accesses_pkey PRIMARY KEY (user_id, id);
+COMMENT ON CONSTRAINT accesses_pkey ON accesses IS 'No read is on record twice; serves pages, newest first, of one user.';
+
 ALTER TABLE ONLY events
     ADD CONSTRAINT events_pkey PRIMARY KEY (user_id, seq);
 COMMENT ON CONSTRAINT events_pkey ON events IS 'No number of a user''s log is given twice.';
@@ -466,6 +502,9 @@ ALTER INDEX tasks_due_date_idx ATTACH PARTITION tasks_p00_due_date_idx;
 ALTER INDEX tasks_pkey ATTACH PARTITION tasks_p00_pkey;
 
 ALTER INDEX tasks_priority_idx ATTACH PARTITION tasks_p00_priority_idx;
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON accesses FOR EACH STATEMENT EXECUTE FUNCTION daybook_refuse();
+ALTER TABLE accesses ENABLE ALWAYS TRIGGER append_only;
 
 CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON events FOR EACH STATEMENT EXECUTE FUNCTION daybook_refuse();
 ALTER TABLE events ENABLE ALWAYS TRIGGER append_only;

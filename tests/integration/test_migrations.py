@@ -50,7 +50,7 @@ async def test_migrating_again_does_nothing(database: str) -> None:
     assert await asyncio.to_thread(migrate, database) == []
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
+@pytest.mark.parametrize("revision", REVISIONS)
 async def test_a_database_of_before_the_first_release_is_refused(empty_database: str, revision: str) -> None:
     await execute(
         empty_database,
@@ -101,11 +101,11 @@ def test_the_schema_for_readers_is_what_the_migrations_make(database: str) -> No
 async def test_every_constraint_and_index_says_what_it_defends(pool: Pool) -> None:
     undescribed = await pool.fetch("""
         SELECT conname FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
-        WHERE t.relname IN ('streams', 'events', 'tasks') AND c.contype <> 'n'
+        WHERE t.relname IN ('streams', 'events', 'tasks', 'accesses') AND c.contype <> 'n'
           AND obj_description(c.oid, 'pg_constraint') IS NULL
         UNION ALL
         SELECT i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid
-        WHERE t.relname IN ('streams', 'events', 'tasks') AND obj_description(i.oid, 'pg_class') IS NULL
+        WHERE t.relname IN ('streams', 'events', 'tasks', 'accesses') AND obj_description(i.oid, 'pg_class') IS NULL
           AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.oid)
     """)
     assert undescribed == []

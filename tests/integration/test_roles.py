@@ -24,6 +24,13 @@ from tests.processes import run
 from tests.schema import APPLIED
 from tests.service import SHARDED
 
+ACCESSES = (
+    "INSERT INTO accesses VALUES ('ann', gen_random_uuid(), now(), 'eve', 'eve', '/', 'r')",
+    "UPDATE accesses SET auditor = 'nobody'",
+    "DELETE FROM accesses",
+    "TRUNCATE accesses",
+)
+"""Changes of the record of auditors' reads, past the function that adds to it."""
 PASSWORD = 'o\'dd $$ "pass\\word" %'
 
 
@@ -49,12 +56,25 @@ async def test_the_login_is_made_once_and_has_the_rights_of_the_service(database
         create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": "x"})
         assert (await carry_out(store_of(own), create, actor="ann", metadata=Metadata())).task
         assert await own.fetchval("SELECT session_user") == name
-        for forbidden in ("DELETE FROM events", "TRUNCATE tasks", "DROP TABLE tasks", "CREATE TABLE mine ()"):
+        for forbidden in (
+            "DELETE FROM events",
+            "TRUNCATE tasks",
+            "DROP TABLE tasks",
+            "CREATE TABLE mine ()",
+            *ACCESSES,
+        ):
             async with own.acquire() as connection:
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await connection.execute(forbidden)
     kept = await pool.fetchval("SELECT rolpassword FROM pg_authid WHERE rolname = $1", name)
     assert kept.startswith("SCRAM-SHA-256$")
+
+
+async def test_nobody_else_may_add_to_the_record_of_accesses(database: str, pool: Pool, name: str) -> None:
+    await grant_service_role(database, as_login(database, name))
+    may = "SELECT has_function_privilege($1, oid, 'EXECUTE') FROM pg_proc WHERE proname = 'daybook_record_access'"
+    assert await pool.fetchval(may, "daybook_app") is True
+    assert await pool.fetchval(may, "pg_monitor") is False
 
 
 async def test_an_existing_login_keeps_its_password(database: str, pool: Pool, name: str) -> None:

@@ -25,7 +25,7 @@ from pglast.enums import A_Expr_Kind, BoolExprType
 from pglast.visitors import Visitor
 
 PACKAGES = ["api", "cli", "commands", "config", "db", "events", "queries", "telemetry"]
-TABLES = {"tasks", "events", "streams"}
+TABLES = {"tasks", "events", "streams", "accesses"}
 SQL = re.compile(rf"\b(SELECT|INSERT|UPDATE|DELETE|TRUNCATE|MERGE|COPY)\b.*\b({'|'.join(TABLES)})\b", re.DOTALL)
 
 EXCEPTIONS = {
@@ -53,7 +53,7 @@ def modules() -> Iterator[str]:
 
 
 def constants() -> Iterator[tuple[str, str]]:
-    """Every SQL statement on the three tables, by the name of its constant."""
+    """Every SQL statement on the tables, by the name of its constant."""
     for module in modules():
         for name, value in vars(importlib.import_module(module)).items():
             if name.lstrip("_").isupper():
@@ -73,7 +73,7 @@ def queries(parsed: Any) -> Iterator[str]:
 
 
 def in_functions() -> Iterator[tuple[str, str]]:
-    """Every statement on the three tables in a database function, with the function's parameters as the statement's."""
+    """Every statement on the tables in a database function, with the function's parameters as the statement's."""
     for path in (Path(__file__).parents[2] / "db" / "functions").glob("*.sql"):
         for number, text in enumerate(queries(pglast.parse_plpgsql(path.read_text()))):
             if SQL.search(text):

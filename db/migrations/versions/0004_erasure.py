@@ -5,8 +5,8 @@ from importlib.resources import files
 from alembic import op
 from sqlalchemy import text
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 # No row is read or written. The condition is held to by rows that are written from now on; the others fulfil it.
 COLUMNS = """
