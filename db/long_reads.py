@@ -4,6 +4,8 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
+from typing import Self
 
 from db import deadline
 from db.pool import Pool
@@ -32,10 +34,17 @@ class LongReads:
 
     def __init__(self, pool: Pool, *, at_once: int = AT_ONCE) -> None:
         self._timeout = pool.timeout
+        self._requester: str | None = None
         self._pool = pool
         self._process = asyncio.Semaphore(at_once)
         self._servers = UserSemaphore((at_once + 1) // 2, max_waiting=sys.maxsize)
         self.users = UserSemaphore(1, max_waiting=WAITING)
+
+    def read_by(self, requester: str) -> Self:
+        """Return these turns for reads of other users' rows, which count as the `requester`'s, and not as theirs."""
+        theirs = copy(self)
+        theirs._requester = requester
+        return theirs
 
     @asynccontextmanager
     async def turn(self, user_id: str) -> AsyncIterator[None]:
@@ -47,8 +56,8 @@ class LongReads:
         async with AsyncExitStack() as turn:
             try:
                 async with asyncio.timeout_at(deadline.at_most(self._timeout)):
-                    await self.users.acquire(user_id)
-                    turn.callback(self.users.release, user_id)
+                    await self.users.acquire(turn_of := self._requester or user_id)
+                    turn.callback(self.users.release, turn_of)
                     if (server := await self._pool.server_of(user_id)) is not None:
                         await self._servers.acquire(str(server))
                         turn.callback(self._servers.release, str(server))

@@ -70,6 +70,8 @@ class Pool:
         self.size = connections.get_max_size()
         self.max_waiting, self.timeout, self.sharded = max_waiting, timeout, sharded
         self._user: User = None
+        self._requester: User = None
+        """Whose turns are taken, if they aren't the user's own (`read_by`)."""
         self._servers = Servers(arguments, timeout=timeout) if sharded else None
         server_of = self._servers.of if self._servers else None
         self._turns = Turns(self.size, max_waiting=max_waiting, timeout=timeout, server_of=server_of)
@@ -92,6 +94,17 @@ class Pool:
         theirs.__dict__.update(self.__dict__)
         theirs._user = user
         return theirs
+
+    def read_by(self, requester: str) -> "Pool":
+        """Return this pool for reads of other users' rows, which take the turns of the `requester`, and not theirs."""
+        theirs = self.of(self._user)
+        theirs._requester = requester
+        return theirs
+
+    @property
+    def _turn_of(self) -> User:
+        """Return the user whose turn it takes. Work for many users has none."""
+        return self._user if self._user is None or self._requester is None else self._requester
 
     async def server_of(self, user: str) -> Server | None:
         """Return the server that has the user, if the database is distributed to several. Raises one of `NOT_SENT`."""
@@ -148,7 +161,7 @@ class Pool:
             assert done == "COMMIT", done  # noqa: S101 - else a statement failed, and that was swallowed
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
-        """Return the rows of a read-only statement. Run it again if the connection was dropped.
+        """Return the rows of a statement that is safe to run twice. Run it again if the connection was dropped.
 
         The wait for a connection and all tries have the pool's timeout together, or the time until the deadline.
         """
@@ -239,8 +252,8 @@ class Pool:
             if self._servers.down(self._user):
                 raise self._unavailable()
         while True:
-            if not self._turns.taken(self._user):
-                await self._turns.wait(self._user)
+            if not self._turns.taken(self._turn_of):
+                await self._turns.wait(self._turn_of)
             bound = asyncio.timeout_at(deadline.current())
             fair = self._is_fair(bound)
             try:
@@ -250,7 +263,7 @@ class Pool:
                 if refused(error) and self._connections.get_size():
                     self._look_for_room_later(error)
                     continue
-                self._turns.give(self._user)
+                self._turns.give(self._turn_of)
                 if fair or not bound.expired():
                     self._watch.report(error)
                 if isinstance(error, asyncpg.InterfaceError):  # the pool is closed: the service stops
@@ -262,7 +275,7 @@ class Pool:
 
         Otherwise it would be tried at each turn, and before the connections that work.
         """
-        self._turns.lose(self._user)
+        self._turns.lose(self._turn_of)
         task = asyncio.create_task(self._look_for_room())
         self._looking.add(task)
         task.add_done_callback(self._looking.discard)
@@ -333,7 +346,7 @@ class Pool:
 
     def _done(self) -> None:
         metrics.POOL_IN_USE.dec()
-        self._turns.give(self._user)
+        self._turns.give(self._turn_of)
 
 
 def _gone(acquired: PoolConnectionProxy) -> bool:

@@ -35,25 +35,26 @@ async def fetch_past_tasks(pool: Pool, store: EventStore, user_id: str, query: L
     async with AsyncExitStack() as turn:
         if upto > log.READ_BATCH:
             await turn.enter_async_context(store.long_reads.turn(user_id))
-        slices = TimeSlices(user_id)
-        async for tasks in past.tasks_at(pool, user_id, at, upto=upto):
+        slices = store.slices(user_id)
+        async for tasks in past.tasks_at(pool, user_id, at, upto=upto, slices=slices):
             for task in tasks:
                 if query.wants(task, now, words):
                     found.add(task)
                 await slices.pause()
         page = found.page()
-        bodies = [body async for body in _bodies(pool, user_id, at, upto, page[: query.limit])]
+        bodies = [body async for body in _bodies(pool, user_id, at, upto, page[: query.limit], slices)]
     end = end_of(bodies[-1], query.sort) if len(page) > query.limit else None
     return Page(b"[%b]" % b",".join(bodies), end, head)
 
 
-async def _bodies(pool: Pool, user_id: str, at: datetime, upto: int, page: Sequence[UUID]) -> AsyncIterator[bytes]:
+async def _bodies(
+    pool: Pool, user_id: str, at: datetime, upto: int, page: Sequence[UUID], slices: TimeSlices
+) -> AsyncIterator[bytes]:
     """Yield the JSON of the page's tasks, in the page's order."""
-    slices = TimeSlices(user_id)
     for start in range(0, len(page), _FOLDED_AT_ONCE):
         ids = page[start : start + _FOLDED_AT_ONCE]
         bodies = {}
-        async for tasks in past.tasks_at(pool, user_id, at, upto=upto, ids=ids):
+        async for tasks in past.tasks_at(pool, user_id, at, upto=upto, slices=slices, ids=ids):
             for task in tasks:
                 bodies[task.id] = task_document(task)
                 await slices.pause()

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from copy import copy
 from datetime import datetime
 from operator import itemgetter
 from uuid import UUID
@@ -37,12 +38,24 @@ class EventStore:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._requester: str | None = None
         self._appends = GroupCommit(pool)
         self._tasks = BatchLoader[TaskKey, StoredTask](pool, stored, user_of=itemgetter(0))
         self._heads = BatchLoader[str, Head](pool, log.heads, user_of=str)
         self.long_reads = LongReads(pool)
         self.on_append: Callable[[str, int], object] = lambda _user, _seq: None
         """Called after each append of this process that is known to be committed, with the user and the number."""
+
+    def read_by(self, requester: str) -> "EventStore":
+        """Return this store for reads of other users' events, which take the turns of the `requester`."""
+        theirs = copy(self)
+        theirs._requester = requester
+        theirs._pool, theirs.long_reads = self._pool.read_by(requester), self.long_reads.read_by(requester)
+        return theirs
+
+    def slices(self, user_id: str) -> TimeSlices:
+        """Begin a piece of work on a user's events, in time slices of the user, or of the requester (`read_by`)."""
+        return TimeSlices(self._requester or user_id)
 
     async def append(self, pending: PendingAppend) -> RecordedEvent:
         """Append an event, and upsert its task in the projection or delete its row, in one transaction.
@@ -69,7 +82,7 @@ class EventStore:
 
     async def head(self, user_id: str) -> Head:
         """Read the number and hash of a user's last event."""
-        if self._pool.sharded:
+        if self._pool.sharded or self._requester is not None:
             return await log.head(self._pool.of(user_id), user_id)
         return await self._heads.get(user_id) or Head()
 
@@ -114,7 +127,7 @@ class EventStore:
         From the second batch on, a turn of `LongReads` is held: close the iterator (`aclosing`) to give it back early.
         Raise `UnknownEvent` (events.serialization) or `TooManyRequests`.
         """
-        slices, pool = TimeSlices(user_id), self._pool.of(user_id)
+        slices, pool = self.slices(user_id), self._pool.of(user_id)
         async with AsyncExitStack() as turn:
 
             async def take_turn() -> None:

@@ -53,7 +53,7 @@ FACTS_AT_OF_SOME = _FACTS_AT.format(and_task="AND task_id = ANY ($7)")
 
 
 async def tasks_at(
-    database: Executor, user_id: str, at: datetime, *, upto: int, ids: Sequence[UUID] | None = None
+    database: Executor, user_id: str, at: datetime, *, upto: int, slices: TimeSlices, ids: Sequence[UUID] | None = None
 ) -> AsyncIterator[Sequence[Task]]:
     """Fold a user's first `upto` events into the tasks as they were at the moment `at` (inclusive).
 
@@ -64,7 +64,6 @@ async def tasks_at(
     statement, some = (FACTS_AT, ()) if ids is None else (FACTS_AT_OF_SOME, (ids,))
     state: Task | Erased | None = None
     last = (NO_TASK, 0)
-    slices = TimeSlices(user_id)
     complete = False
     while not complete:
         rows = await database.fetch(statement, user_id, upto, at, *last, log.READ_BATCH, *some)

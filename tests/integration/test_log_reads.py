@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 from commands.commands import CreateTask, DeleteTask, RestoreTask, ToggleTask
 from commands.handler import handle
 from db.pool import Pool
+from db.time_slices import TimeSlices
 from events.store import log
 from events.store.past import task_at, tasks_at
 from events.task import Metadata, Task
@@ -111,4 +112,8 @@ async def test_all_tasks_of_a_moment_are_those_of_the_events_until_then(pool: Po
 
 
 async def all_tasks(pool: Pool, at: datetime, *, upto: int, ids: Sequence[UUID] | None = None) -> list[Task]:
-    return [task async for tasks in tasks_at(pool, "ann", at, upto=upto, ids=ids) for task in tasks]
+    return [
+        task
+        async for tasks in tasks_at(pool, "ann", at, upto=upto, slices=TimeSlices("ann"), ids=ids)
+        for task in tasks
+    ]
