@@ -28,7 +28,7 @@ from api.middleware import (
     TrustedProxies,
 )
 from api.rate_limits import Buckets, Limits, RateLimiting
-from api.routers import audit, batch, erasure, feed, health, keys, restore, sync, tasks, undo
+from api.routers import accesses, audit, batch, erasure, feed, health, keys, restore, sync, tasks, undo
 from api.routers.metrics import scraping
 from api.server.startup import check_integrity, check_server, told
 from api.server.supervision import ended_with_its_supervisor
@@ -118,6 +118,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 of_keys=Expected(settings.jwks_issuer, settings.jwks_audience),
                 user_claim=settings.jwt_user_claim,
                 actor_claim=settings.jwt_actor_claim,
+                auditor_claim=settings.auditor_claim,
             )
             _log.info(
                 "tokens taken",
@@ -166,7 +167,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # Add the routes themselves: an included router would look for the route twice. They precede the documentation's.
     app.router.routes[:0] = [
         route
-        for each in (tasks, sync, batch, undo, restore, erasure, feed, audit, keys, health)
+        for each in (tasks, sync, batch, undo, restore, erasure, feed, audit, accesses, keys, health)
         for route in each.router.routes
     ]
     if settings.metrics_public:

@@ -45,10 +45,12 @@ class State(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The authenticated user of a request, and the sources that it is answered from."""
+    """The user whose tasks a request is about, who sends it, and the sources that it is answered from."""
 
     request: Request
     user: str
+    requester: str
+    """The user of the token, whose turns and limits the request counts for: the user, or an auditor."""
     actor: str
     """Who acts: the user, or somebody for them."""
     store: EventStore
@@ -59,9 +61,9 @@ class Caller:
 
 async def _caller(request: Request, user_id: UserId, credentials: Credentials) -> Caller:
     """Authenticate the request. Raise as `api.auth.authentication.authenticate` does."""
-    user, actor, _ = await authenticate(request, user_id, credentials)
+    user, actor, *_ = await authenticate(request, user_id, credentials, for_auditors=False)
     state = request.state
-    return Caller(request, user, actor, state.store, state.pool.of(user), state.scans)
+    return Caller(request, user, user, actor, state.store, state.pool.of(user), state.scans)
 
 
 CurrentCaller = Annotated[Caller, Depends(_caller)]

@@ -8,6 +8,7 @@ Named = dict[str, dict[str, Any]]
 """Examples in OpenAPI's form: `{name: {"summary": …, "value": …}}`."""
 
 TASK_ID = "019a9e3c-5f3a-7c21-9d52-3d0c5f0e8a11"
+ACCESS_ID = "019ac4c1-9a40-7d0e-b1f2-6a7c3e5d9f08"
 REQUEST_ID = "01a1faaeb46b7282813f2d77eb9b3c64"
 
 _FIELDS = {
@@ -172,6 +173,19 @@ FEED_MESSAGES = _one(
 )
 NEWEST_FIRST = _one("Newest first", [_UPDATED, _CREATED])
 OLDEST_FIRST = _one("Oldest first", [_CREATED, _UPDATED])
+AUDITOR_READS = _one(
+    "An auditor looked at a task's history",
+    [
+        {
+            "id": ACCESS_ID,
+            "at": "2026-11-27T09:00:00.000000Z",
+            "auditor": "eve",
+            "actor": "eve",
+            "path": f"/api/demo/tasks/{TASK_ID}/history",
+            "request_id": "audit-2026-11",
+        }
+    ],
+)
 AUDIT_HEAD: Named = {
     "some": {"summary": "After two events", "value": {"seq": 2, "hash": _UPDATED["hash"], "at": _UPDATED["at"]}},
     "none": {"summary": "Nothing has happened", "value": {"seq": 0, "hash": "", "at": None}},

@@ -52,6 +52,11 @@ FAULTS = {
     "badParameter": _of_parameters(
         "A parameter isn't allowed", "limit", "limit must be at most 1000.", "less_than_equal"
     ),
+    "noSuchUser": Fault(
+        problems.BadRequest,
+        "An auditor's path names nobody",
+        "The path must name the user in 1 to 255 characters.",
+    ),
     "badCursor": Fault(
         problems.BadRequest, "The cursor isn't ours", "cursor can't be read; take it from the Link header as it is."
     ),
@@ -94,10 +99,16 @@ FAULTS = {
     ),
     "expired": Fault(problems.Unauthorized, "It is too old", "The token has expired; get a new one."),
     "notYours": Fault(problems.Forbidden, "The path is another user's", "The token is another user's than the path's."),
+    "notForAuditors": Fault(
+        problems.Forbidden,
+        "An auditor's token reaches no further",
+        str(problems.not_for_auditors()),
+        problems.not_for_auditors().detail,
+    ),
     "readOnly": Fault(
         problems.ReadOnlyToken,
         "The token's scope lets only read",
-        "The token has the scope tasks:read; to write, it must have tasks:write too.",
+        "The token's scope only lets it read; to write, it must have tasks:write too.",
     ),
     "notFound": Fault(problems.NotFound, "There is no such task", f"There is no task {TASK_ID}."),
     "notThen": Fault(problems.NotFound, "It wasn't there then", f"There was no task {TASK_ID} at version 1."),

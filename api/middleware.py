@@ -80,7 +80,7 @@ class RequestContext:
                     **({"cut_off": True} if status and not whole else {}),
                 )
             structlog.contextvars.reset_contextvars(**bound)
-            structlog.contextvars.unbind_contextvars("user", "actor")
+            structlog.contextvars.unbind_contextvars("user", "actor", "audited")
 
 
 SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}

@@ -126,6 +126,9 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 _OF_USER = ("noToken", "expired", "notYours", "broken", "rateLimited", "unreachable", "overloaded", "noKeys")
 """Problems of every route that needs a token."""
 
+OF_AUDIT = ("noSuchUser",)
+"""Problems of routes that auditors may read."""
+
 OF_EVENT = ("Idempotency-Replayed", "Daybook-Seq")
 """Headers of every write's answer."""
 
@@ -135,7 +138,7 @@ OF_TASK = ("noUuid", "notFound")
 OF_CONDITION = ("badIfMatch", "otherVersion")
 """Problems of reads that are `conditional`."""
 
-OF_WRITE = ("readOnly", "badKey", "badIfMatch", "tooSlow", "tooLarge", "keyReused", "unknown")
+OF_WRITE = ("notForAuditors", "readOnly", "badKey", "badIfMatch", "tooSlow", "tooLarge", "keyReused", "unknown")
 """Problems of every write."""
 
 OF_BODY = ("notReadable", "notJson")

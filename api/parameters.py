@@ -10,7 +10,7 @@ from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 
 from api import text, times
-from api.examples import TASK_ID
+from api.examples import ACCESS_ID, TASK_ID
 from api.problems import NotFound
 from api.schemas import LARGEST_VERSION, EventType
 from events.task import Priority
@@ -305,6 +305,15 @@ class FeedParameters(BaseModel):
         description="events with a greater `seq`, 0 for all; without it, from now on. `Last-Event-ID` goes before it",
         examples=[0],
     )
+
+
+class AccessParameters(BaseModel):
+    """Which reads by auditors to show. Parameters that aren't known are ignored."""
+
+    before: UUID | None = Field(
+        default=None, description="only reads before the one with this id", examples=[ACCESS_ID]
+    )
+    limit: int = Field(default=100, ge=1, le=1000, description="the longest page wanted", examples=[100])
 
 
 class AuditParameters(BaseModel):

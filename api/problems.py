@@ -98,10 +98,19 @@ def invalid_token(reason: str) -> Unauthorized:
 
 
 class Forbidden(Problem):
-    """The token holds, but the path is another user's."""
+    """The token holds, but the path is another user's, and not one that an auditor may read."""
 
     status, type, title = 403, "not-yours", "Not yours"
     sentence = "You can only access your own tasks."
+
+
+def not_for_auditors() -> Forbidden:
+    """Make the 403 for an auditor's request that goes beyond another user's log."""
+    return Forbidden(
+        "You can look at what has happened here, and at nothing else.",
+        hint="An auditor's token may read another user's audit, audit/head, audit/access and tasks/{id}/history, and "
+        "tasks with as_of or version. It may read nothing else of theirs, and write nothing.",
+    )
 
 
 class ReadOnlyToken(Problem):
@@ -114,7 +123,7 @@ class ReadOnlyToken(Problem):
 def insufficient_scope() -> ReadOnlyToken:
     """Make the 403 for a write with a token that may only read, with its challenge (RFC 6750, section 3.1)."""
     return ReadOnlyToken(
-        hint="The token has the scope tasks:read; to write, it must have tasks:write too.",
+        hint="The token's scope only lets it read; to write, it must have tasks:write too.",
         headers={"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="tasks:write"'},
     )
 

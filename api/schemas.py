@@ -336,6 +336,19 @@ class AuditEvent(BaseModel):
     )
 
 
+class AuditorAccess(BaseModel):
+    """A read of a user's log or past by an auditor."""
+
+    id: UUID
+    at: datetime = Field(
+        description="UTC, RFC 3339, always six decimals and Z", json_schema_extra={"pattern": _TIMESTAMP}
+    )
+    auditor: str = Field(description="the user of the auditor's token")
+    actor: str = Field(description="who acted with it: the auditor, or somebody for them")
+    path: str = Field(description="the path that was read, without its query")
+    request_id: str = Field(description="as in the answer's `X-Request-ID` then")
+
+
 class FeedEvent(AuditEvent):
     """An event of a feed: as in the audit trail, with the task after it."""
 

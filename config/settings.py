@@ -111,6 +111,7 @@ class Settings(BaseModel):
     jwt_audience: str | None = None
     jwt_user_claim: str = "sub"
     jwt_actor_claim: str | None = None
+    auditor_claim: str | None = None
     daybook_signing_key: SecretStr | None = None
     cors_origins: Annotated[tuple[str, ...] | None, BeforeValidator(_origins)] = None
     _near: dict[str, str] = PrivateAttr(default_factory=dict)

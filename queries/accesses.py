@@ -13,6 +13,6 @@ ORDER BY id DESC LIMIT $3
 """
 
 
-async def page(pool: Pool, user_id: str, *, before: UUID | None, limit: int) -> Sequence[Access]:
+async def fetch_accesses(pool: Pool, user_id: str, *, before: UUID | None, limit: int) -> Sequence[Access]:
     """Read the last `limit` reads of a user's log by auditors, newest first, or those before the one with this id."""
     return [Access(*row) for row in await pool.fetch(ACCESSES, user_id, before, limit)]

@@ -144,7 +144,9 @@ def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytes
     if citus.URL and "server" in request.fixturenames:
         monkeypatch.setenv("DATABASE_SHARDED", "true")  # of the processes that a test starts
     for name in tuple(os.environ):
-        if name.startswith(("JWT_", "BETTER_AUTH_", "CORS_", "DATABASE_URL", "LOG_", "DAYBOOK_DATA")) or name in (
+        if name.startswith(
+            ("JWT_", "AUDITOR_", "BETTER_AUTH_", "CORS_", "DATABASE_URL", "LOG_", "DAYBOOK_DATA")
+        ) or name in (
             "ENVIRONMENT",
             "FORWARDED_ALLOW_IPS",
             "ROOT_PATH",

@@ -1,4 +1,5 @@
-"""Authentication of a request, which lets a user reach only their own path (docs/http-api.md, "Authentication")."""
+"""Authentication of a request: a user reaches only their own path, an auditor others' logs too (docs/http-api.md,
+"Authentication")."""
 
 from typing import Annotated
 
@@ -8,8 +9,17 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.auth.claims import BadToken, Bearer
 from api.auth.jwks import KeysUnavailable
-from api.problems import Forbidden, Unauthorized, Unavailable, insufficient_scope, invalid_token
+from api.problems import (
+    BadRequest,
+    Forbidden,
+    Unauthorized,
+    Unavailable,
+    insufficient_scope,
+    invalid_token,
+    not_for_auditors,
+)
 from api.user_turns import take_turn
+from config.settings import USER_ID
 from db import deadline
 
 _log = structlog.get_logger(__name__)
@@ -17,7 +27,7 @@ _log = structlog.get_logger(__name__)
 _bearer = HTTPBearer(
     auto_error=False,
     bearerFormat="JWT",
-    description="A token whose user is the one in the path",
+    description="A token whose user is the one in the path, or an auditor's",
     scheme_name="bearer",
 )
 
@@ -26,10 +36,14 @@ UserId = Annotated[str, Path(description="the user, as the token names them", ex
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-async def authenticate(request: Request, user_id: str, credentials: HTTPAuthorizationCredentials | None) -> Bearer:
+async def authenticate(
+    request: Request, user_id: str, credentials: HTTPAuthorizationCredentials | None, *, for_auditors: bool
+) -> Bearer:
     """Return the token's bearer, if it is for the path's user and this method. A read first waits for the user's turn.
 
-    Raise `Unauthorized`, `Forbidden`, `ReadOnlyToken`, `RateLimitExceeded`, `Unavailable` or `Overloaded`.
+    `for_auditors` says that auditors may read here, too. Limits and turns are those of the token's user, who is also
+    kept as `request.state.requester`. Raise `Unauthorized`, `Forbidden`, `BadRequest`, `ReadOnlyToken`,
+    `RateLimitExceeded`, `Unavailable` or `Overloaded`.
     """
     if credentials is None:
         raise Unauthorized(
@@ -47,12 +61,13 @@ async def authenticate(request: Request, user_id: str, credentials: HTTPAuthoriz
             hint="The keys that tokens are verified with can't be fetched just now; try again.",
             headers={"Retry-After": str(error.seconds)},
         ) from None
-    user, actor, reads_only = bearer
+    user, actor, reads_only, audits = bearer
     structlog.contextvars.bind_contextvars(user=user)
     if actor != user:
         structlog.contextvars.bind_contextvars(actor=actor)
     if user != user_id:
-        raise Forbidden(hint="The token is another user's than the path's.")
+        _admit_auditor(user_id, audits=audits, for_auditors=for_auditors)
+    request.state.requester = user
     if request.state.limits is not None:
         request.state.limits.admit_user(request.scope, user)
     if request.method in ("GET", "HEAD"):  # a write takes its turn once its body has arrived (`api.routers.tasks`)
@@ -61,3 +76,14 @@ async def authenticate(request: Request, user_id: str, credentials: HTTPAuthoriz
     elif reads_only:
         raise insufficient_scope()
     return bearer
+
+
+def _admit_auditor(user_id: str, *, audits: bool, for_auditors: bool) -> None:
+    """Let an auditor reach another user's path. Raise `Forbidden`, or `BadRequest` if there can be no such user."""
+    if not audits:
+        raise Forbidden(hint="The token is another user's than the path's.")
+    structlog.contextvars.bind_contextvars(audited=user_id)
+    if not for_auditors:
+        raise not_for_auditors()
+    if not USER_ID.fullmatch(user_id):
+        raise BadRequest(hint="The path must name the user in 1 to 255 characters.")

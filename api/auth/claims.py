@@ -9,7 +9,7 @@ from config.settings import USER_ID
 _ACTOR = re.compile(r"[^\0\ud800-\udfff]{1,255}")
 """Pattern of actors: fit for a text column. They are no part of a path, and may be URIs."""
 
-_READS, _WRITES = "tasks:read", "tasks:write"
+_READS, _WRITES, _AUDITS = "tasks:read", "tasks:write", "audit:read"
 
 
 class BadToken(Exception):
@@ -17,18 +17,20 @@ class BadToken(Exception):
 
 
 class Bearer(NamedTuple):
-    """The user whose tasks a token reaches, who acts with it, and whether they may only read."""
+    """The user whose tasks a token reaches, who acts with it, and whether they may only read, and audit others."""
 
     user: str
     actor: str
     reads_only: bool
+    audits: bool
 
 
-def bearer(claims: Mapping[str, Any], *, user_claim: str, actor_claim: str | None) -> Bearer:
+def bearer(claims: Mapping[str, Any], *, user_claim: str, actor_claim: str | None, auditor_claim: str | None) -> Bearer:
     """Read the bearer of a token. Raises `BadToken`.
 
     The actor is the party that acts for the token's subject, if there is one (`act`, RFC 8693, section 4.1); else the
-    claim `actor_claim`, which is required if it is set; else the user.
+    claim `actor_claim`, which is required if it is set; else the user. An auditor's token has both the claim
+    `auditor_claim`, which must be the JSON value true, and the scope `audit:read`.
     """
     user = _text(_claim(claims, user_claim))
     if user is None or not USER_ID.fullmatch(user):
@@ -43,7 +45,9 @@ def bearer(claims: Mapping[str, Any], *, user_claim: str, actor_claim: str | Non
     if actor is None or not _ACTOR.fullmatch(actor):
         raise BadToken(f"The token's claim {named} must name who acts in 1 to 255 characters.")
     scopes = {each for name in ("scope", "scp") for each in _scopes(claims, name)}
-    return Bearer(user, actor, _READS in scopes and _WRITES not in scopes)
+    reads_only = not scopes.isdisjoint({_READS, _AUDITS}) and _WRITES not in scopes
+    audits = auditor_claim is not None and _claim(claims, auditor_claim) is True and _AUDITS in scopes
+    return Bearer(user, actor, reads_only, audits)
 
 
 def _claim(claims: Mapping[str, Any], path: str) -> object:

@@ -65,12 +65,13 @@ class Verifier:
         of_keys: Expected = ANYBODY,
         user_claim: str = "sub",
         actor_claim: str | None = None,
+        auditor_claim: str | None = None,
     ) -> None:
         self._secret = secret
         self._of_secret = of_secret
         self._keys = keys
         self._of_keys = of_keys
-        self._user_claim, self._actor_claim = user_claim, actor_claim
+        self._user_claim, self._actor_claim, self._auditor_claim = user_claim, actor_claim, auditor_claim
         self._remembered: OrderedDict[bytes, _Verified] = OrderedDict()
 
     async def verify(self, token: str) -> Bearer:
@@ -158,7 +159,9 @@ class Verifier:
         except jwt.InvalidTokenError as error:
             raise BadToken(_REASONS.get(type(error), "The token can't be verified.")) from error
         until = _until(claims, time.time())
-        whose = bearer(claims, user_claim=self._user_claim, actor_claim=self._actor_claim)
+        whose = bearer(
+            claims, user_claim=self._user_claim, actor_claim=self._actor_claim, auditor_claim=self._auditor_claim
+        )
         return _Verified(whose, until, None, None)
 
 

@@ -14,11 +14,12 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api import examples
-from api.dependencies import Caller, CurrentCaller
-from api.openapi import OF_TASK, Reference, answer, problems
+from api.dependencies import Caller
+from api.openapi import OF_AUDIT, OF_TASK, Reference, answer, problems
 from api.pagination import next_link
 from api.parameters import AuditParameters, HistoryParameters, TaskId
 from api.problems import NotFound
+from api.readers import CurrentReader, Reader
 from api.responses import JSON
 from api.routing import Route
 from api.schemas import AuditEvent, ExportedEvent, Head
@@ -65,7 +66,7 @@ _AS_EXPORT = {
 """Forms of an export, for the document."""
 
 _exports: Counter[str] = Counter()
-"""Exports that this process is sending, by user."""
+"""Exports that this process is sending, by the user who requested them."""
 
 
 @router.get(
@@ -74,9 +75,9 @@ _exports: Counter[str] = Counter()
     summary="What happened",
     response_model=list[AuditEvent],
     response_description="The events, or a page of them",
-    responses={200: answer(examples.NEWEST_FIRST, "Link", also=_AS_EXPORT), **problems("badParameter")},
+    responses={200: answer(examples.NEWEST_FIRST, "Link", also=_AS_EXPORT), **problems(*OF_AUDIT, "badParameter")},
 )
-async def list_events(caller: CurrentCaller, parameters: Annotated[AuditParameters, Query()]) -> Response:
+async def list_events(reader: CurrentReader, parameters: Annotated[AuditParameters, Query()]) -> Response:
     """The user's events, newest first unless asked otherwise. `Link` leads to the next page, if there is one.
 
     As `ndjson` or `csv` (by `format`, or by `Accept`), the whole selection as a stream, with all that it takes to
@@ -92,18 +93,20 @@ async def list_events(caller: CurrentCaller, parameters: Annotated[AuditParamete
         before=LAST_SEQ if parameters.before is None else parameters.before,
         order=parameters.order,
     )
-    user = caller.user
-    form = parameters.format or _preferred(",".join(caller.request.headers.getlist("accept")))
+    form = parameters.format or _preferred(",".join(reader.request.headers.getlist("accept")))
     if form == "json":
-        page = await _page(caller, selection, parameters.limit or _PAGE)
+        page = await _page(await _admitted(reader), selection, parameters.limit or _PAGE)
         page.headers.update(_VARY)
         return page
-    _check_exports(user)
-    batches = await _begun(query.export(caller.pool, user, selection, limit=parameters.limit))
+    _check_exports(reader.requester)
+    caller = await reader.past()
+    batches = await _begun(query.export(caller.pool, caller.user, selection, limit=parameters.limit))
     if form == "csv":
-        lines = _stream(user, batches, lambda row: _csv_line(csv_cells(row)), beginning=_csv_line(CSV_COLUMNS))
+        lines = _stream(
+            caller.requester, batches, lambda row: _csv_line(csv_cells(row)), beginning=_csv_line(CSV_COLUMNS)
+        )
     else:
-        lines = _stream(user, batches, _ndjson_line)
+        lines = _stream(caller.requester, batches, _ndjson_line)
     headers = {**_VARY, "Content-Disposition": f'attachment; filename="audit.{form}"'}
     return _Export(lines, headers=headers, media_type=_MEDIA_TYPES[form])
 
@@ -114,13 +117,14 @@ async def list_events(caller: CurrentCaller, parameters: Annotated[AuditParamete
     summary="The end of the log",
     response_model=Head,
     response_description="The last event's number, hash and time",
-    responses={200: answer(examples.AUDIT_HEAD), **problems()},
+    responses={200: answer(examples.AUDIT_HEAD), **problems(*OF_AUDIT)},
 )
-async def get_head(caller: CurrentCaller) -> Response:
+async def get_head(reader: CurrentReader) -> Response:
     """The last event's number, hash and time. Keep it, and nobody can rewrite what was before.
 
     `signed` is there if the service has a key: a JWS by which others see that this service said so.
     """
+    caller = await reader.past()
     body = await query.head_json(caller.pool, caller.user)
     signer = caller.request.state.head_signer
     if signer is not None:
@@ -135,12 +139,13 @@ async def get_head(caller: CurrentCaller) -> Response:
     summary="What happened to a task",
     response_model=list[AuditEvent],
     response_description="The task's events, or a page of them",
-    responses={200: answer(examples.OLDEST_FIRST, "Link"), **problems(*OF_TASK, "badParameter")},
+    responses={200: answer(examples.OLDEST_FIRST, "Link"), **problems(*OF_TASK, *OF_AUDIT, "badParameter")},
 )
 async def get_history(
-    caller: CurrentCaller, task_id: TaskId, parameters: Annotated[HistoryParameters, Query()]
+    reader: CurrentReader, task_id: TaskId, parameters: Annotated[HistoryParameters, Query()]
 ) -> Response:
     """The task's events, oldest first, also after it was deleted. `Link` leads to the next page, if there is one."""
+    caller = await _admitted(reader)
     selection = Selection(task_id=task_id, after=parameters.after, order="asc")
     answer = await _page(caller, selection, parameters.limit)
     if answer.body == b"[]" and not await query.page(caller.pool, caller.user, Selection(task_id=task_id), limit=1):
@@ -161,10 +166,14 @@ def _preferred(accept: str) -> Form:
     return best
 
 
+async def _admitted(reader: Reader) -> Caller:
+    unsent.require_room(reader.requester)
+    return await reader.past()
+
+
 async def _page(caller: Caller, selection: Selection, limit: int) -> Response:
-    unsent.require_room(caller.user)
     rows = await query.page(caller.pool, caller.user, selection, limit=limit + 1)
-    answer = unsent.response(await _array(caller.user, rows[:limit]), {}, JSON)
+    answer = unsent.response(await _array(caller.requester, rows[:limit]), {}, JSON)
     if len(rows) > limit:
         rest = query.behind(selection, rows[limit - 1])
         name, place = ("after", rest.after) if rest.order == "asc" else ("before", rest.before)
@@ -172,9 +181,9 @@ async def _page(caller: Caller, selection: Selection, limit: int) -> Response:
     return answer
 
 
-async def _array(user: str, rows: Sequence[Row]) -> bytes:
+async def _array(requester: str, rows: Sequence[Row]) -> bytes:
     """Make the JSON of a page, with pauses in which other requests run: a thousand events take a while."""
-    slices = TimeSlices(user)
+    slices = TimeSlices(requester)
     records = []
     for row in rows:
         records.append(orjson.dumps(record(row)))
@@ -187,7 +196,7 @@ class _Export(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream. Raise `Overloaded`, before anything is sent, if the user has too many exports."""
-        user = scope["path_params"]["user_id"]
+        user = scope["state"]["requester"]
         _check_exports(user)
         _exports[user] += 1
         try:
@@ -219,10 +228,10 @@ async def _begun(batches: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequenc
 
 
 async def _stream(
-    user: str, batches: AsyncIterator[Sequence[Row]], line: Callable[[Row], bytes], *, beginning: bytes = b""
+    requester: str, batches: AsyncIterator[Sequence[Row]], line: Callable[[Row], bytes], *, beginning: bytes = b""
 ) -> AsyncIterator[bytes]:
     piece = bytearray(beginning)
-    slices = TimeSlices(user)
+    slices = TimeSlices(requester)
     async for rows in batches:
         for each in map(line, rows):
             await slices.pause()

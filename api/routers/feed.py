@@ -66,7 +66,7 @@ router = APIRouter(prefix="/api/{user_id}", tags=["audit"], route_class=Route)
             },
             **headers(),
         },
-        **problems("badParameter", "logShorter", "tooManyStreams"),
+        **problems("notForAuditors", "badParameter", "logShorter", "tooManyStreams"),
     },
     openapi_extra=resumable(),
 )

@@ -26,7 +26,7 @@ router = APIRouter(prefix="/api/{user_id}/tasks", tags=["tasks"], route_class=Ro
     summary="What has changed since",
     response_model=Sync,
     response_description="The tasks that have changed, or a page of them",
-    responses={200: answer(examples.SYNC), **problems("badParameter", "badToken", "logReplaced")},
+    responses={200: answer(examples.SYNC), **problems("notForAuditors", "badParameter", "badToken", "logReplaced")},
 )
 async def get_changes(caller: CurrentCaller, parameters: Annotated[SyncParameters, Query()]) -> Response:
     """The tasks that have changed since the token `since`, as they are now, and those that were deleted.

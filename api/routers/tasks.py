@@ -9,6 +9,7 @@ from uuid_utils.compat import uuid7
 from api import examples, responses
 from api.dependencies import CurrentCaller
 from api.openapi import (
+    OF_AUDIT,
     OF_BODY,
     OF_CONDITION,
     OF_EVENT,
@@ -31,6 +32,7 @@ from api.parameters import (
 )
 from api.preconditions import has_condition, matches
 from api.problems import BadRequest, NotFound
+from api.readers import CurrentReader
 from api.request_body import json_body, optional_json_body
 from api.routing import Route
 from api.schemas import Completion, NewTask, Restoration, Stats, Task, TaskChanges
@@ -64,13 +66,22 @@ _NOT_MODIFIED = {"description": "What the client has is still true", **headers("
     response_description="The tasks, or a page of them",
     responses={
         200: answer(examples.TASK_LIST, "Link", "ETag"),
-        **problems(*OF_CONDITION, "badParameter", "badCursor", "otherCursor", "contradiction", "noMoment"),
+        **problems(
+            *OF_AUDIT,
+            "notForAuditors",
+            *OF_CONDITION,
+            "badParameter",
+            "badCursor",
+            "otherCursor",
+            "contradiction",
+            "noMoment",
+        ),
         304: _NOT_MODIFIED,
     },
     openapi_extra=conditional(),
 )
 async def list_tasks(
-    caller: CurrentCaller,
+    reader: CurrentReader,
     parameters: Annotated[ListParameters, Query()],
 ) -> Response:
     """The user's tasks, newest first unless asked otherwise. `Link` leads to the next page, if there is one.
@@ -78,12 +89,13 @@ async def list_tasks(
     With `as_of`, as they were at that moment. The `ETag` changes with every change to any of the user's tasks.
     """
     asked = list_query(parameters)
+    caller = reader.present() if asked.as_of is None else await reader.past()
     request, user = caller.request, caller.user
     if has_condition(request) and asked.overdue is None:
         head = await caller.store.head(user)
         if matches(request, tag := EntityTag(head.seq, head.hash)):
             return responses.not_modified(tag)
-    unsent.require_room(user)
+    unsent.require_room(caller.requester)
     is_long = asked.as_of is not None or asked.looks_at_all
     if is_long:
         give_turn_back(request.scope)
@@ -129,27 +141,29 @@ async def create_task(write: Write, body: Annotated[NewTask, Depends(json_body(N
     response_description="The task",
     responses={
         200: answer(examples.TASK, "ETag"),
-        **problems(*OF_TASK, *OF_CONDITION, "twoPasts", "noMoment", "notThen", "erased"),
+        **problems(*OF_TASK, *OF_AUDIT, "notForAuditors", *OF_CONDITION, "twoPasts", "noMoment", "notThen", "erased"),
         304: _NOT_MODIFIED,
     },
     openapi_extra=conditional(),
 )
 async def get_task(
-    caller: CurrentCaller,
+    reader: CurrentReader,
     task_id: TaskId,
     parameters: Annotated[PastParameters, Query()],
 ) -> Response:
     """One task as it is; with `as_of` or `version`, as it was, also where it has been deleted since."""
-    request, user, store = caller.request, caller.user, caller.store
     version, moment = parameters.version, parameters.as_of
     if version is None and moment is None:
-        found = await query.get(store, user, task_id)
+        caller = reader.present()
+        found = await query.get(caller.store, caller.user, task_id)
         if found is None:
             raise NotFound(hint=f"There is no task {task_id}.")
-        return responses.of_read(request, found.body, EntityTag(found.version, found.hash))
+        return responses.of_read(caller.request, found.body, EntityTag(found.version, found.hash))
     if version is not None and moment is not None:
         raise BadRequest(hint="as_of and version exclude each other; give one of the two.")
-    then = await while_connected(request, task_at(store, user, task_id, version=version, at=moment))
+    caller = await reader.past()
+    request = caller.request
+    then = await while_connected(request, task_at(caller.store, caller.user, task_id, version=version, at=moment))
     if then is None:
         when = "then" if version is None else f"at version {version}"
         raise NotFound(hint=f"There was no task {task_id} {when}.")
@@ -270,7 +284,7 @@ async def restore_task(
     response_description="The counts",
     responses={
         200: answer(examples.TASK_COUNTS, "ETag"),
-        **problems(*OF_CONDITION, "badParameter"),
+        **problems(*OF_CONDITION, "notForAuditors", "badParameter"),
         304: _NOT_MODIFIED,
     },
     openapi_extra=conditional(),

@@ -107,7 +107,10 @@ def require_room(user: str) -> None:
 
 
 def response(body: bytes, headers: Mapping[str, str], media_type: str) -> Response:
-    """Make the response (200) with a user's `body`, which may have many megabytes."""
+    """Make the response (200) with a user's `body`, which may have many megabytes.
+
+    It counts for the requester, whom `api.auth.authentication` has kept.
+    """
     kind = Response if len(body) <= _LONG else _LongResponse
     return kind(body, 200, headers, media_type)
 
@@ -119,7 +122,7 @@ class _LongResponse(Response):
         """Send the response. Raises `Overloaded` before its head is sent."""
         clock = asyncio.get_running_loop().time
         abort, closed = (scope["state"].get(each, _nothing) for each in ("abort", "closed"))
-        answer = _unsent.begin(scope["path_params"]["user_id"], len(self.body), abort, clock())
+        answer = _unsent.begin(scope["state"]["requester"], len(self.body), abort, clock())
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             for start in range(0, len(self.body), _SLICE):

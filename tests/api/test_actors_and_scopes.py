@@ -1,6 +1,7 @@
 """Who acts, and what a token's scope lets its bearer do (docs/http-api.md, "Authentication")."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,7 +21,31 @@ ROUTES = [
     for method in operations
     if path.startswith("/api/")
 ]
+PAST = [
+    ("GET", "/api/{user_id}/tasks?as_of=2100-01-01T00:00:00Z"),
+    ("GET", "/api/{user_id}/tasks/{task_id}?as_of=2100-01-01T00:00:00Z"),
+    ("GET", "/api/{user_id}/tasks/{task_id}?version=1"),
+]
+AUDITED = {
+    *PAST,
+    ("GET", "/api/{user_id}/audit"),
+    ("GET", "/api/{user_id}/audit/head"),
+    ("GET", "/api/{user_id}/audit/access"),
+    ("GET", "/api/{user_id}/tasks/{task_id}/history"),
+}
+"""All that an auditor may ask of another user."""
 ID = "01980d6f-6d7a-7cc0-8000-000000000000"
+
+
+@pytest.fixture
+async def service(database: str) -> AsyncIterator[Service]:
+    """The app, which knows auditors by the claim `roles.auditor`."""
+    async with serving(database, auditor_claim="roles.auditor") as service:
+        yield service
+
+
+def auditor(user: str, scope: str | None = "audit:read", *, claim: Any = True, **claims: Any) -> dict[str, str]:
+    return bearer(user, scope=scope, roles={"auditor": claim}, **claims)
 
 
 async def answer(service: Service, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
@@ -42,29 +67,53 @@ TOKENS: dict[str, dict[str, str]] = {
     "of an agent, to read": bearer("ann", act={"sub": "agent-7"}, scp=["tasks:read"]),
     "another user's": bearer("bob"),
     "of another user's agent": bearer("bob", act={"sub": "ann"}),
+    "an auditor's": auditor("eve"),
+    "an auditor's who may write": auditor("eve", "audit:read tasks:read tasks:write"),
+    "an auditor's agent's": auditor("eve", act={"sub": "agent-7"}),
+    "the user's, who is an auditor": auditor("ann"),
+    "the user's, who is an auditor and may write": auditor("ann", "audit:read tasks:write"),
+    "the user's, to audit, without the claim": bearer("ann", scope="audit:read"),
+    "another user's, to audit, without the claim": bearer("eve", scope="audit:read"),
+    "another user's, with the claim, without the scope": auditor("eve", None),
+    "another user's, with the claim, to read and write": auditor("eve", "tasks:read tasks:write"),
+    **{
+        f"another user's, with a claim of {claim!r}": auditor("eve", claim=claim)
+        for claim in ("true", 1, 1.0, [True], {"auditor": True}, "yes", False, None)
+    },
+    "another user's, with the claim elsewhere": bearer("eve", scope="audit:read", auditor=True),
 }
 
 
-def expected(method: str, kind: str) -> tuple[int, str] | None:
+def expected(method: str, path: str, kind: str) -> tuple[int, str] | None:
     """The refusal of a route for a kind of token; None if it is let in."""
     if kind == "none":
         return 401, "not-authenticated"
     if kind.startswith(("another", "of another")):
         return 403, "not-yours"
-    if kind.endswith("to read") and method != "GET":
+    if kind.startswith("an auditor's"):
+        return None if (method, path) in AUDITED else (403, "not-yours")
+    if kind.endswith(("to read", "is an auditor", "without the claim")) and method != "GET":
         return 403, "read-only"
     return None
 
 
 @pytest.mark.parametrize("kind", TOKENS)
 async def test_each_route_and_each_kind_of_token(service: Service, kind: str) -> None:
-    for method, path in ROUTES:
+    for method, path in [*ROUTES, *PAST]:
         got = await answer(service, method, path, TOKENS[kind])
-        if refusal := expected(method, kind):
+        if refusal := expected(method, path, kind):
             assert (method, path, *got) == (method, path, *refusal)
         else:
             assert got[0] not in (401, 403), (method, path)
     assert len(ROUTES) > 15
+    assert {*ROUTES, *PAST} >= AUDITED
+
+
+async def test_without_the_setting_there_are_no_auditors(database: str) -> None:
+    async with serving(database) as service:
+        for method, path in [*ROUTES, *PAST]:
+            got = await answer(service, method, path, TOKENS["an auditor's"])
+            assert (method, path, *got) == (method, path, 403, "not-yours")
 
 
 async def test_head_is_a_read(service: Service) -> None:

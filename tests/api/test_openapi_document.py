@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from api.problems import Problem, RequestHeaderFieldsTooLarge
 from api.schemas import NewTask, Task
 from events.records import CSV_COLUMNS
 from tests.openapi import SNAPSHOT, text
-from tests.service import Service, bearer
+from tests.service import Service, bearer, serving
 
 pytestmark = pytest.mark.once
 
@@ -28,7 +28,15 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     operation["operationId"]: operation for path in DOCUMENT["paths"].values() for operation in path.values()
 }
 PUBLIC = ("getKeys", "health", "readyz", "livez")
+PAGED = ("listTasks", "listEvents", "listAccesses", "getHistory")
 ANSWERS = [(name, status) for name, operation in OPERATIONS.items() for status in operation["responses"]]
+
+
+@pytest.fixture
+async def service(database: str) -> AsyncIterator[Service]:
+    """The app, which knows auditors by the claim `auditor`."""
+    async with serving(database, auditor_claim="auditor") as service:
+        yield service
 
 
 def resolved(value: Any) -> Any:
@@ -86,7 +94,8 @@ def test_every_operation_lists_the_answers_it_can_give() -> None:
         "streamEvents": {"200", "410", "429"} | user,
         "undo": {"200", "204", "404", "409", "410", "412"} | user | write | body,
         "listEvents": {"200"} | user,
-        "getHead": {"200"} | user - {"400"},
+        "getHead": {"200"} | user,
+        "listAccesses": {"200"} | user,
         "getHistory": {"200", "404"} | user,
         "getKeys": {"200"},
         "health": {"200", "503"},
@@ -131,7 +140,9 @@ def test_every_answer_has_its_headers_and_examples_that_fit(name: str, status: s
     assert {"X-Request-ID", "X-Content-Type-Options", "Cache-Control"} <= headers.keys()
     assert ("WWW-Authenticate" in headers) == (status == "401")
     assert ("Location" in headers) == (status == "201")
-    assert ("Link" in headers) == (status == "200" and name in ("listTasks", "listEvents", "getHistory"))
+    assert ("Link" in headers) == (
+        status == "200" and name in ("listTasks", "listEvents", "getHistory", "listAccesses")
+    )
     assert ("Retry-After" in headers) == (status in ("429", "503") and name not in PUBLIC)
     of_state = name.endswith(("Task", "Tasks")) or name in ("batch", "restoreAll", "undo", "eraseUser")
     one_task_or_the_list = of_state and status in ("200", "201", "304", "412")
@@ -187,6 +198,7 @@ def test_every_problem_has_an_example_but_the_one_that_comes_before_there_is_an_
 TASKS = "/api/demo/tasks"
 TASK = f"{TASKS}/{TASK_ID}"
 OF_ANOTHER_LIST = "W1tudWxsLFtdLCJ0aXRsZSIsImFzYyJdLCJ4IiwiMDE5YTllM2M1ZjNhN2MyMTlkNTIzZDBjNWYwZThhMTEiXQ"
+AUDITOR = bearer("demo", auditor=True, scope="audit:read")
 PROVOKED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "notReadable": ("POST", TASKS, {"content": b'{"title": "Buy'}),
     "noUuid": ("GET", f"{TASKS}/42x", {}),
@@ -199,6 +211,8 @@ PROVOKED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "noToken": ("GET", TASKS, {"headers": {"Authorization": ""}}),
     "expired": ("GET", TASKS, {"headers": bearer("demo", exp=10**9)}),
     "notYours": ("GET", "/api/ann/tasks", {}),
+    "notForAuditors": ("GET", "/api/ann/tasks", {"headers": AUDITOR}),
+    "noSuchUser": ("GET", "/api/%00/audit", {"headers": AUDITOR}),
     "readOnly": ("POST", TASKS, {"json": {"title": "x"}, "headers": bearer("demo", scope="tasks:read")}),
     "notFound": ("GET", TASK, {}),
     "tooLarge": ("POST", TASKS, {"content": b" " * 70_000}),

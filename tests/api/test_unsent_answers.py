@@ -70,7 +70,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> UnsentAnswers:
 
 
 async def long_list(scope: Scope, receive: Receive, send: Send) -> None:
-    scope["path_params"] = {"user_id": scope["path"]}
+    scope["state"]["requester"] = scope["path"]
     await unsent.response(b"x" * 20_000_000, {}, "application/json")(scope, receive, send)
 
 

@@ -8,7 +8,7 @@ from tests.unit.test_layout import PACKAGES, ROOT
 
 _ON_THE_WIRE = "the thing itself, and on the wire: the class names the schema in the OpenAPI document"
 
-_ROUTERS = ("audit", "batch", "erasure", "feed", "health", "keys", "restore", "sync", "tasks", "undo")
+_ROUTERS = ("accesses", "audit", "batch", "erasure", "feed", "health", "keys", "restore", "sync", "tasks", "undo")
 
 ON_PURPOSE = {
     "Head": ("api.schemas events.hash_chain", _ON_THE_WIRE),

@@ -298,6 +298,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/{user_id}/audit/access": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who has read the log
+         * @description The reads of the user's log and past by auditors, newest first. `Link` leads to the next page, if there is one.
+         *
+         *     A read is on record before it is answered. What the user reads isn't.
+         */
+        get: operations["listAccesses"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/.well-known/jwks.json": {
         parameters: {
             query?: never;
@@ -446,6 +468,43 @@ export interface components {
              * @description the chain up to and with this event
              */
             hash: string;
+        };
+        /**
+         * AuditorAccess
+         * @description A read of a user's log or past by an auditor.
+         */
+        AuditorAccess: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * At
+             * Format: date-time
+             * @description UTC, RFC 3339, always six decimals and Z
+             */
+            at: string;
+            /**
+             * Auditor
+             * @description the user of the auditor's token
+             */
+            auditor: string;
+            /**
+             * Actor
+             * @description who acted with it: the auditor, or somebody for them
+             */
+            actor: string;
+            /**
+             * Path
+             * @description the path that was read, without its query
+             */
+            path: string;
+            /**
+             * Request Id
+             * @description as in the answer's `X-Request-ID` then
+             */
+            request_id: string;
         };
         /**
          * BatchResults
@@ -1456,7 +1515,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -1590,7 +1649,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -1793,7 +1852,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -1940,7 +1999,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -2128,7 +2187,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -2311,7 +2370,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -2509,7 +2568,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -2707,7 +2766,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -2906,7 +2965,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3031,7 +3090,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3163,7 +3222,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3368,7 +3427,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3573,7 +3632,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3746,7 +3805,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3889,7 +3948,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3971,6 +4030,18 @@ export interface operations {
                     "application/json": components["schemas"]["Head"];
                 };
             };
+            /** @description The request can't be read: broken JSON, an id that is no UUID, a parameter that isn't allowed. */
+            400: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
             /** @description The request has no token, or one that doesn't hold. */
             401: {
                 headers: {
@@ -3984,7 +4055,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -4099,7 +4170,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description The token holds, but the path is another user's. */
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
             403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -4113,6 +4184,119 @@ export interface operations {
             };
             /** @description There is no such task among this user's. */
             404: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The user, or the address, has sent more requests than it may. */
+            429: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something is broken here; the client learns nothing more. */
+            500: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database can't be reached just now. */
+            503: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    listAccesses: {
+        parameters: {
+            query?: {
+                /** @description only reads before the one with this id */
+                before?: string;
+                /** @description the longest page wanted */
+                limit?: number;
+            };
+            header?: {
+                /** @description A name for this request, to find it in the log: up to 128 of `A-Z a-z 0-9 . _ -`, else one is made */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description the user, as the token names them
+                 * @example demo
+                 */
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The reads, or a page of them */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    Link: components["headers"]["Link"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditorAccess"][];
+                };
+            };
+            /** @description The request can't be read: broken JSON, an id that is no UUID, a parameter that isn't allowed. */
+            400: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request has no token, or one that doesn't hold. */
+            401: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The token holds, but the path is another user's, and not one that an auditor may read. */
+            403: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
