@@ -3,14 +3,15 @@
 import json
 import sys
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from io import BytesIO
 from typing import Any, NamedTuple
 
 from events.export.verification import NothingToSay, verify_export
 from events.hash_chain import Head
-from events.serialization import UnknownEvent
+from events.serialization import UnknownEvent, canonical
 from tests.exports import (
     FIFTH,
     LOG,
@@ -58,9 +59,13 @@ class Case(NamedTuple):
     log: bytes
     head: Head | None = None
     after: Head | None = None
+    told: Any = None
+    """What is expected of it, if `verify_export` isn't asked."""
 
     def expected(self) -> Any:
         """Return the report, or the name of the error."""
+        if self.told:
+            return self.told
         try:
             report = asdict(verify_export(BytesIO(self.log), self.head, after=self.after))
         except (NothingToSay, UnknownEvent) as error:
@@ -80,6 +85,7 @@ def cases() -> Iterator[Case]:
         yield from _touched(place)
     yield from _rewritten()
     yield from _no_exports()
+    yield from _erasures()
 
 
 def _intact() -> Iterator[Case]:
@@ -136,6 +142,126 @@ def _no_exports() -> Iterator[Case]:
     yield Case(lines(shown))
     yield Case(json.dumps(LOG, indent=1).encode())
     yield Case(b'{"detail": "Sign in again."}')
+
+
+def _erasure(before: Record, type_: str, reason: str | None, **values: Any) -> Record:
+    """An erasure that follows on an event. Its hash isn't made yet."""
+    seq, said = before["seq"] + 1, {"reason": reason} if reason else {}
+    about = {**before, "seq": seq, "id": f"{before['id'][:-4]}{seq:04}", "type": type_, "version": seq, "changes": {}}
+    place = list(about).index("hash")
+    items = list(about.items())
+    return (
+        dict([*items[:place], ("reason", reason), *items[place:]]) | values | {"data": {"v": 3, "changes": {}, **said}}
+    )
+
+
+def _erased(record: Record) -> Record:
+    """The event without its content."""
+    client = record["client"]
+    facts = {
+        "request_id": record["request_id"],
+        "client_address": client["address"],
+        "client_agent": client["agent"],
+        "idempotency_key": record["idempotency_key"],
+        "fingerprint": record["fingerprint"],
+    }
+    meta = {name: value for name, value in facts.items() if value is not None}
+    personal = sha256(bytes.fromhex(record["salt"]) + canonical({"data": record["data"], "meta": meta})).hexdigest()
+    gone = dict.fromkeys(("request_id", "idempotency_key", "fingerprint", "salt", "data"))
+    nobody = {"address": None, "agent": None}
+    shown = {**record, **gone, "client": nobody, "changes": {}, "erased": True, "personal": personal}
+    after_hash = ("erased", "user_id", "idempotency_key", "fingerprint", "salt", "data", "personal")
+    return {name: shown[name] for name in (*(each for each in shown if each not in after_hash), *after_hash)}
+
+
+def _erasures() -> Iterator[Case]:
+    """Make logs of which content was erased, and damage an erased event and an erasure in each way."""
+    first = _erasure(LOG[-1], "TaskErased", "Ann asked for it")
+    second = _erasure(first, "UserErased", None, task_id="00000000-0000-0000-0000-000000000000", version=1)
+    before = rehashed([*LOG, first, second])
+    log = [*map(_erased, before[:-2]), *before[-2:]]
+    last = head_of(log[-1])
+    for export in (log, log[::-1], [*before[:3], *log[3:]]):
+        for head in (None, last, head_of(log[3])):
+            yield Case(lines(export), head, told=_report(log, head=head))
+    yield Case(lines(log[6:]), last, head_of(log[5]), told=_report(log, begin=6, head=last))
+    yield Case(lines([_without(each, "user_id") for each in log]), told="NotAnExport")
+    for place, values, field, fault in _FAULTS:
+        record = {name: value for name, value in {**log[place], **values}.items() if value is not ...}
+        export = [*log[:place], record, *log[place + 1 :]]
+        yield Case(lines(export), last, told=_report(log, place, field, fault, head=last))
+        yield Case(lines(export[::-1]), told=_report(log, place, field, fault, line=len(log) - place))
+
+
+_UNLIKE = "`{}` isn't written as Daybook writes it"
+_UNKNOWN = "'{}' is no column that this release knows"
+_LACKS = "`{}` is missing"
+_HASH = "its hash doesn't follow from its content and the hash before"
+_FAULTS: tuple[tuple[int, Record, str, str], ...] = (
+    (2, {"salt": LOG[2]["salt"]}, "salt", _UNLIKE),
+    (2, {"data": LOG[2]["data"]}, "data", _UNLIKE),
+    (2, {"changes": LOG[2]["changes"]}, "changes", _UNLIKE),
+    (2, {"request_id": "request-3"}, "request_id", _UNLIKE),
+    (2, {"client": {"address": None, "agent": "curl/8"}}, "client", _UNLIKE),
+    (2, {"idempotency_key": "key-3"}, "idempotency_key", _UNLIKE),
+    (2, {"fingerprint": "ab"}, "fingerprint", _UNLIKE),
+    (2, {"erased": False}, "erased", _UNLIKE),
+    (2, {"erased": 1}, "erased", _UNLIKE),
+    (2, {"erased": None}, "erased", _UNLIKE),
+    (2, {"erased": ...}, "personal", _UNKNOWN),
+    (2, {"personal": ...}, "personal", _LACKS),
+    (2, {"personal": None}, "personal", _UNLIKE),
+    (2, {"personal": "ab"}, "personal", _UNLIKE),
+    (2, {"personal": "ab" * 32}, "hash", _HASH),
+    (2, {"hash": "ab" * 32}, "hash", _HASH),
+    (2, {"type": "TaskUpdated"}, "hash", _HASH),
+    (2, {"actor": "mallory"}, "hash", _HASH),
+    (2, {"salt": ...}, "salt", _LACKS),
+    (2, {"reason": None}, "reason", _UNKNOWN),
+    (2, {"at": "2026-01-01"}, "at", _UNLIKE),
+    (10, {"reason": "Nobody asked for it"}, "reason", "`{}` doesn't follow from `data`"),
+    (10, {"reason": None}, "reason", "`{}` doesn't follow from `data`"),
+    (11, {"reason": "Somebody asked for it"}, "reason", "`{}` doesn't follow from `data`"),
+    (10, {"reason": 1}, "reason", _UNLIKE),
+    (10, {"reason": ...}, "reason", _LACKS),
+    (10, {"changes": LOG[0]["changes"]}, "changes", "`{}` doesn't follow from `data`"),
+    (10, {"data": {"v": 3, "changes": {}}}, "hash", _HASH),
+    (11, {"task_id": LOG[0]["task_id"]}, "hash", _HASH),
+    (11, {"erased": True}, "erased", _UNKNOWN),
+    (11, {"personal": "ab" * 32}, "personal", _UNKNOWN),
+)
+"""Place of an event, its values that are changed (`...` takes one out), and the fault that is told."""
+
+
+def _report(
+    log: Sequence[Record],
+    place: int | None = None,
+    field: str = "",
+    fault: str = "",
+    *,
+    begin: int = 0,
+    line: int | None = None,
+    head: Head | None = None,
+) -> Record:
+    """What is told of a log whose events fit from place `begin` on, up to the one at `place`."""
+    fitting = log[begin:place]
+    seq = place and place + 1
+    mismatch = place and {
+        "kind": "changed",
+        "seq": seq,
+        "line": line or seq,
+        "field": field,
+        "message": f"event {seq} was changed: {fault.format(field)}",
+    }
+    return {
+        "user_id": log[0]["user_id"],
+        "events": len(fitting),
+        "first": fitting[0]["seq"],
+        "last": fitting[-1]["seq"],
+        "hash": fitting[-1]["hash"],
+        "head": head and head.seq,
+        "mismatch": mismatch,
+    }
 
 
 def _without(record: Record, *names: str) -> Record:

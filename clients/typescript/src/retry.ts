@@ -38,6 +38,11 @@ export async function withRetries(
   }
 }
 
+/** Make the error of an answer that takes too long. */
+export function late(): DOMException {
+  return new DOMException("Nothing came in time.", "TimeoutError");
+}
+
 /** Say if the network failed, or an answer took too long: nobody knows if the request arrived. */
 export function isNetworkError(error: unknown): boolean {
   return error instanceof TypeError || (error instanceof DOMException && error.name === "TimeoutError");

@@ -1,4 +1,4 @@
-import { type RetryOptions, withRetries } from "./retry.js";
+import { late, type RetryOptions, withRetries } from "./retry.js";
 import type { TokenCache } from "./token.js";
 
 export interface SendOptions extends RetryOptions {
@@ -26,12 +26,12 @@ export function sender(tokens: TokenCache, options: SendOptions, { stream = fals
 
 async function attempt(request: Request, token: string, options: SendOptions, stream: boolean): Promise<Response> {
   const { fetch = globalThis.fetch, timeout = 30_000 } = options;
-  const late = new AbortController();
-  const timer = setTimeout(() => late.abort(new DOMException("There was no answer in time.", "TimeoutError")), timeout);
+  const ended = new AbortController();
+  const timer = setTimeout(() => ended.abort(late()), timeout);
   const copy = request.clone();
   copy.headers.set("Authorization", `Bearer ${token}`);
   try {
-    const answer = await fetch(copy, { signal: AbortSignal.any([request.signal, late.signal]) });
+    const answer = await fetch(copy, { signal: AbortSignal.any([request.signal, ended.signal]) });
     if (stream) return answer;
     const body = await answer.arrayBuffer();
     return new Response(body.byteLength ? body : null, answer);

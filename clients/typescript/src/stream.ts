@@ -2,7 +2,7 @@ import { createParser } from "eventsource-parser";
 import type { AuditEvent, Daybook, Task } from "./client.js";
 import { answered } from "./client.js";
 import { DaybookError } from "./problems.js";
-import { backoff, isTransient, sleep } from "./retry.js";
+import { backoff, isTransient, late, sleep } from "./retry.js";
 
 /** An event with the task as it left it; null if it is deleted. */
 export type StreamedEvent = AuditEvent & { task: Task | null };
@@ -57,8 +57,8 @@ async function* messages(
   signal?: AbortSignal,
 ): AsyncGenerator<Message> {
   const dead = new AbortController();
-  const late = () => dead.abort(new DOMException("The stream is silent.", "TimeoutError"));
-  let timer = setTimeout(late, silence);
+  const end = () => dead.abort(late());
+  let timer = setTimeout(end, silence);
   const read: Message[] = [];
   const parser = createParser({
     onEvent: ({ id, data }) => id && read.push({ event: JSON.parse(data) as StreamedEvent }),
@@ -78,7 +78,7 @@ async function* messages(
     const text = bytes.pipeThrough(new TextDecoderStream(), { signal: until }).getReader();
     for (let piece = await text.read(); !piece.done; piece = await text.read()) {
       clearTimeout(timer);
-      timer = setTimeout(late, silence);
+      timer = setTimeout(end, silence);
       parser.feed(piece.value);
       yield* read.splice(0);
     }

@@ -1,4 +1,4 @@
-import { canonical, concat, hexToBytes, sha256 } from "daybook-client/digest";
+import { canonical, hexToBytes, sha256 } from "daybook-client/digest";
 import type { AuditEvent } from "daybook-client";
 
 /** An event as an export has it: with all that its hash is computed from. */
@@ -24,9 +24,9 @@ export async function anatomyOf(event: FullEvent, previous: string): Promise<Ana
   const { user_id, id, task_id, version, type, at, actor } = event;
   const header = canonical({ user_id, id, task_id, version, type, at, actor });
   const content = canonical({ data: event.data, meta: metaOf(event) });
-  const personal = await sha256(concat(hexToBytes(event.salt), content));
-  const digest = await sha256(concat(header, personal));
-  const hash = await sha256(concat(hexToBytes(previous), digest));
+  const personal = await sha256(hexToBytes(event.salt), content);
+  const digest = await sha256(header, personal);
+  const hash = await sha256(hexToBytes(previous), digest);
   return {
     personalText: text(content),
     personal: hex(personal),

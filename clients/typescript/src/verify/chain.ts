@@ -1,6 +1,6 @@
 import { bytesToHex } from "../hex.js";
-import { concat, hexToBytes, sha256 } from "./digest.js";
-import { mismatch, type Mismatch } from "./mismatch.js";
+import { hexToBytes, sha256 } from "./digest.js";
+import { changed, mismatch, type Mismatch } from "./mismatch.js";
 
 export interface Head {
   seq: number;
@@ -27,14 +27,9 @@ export class Chain {
   /** Check that an event follows on the last one. `digest` is undefined if it can't be computed. */
   async check(seq: number, digest: Uint8Array | undefined, hash: string): Promise<Mismatch | undefined> {
     const due = this.seq + 1;
-    if (digest && bytesToHex(await sha256(concat(hexToBytes(this.hash), digest))) === hash) {
-      return seq === due
-        ? undefined
-        : mismatch("changed", due, `event ${due} was changed: it is numbered ${seq}`, "seq");
-    }
-    if (seq !== due) return this.#misplaced(seq, due);
-    const message = `event ${seq} was changed: its hash doesn't follow from its content and the hash before`;
-    return mismatch("changed", seq, message, "hash");
+    const follows = digest && bytesToHex(await sha256(hexToBytes(this.hash), digest)) === hash;
+    if (seq !== due) return follows ? changed(due, `it is numbered ${seq}`, "seq") : this.#misplaced(seq, due);
+    return follows ? undefined : changed(seq, "its hash doesn't follow from its content and the hash before", "hash");
   }
 
   /** Go on from this event, whether it was right or not. */

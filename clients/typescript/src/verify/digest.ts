@@ -1,25 +1,34 @@
+export type Json = Record<string, unknown>;
+
 /** Write JSON as it is hashed (RFC 8785): sorted keys, no spaces. */
 export function canonical(value: unknown): Uint8Array {
-  return new TextEncoder().encode(written(value));
+  return encode(written(value));
 }
 
-function written(value: unknown): string {
+/** Say if a value is an object, or an array. */
+export function isObject(value: unknown): value is Json {
+  return Object(value) === value;
+}
+
+/** Return a text as UTF-8. */
+export function encode(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+/** Write JSON as `canonical` does, as text. */
+export function written(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(written).join()}]`;
-  if (typeof value !== "object" || value === null) return JSON.stringify(value);
-  const fields = value as Record<string, unknown>;
-  const names = Object.keys(fields).sort();
-  return `{${names.map((name) => `${JSON.stringify(name)}:${written(fields[name])}`).join()}}`;
+  if (!isObject(value)) return JSON.stringify(value);
+  const names = Object.keys(value).sort();
+  return `{${names.map((name) => `${JSON.stringify(name)}:${written(value[name])}`).join()}}`;
 }
 
-export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-}
-
-export function concat(first: Uint8Array, second: Uint8Array): Uint8Array<ArrayBuffer> {
+/** Compute SHA-256 over two pieces, one after the other. */
+export async function sha256(first: Uint8Array, second: Uint8Array): Promise<Uint8Array> {
   const both = new Uint8Array(first.length + second.length);
   both.set(first);
   both.set(second, first.length);
-  return both;
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", both));
 }
 
 export function hexToBytes(hex: string): Uint8Array {

@@ -1,8 +1,8 @@
 import { Chain, type Head } from "./chain.js";
 import { changesOf } from "./changes.js";
-import { canonical } from "./digest.js";
-import { type BadLine, isHash, isMoment, isNumber, type Line, readLine } from "./lines.js";
-import { CannotVerify, mismatch, type Mismatch } from "./mismatch.js";
+import { encode, type Json, written } from "./digest.js";
+import { fits, HASH, type Line, MOMENT, NUMBER, readLine } from "./lines.js";
+import { CannotVerify, changed, mismatch, type Mismatch } from "./mismatch.js";
 import { type Lines, survey } from "./survey.js";
 
 export { CannotVerify, type Kind, type Mismatch } from "./mismatch.js";
@@ -33,25 +33,26 @@ export interface Report {
 export async function verify(log: string | Uint8Array, { head, after, onEvent }: VerifyOptions = {}): Promise<Report> {
   for (const kept of [head, after]) if (kept && !isHead(kept)) throw new CannotVerify("bad-head", "It is no head.");
   if (head && after && head.seq < after.seq) {
-    throw new CannotVerify("earlier-head", "The head is older than the one that the export goes on from.");
+    throw new CannotVerify("earlier-head", "The head is older than `after`.");
   }
-  const lines = survey(typeof log === "string" ? new TextEncoder().encode(log) : log);
+  const lines = survey(typeof log === "string" ? encode(log) : log);
   const chain = new Chain(after, lines.numbers);
   if (head && after && head.seq === after.seq && (head.hash !== after.hash || head.at !== after.at)) {
     return report(chain, head, rewritten(head.seq, "the two heads differ (or one was changed)"));
   }
-  if (lines.order.length && lines.numbers.every((seq) => !seq)) throw notAnExport("none of its lines is an event");
+  if (lines.order.length && lines.numbers.every((seq) => !seq)) throw notAnExport("no line is an event");
   let unknown: CannotVerify | undefined;
   for (const line of lines.order) {
-    const event = await readLine(line, lines.line(line));
-    if ("fault" in event) return report(chain, head, { ...(await completed(event, chain, lines)), line });
+    const event = await readLine(lines.line(line));
+    if ("kind" in event) return report(chain, head, { ...(await completed(event, line, chain, lines)), line });
+    const { seq, hash } = event.record;
     const found = await misfit(event, chain, head).catch((error: unknown) => {
       if (!(error instanceof CannotVerify)) throw error;
-      unknown ??= new CannotVerify(error.reason, `event ${event.seq} (line ${line}): ${error.message}`);
+      unknown ??= new CannotVerify(error.reason, `event ${seq} (line ${line}): ${error.message}`);
       return undefined;
     });
     if (found) return report(chain, head, { ...found, line });
-    chain.advance(event.seq, event.hash);
+    chain.advance(seq, hash);
     onEvent?.(chain.events);
   }
   const missing = head && chain.end(head);
@@ -76,50 +77,55 @@ function report(chain: Chain, head: Head | undefined, found: Mismatch | undefine
 
 /** Check an event. Throw if nothing is wrong with it, but this release can't read it. */
 async function misfit(event: Line, chain: Chain, head: Head | undefined): Promise<Mismatch | undefined> {
-  const { seq, record } = event;
-  if (!chain.events) chain.userId = record.user_id as string;
+  const { record, digest } = event;
+  const { seq, hash } = record;
+  if (!chain.events) chain.userId = record.user_id;
   if (record.user_id !== chain.userId) {
-    const message = `event ${seq} was changed: it is of another user than those before`;
-    return mismatch("changed", seq, message, "user_id");
+    return changed(seq, "it is of another user than those before", "user_id");
   }
-  const found = await chain.check(seq, event.digest, event.hash);
+  const found = await chain.check(seq, digest, hash);
   if (found) return found;
-  if (seq === head?.seq && event.hash !== head.hash) {
+  if (seq === head?.seq && hash !== head.hash) {
     return rewritten(seq, "the head that was kept has another hash (or is of another log)");
   }
   if (seq === head?.seq && record.at !== head.at) {
     const message = `the head was changed: it has event ${seq}'s hash, and another time`;
     return mismatch("changed", seq, message, "at");
   }
-  const shown = canonical(changesOf(record.type as string, record.data as Line["record"]));
-  if (String(shown) === String(canonical(record.changes))) return undefined;
-  const message = `event ${seq} was changed: \`changes\` doesn't follow from \`data\``;
-  return mismatch("changed", seq, message, "changes");
+  return record.erased ? undefined : underived(seq, record);
+}
+
+/** Find what is shown of an event and doesn't follow from what was hashed. */
+function underived(seq: number, record: Json): Mismatch | undefined {
+  const data = record.data as Json;
+  const shown: Json = { changes: changesOf(record.type as string, data), reason: data.reason ?? null };
+  const name = Object.keys(shown).find((each) => each in record && written(shown[each]) !== written(record[each]));
+  return name ? changed(seq, `\`${name}\` doesn't follow from \`data\``, name) : undefined;
 }
 
 /** Complete the mismatch of a line that no export has. If its event is out of place too, tell that instead. */
-async function completed(bad: BadLine, chain: Chain, lines: Lines): Promise<Mismatch> {
-  const { line, field, seq } = bad;
+async function completed(bad: Mismatch, line: number, chain: Chain, lines: Lines): Promise<Mismatch> {
+  const { field, seq, message } = bad;
   const due = chain.seq + 1;
   if (field === "user_id" && !chain.events && !(await hasAnEvent(lines))) {
-    throw notAnExport("its events are those of a page of /audit, without what they were hashed with");
+    throw notAnExport("it is a page of /audit");
   }
   if (bad.kind === "unreadable") {
     if (lines.cutOff && line === lines.numbers.length) {
-      throw new CannotVerify("cut-off", "Its last line is cut off: export it again.");
+      throw new CannotVerify("cut-off", "Its last line is cut off.");
     }
-    return mismatch("unreadable", seq, bad.fault);
+    return bad;
   }
   if (seq === null && chain.numbers.includes(due)) {
     return mismatch("added", null, `the line was added: event ${due} is on another one`, field);
   }
   const misplaced = seq !== null && seq !== due && (await chain.check(seq, undefined, ""));
   if (misplaced) return misplaced;
-  return mismatch("changed", due, `event ${due} was changed: ${bad.fault}`, field);
+  return changed(due, message, field);
 }
 
 async function hasAnEvent(lines: Lines): Promise<boolean> {
-  for (const line of lines.order) if (!("fault" in (await readLine(line, lines.line(line))))) return true;
+  for (const line of lines.order) if ("record" in (await readLine(lines.line(line)))) return true;
   return false;
 }
 
@@ -132,5 +138,5 @@ function notAnExport(why: string): CannotVerify {
 }
 
 function isHead({ seq, hash, at }: Head): boolean {
-  return (seq === 0 && hash === "" && at === null) || (isNumber(seq) && isHash(hash) && isMoment(at));
+  return (seq === 0 && hash === "" && at === null) || (fits(NUMBER, seq) && fits(HASH, hash) && fits(MOMENT, at));
 }

@@ -1,102 +1,107 @@
-import { canonical, sha256, hexToBytes, concat } from "./digest.js";
-
-export type Json = Record<string, unknown>;
+import { encode, hexToBytes, type Json, sha256, written } from "./digest.js";
+import { mismatch, type Mismatch } from "./mismatch.js";
 
 /** An event as it stands on a line, with the digest of its content. */
 export interface Line {
-  line: number;
-  seq: number;
-  hash: string;
+  record: Json & { seq: number; hash: string; user_id: string };
   digest: Uint8Array;
-  record: Json;
 }
 
-/** A line that no export has. `seq` is null if the line has no valid one. */
-export interface BadLine {
-  line: number;
-  seq: number | null;
-  kind: "changed" | "unreadable";
-  field: string | null;
-  fault: string;
-}
+/** How the JSON of each column is written. */
+type Columns = Record<string, RegExp>;
 
-type Check = (value: unknown) => boolean;
+const TEXT = /^"/;
+const TEXT_OR_NULL = /^("|null$)/;
+const OBJECT = /^{/;
+const UUID = /^"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"$/;
+const NULL = /^null$/;
+const ERASES = /^"(Task|User)Erased"$/;
+export const NUMBER = /^[1-9]\d{0,15}$/;
+export const MOMENT = /^"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"$/;
+export const HASH = /^"[0-9a-f]{64}"$/;
 
-const text: Check = (value) => typeof value === "string";
-const textOrNull: Check = (value) => value === null || text(value);
-const object: Check = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
-const like =
-  (pattern: RegExp): Check =>
-  (value) =>
-    typeof value === "string" && pattern.test(value);
-const uuid = like(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
-const hex = like(/^([0-9a-f]{2})+$/);
-export const isNumber: Check = (value) => Number.isSafeInteger(value) && (value as number) > 0;
-export const isMoment = like(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/);
-export const isHash = like(/^[0-9a-f]{64}$/);
-
-const HEADER = ["user_id", "id", "task_id", "version", "type", "at", "actor"];
-const COLUMNS: Record<string, Check> = {
-  seq: isNumber,
-  id: uuid,
-  type: text,
-  task_id: uuid,
-  version: isNumber,
-  at: isMoment,
-  actor: text,
-  request_id: textOrNull,
-  client: object,
-  changes: object,
-  hash: isHash,
-  user_id: text,
-  idempotency_key: textOrNull,
-  fingerprint: (value) => value === null || hex(value),
-  salt: hex,
-  data: object,
+/** What stays of an event when its content is erased, in the order in which it is hashed. */
+const HEADER = ["actor", "at", "id", "task_id", "type", "user_id", "version"];
+const COLUMNS: Columns = {
+  seq: NUMBER,
+  id: UUID,
+  type: TEXT,
+  task_id: UUID,
+  version: NUMBER,
+  at: MOMENT,
+  actor: TEXT,
+  request_id: TEXT_OR_NULL,
+  client: OBJECT,
+  changes: OBJECT,
+  hash: HASH,
+  user_id: TEXT,
+  idempotency_key: TEXT_OR_NULL,
+  fingerprint: /^(null|"([0-9a-f]{2})+")$/,
+  salt: /^"([0-9a-f]{2})+"$/,
+  data: OBJECT,
 };
-const CLIENT: Record<string, Check> = { address: textOrNull, agent: textOrNull };
+const ERASURE: Columns = { ...COLUMNS, reason: TEXT_OR_NULL };
+/** Those of an event whose content was erased. */
+const ERASED: Columns = {
+  ...COLUMNS,
+  request_id: NULL,
+  client: /^{"address":null,"agent":null}$/,
+  changes: /^{}$/,
+  idempotency_key: NULL,
+  fingerprint: NULL,
+  salt: NULL,
+  data: NULL,
+  erased: /^true$/,
+  personal: HASH,
+};
+const CLIENT: Columns = { address: TEXT_OR_NULL, agent: TEXT_OR_NULL };
 
-/** Read a line. */
-export async function readLine(line: number, bytes: Uint8Array): Promise<Line | BadLine> {
+/** Say if a value is written like this. */
+export function fits(pattern: RegExp, value: unknown): boolean {
+  return pattern.test(written(value));
+}
+
+/** Read a line. Return a mismatch if no export has such a line; its `seq` is null if the line has no valid one. */
+export async function readLine(bytes: Uint8Array): Promise<Line | Mismatch> {
   const parsed = parse(bytes);
-  if (!parsed) return bad(line, "the line isn't JSON: it was damaged, or the download broke off");
+  if (!parsed) return mismatch("unreadable", null, "the line isn't JSON: it was damaged, or the download broke off");
   const { value, twice } = parsed;
-  if (!object(value)) return bad(line, "the line isn't a JSON object");
-  const record = value as Json;
-  const seq = isNumber(record.seq) ? (record.seq as number) : null;
-  const found = fault(record, COLUMNS) ?? fault(record.client as Json, CLIENT, "client.") ?? repeated(twice);
-  if (found) return { line, seq, kind: "changed", field: found[0], fault: found[1] };
-  return { line, seq: seq!, hash: record.hash as string, digest: await digest(record), record };
+  if (!fits(OBJECT, value)) return mismatch("unreadable", null, "the line isn't a JSON object");
+  const record = value as Line["record"];
+  const columns = fits(ERASES, record.type) ? ERASURE : "erased" in record ? ERASED : COLUMNS;
+  const found = fault(record, columns) ?? fault(record.client as Json, CLIENT, "client.") ?? repeated(twice, columns);
+  if (found) return mismatch("changed", fits(NUMBER, record.seq) ? record.seq : null, ...found);
+  return { record, digest: await digest(record) };
 }
 
-function bad(line: number, fault: string): BadLine {
-  return { line, seq: null, kind: "unreadable", field: null, fault };
-}
+type Fault = [message: string, field: string | null];
 
-function fault(record: Json, columns: Record<string, Check>, under = ""): [string | null, string] | undefined {
-  for (const name in columns) if (!Object.hasOwn(record, name)) return [under + name, `\`${under}${name}\` is missing`];
-  for (const name of Object.keys(record)) {
-    if (!Object.hasOwn(columns, name)) return [under + name, `'${under}${name}' is no column that this release knows`];
+/** Find the first column that is missing, unknown or not written as it should be. */
+function fault(record: Json, columns: Columns, under = ""): Fault | undefined {
+  for (const name in columns) if (!(name in record)) return [`\`${under}${name}\` is missing`, under + name];
+  for (const name in record) {
+    if (!Object.hasOwn(columns, name)) return [`'${under}${name}' is no column that this release knows`, under + name];
   }
-  for (const [name, fits] of Object.entries(columns)) {
-    if (!fits(record[name])) return [under + name, `\`${under}${name}\` isn't written as Daybook writes it`];
+  for (const name in columns) {
+    if (!fits(columns[name]!, record[name])) return [`\`${under}${name}\` isn't written as Daybook writes it`, under + name];
   }
   return undefined;
 }
 
-function repeated(name: string | undefined): [string | null, string] | undefined {
+function repeated(name: string | undefined, columns: Columns): Fault | undefined {
   if (name === undefined) return undefined;
-  return [Object.hasOwn(COLUMNS, name) ? name : null, `'${name}' stands in it twice`];
+  return [`'${name}' stands in it twice`, Object.hasOwn(columns, name) ? name : null];
 }
 
 async function digest(record: Json): Promise<Uint8Array> {
   const { address, agent } = record.client as Json;
-  const { request_id, idempotency_key, fingerprint } = record;
-  const all = { request_id, client_address: address, client_agent: agent, idempotency_key, fingerprint };
-  const meta = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== null));
-  const header = Object.fromEntries(HEADER.map((name) => [name, record[name]]));
-  const personal = await sha256(concat(hexToBytes(record.salt as string), canonical({ data: record.data, meta })));
-  return sha256(concat(canonical(header), personal));
+  const { request_id, idempotency_key, fingerprint, data } = record;
+  const meta: Json = { request_id, client_address: address, client_agent: agent, idempotency_key, fingerprint };
+  for (const name in meta) if (meta[name] === null) delete meta[name];
+  const inner = record.erased
+    ? hexToBytes(record.personal as string)
+    : await sha256(hexToBytes(record.salt as string), encode(written({ data, meta })));
+  return sha256(encode(JSON.stringify(record, HEADER)), inner);
 }
 
 const LONE_SURROGATE = /(?<!\\)(?:\\\\)*\\ud[89a-f]/;

@@ -23,6 +23,11 @@ export class CannotVerify extends Error {
   }
 }
 
+/** Make the mismatch of an event that isn't as it was written. */
+export function changed(seq: number, why: string, field: string | null): Mismatch {
+  return mismatch("changed", seq, `event ${seq} was changed: ${why}`, field);
+}
+
 export function mismatch(kind: Kind, seq: number | null, message: string, field: string | null = null): Mismatch {
   return { kind, seq, line: null, field, message };
 }

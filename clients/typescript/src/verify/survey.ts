@@ -1,4 +1,5 @@
-import { isNumber, type Json, parse } from "./lines.js";
+import type { Json } from "./digest.js";
+import { fits, NUMBER, parse } from "./lines.js";
 
 /** The lines of an export. `numbers` has the event number of each, 0 if none can be read; `order` the lines that
  * aren't blank, in the log's order; `cutOff` says that the last line has no end and isn't JSON. */
@@ -25,7 +26,7 @@ const LINE_FEED = 10;
 
 function split(log: Uint8Array): Uint8Array[] {
   const lines: Uint8Array[] = [];
-  let start = log[0] === 0xef && log[1] === 0xbb && log[2] === 0xbf ? 3 : 0; // a byte order mark
+  let start = log.subarray(0, 3).join() === "239,187,191" ? 3 : 0; // a byte order mark
   for (let end = log.indexOf(LINE_FEED, start); end !== -1; end = log.indexOf(LINE_FEED, start)) {
     lines.push(log.subarray(start, end));
     start = end + 1;
@@ -40,8 +41,8 @@ function isBlank(line: Uint8Array): boolean {
 
 function seqOf(line: Uint8Array): number {
   const first = /^\{"seq":([1-9]\d{0,14}),/.exec(String.fromCharCode(...line.subarray(0, 32))); // as it is written
-  const seq = first ? Number(first[1]) : ((parse(line)?.value ?? undefined) as Json | undefined)?.seq;
-  return isNumber(seq) ? (seq as number) : 0;
+  const seq = first ? Number(first[1]) : (parse(line)?.value as Json | null | undefined)?.seq;
+  return fits(NUMBER, seq) ? (seq as number) : 0;
 }
 
 /** Say if most steps from line to line go down; on a tie, most steps to an adjacent number, then the two ends. So no
