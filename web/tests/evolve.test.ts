@@ -1,6 +1,7 @@
 import type { Task } from "daybook-client";
 import { expect, inject, test } from "vitest";
-import { evolve, ImpossibleEvent } from "../src/log/evolve";
+import { evolve, type Foldable, ImpossibleEvent } from "../src/log/evolve";
+import { taskOf } from "./support";
 
 const { user, folds } = inject("fixtures");
 
@@ -19,4 +20,28 @@ test("folds every log as the service does, and refuses what it refuses", () => {
       now.set(task_id, tasks[place] as Task | null);
     }
   }
+});
+
+const origin = { userId: "ann", createdAt: "2026-11-20T06:00:00.000000Z" };
+const at = "2026-11-20T06:00:05.000000Z";
+const erasure: Foldable = { type: "TaskErased", task_id: "a", version: 3, at, changes: {} };
+
+test("leaves no task of what was erased, whether it was deleted before or not", () => {
+  const erased = ["TaskCreated", "TaskUpdated", "TaskDeleted"] as const;
+  for (const [place, type] of erased.entries()) {
+    const event: Foldable = { type, task_id: "a", version: place + 1, at, changes: {}, erased: true };
+    expect(evolve(null, event, origin)).toBeNull();
+  }
+  expect(evolve(null, erasure, origin)).toBeNull();
+  expect(evolve(taskOf({ version: 2 }), erasure, origin)).toBeNull();
+});
+
+test("refuses an erasure of what never was, or of another version", () => {
+  expect(() => evolve(null, { ...erasure, version: 1 }, origin)).toThrow(ImpossibleEvent);
+  expect(() => evolve(taskOf({ version: 1 }), erasure, origin)).toThrow(ImpossibleEvent);
+});
+
+test("changes no task when all of a user's content was erased", () => {
+  const event: Foldable = { ...erasure, type: "UserErased", version: 1 };
+  expect(evolve(null, event, origin)).toBeNull();
 });

@@ -39,3 +39,23 @@ test("the history has no gap after an old event, and keeps those that happen whi
   await list.more();
   expect(list.events.value.map(({ seq }) => seq)).toEqual([5, 4, 3, 2, 1]);
 });
+
+test("the history forgets what was erased, also if it is still being read", async () => {
+  const about = (seq: number, task_id: string) => ({ ...eventOf(seq), task_id });
+  const erasure = { ...about(4, "a"), type: "TaskErased" as const, changes: {}, reason: "asked" };
+  const page = JSON.stringify([about(3, "b"), about(2, "a")]);
+  const list = createEventList(daybookWith(page, "application/json", () => list.receive(erasure)), NO_FILTER, 100);
+  list.receive(about(1, "a"));
+  await list.more();
+  const [first, second, third] = list.events.value as [AuditEvent, AuditEvent, AuditEvent];
+  expect(list.events.value.map(({ seq }) => seq)).toEqual([4, 3, 2]);
+  expect([first, second]).toEqual([erasure, about(3, "b")]);
+  expect(third).toEqual({ ...about(2, "a"), changes: {}, erased: true });
+});
+
+test("a filter that leaves out erasures doesn't keep what they erase", async () => {
+  const list = createEventList(daybookWith("[]", "application/json", () => {}), { ...NO_FILTER, type: "TaskCreated" }, 100);
+  list.receive(eventOf(1));
+  list.receive({ ...eventOf(2), task_id: "task-1", type: "TaskErased", changes: {} });
+  expect(list.events.value).toEqual([{ ...eventOf(1), changes: {}, erased: true }]);
+});

@@ -53,3 +53,37 @@ test("goes no further than there are events, and calls a deleted task by its las
   expect(timeline.at).toBe(0);
   expect([timeline.titleAt(0), timeline.titleAt(1)]).toEqual(["Buy milk", "Buy milk"]);
 });
+
+test("shows a task at no moment whose content was erased, also if it was known before", () => {
+  const timeline = new Timeline("ann");
+  const at = "2026-11-20T06:00:00.000000Z";
+  const created = (title: string) => ({ title: { from: null, to: title } }) as Step["changes"];
+  const milk = { task_id: "a", at };
+  timeline.add({ seq: 1, type: "TaskCreated", version: 1, changes: created("Buy milk"), ...milk });
+  timeline.add({ seq: 2, type: "TaskCreated", task_id: "b", version: 1, at, changes: created("Call Ann") });
+  timeline.add({ seq: 3, type: "TaskDeleted", version: 2, changes: {}, ...milk });
+  timeline.goTo(2);
+  expect(timeline.tasks().map(({ title }) => title)).toEqual(["Call Ann", "Buy milk"]);
+  timeline.add({ seq: 4, type: "TaskErased", version: 3, changes: {}, ...milk });
+  timeline.add({ seq: 5, type: "UserErased", task_id: "0", version: 1, at, changes: {} });
+  for (const count of [2, 5, 1, 4, 0, 3]) {
+    timeline.goTo(count);
+    expect(timeline.tasks().map(({ title }) => title)).toEqual(count < 2 ? [] : ["Call Ann"]);
+  }
+  expect([0, 2, 3].map((place) => timeline.titleAt(place))).toEqual(["", "", ""]);
+  expect(JSON.stringify(timeline.steps)).not.toContain("milk");
+});
+
+test("goes through a log of which some was erased before it was read", () => {
+  const timeline = new Timeline("ann");
+  const at = "2026-11-20T06:00:00.000000Z";
+  const types = ["TaskCreated", "TaskToggled", "TaskDeleted", "TaskRestored"] as const;
+  for (const [place, type] of types.entries()) {
+    timeline.add({ seq: place + 1, type, task_id: "a", version: place + 1, at, changes: {}, erased: true });
+  }
+  timeline.add({ seq: 5, type: "TaskErased", task_id: "a", version: 5, at, changes: {} });
+  for (let count = 5; count >= 0; count--) {
+    timeline.goTo(count);
+    expect([timeline.at, timeline.tasks()]).toEqual([count, []]);
+  }
+});

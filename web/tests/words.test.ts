@@ -1,7 +1,7 @@
 import type { AuditEvent } from "daybook-client";
 import { expect, test } from "vitest";
 import { byDay, dayName } from "../src/log/days";
-import { sentenceOf, titlesAt, valueText } from "../src/log/words";
+import { sentenceOf, textOf, titlesAt, valueText } from "../src/log/words";
 
 type Changes = Record<string, { from: unknown; to: unknown }>;
 
@@ -27,6 +27,24 @@ test.each<[AuditEvent["type"], Changes, string]>([
   ["TaskRestored", { title: { from: "a", to: "b" } }, "put back X to an earlier title"],
 ])("tells %s with %j", (type, changes, sentence) => {
   expect(told(type, changes)).toBe(sentence);
+});
+
+test.each<[AuditEvent["type"], string]>([
+  ["TaskCreated", "added X"],
+  ["TaskUpdated", "changed X"],
+  ["TaskToggled", "completed or opened X"],
+  ["TaskDeleted", "deleted X"],
+  ["TaskRestored", "restored X"],
+])("tells %s without its content, if that was erased", (type, told) => {
+  const { before, after } = sentenceOf({ type, changes: {}, erased: true });
+  expect(`${before} X ${after}`.trim()).toBe(told);
+});
+
+test("tells erasures, and what was erased, as one text", () => {
+  expect(textOf({ type: "TaskErased", changes: {} }, "")).toBe("erased a task for good");
+  expect(textOf({ type: "UserErased", changes: {} }, "")).toBe("erased all tasks for good");
+  expect(textOf({ type: "TaskCreated", changes: {}, erased: true }, "")).toBe("added an erased task");
+  expect(textOf({ type: "TaskCreated", changes: {} }, "Buy milk")).toBe("added “Buy milk”");
 });
 
 test("tells a due date as the day that it is, whatever the zone", () => {

@@ -17,6 +17,8 @@ export interface ProblemStatus {
   "/problems/task-exists": 409;
   "/problems/changed-since": 409;
   "/problems/operation-refused": 409;
+  "/problems/not-deleted": 409;
+  "/problems/erased": 410;
   "/problems/log-replaced": 410;
   "/problems/precondition-failed": 412;
   "/problems/body-too-large": 413;

@@ -102,6 +102,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/{user_id}/tasks/{task_id}/erase": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Erase a deleted task's content
+         * @description Erase a deleted task's content for good.
+         */
+        post: operations["eraseTask"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/{user_id}/tasks/stats": {
         parameters: {
             query?: never;
@@ -400,6 +420,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/{user_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Erase all of a user's content
+         * @description Erase all of a user's content for good.
+         */
+        delete: operations["eraseUser"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -434,7 +474,7 @@ export interface components {
              * Type
              * @enum {string}
              */
-            type: "TaskCreated" | "TaskUpdated" | "TaskToggled" | "TaskDeleted" | "TaskRestored";
+            type: "TaskCreated" | "TaskUpdated" | "TaskToggled" | "TaskDeleted" | "TaskRestored" | "TaskErased" | "UserErased";
             /**
              * Task Id
              * Format: uuid
@@ -464,10 +504,21 @@ export interface components {
             client: components["schemas"]["Client"];
             changes: components["schemas"]["Changes"];
             /**
+             * Reason
+             * @description of an erasure: why, if it was said
+             */
+            reason?: string | null;
+            /**
              * Hash
              * @description the chain up to and with this event
              */
             hash: string;
+            /**
+             * Erased
+             * @description its content was erased; only there if it was
+             * @constant
+             */
+            erased?: true;
         };
         /**
          * AuditorAccess
@@ -931,7 +982,7 @@ export interface components {
              * Type
              * @enum {string}
              */
-            type: "TaskCreated" | "TaskUpdated" | "TaskToggled" | "TaskDeleted" | "TaskRestored";
+            type: "TaskCreated" | "TaskUpdated" | "TaskToggled" | "TaskDeleted" | "TaskRestored" | "TaskErased" | "UserErased";
             /**
              * Task Id
              * Format: uuid
@@ -961,10 +1012,21 @@ export interface components {
             client: components["schemas"]["Client"];
             changes: components["schemas"]["Changes"];
             /**
+             * Reason
+             * @description of an erasure: why, if it was said
+             */
+            reason?: string | null;
+            /**
              * Hash
              * @description the chain up to and with this event
              */
             hash: string;
+            /**
+             * Erased
+             * @description its content was erased; only there if it was
+             * @constant
+             */
+            erased?: true;
             /** @description as the event left it; null if it is deleted */
             task: components["schemas"]["Task"] | null;
         };
@@ -987,7 +1049,7 @@ export interface components {
              * Type
              * @enum {string}
              */
-            type: "TaskCreated" | "TaskUpdated" | "TaskToggled" | "TaskDeleted" | "TaskRestored";
+            type: "TaskCreated" | "TaskUpdated" | "TaskToggled" | "TaskDeleted" | "TaskRestored" | "TaskErased" | "UserErased";
             /**
              * Task Id
              * Format: uuid
@@ -1017,10 +1079,21 @@ export interface components {
             client: components["schemas"]["Client"];
             changes: components["schemas"]["Changes"];
             /**
+             * Reason
+             * @description of an erasure: why, if it was said
+             */
+            reason?: string | null;
+            /**
              * Hash
              * @description the chain up to and with this event
              */
             hash: string;
+            /**
+             * Erased
+             * @description its content was erased; only there if it was
+             * @constant
+             */
+            erased?: true;
             /** User Id */
             user_id: string;
             /** Idempotency Key */
@@ -1031,14 +1104,19 @@ export interface components {
              */
             fingerprint: string | null;
             /** Salt */
-            salt: string;
+            salt: string | null;
             /**
              * Data
              * @description as it is stored, which is what was hashed
              */
             data: {
                 [key: string]: unknown;
-            };
+            } | null;
+            /**
+             * Personal
+             * @description of an erased event: the digest of what was erased
+             */
+            personal?: string;
         };
         /**
          * NewTask
@@ -1336,6 +1414,33 @@ export interface components {
              * @description whether only to tell what would change
              */
             dry_run?: boolean;
+        };
+        /**
+         * Erasure
+         * @description Why a task is erased.
+         */
+        Erasure: {
+            /**
+             * Reason
+             * @description why; it stays in the log
+             */
+            reason?: string;
+        };
+        /**
+         * ErasureOfUser
+         * @description All of a user's content, to be erased.
+         */
+        ErasureOfUser: {
+            /**
+             * Confirm
+             * @description the user's id once more
+             */
+            confirm: string;
+            /**
+             * Reason
+             * @description why; it stays in the log
+             */
+            reason?: string;
         };
     };
     responses: never;
@@ -2891,6 +2996,182 @@ export interface operations {
             };
         };
     };
+    eraseTask: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for this request, to find it in the log: up to 128 of `A-Z a-z 0-9 . _ -`, else one is made */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+                /** @description A name for this write, new for each, so that it can be sent again: it is carried out once, and answered the same each time, for ever */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+            };
+            path: {
+                /** @description the task's id */
+                task_id: string;
+                /**
+                 * @description the user, as the token names them
+                 * @example demo
+                 */
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Erasure"];
+            };
+        };
+        responses: {
+            /** @description The task is gone from the lists */
+            204: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    "Daybook-Seq": components["headers"]["Daybook-Seq"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request can't be read: broken JSON, an id that is no UUID, a parameter that isn't allowed. */
+            400: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request has no token, or one that doesn't hold. */
+            401: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The token holds, but the path is another user's. */
+            403: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such task among this user's. */
+            404: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request takes too long to arrive. */
+            408: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The precondition in `If-Match` or `If-None-Match` doesn't hold; `ETag` has the present version. */
+            412: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body is larger than 64 KiB, or a batch than 1 MiB. */
+            413: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The `Idempotency-Key` stands for another request. */
+            422: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The user, or the address, has sent more requests than it may. */
+            429: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something is broken here; the client learns nothing more. */
+            500: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database can't be reached just now. */
+            503: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
     countTasks: {
         parameters: {
             query?: {
@@ -3875,7 +4156,7 @@ export interface operations {
                 /** @description only this task's */
                 task_id?: string;
                 /** @description only these types; repeatable */
-                type?: ("TaskCreated" | "TaskUpdated" | "TaskToggled" | "TaskDeleted" | "TaskRestored")[];
+                type?: ("TaskCreated" | "TaskUpdated" | "TaskToggled" | "TaskDeleted" | "TaskRestored" | "TaskErased" | "UserErased")[];
                 /** @description only what these did: the user, or who acted for them; repeatable */
                 actor?: string[];
                 /** @description only events at or after this time; RFC 3339 */
@@ -4471,6 +4752,180 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Health"];
+                };
+            };
+        };
+    };
+    eraseUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for this request, to find it in the log: up to 128 of `A-Z a-z 0-9 . _ -`, else one is made */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+                /** @description A name for this write, new for each, so that it can be sent again: it is carried out once, and answered the same each time, for ever */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+            };
+            path: {
+                /**
+                 * @description the user, as the token names them
+                 * @example demo
+                 */
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ErasureOfUser"];
+            };
+        };
+        responses: {
+            /** @description The task is gone from the lists */
+            204: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    "Daybook-Seq": components["headers"]["Daybook-Seq"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request can't be read: broken JSON, an id that is no UUID, a parameter that isn't allowed. */
+            400: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request has no token, or one that doesn't hold. */
+            401: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The token holds, but the path is another user's. */
+            403: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such task among this user's. */
+            404: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request takes too long to arrive. */
+            408: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The precondition in `If-Match` or `If-None-Match` doesn't hold; `ETag` has the present version. */
+            412: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body is larger than 64 KiB, or a batch than 1 MiB. */
+            413: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The `Idempotency-Key` stands for another request. */
+            422: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The user, or the address, has sent more requests than it may. */
+            429: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Something is broken here; the client learns nothing more. */
+            500: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database can't be reached just now. */
+            503: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Content-Type-Options": components["headers"]["X-Content-Type-Options"];
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
         };

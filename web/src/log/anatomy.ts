@@ -6,13 +6,17 @@ export interface FullEvent extends AuditEvent {
   user_id: string;
   idempotency_key: string | null;
   fingerprint: string | null;
-  salt: string;
-  data: { v: number; restored?: { version: number; created_at: string } };
+  /** Null, as `data`, if the content was erased. */
+  salt: string | null;
+  data: { v: number; restored?: { version: number; created_at: string } } | null;
+  /** What is kept of an erased content: its digest. */
+  personal?: string;
 }
 
 /** How an event's hash comes about. Texts are as they are hashed, hashes in hexadecimal digits. */
 export interface Anatomy {
-  personalText: string;
+  /** Null if it was erased, and only its hash was kept. */
+  personalText: string | null;
   personal: string;
   headerText: string;
   digest: string;
@@ -23,12 +27,12 @@ export interface Anatomy {
 export async function anatomyOf(event: FullEvent, previous: string): Promise<Anatomy> {
   const { user_id, id, task_id, version, type, at, actor } = event;
   const header = canonical({ user_id, id, task_id, version, type, at, actor });
-  const content = canonical({ data: event.data, meta: metaOf(event) });
-  const personal = await sha256(hexToBytes(event.salt), content);
+  const content = event.data && canonical({ data: event.data, meta: metaOf(event) });
+  const personal = content ? await sha256(hexToBytes(event.salt!), content) : hexToBytes(event.personal!);
   const digest = await sha256(header, personal);
   const hash = await sha256(hexToBytes(previous), digest);
   return {
-    personalText: text(content),
+    personalText: content && text(content),
     personal: hex(personal),
     headerText: text(header),
     digest: hex(digest),
@@ -43,25 +47,27 @@ function metaOf({ request_id, client, idempotency_key, fingerprint }: FullEvent)
 }
 
 /** Return the request that leads to an event: as a client sends it, as far as the event tells. */
-export function requestOf({ type, user_id, task_id, changes, data }: FullEvent): string {
-  const task = `/api/${encodeURIComponent(user_id)}/tasks/${task_id}`;
+export function requestOf({ type, user_id, task_id, changes, data, reason, erased }: FullEvent): string {
+  const user = `/api/${encodeURIComponent(user_id)}`;
+  const task = `${user}/tasks/${task_id}`;
+  const written = (body: unknown) => (erased ? "(erased)" : JSON.stringify(body, null, 2));
   const after = Object.fromEntries(Object.entries(changes).map(([name, change]) => [name, change?.to]));
   switch (type) {
     case "TaskCreated":
-      return `POST /api/${encodeURIComponent(user_id)}/tasks\n${written({ id: task_id, ...after })}`;
+      return `POST ${user}/tasks\n${written({ id: task_id, ...after })}`;
     case "TaskUpdated":
       return `PATCH ${task}\n${written(after)}`;
     case "TaskToggled":
       return `PATCH ${task}/complete\n${written(after)}`;
     case "TaskDeleted":
       return `DELETE ${task}`;
+    case "TaskErased":
+      return `POST ${task}/erase\n${written(reason ? { reason } : {})}`;
+    case "UserErased":
+      return `DELETE ${user}\n${written({ confirm: user_id, ...(reason && { reason }) })}`;
     case "TaskRestored":
-      return `POST ${task}/restore\n${written({ version: data.restored?.version })}`;
+      return `POST ${task}/restore\n${written({ version: data?.restored?.version })}`;
   }
-}
-
-function written(body: unknown): string {
-  return JSON.stringify(body, null, 2);
 }
 
 function text(bytes: Uint8Array): string {

@@ -1,7 +1,7 @@
 import type { AuditEvent, Task } from "daybook-client";
 
 /** What the fold needs of an event. */
-export type Foldable = Pick<AuditEvent, "type" | "task_id" | "version" | "at" | "changes">;
+export type Foldable = Pick<AuditEvent, "type" | "task_id" | "version" | "at" | "changes" | "erased">;
 
 /** An event that can't follow on the state before it: the log is damaged, or was read out of order. */
 export class ImpossibleEvent extends Error {
@@ -14,19 +14,23 @@ export interface Origin {
   createdAt: string;
 }
 
-/** Fold one event into a task; null is a task that doesn't exist. The same as `evolve` in events/task.py, to which the
- * tests hold it. */
+/** Fold one event into a task; null is a task that doesn't exist, or whose content was erased. The same as `evolve` in
+ * events/task.py, to which the tests hold it. */
 export function evolve(task: Task | null, event: Foldable, origin: Origin): Task | null {
-  const { type, version, at } = event;
+  const { type, version, at, erased } = event;
+  if (type === "UserErased") return task; // each of the user's tasks has had a TaskErased
+  if (erased) return null;
   const makes = type === "TaskCreated" || (type === "TaskRestored" && !task);
   const follows = makes
     ? !task && (type === "TaskRestored" ? version > 2 : version === 1)
-    : task?.version === version - 1;
+    : task
+      ? task.version === version - 1
+      : type === "TaskErased" && version > 1;
   if (!follows) {
     const found = task ? `a task at version ${task.version}` : "no task";
     throw new ImpossibleEvent(`${type} as version ${version} of task ${event.task_id} can't follow ${found}`);
   }
-  if (type === "TaskDeleted") return null;
+  if (type === "TaskDeleted" || type === "TaskErased") return null;
   const before = task ?? blank(event, origin);
   const after = { ...before, ...valuesAfter(event), updated_at: at, version };
   const completedAt = before.completed ? before.completed_at : at;

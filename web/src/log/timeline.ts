@@ -2,7 +2,7 @@ import type { AuditEvent, Task } from "daybook-client";
 import { evolve } from "./evolve";
 
 /** What a step of the slider needs of an event. */
-export type Step = Pick<AuditEvent, "seq" | "type" | "task_id" | "version" | "at" | "changes">;
+export type Step = Pick<AuditEvent, "seq" | "type" | "task_id" | "version" | "at" | "changes" | "erased">;
 
 /** A user's whole log, folded once, so that any moment of it is a step away.
  *
@@ -21,16 +21,17 @@ export class Timeline {
 
   /** Add the next event. Throws `ImpossibleEvent` if it can't follow. */
   add(event: Step): void {
-    const { seq, type, task_id, version, at, changes } = event;
+    const { seq, type, task_id, version, at, changes, erased } = event;
     const place = this.steps.length;
     const before = this.#last.get(task_id) ?? -1;
     const createdAt = this.#createdAt.get(task_id) ?? at;
     this.#createdAt.set(task_id, createdAt);
     const task = evolve(this.#after[before] ?? null, event, { userId: this.userId, createdAt });
-    this.steps.push({ seq, type, task_id, version, at, changes });
+    this.steps.push({ seq, type, task_id, version, at, changes, ...(erased && { erased }) });
     this.#after.push(task);
     this.#before.push(before);
     this.#last.set(task_id, place);
+    if (type === "TaskErased") this.#forget(task_id, before);
   }
 
   /** The number of events that have happened at the moment that is shown. */
@@ -58,10 +59,19 @@ export class Timeline {
     return shown.reverse();
   }
 
-  /** Return the title of the task of a step: after it, or before it if it was deleted. */
+  /** Return the title of the task of a step: after it, or before it if it was deleted. It is empty if it was erased. */
   titleAt(place: number): string {
     const { changes } = this.steps[place]!;
     return this.#after[place]?.title ?? changes.title?.from ?? "";
+  }
+
+  /** Forget the content of a task, in all its events up to the one at `last`. */
+  #forget(id: string, last: number): void {
+    for (let place = last; place >= 0; place = this.#before[place]!) {
+      this.steps[place] = { ...this.steps[place]!, changes: {}, erased: true };
+      this.#after[place] = null;
+    }
+    this.#now.delete(id);
   }
 
   #put(id: string, task: Task | null): void {

@@ -1,4 +1,5 @@
 import type { AuditEvent, Task } from "daybook-client";
+import { nameWithout } from "./erasure";
 
 /** What an event did, as a sentence whose object is the task: "set the due date of" + *Buy milk* + "to 1 Dec 2026". */
 export interface Sentence {
@@ -18,8 +19,19 @@ export const FIELD_NAMES: Record<Field, string> = {
   tags: "tags",
 };
 
-/** Tell an event in words. */
-export function sentenceOf({ type, changes }: Pick<AuditEvent, "type" | "changes">): Sentence {
+/** What is told of an event whose content was erased, if it would have told more. */
+const WITHOUT_CONTENT: Partial<Record<AuditEvent["type"], string>> = {
+  TaskUpdated: "changed",
+  TaskToggled: "completed or opened",
+  TaskRestored: "restored",
+};
+
+type Told = Pick<AuditEvent, "type" | "changes" | "erased">;
+
+/** Tell an event in words. The erasure of all tasks has no object. */
+export function sentenceOf({ type, changes, erased }: Told): Sentence {
+  const kind = erased && WITHOUT_CONTENT[type];
+  if (kind) return sentence(kind);
   switch (type) {
     case "TaskCreated":
       return sentence("added");
@@ -33,7 +45,18 @@ export function sentenceOf({ type, changes }: Pick<AuditEvent, "type" | "changes
         : sentence("put back", backTo(changes));
     case "TaskUpdated":
       return updated(changes);
+    case "TaskErased":
+      return sentence("erased", "for good");
+    case "UserErased":
+      return sentence("erased all tasks for good");
   }
+}
+
+/** Tell an event as one text. `title` is empty if the task's is not known any more. */
+export function textOf(event: Told, title: string): string {
+  const { before, after } = sentenceOf(event);
+  const task = title ? `“${title}”` : nameWithout(event);
+  return event.type === "UserErased" ? before : `${before} ${task} ${after}`.trim();
 }
 
 function sentence(before: string, after = ""): Sentence {

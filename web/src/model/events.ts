@@ -1,5 +1,6 @@
 import { signal } from "@preact/signals";
 import type { AuditEvent, Daybook } from "daybook-client";
+import { withoutContent } from "../log/erasure";
 import { messageOf } from "./store";
 
 /** Which events are shown. Days are the browser's, from the first to the last one, both with. */
@@ -15,6 +16,8 @@ export const EVENT_TYPES: [AuditEvent["type"], string][] = [
   ["TaskToggled", "completed or opened"],
   ["TaskDeleted", "deleted"],
   ["TaskRestored", "brought back"],
+  ["TaskErased", "erased for good"],
+  ["UserErased", "all erased for good"],
 ];
 
 /** Read a filter from the address; unknown values count as none. */
@@ -51,7 +54,13 @@ export function createEventList(daybook: Daybook, filter: EventFilter, pageSize:
   const events = signal<readonly AuditEvent[]>([]);
   const state = signal<"reading" | "more" | "whole" | "failed">("more");
   const failure = signal("");
+  const erased = new Set<string>();
   let next: string | undefined;
+
+  /** Show events, without the content of tasks that were erased meanwhile. */
+  function show(all: readonly AuditEvent[]): void {
+    events.value = all.map((each) => (erased.has(each.task_id) ? withoutContent(each) : each));
+  }
 
   async function more(signal?: AbortSignal): Promise<void> {
     if (state.value === "reading" || state.value === "whole") return;
@@ -60,7 +69,7 @@ export function createEventList(daybook: Daybook, filter: EventFilter, pageSize:
       const page = await daybook.listEvents({ ...parametersOf(filter), limit: pageSize }, { page: next, signal });
       const newest = page.items[0]?.seq ?? 0;
       const before = next === undefined ? events.value.filter(({ seq }) => seq > newest) : events.value;
-      events.value = [...before, ...page.items];
+      show([...before, ...page.items]);
       next = page.next;
       state.value = next === undefined ? "whole" : "more";
     } catch (error) {
@@ -71,7 +80,9 @@ export function createEventList(daybook: Daybook, filter: EventFilter, pageSize:
 
   /** Put an event that has just happened, if it isn't there yet. */
   function receive(event: AuditEvent): void {
-    if (belongs(event, filter) && event.seq > (events.value[0]?.seq ?? 0)) events.value = [event, ...events.value];
+    const isNew = belongs(event, filter) && event.seq > (events.value[0]?.seq ?? 0);
+    if (event.type === "TaskErased") erased.add(event.task_id);
+    if (isNew || event.type === "TaskErased") show(isNew ? [event, ...events.value] : events.value);
   }
 
   return { events, state, failure, more, receive };

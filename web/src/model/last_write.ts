@@ -1,4 +1,4 @@
-import { type Daybook, DaybookError, type Task } from "daybook-client";
+import { type Daybook, DaybookError, isProblem, type Task } from "daybook-client";
 import { type Anatomy, anatomyOf, type FullEvent } from "../log/anatomy";
 import { exportedLines } from "../log/download";
 import { evolve } from "../log/evolve";
@@ -25,12 +25,12 @@ export async function readLastWrite(daybook: Daybook, signal: AbortSignal): Prom
   const event = events.at(-1)!;
   const previous = events.at(-2)?.hash ?? "";
   const before = await taskBefore(daybook, event, signal);
-  const createdAt = before?.created_at ?? event.data.restored?.created_at ?? event.at;
+  const createdAt = before?.created_at ?? event.data?.restored?.created_at ?? event.at;
   const after = evolve(before, event, { userId: event.user_id, createdAt });
   return { event, previous, anatomy: await anatomyOf(event, previous), before, after };
 }
 
-/** Read the task as it was before an event; null if there was none. */
+/** Read the task as it was before an event; null if there was none, or it was erased. */
 async function taskBefore(
   daybook: Daybook,
   { task_id, version }: FullEvent,
@@ -41,6 +41,7 @@ async function taskBefore(
     return await daybook.getTask(task_id, { version: version - 1 }, { signal });
   } catch (error) {
     if (error instanceof DaybookError && error.status === 404) return null; // it was deleted then
+    if (isProblem(error, "/problems/erased")) return null;
     throw error;
   }
 }

@@ -10,17 +10,34 @@ export function Sentence({ event, title }: { event: AuditEvent; title: string })
   const { before, after } = sentenceOf(event);
   return (
     <span class="sentence">
-      {before}{" "}
-      <a href={hrefOf("task", event.task_id)} dir="auto">
-        {title}
-      </a>
+      {before}
+      {event.type !== "UserErased" && (
+        <>
+          {" "}
+          <a href={hrefOf("task", event.task_id)} dir="auto">
+            {title}
+          </a>
+        </>
+      )}
       {after && ` ${after}`}
     </span>
   );
 }
 
-/** What an event changed, field by field: texts word by word, other values before and after. */
+/** What an event changed, field by field: texts word by word, other values before and after. Of an erasure, why it was;
+ * of what was erased, that it was. */
 export function ChangeList({ event }: { event: AuditEvent }) {
+  if (event.erased) return <p class="note">Its content was erased for good. Its hash stays, so that the log still fits.</p>;
+  if (event.reason) {
+    return (
+      <dl class="changes">
+        <div>
+          <dt>reason</dt>
+          <dd dir="auto">{event.reason}</dd>
+        </div>
+      </dl>
+    );
+  }
   const fields = (Object.keys(event.changes) as Field[]).filter((field) => isShown(event, field));
   if (!fields.length) return null;
   return (

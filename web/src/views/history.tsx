@@ -3,6 +3,7 @@ import { useEffect, useMemo } from "preact/hooks";
 import { type AuditEvent } from "daybook-client";
 import { byDay, dayName, dayOf, momentText, rowTime, timeText } from "../log/days";
 import { download, save } from "../log/download";
+import { isErased, nameWithout } from "../log/erasure";
 import { sentenceOf, titleOf, titlesAt } from "../log/words";
 import {
   createEventList,
@@ -119,7 +120,11 @@ function useTitles(list: EventList): (event: AuditEvent) => string {
     const current = new Map(store.tasks.value.map(({ id, title }) => [id, title]));
     return { current, then: titlesAt([...list.events.value], current) };
   });
-  return ({ seq, task_id }) => titleOf(null, titles.value.then.get(seq) ?? titles.value.current.get(task_id));
+  return (event) => {
+    const { seq, task_id } = event;
+    if (isErased(event)) return nameWithout(event);
+    return titleOf(null, titles.value.then.get(seq) ?? titles.value.current.get(task_id));
+  };
 }
 
 function Timeline({ list }: { list: EventList }) {
@@ -171,9 +176,11 @@ function Table({ list }: { list: EventList }) {
               </td>
               <td>{whatOf(event)}</td>
               <td class="task">
-                <a href={hrefOf("task", event.task_id)} dir="auto">
-                  {titleAt(event)}
-                </a>
+                {event.type !== "UserErased" && (
+                  <a href={hrefOf("task", event.task_id)} dir="auto">
+                    {titleAt(event)}
+                  </a>
+                )}
               </td>
               <td class="number">{event.version}</td>
               <td>
@@ -197,6 +204,7 @@ function whatOf(event: AuditEvent): string {
 
 export function UndoButton({ event, title }: { event: AuditEvent; title: string }) {
   const { store } = user.value!;
+  if (isErased(event)) return null;
   return (
     <button
       type="button"

@@ -2,6 +2,7 @@ import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import { requestOf } from "../log/anatomy";
+import { isErased, nameWithout } from "../log/erasure";
 import { sentenceOf } from "../log/words";
 import { type LastWrite, readLastWrite } from "../model/last_write";
 import { messageOf } from "../model/store";
@@ -47,7 +48,7 @@ export function Learn() {
 function Steps({ write }: { write: LastWrite }) {
   const { event, previous, anatomy, before, after } = write;
   const { before: verb, after: rest } = sentenceOf(event);
-  const title = after?.title ?? before?.title ?? "";
+  const title = after?.title ?? before?.title ?? (isErased(event) ? nameWithout(event) : "");
   const { hash: _, salt: __, idempotency_key: ___, fingerprint: ____, ...shown } = event;
   return (
     <ol class="steps">
@@ -59,7 +60,7 @@ function Steps({ write }: { write: LastWrite }) {
       </Step>
       <Step name="Decide" text={decisionText(write)}>
         <p class="verdict">
-          {verb} <b dir="auto">{title}</b> {rest}
+          {verb} {event.type !== "UserErased" && <b dir="auto">{title}</b>} {rest}
         </p>
       </Step>
       <Step
@@ -70,13 +71,17 @@ function Steps({ write }: { write: LastWrite }) {
       </Step>
       <Step
         name="Digest"
-        text="The event is hashed in two parts, so that the personal one could be erased one day, and the chain would still hold."
+        text="The event is hashed in two parts, so that the personal one can be erased, and the chain still holds."
       >
-        <Sum
-          formula="SHA-256(salt, data and metadata)"
-          inputs={[event.salt, anatomy.personalText]}
-          result={anatomy.personal}
-        />
+        {anatomy.personalText === null ? (
+          <Sum formula="The hash of what was erased, which was kept in its place" inputs={[]} result={anatomy.personal} />
+        ) : (
+          <Sum
+            formula="SHA-256(salt, data and metadata)"
+            inputs={[event.salt!, anatomy.personalText]}
+            result={anatomy.personal}
+          />
+        )}
         <Sum
           formula="SHA-256(header, the hash above)"
           inputs={[anatomy.headerText, anatomy.personal]}
@@ -98,11 +103,7 @@ function Steps({ write }: { write: LastWrite }) {
       </Step>
       <Step
         name="Row"
-        text={
-          after
-            ? "The event is folded into the task. The row that lists read is written in the same transaction."
-            : "The event is folded into the task, which is gone after it: the row is deleted in the same transaction."
-        }
+        text={rowText(write)}
       >
         {after && <Code name="Task">{JSON.stringify(after, null, 2)}</Code>}
       </Step>
@@ -110,8 +111,19 @@ function Steps({ write }: { write: LastWrite }) {
   );
 }
 
+function rowText({ event, after }: LastWrite): string {
+  if (isErased(event)) {
+    return "Tasks that were erased have no row. The content of their events is replaced by its hash in one transaction.";
+  }
+  return after
+    ? "The event is folded into the task. The row that lists read is written in the same transaction."
+    : "The event is folded into the task, which is gone after it: the row is deleted in the same transaction.";
+}
+
 function decisionText({ event, before }: LastWrite): string {
   const begin = "A pure function compares the command with the state:";
+  if (event.type === "UserErased") return `${begin} there is something left to erase.`;
+  if (event.type === "TaskErased") return `${begin} the task is deleted, so its content can be erased.`;
   if (before) return `${begin} the task at version ${before.version}. If nothing were to change, it would end here.`;
   if (event.type === "TaskCreated") return `${begin} there is no such task, so it can be made.`;
   return `${begin} the task was deleted, so it can be brought back.`;

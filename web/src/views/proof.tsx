@@ -2,6 +2,7 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { Head } from "daybook-client";
 import { momentText } from "../log/days";
 import { download, save } from "../log/download";
+import { isErased, nameWithout } from "../log/erasure";
 import { titleOf } from "../log/words";
 import { messageOf } from "../model/store";
 import type { KeptHead } from "../proof/heads";
@@ -110,7 +111,7 @@ function Broken({ state: { report, kept, event } }: { state: State & { step: "br
   const { title: titles } = event?.changes ?? {};
   const title = titleOf(
     store.tasks.value.find(({ id }) => id === event?.task_id),
-    undefined,
+    event && isErased(event) ? nameWithout(event) : undefined,
   );
   return (
     <section class="result broken" aria-label="Result" role="alert">

@@ -2,6 +2,7 @@ import { useSignal, type Signal } from "@preact/signals";
 import { all, type AuditEvent, DaybookError } from "daybook-client";
 import { useEffect } from "preact/hooks";
 import { momentText } from "../log/days";
+import { isErased, withoutContent } from "../log/erasure";
 import { sentenceOf } from "../log/words";
 import { messageOf } from "../model/store";
 import { hrefOf } from "../route";
@@ -18,7 +19,8 @@ export function TaskPage({ id }: { id: string }) {
   useHistory(id, events, failure);
   const task = store.tasks.value.find((each) => each.id === id);
   const titles = titlesOf(events.value);
-  const title = task?.title ?? titles.at(-1);
+  const last = events.value.at(-1);
+  const title = task?.title ?? (last && isErased(last) ? "An erased task" : titles.at(-1));
   return (
     <div class="column">
       <p class="crumb">
@@ -35,7 +37,7 @@ export function TaskPage({ id }: { id: string }) {
       {task ? (
         <Meta task={{ ...task, description: null }} now={new Date()} />
       ) : (
-        title !== undefined && <p class="gone">It was deleted.</p>
+        last && <p class="gone">{isErased(last) ? "It was erased for good." : "It was deleted."}</p>
       )}
       <h2>Versions</h2>
       {failure.value && <p role="status">{failure.value}</p>}
@@ -54,7 +56,7 @@ export function TaskPage({ id }: { id: string }) {
                 <Details event={event} />
               </div>
               <div class="buttons">
-                <RestoreButton event={event} last={events.value.at(-1)!} />
+                <RestoreButton event={event} last={last!} />
                 <UndoButton event={event} title={title} />
               </div>
             </li>
@@ -69,11 +71,14 @@ function useHistory(id: string, events: Signal<AuditEvent[]>, failure: Signal<st
   const { store, daybook } = user.value!;
   useEffect(() => {
     const stop = new AbortController();
+    const show = (all: AuditEvent[]) => {
+      events.value = all.some(({ type }) => type === "TaskErased") ? all.map(withoutContent) : all;
+    };
     const read = async () => {
       try {
         const history: typeof daybook.listEvents = (query, options) => daybook.getHistory(id, query ?? {}, options);
         const found = await all(history, { limit: 1000 }, { signal: stop.signal });
-        events.value = [...found, ...events.value.filter(({ seq }) => seq > (found.at(-1)?.seq ?? 0))];
+        show([...found, ...events.value.filter(({ seq }) => seq > (found.at(-1)?.seq ?? 0))]);
         failure.value = "";
       } catch (error) {
         if (stop.signal.aborted) return;
@@ -83,8 +88,7 @@ function useHistory(id: string, events: Signal<AuditEvent[]>, failure: Signal<st
     };
     void read();
     const unsubscribe = store.event.subscribe((event) => {
-      if (event?.task_id === id && event.seq > (events.peek().at(-1)?.seq ?? 0))
-        events.value = [...events.peek(), event];
+      if (event?.task_id === id && event.seq > (events.peek().at(-1)?.seq ?? 0)) show([...events.peek(), event]);
     });
     return () => (stop.abort(), unsubscribe());
   }, [id, daybook]);
@@ -131,10 +135,10 @@ function Details({ event }: { event: AuditEvent }) {
   );
 }
 
-/** Offer to put the task back to a version, unless it is that one, or one at which it was deleted. */
+/** Offer to put the task back to a version, unless it is that one, or one at which it was deleted, or erased. */
 function RestoreButton({ event, last }: { event: AuditEvent; last: AuditEvent }) {
   const { store, daybook } = user.value!;
-  if (event === last || event.type === "TaskDeleted") return null;
+  if (event === last || event.type === "TaskDeleted" || isErased(event)) return null;
   const restore = async () => {
     try {
       const done = await daybook.restoreTask(event.task_id, { version: event.version });

@@ -1,7 +1,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { momentText } from "../log/days";
-import { sentenceOf } from "../log/words";
+import { textOf } from "../log/words";
 import { createTimeTravel, type TimeTravel } from "../model/time_travel";
 import { route, setQuery } from "../route";
 import { user } from "../state";
@@ -139,6 +139,5 @@ function Slider({ travel }: { travel: TimeTravel }) {
 }
 
 function stepText({ timeline }: TimeTravel, count: number): string {
-  const { before, after } = sentenceOf(timeline.steps[count - 1]!);
-  return `${before} “${timeline.titleAt(count - 1)}” ${after}`.trim();
+  return textOf(timeline.steps[count - 1]!, timeline.titleAt(count - 1));
 }
