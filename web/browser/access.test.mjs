@@ -10,11 +10,11 @@ const SHOTS = new URL("../screenshots/", import.meta.url).pathname;
 const axe = await readFile(new URL("../node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 const RULES = { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] };
 
-let browser, id;
+let browser, id, gone;
 before(async () => {
   browser = await launch();
   await mkdir(SHOTS, { recursive: true });
-  ({ id } = await seed("access"));
+  ({ id, gone } = await seed("access"));
 });
 after(() => browser.close());
 
@@ -42,7 +42,7 @@ async function seed(user) {
   await api(user, "PATCH", `/tasks/${tree.id}/complete`, { completed: true });
   await api(user, "PATCH", `/tasks/${passport.id}`, { priority: "medium", due_date: "2032-01-15" });
   await api(user, "DELETE", `/tasks/${milk.id}`);
-  return letter;
+  return { id: letter.id, gone: milk.id };
 }
 
 const VIEWS = {
@@ -62,6 +62,13 @@ const VIEWS = {
   history: ["#/history", (page) => page.locator(".timeline > li").first().waitFor()],
   table: ["#/history?view=table", (page) => page.locator("tbody tr").first().waitFor()],
   task: [() => `#/task/${id}`, (page) => page.locator("summary").first().click()],
+  erase: [
+    () => `#/task/${gone}`,
+    async (page) => {
+      await page.getByRole("button", { name: "Erase for good…" }).click();
+      await page.getByRole("heading", { name: "Erase “Buy oat milk” for good?" }).waitFor();
+    },
+  ],
   time: ["#/time?at=10", (page) => page.locator(".past .row").first().waitFor()],
   restore: [
     "#/time?at=10",
@@ -93,7 +100,7 @@ for (const colorScheme of ["light", "dark"]) {
         }, RULES);
         await page.screenshot({ path: `${SHOTS}${name}-${colorScheme}-${width}.png` });
         assert.deepEqual(found, [], name);
-        if (name === "toast" || name === "restore") await page.keyboard.press("Escape");
+        if (["toast", "erase", "restore"].includes(name)) await page.keyboard.press("Escape");
       }
       await page.getByRole("button", { name: "Sign out" }).click();
       await page.getByRole("dialog").waitFor();

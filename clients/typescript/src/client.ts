@@ -50,6 +50,11 @@ export interface Written {
   replayed: boolean;
 }
 
+export interface Erasure {
+  /** Why, such as a reference to a request; it stays in the log. Nothing personal belongs in it. */
+  reason?: string;
+}
+
 export type Daybook = ReturnType<typeof createDaybook>;
 
 /** Make a client of one user's tasks. On a server, make one for each request: it keeps its user's token. */
@@ -92,10 +97,16 @@ export function createDaybook({ url, userId, token, ...options }: DaybookOptions
       task(api.PATCH("/api/{user_id}/tasks/{task_id}/complete", { ...write(of(id), options), body: { completed } })),
     /** Delete a task. `restoreTask` brings it back. */
     deleteTask: (id: string, options: WriteOptions = {}) =>
-      written(api.DELETE("/api/{user_id}/tasks/{task_id}", write(of(id), options)), () => ({ task: null })),
+      written(api.DELETE("/api/{user_id}/tasks/{task_id}", write(of(id), options)), nothing),
     /** Bring a deleted task back, or put a task back to what it was at `version`. */
     restoreTask: (id: string, body: Schemas["Restoration"] = {}, options: WriteOptions = {}) =>
       task(api.POST("/api/{user_id}/tasks/{task_id}/restore", { ...write(of(id), options), body })),
+    /** Erase a deleted task's content for good. The log keeps that it happened, and the hashes. */
+    eraseTask: (id: string, body: Erasure = {}, options: WriteOptions = {}) =>
+      written(api.POST("/api/{user_id}/tasks/{task_id}/erase", { ...write(of(id), options), body }), nothing),
+    /** Erase the content of all tasks for good, deleted or not. `confirm` is the user's id. */
+    eraseUser: (body: Erasure & { confirm: string }, options: WriteOptions = {}) =>
+      written(api.DELETE("/api/{user_id}", { ...write(user, options), body }), nothing),
     /** Carry out up to 100 operations in one transaction. */
     batch: (body: Operations, options: WriteOptions = {}) =>
       written(api.POST("/api/{user_id}/batch", { ...write(user, options), body }), (results) => results),
@@ -114,7 +125,7 @@ export function createDaybook({ url, userId, token, ...options }: DaybookOptions
       page(api.GET("/api/{user_id}/tasks/{task_id}/history", read(of(id), query, options))),
     /** Get the number and hash of the last event. Keep it, to prove later that nothing before it was rewritten. */
     getHead: (options: ReadOptions = {}) =>
-      body(api.GET("/api/{user_id}/audit/head", { params: { path: user }, signal: options.signal ?? null })),
+      body(api.GET("/api/{user_id}/audit/head", read(user, {} as never, options))),
     /** Get the log as NDJSON, for `verify`. */
     exportLog: (query: Pick<Query<"listEvents">, "after"> = {}, options: ReadOptions = {}) => {
       const all = { ...query, format: "ndjson", order: "asc" } as const;
@@ -123,6 +134,9 @@ export function createDaybook({ url, userId, token, ...options }: DaybookOptions
     },
   };
 }
+
+/** Tell that a write leaves no task. */
+const nothing = () => ({ task: null });
 
 type Call<T> = Promise<{ data?: T; error?: unknown; response: Response }>;
 

@@ -3,6 +3,7 @@ export {
   createDaybook,
   type Daybook,
   type DaybookOptions,
+  type Erasure,
   type Head,
   type ListOptions,
   type NewTask,

@@ -30,6 +30,32 @@ test("does all that the service can do", async () => {
   expect((await daybook.getHead()).seq).toBe((await eventsOf(daybook)).length);
 });
 
+test("erases a task, or all of a user's content, and says why", async () => {
+  const { seen, daybook } = answering(() => new Response(null, { status: 204, headers: { "Daybook-Seq": "7" } }));
+  const made = { task: null, seq: 7, etag: null, replayed: false };
+  expect(await daybook.eraseTask("a", { reason: "Ann asked for it" }, { key: "k" })).toEqual(made);
+  await daybook.eraseTask("a");
+  expect(await daybook.eraseUser({ confirm: "ann" })).toEqual(made);
+  const sent = seen.map(async (request) => [request.method, new URL(request.url).pathname, await request.json()]);
+  expect(await Promise.all(sent)).toEqual([
+    ["POST", "/api/ann/tasks/a/erase", { reason: "Ann asked for it" }],
+    ["POST", "/api/ann/tasks/a/erase", {}],
+    ["DELETE", "/api/ann", { confirm: "ann" }],
+  ]);
+  const keys = seen.map(({ headers }) => headers.get("Idempotency-Key"));
+  expect(keys[0]).toBe("k");
+  expect(new Set(keys).size).toBe(3);
+});
+
+test("tells apart what was erased and what isn't deleted yet", async () => {
+  const refused = async (type: string, status: number) => {
+    const { daybook } = answering(() => problem(type, status));
+    return daybook.eraseTask("a").catch((error: unknown) => error);
+  };
+  expect(isProblem(await refused("erased", 410), "/problems/erased")).toBe(true);
+  expect(isProblem(await refused("not-deleted", 409), "/problems/not-deleted")).toBe(true);
+});
+
 test("a key that is kept makes a write once", async () => {
   const daybook = client();
   const key = newKey();

@@ -8,6 +8,7 @@ import { messageOf } from "../model/store";
 import { hrefOf } from "../route";
 import { user } from "../state";
 import { ChangeList } from "./event_line";
+import { EraseDialog } from "./erase_dialog";
 import { UndoButton } from "./history";
 import { Meta } from "./task_row";
 
@@ -37,7 +38,7 @@ export function TaskPage({ id }: { id: string }) {
       {task ? (
         <Meta task={{ ...task, description: null }} now={new Date()} />
       ) : (
-        last && <p class="gone">{isErased(last) ? "It was erased for good." : "It was deleted."}</p>
+        last && <Gone last={last} title={titles.at(-1)!} />
       )}
       <h2>Versions</h2>
       {failure.value && <p role="status">{failure.value}</p>}
@@ -92,6 +93,23 @@ function useHistory(id: string, events: Signal<AuditEvent[]>, failure: Signal<st
     });
     return () => (stop.abort(), unsubscribe());
   }, [id, daybook]);
+}
+
+/** Say that a task is gone, and offer to erase what is left of it. */
+function Gone({ last, title }: { last: AuditEvent; title: string }) {
+  const erasing = useSignal(false);
+  if (isErased(last)) return <p class="gone">It was erased for good.</p>;
+  return (
+    <div class="gone">
+      <p>It was deleted.</p>
+      {last.type === "TaskDeleted" && (
+        <button type="button" class="danger" onClick={() => (erasing.value = true)}>
+          Erase for good…
+        </button>
+      )}
+      {erasing.value && <EraseDialog id={last.task_id} title={title} close={() => (erasing.value = false)} />}
+    </div>
+  );
 }
 
 /** Return the title after each event. */
