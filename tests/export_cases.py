@@ -88,6 +88,25 @@ def cases() -> Iterator[Case]:
     yield from _erasures()
 
 
+def erased(record: Record) -> Record:
+    """The event without its content."""
+    client = record["client"]
+    facts = {
+        "request_id": record["request_id"],
+        "client_address": client["address"],
+        "client_agent": client["agent"],
+        "idempotency_key": record["idempotency_key"],
+        "fingerprint": record["fingerprint"],
+    }
+    meta = {name: value for name, value in facts.items() if value is not None}
+    personal = sha256(bytes.fromhex(record["salt"]) + canonical({"data": record["data"], "meta": meta})).hexdigest()
+    gone = dict.fromkeys(("request_id", "idempotency_key", "fingerprint", "salt", "data"))
+    nobody = {"address": None, "agent": None}
+    shown = {**record, **gone, "client": nobody, "changes": {}, "erased": True, "personal": personal}
+    after_hash = ("erased", "user_id", "idempotency_key", "fingerprint", "salt", "data", "personal")
+    return {name: shown[name] for name in (*(each for each in shown if each not in after_hash), *after_hash)}
+
+
 def _intact() -> Iterator[Case]:
     heads = (None, Head(), LAST, head_of(FIFTH), head_of(OTHER[4]), LAST._replace(at="2020-01-01T00:00:00.000000Z"))
     for log in (WHOLE, MARK + WHOLE, lines(LOG[::-1]), WHOLE.rstrip(), WHOLE.replace(b"\n", b"\r\n\n"), b"", b"\n"):
@@ -155,31 +174,12 @@ def _erasure(before: Record, type_: str, reason: str | None, **values: Any) -> R
     )
 
 
-def _erased(record: Record) -> Record:
-    """The event without its content."""
-    client = record["client"]
-    facts = {
-        "request_id": record["request_id"],
-        "client_address": client["address"],
-        "client_agent": client["agent"],
-        "idempotency_key": record["idempotency_key"],
-        "fingerprint": record["fingerprint"],
-    }
-    meta = {name: value for name, value in facts.items() if value is not None}
-    personal = sha256(bytes.fromhex(record["salt"]) + canonical({"data": record["data"], "meta": meta})).hexdigest()
-    gone = dict.fromkeys(("request_id", "idempotency_key", "fingerprint", "salt", "data"))
-    nobody = {"address": None, "agent": None}
-    shown = {**record, **gone, "client": nobody, "changes": {}, "erased": True, "personal": personal}
-    after_hash = ("erased", "user_id", "idempotency_key", "fingerprint", "salt", "data", "personal")
-    return {name: shown[name] for name in (*(each for each in shown if each not in after_hash), *after_hash)}
-
-
 def _erasures() -> Iterator[Case]:
     """Make logs of which content was erased, and damage an erased event and an erasure in each way."""
     first = _erasure(LOG[-1], "TaskErased", "Ann asked for it")
     second = _erasure(first, "UserErased", None, task_id="00000000-0000-0000-0000-000000000000", version=1)
     before = rehashed([*LOG, first, second])
-    log = [*map(_erased, before[:-2]), *before[-2:]]
+    log = [*map(erased, before[:-2]), *before[-2:]]
     last = head_of(log[-1])
     for export in (log, log[::-1], [*before[:3], *log[3:]]):
         for head in (None, last, head_of(log[3])):

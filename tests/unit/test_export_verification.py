@@ -14,6 +14,7 @@ from events.export.verification import CutOff, EmptyExport, NotAnExport, Report
 from events.hash_chain import Head
 from events.serialization import UnknownEvent
 from events.task import TaskCreated, TaskDeleted, TaskToggled
+from tests.export_cases import erased
 from tests.exports import (
     FIFTH,
     LOG,
@@ -209,3 +210,7 @@ def test_the_verifier_in_the_guide_is_right(tmp_path: pathlib.Path) -> None:
     changed = run(lines([*LOG[:4], put(LOG[4], ("actor",), "bob"), *LOG[5:]]))
     assert (changed.returncode, changed.stderr) == (1, b"event 5 doesn't fit\n")
     assert run(lines(LOG[1:])).returncode == 1
+    log = [LOG[0], *map(erased, LOG[1:4]), *LOG[4:]]
+    assert run(lines(log)).stdout == clean.stdout
+    changed = run(lines([*log[:2], {**log[2], "personal": "ab" * 32}, *log[3:]]))
+    assert (changed.returncode, changed.stderr) == (1, b"event 3 doesn't fit\n")
