@@ -43,6 +43,8 @@ const WORDS = {
   TaskToggled: "Completed or reopened",
   TaskDeleted: "Deleted",
   TaskRestored: "Restored",
+  TaskErased: "Erased for good",
+  UserErased: "All erased for good",
 };
 
 function described({ type, changes }: AuditEvent): string {
