@@ -82,6 +82,41 @@ test("a task's own page has its versions, and puts them back", async (t) => {
   await page.getByText("There is no such task.").waitFor();
 });
 
+test("a deleted task is erased for good, once the user has been told what that means", async (t) => {
+  const { id } = await api("erase", "POST", "/tasks", { title: "Buy milk", description: "A secret" });
+  await api("erase", "PATCH", `/tasks/${id}`, { title: "Buy oat milk" });
+  await api("erase", "POST", "/tasks", { title: "Call Ann" });
+  await api("erase", "DELETE", `/tasks/${id}`);
+  const page = await open(t, browser, "erase", { route: `#/task/${id}` });
+  const erase = page.getByRole("button", { name: "Erase for good…" });
+  await erase.click();
+  await page.getByRole("button", { name: "Cancel" }).click();
+  assert.equal((await api("erase", "GET", "/audit")).length, 4);
+  await erase.click();
+  await page.getByText("This can't be undone.").waitFor();
+  await page.getByLabel("Reason").fill("Ann asked for it");
+  await page.getByLabel("Reason").press("Enter");
+  await page.getByRole("button", { name: "Erase for good", exact: true }).click();
+  await toast(page, "Erased for good.").waitFor();
+  await page.getByRole("heading", { name: "An erased task" }).waitFor();
+  await until(() => page.locator(".versions .version").allTextContents(), ["4", "3", "2", "1"]);
+  const main = page.locator("main");
+  await main.getByText("Ann asked for it").waitFor();
+  assert.equal(await main.getByRole("button").count(), 0);
+  assert.equal(await main.getByText(/milk|secret/i).count(), 0);
+
+  const told = ["erased a task for good", "deleted an erased task", "added Call Ann", "changed an erased task"];
+  const goTo = (hash) => page.evaluate((to) => void (location.hash = to), hash);
+  await goTo("#/history");
+  await until(() => sentences(page), [...told, "added an erased task"]);
+  await goTo("#/time?at=3");
+  await until(() => titles(page), ["Call Ann"]);
+  await goTo("#/proof");
+  await page.getByText("All 5 events fit together").waitFor();
+  await goTo("#/learn");
+  await page.getByText("The log has the same hash.").waitFor();
+});
+
 test("the slider goes through time, and puts all back to a moment", async (t) => {
   const { id: milk } = await api("time", "POST", "/tasks", { title: "Buy milk" });
   const { id: ann } = await api("time", "POST", "/tasks", { title: "Call Ann" });
