@@ -41,13 +41,12 @@ def record(row: Row) -> Json:
     }
 
 
-ERASURE_TYPES = frozenset((TaskErased.__name__, UserErased.__name__))
-"""Types of the events that record an erasure. Their own content is never erased."""
+_ERASURE_TYPES = frozenset((TaskErased.__name__, UserErased.__name__))
 
 
 def reason(type_: str, data: Json | None) -> Json:
     """Return the member of a record that says why something was erased; other events have none."""
-    return {"reason": None if data is None else reason_of(data)} if type_ in ERASURE_TYPES else {}
+    return {"reason": None if data is None else reason_of(data)} if type_ in _ERASURE_TYPES else {}
 
 
 def full_record(row: Row) -> Json:

@@ -59,13 +59,9 @@ class Case(NamedTuple):
     log: bytes
     head: Head | None = None
     after: Head | None = None
-    told: Any = None
-    """What is expected of it, if `verify_export` isn't asked."""
 
     def expected(self) -> Any:
         """Return the report, or the name of the error."""
-        if self.told:
-            return self.told
         try:
             report = asdict(verify_export(BytesIO(self.log), self.head, after=self.after))
         except (NothingToSay, UnknownEvent) as error:
@@ -174,30 +170,38 @@ def _erasure(before: Record, type_: str, reason: str | None, **values: Any) -> R
     )
 
 
+_FIRST = _erasure(LOG[-1], "TaskErased", "Ann asked for it")
+_SECOND = _erasure(_FIRST, "UserErased", None, task_id="00000000-0000-0000-0000-000000000000", version=1)
+NOT_ERASED = rehashed([*LOG, _FIRST, _SECOND])
+"""A log with the records of an erasure, and all content."""
+ERASED_LOG = [*map(erased, NOT_ERASED[:-2]), *NOT_ERASED[-2:]]
+"""The same log after the erasure."""
+
+
 def _erasures() -> Iterator[Case]:
     """Make logs of which content was erased, and damage an erased event and an erasure in each way."""
-    first = _erasure(LOG[-1], "TaskErased", "Ann asked for it")
-    second = _erasure(first, "UserErased", None, task_id="00000000-0000-0000-0000-000000000000", version=1)
-    before = rehashed([*LOG, first, second])
-    log = [*map(erased, before[:-2]), *before[-2:]]
-    last = head_of(log[-1])
+    before, log, last = NOT_ERASED, ERASED_LOG, head_of(ERASED_LOG[-1])
     for export in (log, log[::-1], [*before[:3], *log[3:]]):
         for head in (None, last, head_of(log[3])):
-            yield Case(lines(export), head, told=_report(log, head=head))
-    yield Case(lines(log[6:]), last, head_of(log[5]), told=_report(log, begin=6, head=last))
-    yield Case(lines([_without(each, "user_id") for each in log]), told="NotAnExport")
-    for place, values, field, fault in _FAULTS:
-        record = {name: value for name, value in {**log[place], **values}.items() if value is not ...}
-        export = [*log[:place], record, *log[place + 1 :]]
-        yield Case(lines(export), last, told=_report(log, place, field, fault, head=last))
-        yield Case(lines(export[::-1]), told=_report(log, place, field, fault, line=len(log) - place))
+            yield Case(lines(export), head)
+    yield Case(lines(log[6:]), last, head_of(log[5]))
+    yield Case(lines([_without(each, "user_id") for each in log]))
+    for place, values, _, _ in FAULTS:
+        yield Case(lines(faulty(log, place, values)), last)
+        yield Case(lines(faulty(log, place, values)[::-1]))
+
+
+def faulty(log: Sequence[Record], place: int, values: Record) -> list[Record]:
+    """The log with other values in the event at this place."""
+    record = {name: value for name, value in {**log[place], **values}.items() if value is not ...}
+    return [*log[:place], record, *log[place + 1 :]]
 
 
 _UNLIKE = "`{}` isn't written as Daybook writes it"
 _UNKNOWN = "'{}' is no column that this release knows"
 _LACKS = "`{}` is missing"
 _HASH = "its hash doesn't follow from its content and the hash before"
-_FAULTS: tuple[tuple[int, Record, str, str], ...] = (
+FAULTS: tuple[tuple[int, Record, str, str], ...] = (
     (2, {"salt": LOG[2]["salt"]}, "salt", _UNLIKE),
     (2, {"data": LOG[2]["data"]}, "data", _UNLIKE),
     (2, {"changes": LOG[2]["changes"]}, "changes", _UNLIKE),
@@ -231,37 +235,6 @@ _FAULTS: tuple[tuple[int, Record, str, str], ...] = (
     (11, {"personal": "ab" * 32}, "personal", _UNKNOWN),
 )
 """Place of an event, its values that are changed (`...` takes one out), and the fault that is told."""
-
-
-def _report(
-    log: Sequence[Record],
-    place: int | None = None,
-    field: str = "",
-    fault: str = "",
-    *,
-    begin: int = 0,
-    line: int | None = None,
-    head: Head | None = None,
-) -> Record:
-    """What is told of a log whose events fit from place `begin` on, up to the one at `place`."""
-    fitting = log[begin:place]
-    seq = place and place + 1
-    mismatch = place and {
-        "kind": "changed",
-        "seq": seq,
-        "line": line or seq,
-        "field": field,
-        "message": f"event {seq} was changed: {fault.format(field)}",
-    }
-    return {
-        "user_id": log[0]["user_id"],
-        "events": len(fitting),
-        "first": fitting[0]["seq"],
-        "last": fitting[-1]["seq"],
-        "hash": fitting[-1]["hash"],
-        "head": head and head.seq,
-        "mismatch": mismatch,
-    }
 
 
 def _without(record: Record, *names: str) -> Record:

@@ -7,12 +7,22 @@ from random import Random
 from typing import Any, cast
 from uuid import UUID
 
-from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UndoEvent, UpdateTask
+from commands.commands import (
+    Command,
+    CreateTask,
+    DeleteTask,
+    EraseTask,
+    RestoreTask,
+    ToggleTask,
+    UndoEvent,
+    UpdateTask,
+)
 from commands.decider import Refusal, TaskState, decide
 from events.projection import task_document
 from events.records import changes
 from events.serialization import encode, rfc3339
 from events.task import Fields, FoldedEvent, ImpossibleEvent, Task, TaskEvent, evolve
+from tests.export_cases import ERASED_LOG, faulty
 from tests.exports import LOG, changed, head_of, lines, put
 from tests.unit.test_old_event_forms import ROWS, ROWS_2
 
@@ -69,13 +79,14 @@ def command(lots: Random, version: int, task_id: UUID) -> Command:
 
 
 def history(lots: Random, length: int) -> list[tuple[FoldedEvent, Task | None]]:
-    """A task's events as commands by lot leave them, each with the task after it."""
+    """A task's events as commands by lot leave them, each with the task after it. The last one may be its erasure."""
     task_id = UUID(int=lots.getrandbits(128), version=4)
     done: list[tuple[FoldedEvent, Task | None]] = []
     while len(done) < length:
         states = [None, *(task for _, task in done)]
         task, last = states[-1], next((each for each in reversed(states) if each), None)
-        wish = command(lots, len(done), task_id)
+        ends = len(done) == length - 1 and task_id.int % 3 == 0
+        wish = EraseTask(user_id=USER, task_id=task_id, forced=True) if ends else command(lots, len(done), task_id)
         version = wish.version if isinstance(wish, RestoreTask | UndoEvent) else None
         known = TaskState(task=task, version=len(done), last=last, then=states[version] if version else None)
         try:
@@ -139,6 +150,10 @@ def chains() -> list[dict[str, Any]]:
         damaged = [*LOG[:4], put(LOG[4], path, changed(value)), *LOG[5:]]
         found.append({"log": lines(damaged).decode(), "head": kept, "seq": 5})
     found.append({"log": lines(LOG[:-1]).decode(), "head": kept, "seq": len(LOG)})
+    end = head_of(ERASED_LOG[-1])
+    kept_end = {"seq": end.seq, "hash": end.hash.hex(), "at": end.at}
+    found.append({"log": lines(ERASED_LOG).decode(), "head": kept_end, "seq": None})
+    found.append({"log": lines(faulty(ERASED_LOG, 2, {"personal": "ab" * 32})).decode(), "head": kept_end, "seq": 3})
     return found
 
 

@@ -15,9 +15,9 @@ import orjson
 from events import hash_chain
 from events.export.formats import MARK
 from events.integrity.mismatch import Kind, Mismatch
-from events.records import ERASURE_TYPES, changes, reason
+from events.records import changes, reason
 from events.serialization import Json, UnknownEvent, canonical, meta
-from events.task import Metadata
+from events.task import Metadata, TaskErased, UserErased
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,18 @@ _COLUMNS: _Columns = {
     "salt": _hex,
     "data": _object,
 }
+_ERASURE: _Columns = {**_COLUMNS, "reason": _text_or_null}
+"""Columns of an event that records an erasure."""
 _ERASED: _Columns = {
     **_COLUMNS,
     **dict.fromkeys(("request_id", "idempotency_key", "fingerprint", "salt", "data"), _null),
+    "client": {"address": None, "agent": None}.__eq__,
+    "changes": {}.__eq__,
     "erased": _true,
     "personal": is_hash,
 }
 """Columns of an event whose content was erased."""
+_ERASURE_TYPES = (TaskErased.__name__, UserErased.__name__)
 SHOWN_WITHOUT = "user_id"
 """First column of an export that an event on a page of /audit lacks."""
 _CLIENT: _Columns = {"address": _text_or_null, "agent": _text_or_null}
@@ -101,22 +106,13 @@ def _read(number: int, line: bytes) -> Line | Mismatch:
     if not isinstance(record, dict):
         return _bad(number, "the line isn't a JSON object")
     seq = record.get("seq")
-    found = _fault(record, _columns(record)) or _fault(record["client"], _client(record), "client.")
-    if fault := found or _twice(record, line):
+    columns = _ERASURE if record.get("type") in _ERASURE_TYPES else _ERASED if "erased" in record else _COLUMNS
+    found = _fault(record, columns) or _fault(record["client"], _CLIENT, "client.")
+    if fault := found or _twice(record, line, columns):
         return _bad(number, fault[1], kind="changed", seq=seq if is_number(seq) else None, field=fault[0])
     header = {name: record[name] for name in _HEADER}
     digest = hash_chain.digest_of(header, _personal(record))
     return Line(number, record["seq"], bytes.fromhex(record["hash"]), digest, record)
-
-
-def _columns(record: Json) -> _Columns:
-    """Return the columns that the record must have, by its type and by whether its content was erased."""
-    columns = _ERASED if "erased" in record or "personal" in record else _COLUMNS
-    return {**columns, "reason": _text_or_null} if record.get("type") in ERASURE_TYPES else columns
-
-
-def _client(record: Json) -> _Columns:
-    return dict.fromkeys(_CLIENT, _null) if "erased" in record else _CLIENT
 
 
 def _personal(record: Json) -> bytes:
@@ -159,7 +155,7 @@ def _fault(record: Json, columns: _Columns, under: str = "") -> tuple[str, str] 
     return None
 
 
-def _twice(record: Json, line: bytes) -> tuple[str | None, str] | None:
+def _twice(record: Json, line: bytes, columns: _Columns) -> tuple[str | None, str] | None:
     """Return a name that an object has twice, and the fault: this parser takes the last one, others may show the first.
 
     The name is `None` if it is no column. A line that is nested too deep is a fault too.
@@ -175,18 +171,21 @@ def _twice(record: Json, line: bytes) -> tuple[str | None, str] | None:
         names.extend(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
 
     json.loads(line, object_pairs_hook=note)
-    return (names[0] if names[0] in _COLUMNS else None, f"{names[0]!r} stands in it twice") if names else None
+    return (names[0] if names[0] in columns else None, f"{names[0]!r} stands in it twice") if names else None
 
 
-def derives(event: Line) -> bool:
-    """Say if `changes`, and the reason of an erasure, follow from `data`. Raise `UnknownEvent`."""
+def underived(event: Line) -> str | None:
+    """Return the column that should follow from `data`, and doesn't; `None` if all do. Raise `UnknownEvent`."""
     record = event.record
     type_, data = record["type"], record["data"]
     try:
         shown = {"changes": changes(type_, data), **reason(type_, data)}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnknownEvent(f"the data of this {record['type']} are damaged: {error!r}") from error
-    return canonical(shown) == canonical({name: record[name] for name in shown})  # bytes, since 1 == True
+    for name, value in shown.items():
+        if canonical({name: value}) != canonical({name: record[name]}):  # bytes, since 1 == True
+            return name
+    return None
 
 
 _LONGEST = 1 << 24

@@ -6,7 +6,7 @@ from typing import BinaryIO
 import orjson
 
 from events.export.formats import AGAIN, MARK, by_beginning, form
-from events.export.lines import SHOWN_WITHOUT, Line, Lines, derives, is_hash, is_moment, is_number, survey
+from events.export.lines import SHOWN_WITHOUT, Line, Lines, is_hash, is_moment, is_number, survey, underived
 from events.hash_chain import Head
 from events.integrity.chain_verifier import ChainVerifier
 from events.integrity.mismatch import Kind, Mismatch
@@ -164,9 +164,9 @@ def _misfit(event: Line, verifier: ChainVerifier, head: Head | None) -> Mismatch
         return _rewritten(seq, "the head that was kept has another hash (or is of another log)")
     if head and seq == head.seq and record["at"] != head.at:
         return _told("changed", seq, f"the head was changed: it has event {seq}'s hash, and another time", "at")
-    if derives(event):
-        return None
-    return _told("changed", seq, f"event {seq} was changed: `changes` doesn't follow from `data`", "changes")
+    if name := underived(event):
+        return _told("changed", seq, f"event {seq} was changed: `{name}` doesn't follow from `data`", name)
+    return None
 
 
 def _rewritten(seq: int, why: str) -> Mismatch:

@@ -14,7 +14,7 @@ from events.export.verification import CutOff, EmptyExport, NotAnExport, Report
 from events.hash_chain import Head
 from events.serialization import UnknownEvent
 from events.task import TaskCreated, TaskDeleted, TaskToggled
-from tests.export_cases import erased
+from tests.export_cases import ERASED_LOG, FAULTS, NOT_ERASED, erased, faulty
 from tests.exports import (
     FIFTH,
     LOG,
@@ -214,3 +214,18 @@ def test_the_verifier_in_the_guide_is_right(tmp_path: pathlib.Path) -> None:
     assert run(lines(log)).stdout == clean.stdout
     changed = run(lines([*log[:2], {**log[2], "personal": "ab" * 32}, *log[3:]]))
     assert (changed.returncode, changed.stderr) == (1, b"event 3 doesn't fit\n")
+
+
+def test_a_log_with_erased_content_is_clean() -> None:
+    for export in (ERASED_LOG, [*NOT_ERASED[:3], *ERASED_LOG[3:]], ERASED_LOG[::-1]):
+        report = checked(export, head_of(ERASED_LOG[-1]))
+        assert (report.mismatch, report.events, report.hash) == (None, len(ERASED_LOG), NOT_ERASED[-1]["hash"])
+
+
+@pytest.mark.parametrize(("place", "values", "field", "fault"), FAULTS)
+def test_a_change_of_an_erased_event_or_of_an_erasure_is_named(
+    place: int, values: Record, field: str, fault: str
+) -> None:
+    mismatch = found(faulty(ERASED_LOG, place, values))
+    assert (mismatch.kind, mismatch.seq, mismatch.line) == ("changed", place + 1, place + 1)
+    assert (mismatch.field, mismatch.message) == (field, f"event {place + 1} was changed: {fault.format(field)}")
