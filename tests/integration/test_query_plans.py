@@ -13,7 +13,7 @@ from bench.load import Author, load, settle
 from db.migrate import migrate
 from db.pool import Pool
 from events.store import log, past, stored_tasks
-from queries import audit, changes, feed, stats, tasks
+from queries import accesses, audit, changes, feed, stats, tasks
 from tests.conftest import on_plain_postgres
 
 pytestmark = pytest.mark.once
@@ -125,6 +125,26 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
     scans = [node for node in found if node.get("Relation Name", "").startswith(("tasks_p", "events_p"))]
     scans = [node for node in scans if node["Actual Loops"]]  # all others were pruned
     assert sum(node["Actual Loops"] for node in scans) == 5 * 2  # one each
+
+
+SOME_ACCESSES = """
+INSERT INTO accesses
+SELECT format('user-%s', n % 100), gen_random_uuid(), now(), 'eve', 'eve', '/api/x/audit', 'r'
+FROM generate_series(1, 20000) AS n
+"""
+
+
+@on_plain_postgres
+async def test_a_page_of_accesses_reads_no_more_than_its_rows(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        await connection.execute(SOME_ACCESSES)
+        await connection.execute("ANALYZE accesses")
+    middle = UUID("80000000-0000-4000-8000-000000000000")
+    for before in (None, middle):
+        found = await explained(pool, accesses.ACCESSES, "user-7", before, 11)
+        [scan] = [node for node in found if "Index Name" in node]
+        assert (scan["Index Name"], scan["Actual Rows"]) == ("accesses_pkey", 11)
+        assert {node["Node Type"] for node in found} <= {"Limit", "Index Scan"}
 
 
 GIVE_VALUES = """
