@@ -61,7 +61,8 @@ async def test_a_write_has_one_bound_for_its_wait_its_statement_and_its_doubt(
         for user in ("ann", "bob"):
             await create(pool, user)
         async with other.transaction():
-            await other.execute("SELECT FROM streams WHERE user_id = ANY($1) FOR UPDATE", ["ann", "bob"])
+            for user in ("ann", "bob"):
+                await other.execute("SELECT FROM streams WHERE user_id = $1 FOR UPDATE", user)
             connection = await held(pool, "ann")
             assert await order(create(pool, "ann"), create(pool, "bob"), connection.aclose) == "ann, bob"
 
