@@ -138,10 +138,18 @@ def _user(text: str | None) -> str | None:
     return text
 
 
-def _reason(text: str) -> str:
-    if not (text.strip() and text.isprintable() and len(text) <= LONGEST_REASON):
-        raise typer.BadParameter(f"a reason has 1 to {LONGEST_REASON} characters, on one line")
+def _line(text: str, longest: int) -> str:
+    if not (text.strip() and text.isprintable() and len(text) <= longest):
+        raise typer.BadParameter(f"it has 1 to {longest} characters, on one line")
     return text
+
+
+def _reason(text: str) -> str:
+    return _line(text, LONGEST_REASON)
+
+
+def _actor(text: str) -> str:
+    return _line(text, 255)
 
 
 @app.command()
@@ -251,7 +259,7 @@ def erase_command(
     user: Annotated[str, typer.Option(callback=_user, metavar="USER", help="Whose content.")],
     reason: Annotated[str, typer.Option(callback=_reason, help="Why, for the log; nothing personal: it stays.")],
     task: Annotated[UUID | None, typer.Option(help="Only this task's, also if it wasn't deleted.")] = None,
-    actor: Annotated[str, typer.Option(help="Who is on record as having done it.")] = "operator",
+    actor: Annotated[str, typer.Option(callback=_actor, help="Who is on record as having done it.")] = "operator",
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
 ) -> None:
     """Erase the content of all of a user's events, or of one task's, for good, while the service runs.
