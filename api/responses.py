@@ -37,7 +37,9 @@ def headers_of_several(done: SeveralChanges[Any]) -> dict[str, str]:
     return {**(REPLAYED if done.replayed else {}), **seq, "ETag": etag(done.list_tag)}
 
 
-def of_read(request: Request, body: bytes, tag: EntityTag, headers: Mapping[str, str] | None = None) -> Response:
+def of_read(
+    request: Request, body: bytes | memoryview, tag: EntityTag, headers: Mapping[str, str] | None = None
+) -> Response:
     """Make the response to a read: the body with its entity tag, or 304 if the client has it already.
 
     Raises as `preconditions.matches` does.

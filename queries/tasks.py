@@ -14,11 +14,12 @@ import orjson
 from db.long_reads import Scans
 from db.pool import Pool
 from events import hash_chain
-from events.projection import array_of, present_form, rank, task_search_text
+from events.projection import present_form, rank, task_search_text
 from events.search_text import search_text
 from events.serialization import rfc3339
 from events.store.event_store import EventStore
 from events.task import Priority, Task
+from queries.json_array import json_array
 
 UTC_ZONE = ZoneInfo("UTC")
 
@@ -149,24 +150,26 @@ _WHERE = """WHERE user_id = $1
 
 # $4 is the page's size: one row more is read, to know if there is a next page. $6 and $7 are the end of the last page;
 # as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
-# The number and hash of the user's last event must be read in one statement with the tasks; as one value, since Citus
-# hands on no record. Documents are converted after the sort: only those of the page.
+# The number and hash of the user's last event must be read in one statement with the tasks: one row has them, and each
+# other one a task. The driver reads row by row as they arrive, but an array of 20 MB in one piece. Documents are
+# converted after the sort: only those of the page.
+_HEAD = "SELECT int8send(seq) || hash AS found, true AS is_head FROM streams WHERE user_id = $1"
 _LIST = f"""
-SELECT (SELECT int8send(seq) || hash FROM streams WHERE user_id = $1) AS head, ARRAY(
-    SELECT convert_to(document, 'UTF8') FROM (
+{_HEAD} UNION ALL (
+    SELECT convert_to(document, 'UTF8'), false FROM (
         SELECT document FROM tasks
         {_WHERE}
           AND {{after}}
         ORDER BY {{order}}
         LIMIT $4::bigint + 1 OFFSET $5::bigint
     ) AS page
-) AS found
+)
 """  # noqa: S608 - constant fragments
 
 # Tasks without a value in the sort column come last, whatever the order. They are in no index but the primary key, and
 # are read only as far as the tasks with a value don't fill the page (docs/adr/0028).
 _NULLS_LAST = f"""
-SELECT (SELECT int8send(seq) || hash FROM streams WHERE user_id = $1) AS head, ARRAY(
+{_HEAD} UNION ALL (
     WITH valued AS MATERIALIZED (
         SELECT document, {{column}} AS key, id FROM tasks
         {_WHERE}
@@ -175,7 +178,7 @@ SELECT (SELECT int8send(seq) || hash FROM streams WHERE user_id = $1) AS head, A
         ORDER BY {{column}} {{direction}}, id {{direction}}
         LIMIT $4::bigint + 1 + $5::bigint
     )
-    SELECT convert_to(document, 'UTF8') FROM (
+    SELECT convert_to(document, 'UTF8'), false FROM (
         SELECT 1 AS part, document, key, id FROM valued
         UNION ALL (
             SELECT 2, document, NULL, id FROM tasks
@@ -186,7 +189,7 @@ SELECT (SELECT int8send(seq) || hash FROM streams WHERE user_id = $1) AS head, A
         ORDER BY part, key {{direction}}, id {{direction}}
         LIMIT $4::bigint + 1 OFFSET $5::bigint
     ) AS page
-) AS found
+)
 """  # noqa: S608 - constant fragments
 
 _FIRST, _LAST = "'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"
@@ -267,7 +270,7 @@ LIST_NULLS: dict[tuple[Sort, Order, bool], str] = {
 class Page:
     """A JSON array of tasks, its end if there are more tasks, and the user's head at that moment."""
 
-    body: bytes
+    body: bytes | memoryview
     end: PageKey | None
     head: hash_chain.Head
 
@@ -285,12 +288,13 @@ async def fetch_tasks(pool: Pool, scans: Scans, user_id: str, query: ListQuery) 
     async with AsyncExitStack() as turn:
         if query.looks_at_all:
             await turn.enter_async_context(scans.turn(user_id))
-        row = await pool.fetchrow(_statement(query), *arguments)
-    assert row is not None  # noqa: S101 - there is always one
-    found: list[bytes] = row["found"]
-    head = hash_chain.Head(int.from_bytes(row["head"][:8]), row["head"][8:]) if row["head"] else hash_chain.Head()
+        rows = await pool.fetch(_statement(query), *arguments)
+    found: list[bytes] = [value for value, is_head in rows if not is_head]
+    heads = [hash_chain.Head(int.from_bytes(value[:8]), value[8:]) for value, is_head in rows if is_head]
+    del rows  # it would keep the documents
     end = end_of(found[query.limit - 1], query.sort) if len(found) > query.limit else None
-    return Page(array_of(found[: query.limit]), end, head)
+    del found[query.limit :]
+    return Page(await json_array(user_id, found), end, heads[0] if heads else hash_chain.Head())
 
 
 def _statement(query: ListQuery) -> str:

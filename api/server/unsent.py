@@ -106,7 +106,7 @@ def require_room(user: str) -> None:
     _unsent.check(user)
 
 
-def response(body: bytes, headers: Mapping[str, str], media_type: str) -> Response:
+def response(body: bytes | memoryview, headers: Mapping[str, str], media_type: str) -> Response:
     """Make the response (200) with a user's `body`, which may have many megabytes.
 
     It counts for the requester, whom `api.auth.authentication` has kept.

@@ -1,0 +1,40 @@
+"""An array of long documents is made in slices, between which other requests run."""
+
+import asyncio
+from itertools import count
+
+import orjson
+import pytest
+
+from db import time_slices
+from events.projection import array_of
+from queries.json_array import json_array
+
+
+def documents(number: int, length: int) -> list[bytes]:
+    return [orjson.dumps({"id": each, "title": "x" * length, "priority": None}) for each in range(number)]
+
+
+@pytest.mark.parametrize("number", [1, 2, 100])
+@pytest.mark.parametrize("length", [10, 300_000])
+async def test_the_array_is_the_same_however_long_it_is(number: int, length: int) -> None:
+    assert bytes(await json_array("ann", documents(number, length))) == array_of(documents(number, length))
+
+
+async def test_no_documents_make_an_empty_array() -> None:
+    assert await json_array("ann", []) == b"[]"
+
+
+async def test_other_requests_run_between_long_documents_and_each_is_freed_once_it_is_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Clock:
+        perf_counter = count(0, 0.002).__next__  # two milliseconds at each look
+
+    monkeypatch.setattr(time_slices, "time", Clock)
+    left, seen = documents(20, 20_000), list[int]()
+    making = asyncio.create_task(json_array("ann", left))
+    while not making.done():
+        seen.append(len(left))
+        await asyncio.sleep(0)
+    assert [*dict.fromkeys(seen)] == [*range(20, -1, -1)]
