@@ -7,7 +7,9 @@ from weakref import WeakKeyDictionary
 from uuid_utils.compat import uuid7
 
 from commands.commands import Command, CreateTask
+from commands.erasure import UserErasure
 from commands.handler import handle
+from commands.precondition import UNCONDITIONAL
 from db.pool import Executor, Pool
 from events.store.event_store import EventStore
 from events.task import Metadata, Task
@@ -35,6 +37,14 @@ async def create(pool: Pool, user_id: str = "ann", title: str = "Buy milk") -> T
     task = await run(pool, CreateTask(user_id=user_id, task_id=uuid7(), fields={"title": title}))
     assert task is not None
     return task
+
+
+async def erase_all(pool: Pool, user_id: str) -> None:
+    """Erase all of the user's content."""
+    erasure = UserErasure(
+        store_of(pool), user_id, reason=None, precondition=UNCONDITIONAL, actor=user_id, metadata=METADATA
+    )
+    await erasure.handle()
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -11,26 +11,29 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from uuid_utils.compat import uuid7
 
-from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
-from commands.decider import TaskNotFound
+from commands.commands import Command, CreateTask, DeleteTask, EraseTask, RestoreTask, ToggleTask, UpdateTask
+from commands.decider import ErasedForGood, TaskNotFound
 from commands.handler import handle
 from db.pool import Pool, open_pool
 from events.integrity import work_units
 from events.integrity.rebuild import rebuild
 from events.integrity.verify import verify
 from events.store import log
-from events.task import Fields, Metadata, Task, evolve
+from events.task import Erased, Fields, Metadata, Task, evolve_erased
 from tests import independent
-from tests.arrange import store_of
+from tests.arrange import erase_all, store_of
 from tests.conftest import FROM_TEMPLATE, new_database
 from tests.service import COLUMNS, SHARDED
 from tests.strategies import all_fields, changes
 
-Wish: TypeAlias = Fields | bool | Literal["delete", "restore"] | None
-"""Fields to set; whether to be completed, None to toggle; to be deleted, or brought back."""
+Wish: TypeAlias = Fields | bool | Literal["delete", "restore", "erase"] | None
+"""Fields to set; whether to be completed, None to toggle; to be deleted, brought back, or erased."""
 
 wishes: st.SearchStrategy[Wish] = st.one_of(
-    st.none(), st.booleans(), st.sampled_from(["delete", "restore"]), changes().map(lambda change: change.after)
+    st.none(),
+    st.booleans(),
+    st.sampled_from(["delete", "restore", "erase"]),
+    changes().map(lambda change: change.after),
 )
 
 USERS = ("ann", "bob", "cleo")
@@ -63,8 +66,10 @@ class Daybook(RuleBasedStateMachine):
     async def do(self, command: Command) -> None:
         try:
             await handle(store_of(self.pool), command, actor=command.user_id, metadata=Metadata(request_id="r"))
-        except TaskNotFound:
+        except (TaskNotFound, ErasedForGood):
             assert not isinstance(command, CreateTask)
+        if isinstance(command, EraseTask):
+            await store_of(self.pool).erase_content_of_task(command.user_id, command.task_id)
 
     def command(self, task: tuple[int, UUID], fields: Wish) -> Command:
         user_id, task_id = self.users[task[0]], task[1]
@@ -73,6 +78,8 @@ class Daybook(RuleBasedStateMachine):
                 return DeleteTask(user_id=user_id, task_id=task_id)
             case "restore":
                 return RestoreTask(user_id=user_id, task_id=task_id)
+            case "erase":
+                return EraseTask(user_id=user_id, task_id=task_id, forced=True)
             case None | bool():
                 return ToggleTask(user_id=user_id, task_id=task_id, completed=fields)
             case _:
@@ -101,6 +108,14 @@ class Daybook(RuleBasedStateMachine):
 
         self.run(together())
 
+    @rule(user=st.integers(0, len(USERS) - 1), task=tasks, wanted=wishes)
+    def erase_a_user(self, user: int, task: tuple[int, UUID], wanted: Wish) -> None:
+        async def together() -> None:
+            change = self.do(self.command((user, task[1]), wanted))
+            await asyncio.gather(change, erase_all(self.pool, self.users[user]))
+
+        self.run(together())
+
     @rule(damage=st.sampled_from(DAMAGES), user=st.integers(0, len(USERS) - 1))
     def damage_and_rebuild(self, damage: str, user: int) -> None:
         self.run(self._damage_and_rebuild(damage, self.users[user]))
@@ -121,7 +136,7 @@ class Daybook(RuleBasedStateMachine):
 
     async def compare(self) -> None:
         for user in self.users:
-            folded: dict[UUID, Task] = {}
+            folded: dict[UUID, Task | Erased] = {}
             async with self.pool.acquire() as connection:
                 upto = (await log.head(connection, user)).seq
                 entries = [entry async for entry in log.read(connection, user, upto=upto)]
@@ -130,9 +145,9 @@ class Daybook(RuleBasedStateMachine):
                 )
                 posted = await connection.fetch(f"SELECT {COLUMNS} FROM tasks WHERE user_id = $1", user)
             for entry in entries:
-                task = evolve(folded.pop(entry.event.task_id, None), entry.event)
+                task = evolve_erased(folded.pop(entry.event.task_id, None), entry.event)
                 if task is not None:
-                    folded[task.id] = task
+                    folded[entry.event.task_id] = task
             assert {row["id"]: Task(**row) for row in posted} == folded
             assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
             assert [row["hash"] for row in rows] == independent.chain(rows)

@@ -12,15 +12,15 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule, run_state_m
 from uuid_utils.compat import uuid7
 
 from api.sync_tokens import sync_point, sync_token
-from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
+from commands.commands import Command, CreateTask, DeleteTask, EraseTask, RestoreTask, ToggleTask, UpdateTask
 from commands.decider import Refusal
 from db.pool import Pool, open_pool
 from queries.changes import fetch_changes, fetch_first_copy
-from tests.arrange import run
+from tests.arrange import erase_all, run
 from tests.conftest import FROM_TEMPLATE, new_database
 from tests.service import SHARDED
 
-KINDS = ("update", "toggle", "delete", "restore")
+KINDS = ("update", "toggle", "delete", "restore", "erase")
 
 
 class Copy:
@@ -72,8 +72,13 @@ class Clients(RuleBasedStateMachine):
             "toggle": ToggleTask(**ids),  # type: ignore[arg-type]
             "delete": DeleteTask(**ids),  # type: ignore[arg-type]
             "restore": RestoreTask(**ids),  # type: ignore[arg-type]
+            "erase": EraseTask(**ids, forced=title == "x"),  # type: ignore[arg-type]
         }
         self._do(commands[kind])
+
+    @rule()
+    def erase_all(self) -> None:
+        self.runner.run(erase_all(self.pool, self.user))
 
     def _do(self, command: Command) -> None:
         with suppress(Refusal):
