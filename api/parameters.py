@@ -10,9 +10,10 @@ from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 
 from api import text, times
+from api.audit_schemas import EventType
 from api.examples import ACCESS_ID, TASK_ID
 from api.problems import NotFound
-from api.schemas import LARGEST_VERSION, EventType
+from api.schemas import LARGEST_VERSION
 from events.task import Priority
 from queries.audit import LAST_SEQ
 

@@ -138,7 +138,7 @@ class Pool:
             if isinstance(error, NOT_PREPARED):
                 await self._stop_preparing(error)
                 raise NotPrepared(str(error)) from error
-            if isinstance(error, asyncpg.InterfaceError) and _gone(acquired):
+            if isinstance(error, asyncpg.InterfaceError) and session.is_gone(acquired):
                 raise ConnectionLost(str(error)) from error
             raise
         try:
@@ -332,14 +332,14 @@ class Pool:
         """Wait until an abandoned statement is cancelled, and end its transaction; failing that, end the connection."""
         try:
             async with asyncio.timeout(_CANCELLING):
-                if given_up and not _gone(acquired) and not acquired.is_in_transaction():
+                if given_up and not session.is_gone(acquired) and not acquired.is_in_transaction():
                     await acquired.execute("SELECT")  # after the cancellation; it may have been a BEGIN
-                if not _gone(acquired) and acquired.is_in_transaction():
+                if not session.is_gone(acquired) and acquired.is_in_transaction():
                     await acquired.execute("ROLLBACK")
                 await self._connections.release(acquired)
         except _USELESS as error:
             _log.debug("connection given up", error=repr(error))
-            if not _gone(acquired):
+            if not session.is_gone(acquired):
                 acquired.terminate()
         finally:
             self._done()
@@ -349,19 +349,8 @@ class Pool:
         self._turns.give(self._turn_of)
 
 
-def _gone(acquired: PoolConnectionProxy) -> bool:
-    try:
-        return acquired.is_closed()
-    except asyncpg.InterfaceError:  # the pool has taken it back already
-        return True
-
-
 Executor: TypeAlias = "Pool | asyncpg.Connection | PoolConnectionProxy"
 """A runner of single read-only statements: a connection, or a pool, which takes one for each."""
-
-
-async def _keep(_connection: Connection) -> None:
-    """Reset nothing, since no session state is ever set: asyncpg's own reset costs a round trip at every release."""
 
 
 @asynccontextmanager
@@ -399,7 +388,7 @@ async def open_pool(
         min_size=0,  # the service can start, and a worker be replaced, while the database is down
         max_size=size,
         init=set_up,
-        reset=_keep,
+        reset=session.keep,
         max_inactive_connection_lifetime=60,  # seconds; Neon closes connections that idle for 300
     ) as connections:
         watch = HealthMonitor(connections, arguments, timeout=timeout)

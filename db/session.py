@@ -1,4 +1,4 @@
-"""The settings of a session on the server."""
+"""The settings of a session on the server, and its end."""
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -25,3 +25,15 @@ async def set_up(connection: asyncpg.Connection | PoolConnectionProxy, *, sharde
     """
     ours = "" if direct else f" WHERE pg_backend_pid() = {connection.get_server_pid()}"
     await connection.execute(f"SELECT {_COMPILE_NOTHING}, {_SEE_SHARDS if sharded else _PLAN_ONCE}{ours}")
+
+
+async def keep(_connection: asyncpg.Connection | PoolConnectionProxy) -> None:
+    """Reset nothing, since no session state is ever set: asyncpg's own reset costs a round trip at every release."""
+
+
+def is_gone(acquired: PoolConnectionProxy) -> bool:
+    """Say if a pool's connection is closed, or the pool has taken it back already."""
+    try:
+        return acquired.is_closed()
+    except asyncpg.InterfaceError:
+        return True

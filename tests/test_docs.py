@@ -9,8 +9,8 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from api.app import create_app
+from api.audit_schemas import EventType
 from api.problems import Problem
-from api.schemas import EventType
 from cli.main import app
 from config.settings import VARIABLES
 from events.task import ErasedContent, TaskEvent

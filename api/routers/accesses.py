@@ -6,13 +6,13 @@ import orjson
 from fastapi import APIRouter, Query, Response
 
 from api import examples
+from api.audit_schemas import AuditorAccess
 from api.openapi import OF_AUDIT, answer, problems
 from api.pagination import next_link
 from api.parameters import AccessParameters
 from api.readers import CurrentReader
 from api.responses import JSON
 from api.routing import Route
-from api.schemas import AuditorAccess
 from api.server import unsent
 from events.serialization import rfc3339
 from events.store.accesses import Access

@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api import examples
+from api.audit_schemas import AuditEvent, ExportedEvent, Head
 from api.dependencies import Caller
 from api.openapi import OF_AUDIT, OF_TASK, Reference, answer, problems
 from api.pagination import next_link
@@ -22,7 +23,6 @@ from api.problems import NotFound
 from api.readers import CurrentReader, Reader
 from api.responses import JSON
 from api.routing import Route
-from api.schemas import AuditEvent, ExportedEvent, Head
 from api.server import unsent
 from api.user_turns import user_overloaded
 from db.time_slices import TimeSlices

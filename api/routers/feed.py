@@ -14,13 +14,13 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from api import examples
+from api.audit_schemas import FeedEvent
 from api.dependencies import Caller, CurrentCaller
 from api.openapi import Reference, headers, problems, resumable
 from api.parameters import FeedParameters
 from api.problems import BadRequest, LogReplaced, TooManyStreams
 from api.responses import JSON
 from api.routing import Route
-from api.schemas import FeedEvent
 from api.server.disconnects import while_connected
 from db.errors import UNAVAILABLE
 from db.time_slices import TimeSlices

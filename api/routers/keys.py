@@ -3,10 +3,10 @@
 from fastapi import APIRouter, Request, Response
 
 from api import examples
+from api.audit_schemas import JwkSet
 from api.openapi import answer
 from api.responses import JSON
 from api.routing import Route
-from api.schemas import JwkSet
 from events.serialization import canonical
 
 router = APIRouter(tags=["audit"], route_class=Route)

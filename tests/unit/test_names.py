@@ -11,7 +11,7 @@ _ON_THE_WIRE = "the thing itself, and on the wire: the class names the schema in
 _ROUTERS = ("accesses", "audit", "batch", "erasure", "feed", "health", "keys", "restore", "sync", "tasks", "undo")
 
 ON_PURPOSE = {
-    "Head": ("api.schemas events.hash_chain", _ON_THE_WIRE),
+    "Head": ("api.audit_schemas events.hash_chain", _ON_THE_WIRE),
     "Task": ("api.schemas events.task", _ON_THE_WIRE),
     "router": (
         " ".join(f"api.routers.{each}" for each in _ROUTERS),
