@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from db.pool import Pool
-from events.projection import array_of
 from events.task import ENDS
 
 
@@ -31,13 +30,13 @@ class Deletion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChangesPage:
-    """A page of changes: a JSON array of tasks, deleted tasks, where the next page begins, and whether there is one.
+    """A page of changes: documents of tasks, deleted tasks, where the next page begins, and whether there is one.
 
     Invariant: no task in it is newer than `next`. So a client with this page, and a database that was restored from a
     backup, agree on `next` only if they agree on each task.
     """
 
-    tasks: bytes
+    tasks: list[bytes]
     deleted: Sequence[Deletion]
     next: SyncPoint
     more: bool
@@ -68,24 +67,24 @@ async def fetch_changes(pool: Pool, user_id: str, since: SyncPoint, *, limit: in
     gone = {row["task_id"]: row for row in page if row["document"] is None and row["type"] in ENDS}
     deleted = [Deletion(row["task_id"], row["version"], row["seq"]) for row in gone.values()]
     end = SyncPoint(page[-1]["seq"], page[-1]["hash"]) if page else since
-    return ChangesPage(array_of(documents), deleted, end, len(rows) > limit)
+    return ChangesPage(documents, deleted, end, len(rows) > limit)
 
 
 # In order of ids, with the one behind the page. A task with an event after the copy's moment has no document here: the
 # changes since bring it.
 FIRST_COPY = """
-SELECT (SELECT int8send(seq) || hash FROM streams WHERE user_id = $1) AS head,
-    (SELECT hash FROM events WHERE user_id = $1 AND seq = $2) AS hash,
-    ARRAY(
-        SELECT uuid_send(id) || CASE WHEN $2::bigint IS NULL OR (
-            SELECT seq FROM events
-            WHERE user_id = $1 AND task_id = tasks.id AND events.version = tasks.version
-        ) <= $2 THEN convert_to(document, 'UTF8') ELSE '' END
-        FROM tasks WHERE user_id = $1 AND id >= $3 ORDER BY id LIMIT $4
-    ) AS found
+SELECT NULL::uuid AS id, int8send(seq) || hash AS found, (
+    SELECT hash FROM events WHERE user_id = $1 AND seq = $2
+) AS hash
+FROM streams WHERE user_id = $1
+UNION ALL (
+    SELECT id, CASE WHEN $2::bigint IS NULL OR (
+        SELECT seq FROM events
+        WHERE user_id = $1 AND task_id = tasks.id AND events.version = tasks.version
+    ) <= $2 THEN convert_to(document, 'UTF8') END, NULL
+    FROM tasks WHERE user_id = $1 AND id >= $3 ORDER BY id LIMIT $4
+)
 """
-_ID = 16
-"""Bytes of an id, which come before the document."""
 
 
 async def fetch_first_copy(pool: Pool, user_id: str, since: SyncPoint | None, *, limit: int) -> ChangesPage | None:
@@ -94,20 +93,21 @@ async def fetch_first_copy(pool: Pool, user_id: str, since: SyncPoint | None, *,
     Return `None` if the log has no such point.
     """
     start = since.start if since and since.start else UUID(int=0)
-    row = await pool.fetchrow(FIRST_COPY, user_id, since and since.seq, start, limit + 1)
-    assert row is not None  # noqa: S101 - there is always one
-    head = _head(row["head"])
+    rows = await pool.fetch(FIRST_COPY, user_id, since and since.seq, start, limit + 1)
+    head, hash_ = next(((_point(row["found"]), row["hash"]) for row in rows if row["id"] is None), (_NOTHING, None))
     if since is None:
         since = head
-    elif row["hash"] is None or not row["hash"].startswith(since.hash):
+    elif hash_ is None or not hash_.startswith(since.hash):
         return None
-    found: list[bytes] = row["found"]
-    documents = [each[_ID:] for each in found[:limit] if len(each) > _ID]
+    found = [(row["id"], row["found"]) for row in rows if row["id"] is not None]
+    documents = [document for _, document in found[:limit] if document is not None]
     if len(found) > limit:
-        following = UUID(bytes=found[limit][:_ID])
-        return ChangesPage(array_of(documents), (), since._replace(start=following), more=True)
-    return ChangesPage(array_of(documents), (), since._replace(start=None), more=head.seq > since.seq)
+        return ChangesPage(documents, (), since._replace(start=found[limit][0]), more=True)
+    return ChangesPage(documents, (), since._replace(start=None), more=head.seq > since.seq)
 
 
-def _head(value: Any) -> SyncPoint:
-    return SyncPoint(int.from_bytes(value[:8]), value[8:]) if value else SyncPoint(0, b"")
+_NOTHING = SyncPoint(0, b"")
+
+
+def _point(head: bytes) -> SyncPoint:
+    return SyncPoint(int.from_bytes(head[:8]), head[8:])
