@@ -15,7 +15,7 @@ _HASH = "^[0-9a-f]{64}$"
 
 
 class Client(BaseModel):
-    """Where a request came from."""
+    """The client that a request came from."""
 
     address: str | None
     agent: str | None = Field(description="its `User-Agent`")

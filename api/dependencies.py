@@ -52,7 +52,7 @@ class Caller:
     requester: str
     """The user of the token, whose turns and limits the request counts for: the user, or an auditor."""
     actor: str
-    """Who acts: the user, or somebody for them."""
+    """The one who acts: the user, or somebody for them."""
     store: EventStore
     pool: Pool
     """Connections, for which users take turns."""

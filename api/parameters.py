@@ -257,7 +257,7 @@ class SyncParameters(BaseModel):
 
 
 class CompletionParameters(BaseModel):
-    """What `/complete` takes in place of a body."""
+    """Parameters of `/complete`, in place of a body."""
 
     completed: Annotated[bool | None, BeforeValidator(_truth)] = Field(
         default=None, description="the same as in the body, for clients that send none", examples=[True]
@@ -265,7 +265,7 @@ class CompletionParameters(BaseModel):
 
 
 class RestorationParameters(BaseModel):
-    """What `/restore` takes in place of a body."""
+    """Parameters of `/restore`, in place of a body."""
 
     version: int | None = Field(
         default=None,

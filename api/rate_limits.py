@@ -35,7 +35,7 @@ _UNLIMITED = frozenset({"/livez", "/readyz", "/health"})
 
 
 class _Verdict(NamedTuple):
-    """Whether a request may be carried out, the whole tokens left, and seconds until all, and until one, are there."""
+    """A decision: may the request be carried out, the whole tokens left, and seconds until all, or one, are there."""
 
     allowed: bool
     left: int

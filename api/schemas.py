@@ -129,7 +129,7 @@ class NewTask(BaseModel):
 
 
 class TaskChanges(TypedDict, total=False):
-    """What to change of a task. What is left out keeps its value."""
+    """Changes of a task. A field that is left out keeps its value."""
 
     title: Title
     description: Description | None
@@ -140,7 +140,7 @@ class TaskChanges(TypedDict, total=False):
 
 
 class Completion(TypedDict, total=False):
-    """Whether the task is completed; without it, the present state is turned over."""
+    """The state to set; without it, the present one is turned over."""
 
     completed: StrictBool
 
@@ -324,7 +324,7 @@ class ProblemDetails(TypedDict):
 
 
 class Health(BaseModel):
-    """Whether requests can be served."""
+    """The readiness to serve requests."""
 
     status: Literal["healthy", "unhealthy"]
     database: Literal["reachable", "read-only", "unreachable"]

@@ -100,7 +100,7 @@ class TaskState:
     before: Task | None = None
     """For an undo: the task as it was before that version."""
     erased: bool = False
-    """Whether the task's content was erased, or its last event says so."""
+    """Is true if the task's content was erased, or its last event says so."""
 
 
 def decide(command: Command, known: TaskState) -> TaskEvent | None:

@@ -1,4 +1,4 @@
-"""What a verified token's claims say of its bearer (docs/http-api.md, "Authentication")."""
+"""Claims of a verified token, and what they say of its bearer (docs/http-api.md, "Authentication")."""
 
 import re
 from collections.abc import Mapping

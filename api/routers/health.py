@@ -25,7 +25,7 @@ _TIMEOUT_SECONDS = 2.0
 PROBE = "SELECT FROM daybook_lock_stream('')"
 """Statement that succeeds only on a database that takes writes, and lets us. It locks no row: no user is called so."""
 PROBE_OF_SHARDED = f"{PROBE} WHERE current_setting('transaction_read_only') = 'on'"
-"""The same without a look at the server that would have this user: if it hangs, the others can be served."""
+"""The probe without a look at the server that would have this user: if it hangs, the others can be served."""
 
 router = APIRouter(tags=["health"])
 

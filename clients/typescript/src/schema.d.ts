@@ -602,7 +602,7 @@ export interface components {
         };
         /**
          * Client
-         * @description Where a request came from.
+         * @description The client that a request came from.
          */
         Client: {
             /** Address */
@@ -685,7 +685,7 @@ export interface components {
         };
         /**
          * Health
-         * @description Whether requests can be served.
+         * @description The readiness to serve requests.
          */
         Health: {
             /**
@@ -1169,7 +1169,7 @@ export interface components {
         };
         /**
          * TaskChanges
-         * @description What to change of a task. What is left out keeps its value.
+         * @description Changes of a task. A field that is left out keeps its value.
          */
         TaskChanges: {
             /**
@@ -1200,7 +1200,7 @@ export interface components {
         };
         /**
          * Completion
-         * @description Whether the task is completed; without it, the present state is turned over.
+         * @description The state to set; without it, the present one is turned over.
          */
         Completion: {
             /** Completed */
