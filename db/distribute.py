@@ -6,6 +6,7 @@ from config.errors import CannotRun
 from db.connection import connect
 from db.dsn import connect_arguments
 from db.roles import take_advisory_lock
+from db.shard_triggers import copy_triggers_to_shards, shards_with_others
 
 TABLES = ("streams", "events", "tasks", "accesses")
 APPEND_ONLY = {"events": 2, "accesses": 1}
@@ -22,7 +23,7 @@ class NotCitus(CannotRun):
 
 
 class NotDistributed(CannotRun):
-    """DATABASE_SHARDED is true, but the tables aren't distributed yet: run `daybook migrate`."""
+    """DATABASE_SHARDED is true, but not all is distributed yet, or as it is now: run `daybook migrate`."""
 
 
 class Unguarded(CannotRun):
@@ -64,8 +65,8 @@ async def distribute(dsn: str, *, lock_seconds: float) -> None:
     """Distribute the tables by user, with the rows that they have, and the functions with them.
 
     All is done in one transaction; what is distributed already is left as it is. Until the end nobody can read or write
-    a table that isn't. Raise `NotCitus`, `NotOurTurn`, and the database's errors: `LockNotAvailableError` if a table is
-    in use for `lock_seconds`.
+    a table that isn't. Then the shards get the triggers that an upgrade has changed. Raise `NotCitus`, `NotOurTurn`,
+    and the database's errors: `LockNotAvailableError` if a table is in use for `lock_seconds`.
     """
     connection = await connect(**connect_arguments(dsn))
     try:
@@ -83,6 +84,10 @@ async def distribute(dsn: str, *, lock_seconds: float) -> None:
                 await connection.execute(_DISTRIBUTE_FUNCTION, row[0], TABLES[0])
                 # Plans that a function keeps on a worker are made and kept anew at each call (citusdata/citus#8371).
                 await connection.execute(f"ALTER FUNCTION {row[0]} SET plan_cache_mode = force_custom_plan")
+        async with connection.transaction():  # another one, since the shards are changed by other connections
+            await take_advisory_lock(connection)
+            for table in APPEND_ONLY:
+                await copy_triggers_to_shards(connection, table, lock_seconds=lock_seconds)
     finally:
         await connection.close()
 
@@ -202,6 +207,9 @@ async def check_distribution(dsn: str) -> str:
                 f"The log isn't append-only on {', '.join(unguarded)}: a trigger append_only… is missing there, or"
                 " disabled. Put it back as it is on the other shards (run_command_on_shards), and run `daybook verify`."
             )
+        others = [shard for table in APPEND_ONLY for shard in await shards_with_others(connection, table)]
+        if others:
+            raise NotDistributed(NotDistributed.__doc__)
         [(shards, servers)] = await connection.fetch(_SHARDS, "events")
     finally:
         await connection.close()

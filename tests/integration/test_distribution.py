@@ -6,17 +6,23 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from commands.commands import DeleteTask, EraseTask
 from db import distribute
+from db import migrate as migrating
 from db.distribute import TABLES, NotCitus, NotDistributed, Unguarded, check_distribution
 from db.dsn import connect_arguments
-from db.migrate import migrate
+from db.migrate import TableInUse, migrate
 from db.pool import Pool, open_pool
 from events.store.append import IdempotencyKeyTaken, VersionTaken
+from events.store.content import erase_content_of_task
 from tests import schema
 from tests.arrange import create, store_of
+from tests.arrange import run as run_command
 from tests.conftest import PARTITIONS, execute, needs_citus, on_plain_postgres
 from tests.integration.test_group_commit import creation
+from tests.integration.test_migrations import no_indexes
 from tests.processes import run
+from tests.schema import REVISIONS
 from tests.service import sql
 
 COUNTS = "SELECT (SELECT count(*) FROM streams), (SELECT count(*) FROM events), (SELECT count(*) FROM tasks)"
@@ -131,6 +137,81 @@ async def test_a_filled_database_is_distributed(empty_database: str) -> None:
             await pool.fetch("UPDATE events SET actor = 'eve' WHERE user_id = 'user-0'")
         for table in TABLES:  # nothing of it has stayed on the coordinator
             assert await pool.fetchval(f"SELECT pg_relation_size('{table}')") == 0
+
+
+@pytest.fixture
+async def former(empty_database: str, migrations: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The DSN of a database that was distributed before there was a record of auditors' reads, and erasure."""
+    later = {path: path.read_text() for path in (migrations / "versions").glob("*.py") if path.name > "0003"}
+    for path in later:
+        path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(migrating, "build_indexes", no_indexes)
+        patch.setattr(distribute, "TABLES", ("streams", "events", "tasks"))
+        patch.setattr(distribute, "APPEND_ONLY", {"events": 1})
+        patch.setattr(distribute, "FUNCTIONS", ("daybook_append", "daybook_lock_stream"))
+        assert await asyncio.to_thread(migrate, empty_database, sharded=True) == ["0001", "0002"]
+    for path, text in later.items():
+        path.write_text(text)
+    return empty_database
+
+
+TRIGGERS = """
+SELECT DISTINCT result FROM run_command_on_shards('{table}', $$
+    SELECT string_agg(format('%%s %%s %%s', regexp_replace(tgname, '_[0-9]+$', ''), tgtype, tgenabled), ', ')
+    FROM pg_trigger WHERE tgrelid = '%s'::regclass
+$$)
+"""
+
+
+@needs_citus
+async def test_a_distributed_database_of_a_former_release_is_upgraded(former: str, database: str) -> None:
+    assert await asyncio.to_thread(migrate, former, sharded=True) == REVISIONS[2:]
+    assert (await check_distribution(former)).startswith("The tables are distributed: ")
+    async with open_pool(former, sharded=True) as pool, open_pool(database, sharded=True) as new:
+        for table in ("events", "accesses"):
+            triggers = TRIGGERS.format(table=table)
+            assert await pool.fetch(triggers) == await new.fetch(triggers)
+        task = await create(pool)
+        await run_command(pool, DeleteTask(user_id="ann", task_id=task.id))
+        await run_command(pool, EraseTask(user_id="ann", task_id=task.id))
+        assert await erase_content_of_task(pool, "ann", task.id) == 2
+
+
+@needs_citus
+async def test_a_shard_with_another_trigger_is_found_and_gets_its_tables(database: str) -> None:
+    connection = await asyncpg.connect(**connect_arguments(database))
+    triggers = TRIGGERS.format(table="accesses")
+    [before] = await connection.fetch(triggers)
+    shard = await connection.fetchval("SELECT min(shardid) FROM citus_shards WHERE table_name = 'accesses'::regclass")
+    name = f"append_only_{shard}"
+    changed = (
+        f"DROP TRIGGER {name} ON accesses_{shard}; CREATE TRIGGER {name} BEFORE DELETE ON accesses_{shard} "
+        f"EXECUTE FUNCTION daybook_refuse(); ALTER TABLE accesses_{shard} ENABLE ALWAYS TRIGGER {name}"
+    )
+    only_there = f"IF '%s' ~ '_{shard}$' THEN {changed}; END IF"
+    await connection.execute("SELECT run_command_on_shards('accesses', $1)", f"DO $$ BEGIN {only_there}; END $$")
+    with pytest.raises(NotDistributed):
+        await check_distribution(database)
+    await asyncio.to_thread(migrate, database, sharded=True)
+    await check_distribution(database)
+    assert await connection.fetch(triggers) == [before]
+    await connection.close()
+
+
+@needs_citus
+async def test_a_shard_in_use_keeps_its_triggers(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrating, "_TRYING_SECONDS", 0.1)
+    connection = await asyncpg.connect(**connect_arguments(database))
+    dropped = "EXECUTE format('DROP TRIGGER %%I ON %1$s', 'append_only' || substring('%1$s' FROM '_[0-9]+$'))"
+    await connection.execute("SELECT run_command_on_shards('accesses', $1)", f"DO $$ BEGIN {dropped}; END $$")
+    async with connection.transaction():
+        await connection.execute("DELETE FROM accesses")  # of which there are none
+        with pytest.raises(TableInUse, match="accesses_"):
+            await asyncio.to_thread(migrate, database, sharded=True)
+    await asyncio.to_thread(migrate, database, sharded=True)
+    await check_distribution(database)
+    await connection.close()
 
 
 @needs_citus
