@@ -120,8 +120,8 @@ class RestoreAll(SeveralWrites[TaskPutBack]):
     ) -> AsyncIterator[tuple[Command, TaskState, TaskEvent, TaskPutBack]]:
         """Decide on each task, in the order of their ids, by the log up to event number `upto`.
 
-        Tasks whose content was erased are left out. If it is `again`, raise `ErasedForGood` for one: it may have been
-        there the first time.
+        Tasks whose content was erased are left out. If it is `again`, raise `ErasedForGood` for one that was erased
+        after those events: it may have been there the first time.
         """
         async for each in stream.then_and_now(self.user_id, self._as_of, upto=upto):
             if again and Erased.ERASED in (each.then, each.now):

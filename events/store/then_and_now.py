@@ -9,13 +9,14 @@ from db.pool import Executor
 from db.time_slices import TimeSlices
 from events.serialization import payload_of
 from events.store import log
-from events.task import NO_TASK, Erased, FoldedEvent, Task, evolve_erased
+from events.task import NO_TASK, Erased, FoldedEvent, Task, TaskErased, evolve_erased
 
 
 class ThenAndNow(NamedTuple):
     """A task as it was at a moment, and as it is now, each `None` if it isn't there.
 
-    `version` and `at` are those of its last event. `then` is `Erased` if its content was erased.
+    `version` and `at` are those of its last event. A state is `Erased` if its content was erased, and the event that
+    records it is after the last one that was read.
     """
 
     task_id: UUID
@@ -38,7 +39,8 @@ ORDER BY task_id, version LIMIT $5
 async def then_and_now(database: Executor, user_id: str, moment: datetime, *, upto: int) -> AsyncIterator[ThenAndNow]:
     """Fold a user's first `upto` events into each task, as it was at `moment` (inclusive) and as it is after them.
 
-    Tasks come in order of their ids, and are read in constant memory, as by `tasks_at` (events.store.past).
+    Tasks come in order of their ids, and are read in constant memory, as by `tasks_at` (events.store.past). A task that
+    is recorded as erased is left out, also while its content is still there.
     """
     found: ThenAndNow | None = None
     last = (NO_TASK, 0)
@@ -54,6 +56,9 @@ async def then_and_now(database: Executor, user_id: str, moment: datetime, *, up
             if found is not None and found.task_id != task_id:
                 yield found
                 found = None
+            if type_ == TaskErased.__name__:
+                found = None
+                continue
             step = FoldedEvent(user_id, task_id, version, at, payload_of(type_, data))
             now = evolve_erased(found and found.now, step)
             then = now if at <= moment else found and found.then

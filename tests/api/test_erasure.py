@@ -21,6 +21,8 @@ USER = "/api/ann"
 AUDIT = f"{USER}/audit"
 NIL = "00000000-0000-0000-0000-000000000000"
 CANARY = "Xylophone-7341"
+INTERRUPTED = "SELECT pg_terminate_backend(pg_backend_pid()), $1::text, $2::bigint[], $3::bytea[]"
+"""Statement in the place of `content.ERASE` that ends the connection, as if the process were killed there."""
 
 pytestmark = pytest.mark.once
 
@@ -193,6 +195,42 @@ async def test_a_restoration_of_all_that_needs_it_isnt_told_again(service: Servi
     assert (again.status_code, again.json()["type"]) == (410, "/problems/erased")
 
 
+@pytest.mark.usefixtures("deleted")
+async def test_what_was_erased_before_a_restoration_of_all_doesnt_change_its_repetition(
+    service: Service, path: str
+) -> None:
+    key, moment = {"Idempotency-Key": "k-1"}, (await audit(service))[1]["at"]  # before its deletion
+    await service.client.post(f"{path}/erase")
+    await service.client.post(TASKS, json={"title": "Kept"})
+    first = await service.client.post(f"{USER}/restore", json={"as_of": moment}, headers=key)
+    again = await service.client.post(f"{USER}/restore", json={"as_of": moment}, headers=key)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert again.headers["idempotency-replayed"] == "true"
+
+
+@pytest.mark.parametrize("of", ["task", "user"])
+@pytest.mark.usefixtures("deleted")
+async def test_a_restoration_of_all_brings_back_nothing_of_an_interrupted_erasure(
+    service: Service, path: str, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    """The erasure is recorded, and the content is still there."""
+    moment = (await audit(service))[1]["at"]
+
+    async def erase() -> httpx2.Response:
+        return await (delete_user(service) if of == "user" else service.client.post(f"{path}/erase"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(content, "ERASE", INTERRUPTED)
+        assert (await erase()).status_code == 503
+    told = await service.client.post(f"{USER}/restore", json={"as_of": moment, "dry_run": True})
+    done = await service.client.post(f"{USER}/restore", json={"as_of": moment})
+    assert (told.json()["changes"], done.json()["changes"]) == ([], [])
+    assert (await service.client.get(TASKS)).json() == []
+    assert (await erase()).status_code == 204
+    assert CANARY.encode() not in await export(service)
+    await verified(service)
+
+
 async def test_a_copy_learns_that_it_is_gone(service: Service, deleted: dict[str, Any], path: str) -> None:
     token = (await service.client.get(f"{TASKS}/changes")).json()["next"]
     await service.client.post(f"{path}/erase")
@@ -283,8 +321,7 @@ async def test_what_was_interrupted_is_finished(service: Service, monkeypatch: p
     """As after a kill between two of its transactions, at each of them."""
     await service.client.post(TASKS, json={"title": CANARY})
     real = content.ERASE
-    end = "SELECT pg_terminate_backend(pg_backend_pid()), $1::text, $2::bigint[], $3::bytea[]"
-    monkeypatch.setattr(content, "ERASE", end)
+    monkeypatch.setattr(content, "ERASE", INTERRUPTED)
     assert (await delete_user(service)).status_code == 503
     assert CANARY.encode() in await export(service)
     assert (await service.client.get(TASKS)).json() == []
