@@ -81,8 +81,8 @@ def examples_that_can_succeed(context: HookContext, examples: list[Case[Any]]) -
 
 def is_a_failure(_context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
     """What can't be seen from a request alone: whether a cursor is of this list (it is opaque: another text, or one
-    that goes with other parameters, is 400), a time zone is there, a task has changed since, or has such a version, or
-    a key or an id is used.
+    that goes with other parameters, is 400), a time zone is there, a task has changed since, was erased, or has such a
+    version, or a key or an id is used.
 
     Nor can a schema say that a parameter without a value is as if it weren't given; and one that says that a body must
     name a known field would be a riddle to generators of clients."""
@@ -96,7 +96,7 @@ def is_a_failure(_context: HookContext, failure: Failure, case: Case[Any], respo
         case 400:
             return case.query.keys().isdisjoint(("cursor", "since", "tz"))
         case 410:
-            return "since" not in case.query
+            return "since" not in case.query and response.json()["type"] != "/problems/erased"
         case 409:
             return False
         case 412:
@@ -112,7 +112,7 @@ def is_a_failure(_context: HookContext, failure: Failure, case: Case[Any], respo
 def _outlives_the_task(case: Case[Any]) -> bool:
     """The log keeps what was deleted."""
     operation = case.operation.definition.raw["operationId"]
-    return operation in ("getHistory", "restoreTask") or (
+    return operation in ("getHistory", "restoreTask", "eraseTask") or (
         operation == "getTask" and not case.query.keys().isdisjoint(("version", "as_of"))
     )
 

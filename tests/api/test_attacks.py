@@ -433,7 +433,7 @@ async def test_every_route_refuses_another_users_path(service: Service, method: 
 async def test_every_route_hides_another_users_task_on_ones_own_path(service: Service, method: str, path: str) -> None:
     async with service.as_user("bob") as bob:
         task = (await bob.post("/api/bob/tasks", json={"title": "Bob's"})).json()
-        body = {} if path.endswith(("/complete", "/restore")) else {"title": "x"}
+        body = {} if path.endswith(("/complete", "/restore", "/erase")) else {"title": "x"}
         theirs = await service.client.request(method, at(path, "ann", task["id"]), json=body)
         nowhere = await service.client.request(method, at(path, "ann"), json=body)
         assert (theirs.status_code, nowhere.status_code) == (404, 404)

@@ -162,13 +162,13 @@ async def test_all_workers_add_to_one_record(database: str, folder: Path) -> Non
         serving.wait_until_ready()
 
         async def read(number: int) -> str:
-            async with httpx2.AsyncClient(base_url=serving.url) as client:
+            async with httpx2.AsyncClient(base_url=serving.url, timeout=60) as client:
                 answer = await client.get("/api/ann/audit/head", headers={**EVE, "X-Request-ID": f"read-{number}"})
                 assert answer.status_code == 200
                 return answer.headers["x-request-id"]
 
         sent = await asyncio.gather(*(read(number) for number in range(30)))
-        async with httpx2.AsyncClient(base_url=serving.url) as client:
+        async with httpx2.AsyncClient(base_url=serving.url, timeout=60) as client:
             found = (await client.get(ACCESS, headers=bearer())).json()
         assert serving.stop() == 0
     assert sorted(each["request_id"] for each in found) == sorted(sent)
