@@ -262,7 +262,7 @@ DECLARE
     ending text;
     header text;
 BEGIN
-    IF OLD.personal IS NULL AND NEW.personal IS NOT NULL
+    IF OLD.personal IS NULL AND NEW.personal IS NOT NULL AND OLD.type NOT IN ('TaskErased', 'UserErased')
         AND num_nonnulls(
             NEW.data, NEW.request_id, NEW.client_address, NEW.client_agent, NEW.idempotency_key, NEW.fingerprint,
             NEW.salt

@@ -1,5 +1,6 @@
 -- Refuse every update of the log but one: content gives way to its inner digest, from which the event's hash still
--- follows, after an event that says that the task was erased. It is held to this whoever makes the update.
+-- follows, after an event that says that the task was erased. Events that record erasures keep theirs, whatever follows
+-- them. It is held to this whoever makes the update.
 --
 -- The trigger runs in a partition or a shard, which has all events of the user.
 CREATE FUNCTION daybook_guard_content() RETURNS trigger
@@ -12,7 +13,7 @@ DECLARE
     ending text;
     header text;
 BEGIN
-    IF OLD.personal IS NULL AND NEW.personal IS NOT NULL
+    IF OLD.personal IS NULL AND NEW.personal IS NOT NULL AND OLD.type NOT IN ('TaskErased', 'UserErased')
         AND num_nonnulls(
             NEW.data, NEW.request_id, NEW.client_address, NEW.client_agent, NEW.idempotency_key, NEW.fingerprint,
             NEW.salt

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,10 @@ from commands.handler import handle
 from db.pool import Pool
 from events.integrity.verify import verify
 from events.integrity.work_units import StreamSize
+from events.store.append import PendingAppend, append_one
 from events.store.content import CONTENT_OF_TASK, ERASE, content_digest, erase_content_of_task
+from events.store.log import COLUMNS
+from events.task import Event, TaskErased
 from tests.arrange import METADATA, create, run, store_of
 from tests.conftest import let_the_log_change, on_plain_postgres
 from tests.service import sql
@@ -93,6 +97,29 @@ async def test_a_digest_must_be_one(log: Log, login: Any, digest: bytes | None) 
     before = await everything(log.pool)
     with pytest.raises(asyncpg.IntegrityConstraintViolationError):
         await login.fetchval(ERASE, "ann", [2], [digest])
+    assert await everything(log.pool) == before
+
+
+async def test_what_records_an_erasure_stays_also_behind_another_record(log: Log, login: Any) -> None:
+    """The service's login can append any event, but not take away why, and by which request, something was erased."""
+    forged = Event(
+        id=uuid7(),
+        user_id="ann",
+        task_id=log.erased,
+        version=5,
+        at=datetime.now(UTC),
+        actor="mallory",
+        payload=TaskErased(),
+        metadata=METADATA,
+        salt=bytes(16),
+    )
+    await append_one(login, PendingAppend(forged, None, on_row=False))
+    before = await everything(log.pool)
+    row = await log.pool.fetchrow(f"SELECT {COLUMNS} FROM events WHERE user_id = 'ann' AND seq = 5")
+    assert row is not None
+    assert row["type"] == "TaskErased"
+    with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+        await login.fetchval(ERASE, "ann", [5], [content_digest(row)])
     assert await everything(log.pool) == before
 
 
