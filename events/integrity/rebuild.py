@@ -111,10 +111,11 @@ async def _one(connection: Connection, user_id: str, *, verified: bool) -> Rebui
     """
     stream = StreamSize(user_id, reads.MAX_EVENTS)
     found = [] if verified else (await verify(connection, [stream], log_only=True)).mismatches
-    upto = (await log.head(connection, user_id)).seq
-    if not found:
-        async for part in reads.folded(connection, user_id, upto=upto):
-            found += part.fold.broken.values()
+    async with reads.snapshot(connection):  # else content may be erased whose record isn't among these events
+        upto = (await log.head(connection, user_id)).seq
+        if not found:
+            async for part in reads.folded(connection, user_id, upto=upto):
+                found += part.fold.broken.values()
     parts = [Rebuilt(users=1, mismatches=found)]
     if not found:
         numbers = {user_id: _Numbers(upto, upto)}

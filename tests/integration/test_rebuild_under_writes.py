@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from bench.writers import Writer, empty
 from cli.parallel import Choice
 from db.dsn import connect_arguments
 from db.pool import Connection, Pool
-from events.integrity import work_units
+from events.integrity import reads, work_units
 from events.integrity.rebuild import Rebuilt, rebuild
 from events.integrity.verify import verify
 from events.store import log
 from events.store.append import PendingAppend, append_one
 from events.task import Task, evolve
-from tests.arrange import until_locked_out
+from tests.arrange import create, erase_all, until_locked_out
 from tests.pooler import PGBOUNCER, pooled
 from tests.service import COLUMNS, SHARDED, WRONG_TITLE, Service
 
@@ -145,6 +146,41 @@ async def test_events_appended_while_the_log_is_read_are_folded_too(pool: Pool) 
         result = await waiting
         assert (result.events, result.mismatches) == (30, [])
         assert {row["id"]: Task(**row) for row in await connection.fetch(f"SELECT {COLUMNS} FROM tasks")} == tasks
+        assert await mismatches(connection) == []
+
+
+class Meanwhile:
+    """A connection that does something else once it has read a stream's head."""
+
+    def __init__(self, connection: Connection, work: Callable[[], Awaitable[object]]) -> None:
+        self._connection, self._work = connection, work
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
+        row = await self._connection.fetchrow(query, *arguments)
+        if query == log.HEAD:
+            await self._work()
+        return row
+
+
+async def test_content_that_is_erased_while_the_log_is_read_is_no_damage(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long log is read in several statements: content may be gone that was there when its end was looked up."""
+    for module in (reads, work_units):
+        monkeypatch.setattr(module, "BATCH", 7)
+    monkeypatch.setattr(reads, "MAX_EVENTS", 9)
+    kept = await create(pool, "bob")
+    for _ in range(20):
+        await create(pool)
+    async with pool.acquire() as connection:
+        [unit] = [unit async for unit in work_units.one(connection, "ann")]
+        between: Any = Meanwhile(connection, lambda: erase_all(pool, "ann"))
+        result = await rebuild(between, unit.streams)
+        assert (result.mismatches, result.written) == ([], 0)
+        assert [row["id"] for row in await connection.fetch("SELECT id FROM tasks")] == [kept.id]
         assert await mismatches(connection) == []
 
 
