@@ -13,10 +13,14 @@ from commands.precondition import UNCONDITIONAL
 from config.errors import CannotRun
 from db.errors import UNAVAILABLE
 from db.pool import open_pool
+from events.serialization import UnknownEvent
+from events.store.content import ErasureRefused
 from events.store.event_store import EventStore
 from events.store.in_doubt import InDoubt
-from events.task import Metadata
+from events.task import ImpossibleEvent, Metadata
 
+_DAMAGED = (ErasureRefused, UnknownEvent, ImpossibleEvent)
+"""Errors if an event isn't as it was written. Of a task, its events are folded before it is erased."""
 _CUT_SHORT: tuple[type[Exception], ...] = (InDoubt, *UNAVAILABLE)
 
 
@@ -49,6 +53,8 @@ async def erase_content(dsn: str, user: str, task: UUID | None, *, reason: str, 
             raise CannotRun(str(refusal)) from refusal
         except _CUT_SHORT as error:
             raise CannotRun(f"It wasn't finished: {error}. Run it again, and it goes on.") from error
+        except _DAMAGED as error:
+            raise CannotRun(f"It wasn't finished: {error}.") from error
         except asyncpg.UndefinedTableError:
             raise CannotRun("The database has no schema of Daybook's: run `daybook migrate` first.") from None
         except asyncpg.PostgresError as error:

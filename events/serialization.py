@@ -111,7 +111,7 @@ def parsed(data: bytes) -> Json:
 
 def payload_of(type_: str, data: bytes | None) -> TaskEvent:
     """Make a task event from its data as they are read; `None` are erased ones. Raise as `decode` does."""
-    return ErasedContent(type_) if data is None else decode(type_, orjson.loads(data))
+    return ErasedContent(type_) if data is None else decode(type_, parsed(data))
 
 
 def decode(type_: str, data: Json) -> TaskEvent:

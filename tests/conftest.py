@@ -123,11 +123,21 @@ async def execute(dsn: str, *statements: str) -> None:
 
 async def let_the_log_change(dsn: str) -> None:
     """Turn off the triggers that keep the log append-only, on each partition or shard."""
+    await _alter_the_log(dsn, "DISABLE TRIGGER USER")
+
+
+async def keep_the_log(dsn: str) -> None:
+    """Turn these triggers on again."""
+    for trigger in ("append_only", "append_only_but_erasure"):
+        await _alter_the_log(dsn, f"ENABLE ALWAYS TRIGGER {trigger}")
+
+
+async def _alter_the_log(dsn: str, change: str) -> None:
     if citus.URL:
-        await execute(dsn, "SELECT run_command_on_shards('events', 'ALTER TABLE %s DISABLE TRIGGER USER')")
+        await execute(dsn, f"SELECT run_command_on_shards('events', 'ALTER TABLE %s {change}')")
     else:
         tables = ("events", *(f"events_p{number:02}" for number in range(PARTITIONS)))
-        await execute(dsn, *(f"ALTER TABLE {table} DISABLE TRIGGER USER" for table in tables))
+        await execute(dsn, *(f"ALTER TABLE {table} {change}" for table in tables))
 
 
 def named(dsn: str, database: str) -> str:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
 import orjson
 
 from db.pool import Executor
@@ -15,6 +16,21 @@ from events.store.log import COLUMNS, READ_BATCH
 from events.task import NO_TASK, TaskErased, UserErased
 
 _ERASURES = (TaskErased.__name__, UserErased.__name__)
+
+
+class ErasureRefused(Exception):
+    """Content that can't be erased, since these events aren't as they were written. All else was erased."""
+
+    def __init__(self, user_id: str, seqs: Sequence[int]) -> None:
+        numbers = ", ".join(map(str, seqs[:_NAMED])) + (", …" if len(seqs) > _NAMED else "")
+        super().__init__(
+            f"the database refuses to erase {len(seqs)} events of {user_id!r} ({numbers}): they aren't as they were "
+            "written. All others are erased. `daybook verify` tells more"
+        )
+
+
+_NAMED = 10
+"""Largest number of events that an `ErasureRefused` names."""
 
 
 class LastEvent(NamedTuple):
@@ -83,34 +99,54 @@ ERASE = "SELECT daybook_erase($1, $2, $3)"
 async def erase_content_of_task(database: Executor, user_id: str, task_id: UUID) -> int:
     """Erase the content of a task's events, some at a time, and return their number. Its last must be `TaskErased`.
 
-    What was erased before is left as it is: an erasure that was interrupted is gone on with.
+    What was erased before is left as it is: an erasure that was interrupted is gone on with. Raise `ErasureRefused` at
+    the end if the content of damaged events is still there.
     """
-    version, erased = 0, 0
+    version, erased, refused = 0, 0, list[int]()
     while rows := await database.fetch(CONTENT_OF_TASK, user_id, task_id, version, _ERASURES, READ_BATCH):
         version = rows[-1]["version"]
-        erased += await _erase(database, user_id, rows)
+        erased += await _erase(database, user_id, rows, refused)
         del rows  # before the next batch is fetched
+    if refused:
+        raise ErasureRefused(user_id, refused)
     return erased
 
 
 async def erase_content_of_user(database: Executor, user_id: str, *, before: int) -> int:
     """Erase the content of all events before number `before`, as of a task's. All tasks must be recorded as erased."""
-    seq, erased = 0, 0
+    seq, erased, refused = 0, 0, list[int]()
     while rows := await database.fetch(CONTENT_OF_USER, user_id, seq, before, _ERASURES, READ_BATCH):
         seq = rows[-1]["seq"]
-        erased += await _erase(database, user_id, rows)
+        erased += await _erase(database, user_id, rows, refused)
         del rows  # before the next batch is fetched
+    if refused:
+        raise ErasureRefused(user_id, refused)
     return erased
 
 
-async def _erase(database: Executor, user_id: str, rows: Sequence[Row]) -> int:
+async def _erase(database: Executor, user_id: str, rows: Sequence[Row], refused: list[int]) -> int:
+    """Erase the content of these events, and return their number. Add those that can't be to `refused`.
+
+    If the database refuses one of them, none is erased, so that each is tried on its own.
+    """
     slices = TimeSlices(user_id)
     seqs, digests = [], []
     for row in rows:
-        seqs.append(row["seq"])
-        digests.append(content_digest(row))
+        try:
+            digests.append(content_digest(row))
+            seqs.append(row["seq"])
+        except (ValueError, TypeError):  # damaged: JSON that orjson can't read or write
+            refused.append(row["seq"])
         await slices.pause()
-    erased: int = await database.fetchval(ERASE, user_id, seqs, digests)
+    try:
+        return int(await database.fetchval(ERASE, user_id, seqs, digests))
+    except asyncpg.RestrictViolationError:
+        erased = 0
+    for seq, digest in zip(seqs, digests, strict=True):
+        try:
+            erased += await database.fetchval(ERASE, user_id, [seq], [digest])
+        except asyncpg.RestrictViolationError:
+            refused.append(seq)
     return erased
 
 

@@ -6,10 +6,12 @@ from uuid import uuid4
 
 import pytest
 
-from commands.commands import DeleteTask
+from commands.commands import DeleteTask, UpdateTask
 from db.pool import Pool
 from tests.arrange import create, run
+from tests.conftest import keep_the_log, let_the_log_change, on_plain_postgres
 from tests.processes import run as call
+from tests.service import sql
 
 
 async def erase(folder: Path, dsn: str, *arguments: str) -> tuple[int, str, str]:
@@ -97,3 +99,47 @@ def test_without_a_database_none_is_made(folder: Path) -> None:
     assert said.returncode == 2
     assert "There is no database" in said.stderr
     assert not (folder / ".daybook" / "postgres").exists()
+
+
+DAMAGES = ["actor = 'mallory'", "hash = sha256(hash)"]
+UNREADABLE = """data = data || '{"n": 1e400}'"""
+
+
+@on_plain_postgres
+@pytest.mark.parametrize(
+    ("of", "damage"), [*(("task", each) for each in DAMAGES), *(("user", each) for each in (*DAMAGES, UNREADABLE))]
+)
+async def test_events_that_were_changed_by_hand_dont_keep_the_others(
+    folder: Path, database: str, pool: Pool, damage: str, of: str
+) -> None:
+    task = await damaged_task(pool, database, damage)
+    arguments = ("--task", task) if of == "task" else ()
+    for _ in range(2):
+        status, _, err = await erase(folder, database, *WHY, *arguments, "--yes")
+        assert status == 2
+        assert "Traceback" not in err
+        assert "aren't as they were written" in err
+    rows = await pool.fetch("SELECT seq FROM events WHERE personal IS NULL AND type NOT LIKE '%Erased' ORDER BY seq")
+    assert [row["seq"] for row in rows] == ([2, 3] if "hash" in damage else [2])  # the third's hash follows from it
+
+
+@on_plain_postgres
+async def test_a_task_that_cant_be_read_isnt_erased_alone(folder: Path, database: str, pool: Pool) -> None:
+    task = await damaged_task(pool, database, UNREADABLE)
+    status, _, err = await erase(folder, database, *WHY, "--task", task, "--yes")
+    assert (status, err) == (
+        2,
+        "daybook: It wasn't finished: the data of this TaskUpdated are damaged: KeyError('v').\n",
+    )
+    assert await types(pool) == ["TaskCreated", *["TaskUpdated"] * 3]
+
+
+async def damaged_task(pool: Pool, database: str, damage: str) -> str:
+    """Make a task of four events, the second of which is changed by hand. Return its id."""
+    task = await create(pool)
+    for title in ("x", "y", "z"):
+        await run(pool, UpdateTask(user_id="ann", task_id=task.id, fields={"title": title}))
+    await let_the_log_change(database)
+    await sql(pool, f"UPDATE events SET {damage} WHERE user_id = 'ann' AND seq = 2")
+    await keep_the_log(database)
+    return str(task.id)
