@@ -30,27 +30,39 @@ async def fetch_past_tasks(pool: Pool, store: EventStore, user_id: str, query: L
     assert at is not None  # noqa: S101 - lists of the present are another query's
     head = await store.head(user_id)
     upto = head.seq
-    found: _Found = _Times(query) if query.sort in ("created_at", "updated_at") else _Keys(query)
-    words, now = [search_text(word) for word in query.words], query.now()
+    page: Sequence[UUID] = ()
+    bodies: Sequence[bytes] = ()
     async with AsyncExitStack() as turn:
         if upto > log.READ_BATCH:
             await turn.enter_async_context(store.long_reads.turn(user_id))
         slices = store.slices(user_id)
-        async for tasks in past.tasks_at(pool, user_id, at, upto=upto, slices=slices):
-            for task in tasks:
-                if query.wants(task, now, words):
-                    found.add(task)
-                await slices.pause()
-        page = found.page()
-        bodies = [body async for body in _bodies(pool, user_id, at, upto, page[: query.limit], slices)]
+        while not bodies:  # again if all of a page's tasks were erased before they were folded
+            page = await _ids(pool, user_id, query, at, upto, slices)
+            bodies = [body async for body in _bodies(pool, user_id, at, upto, page[: query.limit], slices)]
+            if len(page) <= query.limit:
+                break
     end = end_of(bodies[-1], query.sort) if len(page) > query.limit else None
     return Page(b"[%b]" % b",".join(bodies), end, head)
+
+
+async def _ids(
+    pool: Pool, user_id: str, query: ListQuery, at: datetime, upto: int, slices: TimeSlices
+) -> Sequence[UUID]:
+    """Return the ids of the page's tasks, in order, and one more if there is a next page."""
+    found: _Found = _Times(query) if query.sort in ("created_at", "updated_at") else _Keys(query)
+    words, now = [search_text(word) for word in query.words], query.now()
+    async for tasks in past.tasks_at(pool, user_id, at, upto=upto, slices=slices):
+        for task in tasks:
+            if query.wants(task, now, words):
+                found.add(task)
+            await slices.pause()
+    return found.page()
 
 
 async def _bodies(
     pool: Pool, user_id: str, at: datetime, upto: int, page: Sequence[UUID], slices: TimeSlices
 ) -> AsyncIterator[bytes]:
-    """Yield the JSON of the page's tasks, in the page's order."""
+    """Yield the JSON of the page's tasks, in the page's order, without those that were erased meanwhile."""
     for start in range(0, len(page), _FOLDED_AT_ONCE):
         ids = page[start : start + _FOLDED_AT_ONCE]
         bodies = {}
@@ -59,7 +71,8 @@ async def _bodies(
                 bodies[task.id] = task_document(task)
                 await slices.pause()
         for id_ in ids:
-            yield bodies[id_]
+            if id_ in bodies:
+                yield bodies[id_]
 
 
 class _Found(Protocol):

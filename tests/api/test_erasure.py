@@ -8,12 +8,13 @@ import httpx2
 import orjson
 import pytest
 
+from db.pool import Pool
 from events.export.verification import verify_export
 from events.hash_chain import Head
 from events.integrity.rebuild import rebuild
 from events.integrity.verify import verify
 from events.integrity.work_units import StreamSize
-from events.store import content
+from events.store import content, past
 from tests import independent
 from tests.service import TASKS, Service
 
@@ -169,6 +170,25 @@ async def test_lists_of_the_past_leave_it_out(service: Service, path: str) -> No
     assert [(each["type"], each["title"]) for each in restored.json()["changes"]] == [("TaskDeleted", "Kept")]
     assert (await service.client.get(TASKS)).json() == []
     await verified(service)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_a_list_of_the_past_during_an_erasure_leaves_out_what_goes(
+    service: Service, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """It folds the log twice: for the page's ids, and for its tasks."""
+    for n in range(3):
+        await service.client.post(TASKS, json={"title": f"{CANARY} {n}"})
+    fetch, erased = Pool.fetch, list[int]()
+
+    async def erase_first(pool: Pool, query: str, *arguments: Any) -> Any:
+        if query == past.FACTS_AT_OF_SOME and not erased:
+            erased.append((await delete_user(service)).status_code)
+        return await fetch(pool, query, *arguments)
+
+    monkeypatch.setattr(Pool, "fetch", erase_first)
+    answer = await service.client.get(TASKS, params={"as_of": "2100-01-01T00:00:00Z", "limit": limit})
+    assert (answer.status_code, answer.json(), answer.links, erased) == (200, [], {}, [204])
 
 
 async def test_a_batch_that_needs_what_was_erased_isnt_told_again(service: Service) -> None:
