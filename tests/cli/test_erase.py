@@ -127,10 +127,8 @@ async def test_events_that_were_changed_by_hand_dont_keep_the_others(
 async def test_a_task_that_cant_be_read_isnt_erased_alone(folder: Path, database: str, pool: Pool) -> None:
     task = await damaged_task(pool, database, UNREADABLE)
     status, _, err = await erase(folder, database, *WHY, "--task", task, "--yes")
-    assert (status, err) == (
-        2,
-        "daybook: It wasn't finished: the data of this TaskUpdated are damaged: KeyError('v').\n",
-    )
+    told = "daybook: It wasn't finished: the data of this TaskUpdated are damaged: KeyError('v').\n"
+    assert (status, err.endswith(told)) == (2, True)
     assert await types(pool) == ["TaskCreated", *["TaskUpdated"] * 3]
 
 
