@@ -32,16 +32,18 @@ with running(Path(sys.argv[1])) as dsn:
 
 
 def servers(folder: Path) -> list[str]:
-    """The command lines of processes that run on this folder's data."""
-    lines = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
+    """The command lines of servers that run on this folder's data, or of what they left running."""
+    found: dict[int, tuple[int, str]] = {}
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            line = os.fsdecode(process.read_bytes().replace(b"\0", b" "))
+            line = os.fsdecode((process / "cmdline").read_bytes().replace(b"\0", b" "))
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
         if f"-D {folder}/postgres" in line and "/postgres -D" in line:
-            lines.append(line)
-    return lines
+            found[int(process.name)] = parent, line
+    # A process that was just forked has its server's command line until it gives itself a title.
+    return [line for parent, line in found.values() if parent not in found]
 
 
 def ask(dsn: str, question: str) -> object:
