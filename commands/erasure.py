@@ -1,24 +1,18 @@
 """Erasure of content: a deleted task's, or all of a user's."""
 
-import secrets
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from uuid import UUID
 
-from uuid_utils.compat import uuid7
-
 from commands.commands import EraseTask
-from commands.decider import check_list, moment
-from commands.handler import Outcome, check_fingerprint, handle, without_client
+from commands.decider import TaskState, check_list
+from commands.handler import Outcome, check_fingerprint, event_of, handle, without_client
 from commands.precondition import EntityTag, Precondition
 from db.errors import UNAVAILABLE, TooManyRequests, is_transient, retry
 from events.hash_chain import Head
 from events.store.append import Conflict, PendingAppend
 from events.store.content import LastEvent
-from events.store.event_store import EventStore, LockedStream, LongChangeUnderWay
+from events.store.event_store import EventStore, LockedStream
 from events.store.in_doubt import InDoubt
-from events.store.log import READ_BATCH
 from events.task import NO_TASK, Event, Metadata, TaskErased, UserErased
 from telemetry import metrics
 
@@ -81,13 +75,7 @@ class UserErasure:
         return outcome
 
     async def _once(self) -> Outcome:
-        head = await self._store.head(self._user)
-        async with AsyncExitStack() as turn:
-            if head.seq > READ_BATCH:
-                try:
-                    await turn.enter_async_context(self._store.long_reads.turn(self._user))
-                except TooManyRequests as error:
-                    raise LongChangeUnderWay(str(error)) from error
+        async with self._store.long_change(self._user) as head:
             outcome = await self._recorded(head)
             if outcome is None:
                 if not self._begun:
@@ -136,14 +124,5 @@ class UserErasure:
     def _event(
         self, task_id: UUID, last: LastEvent | None, payload: TaskErased | UserErased, metadata: Metadata
     ) -> Event:
-        return Event(
-            id=uuid7(),
-            user_id=self._user,
-            task_id=task_id,
-            version=(last.version if last else 0) + 1,
-            at=moment(datetime.now(UTC), last and last.at),
-            actor=self._actor,
-            payload=payload,
-            metadata=metadata,
-            salt=secrets.token_bytes(16),
-        )
+        state = TaskState(version=last.version, at=last.at) if last else TaskState()
+        return event_of(EraseTask(user_id=self._user, task_id=task_id), state, payload, self._actor, metadata)

@@ -1,7 +1,6 @@
 """Restoration of all of a user's tasks to a moment."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -11,10 +10,8 @@ from commands.decider import ErasedForGood, TaskState, check_list, decide
 from commands.handler import check_fingerprint, event_of
 from commands.precondition import EntityTag, Precondition
 from commands.several import SeveralChanges, SeveralWrites
-from db.errors import TooManyRequests
 from events.store.append import PendingAppend
-from events.store.event_store import EventStore, LockedStream, LongChangeUnderWay
-from events.store.log import READ_BATCH
+from events.store.event_store import EventStore, LockedStream
 from events.store.then_and_now import ThenAndNow
 from events.task import FIELDS, Erased, Metadata, TaskEvent, TaskRestored, evolve
 
@@ -60,7 +57,7 @@ class RestoreAll(SeveralWrites[TaskPutBack]):
     async def tell(self) -> SeveralChanges[TaskPutBack]:
         """Return the changes that would be made, and make none. Raise as `handle` does."""
         key = self.metadata.idempotency_key
-        async with self._turn():
+        async with self.store.long_change(self.user_id):
             if key is not None and (before := await self.store.find(self.user_id, key)):
                 check_fingerprint(before, self.metadata)
             head = await self.store.head(self.user_id)
@@ -71,19 +68,8 @@ class RestoreAll(SeveralWrites[TaskPutBack]):
 
     async def handle(self) -> SeveralChanges[TaskPutBack]:
         """Do it once. Raise as any `SeveralWrites` does, or `LongChangeUnderWay`."""
-        async with self._turn():
+        async with self.store.long_change(self.user_id):
             return await super().handle()
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        head = await self.store.head(self.user_id)
-        async with AsyncExitStack() as turn:
-            if head.seq > READ_BATCH:
-                try:
-                    await turn.enter_async_context(self.store.long_reads.turn(self.user_id))
-                except TooManyRequests as error:
-                    raise LongChangeUnderWay(str(error)) from error
-            yield
 
     async def write(self, stream: LockedStream) -> None:
         """Decide on each task, and append the events, some at a time."""

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from events.serialization import Json, Row, reason_of, rfc3339, upcast
-from events.task import FIELDS, TaskErased, UserErased
+from events.task import ERASURE_TYPES, FIELDS
 
 
 def changes(type_: str, data: Json | None) -> Json:
@@ -41,12 +41,9 @@ def record(row: Row) -> Json:
     }
 
 
-_ERASURE_TYPES = frozenset((TaskErased.__name__, UserErased.__name__))
-
-
 def reason(type_: str, data: Json | None) -> Json:
     """Return the member of a record that says why something was erased; other events have none."""
-    return {"reason": None if data is None else reason_of(data)} if type_ in _ERASURE_TYPES else {}
+    return {"reason": None if data is None else reason_of(data)} if type_ in ERASURE_TYPES else {}
 
 
 def full_record(row: Row) -> Json:

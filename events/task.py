@@ -139,6 +139,9 @@ NO_TASK = UUID(int=0)
 ENDS = frozenset((TaskDeleted.__name__, TaskErased.__name__))
 """Types of the events after which a task is gone."""
 
+ERASURE_TYPES = (TaskErased.__name__, UserErased.__name__)
+"""Types of the events that record an erasure. Their own content is never erased."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:

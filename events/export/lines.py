@@ -17,7 +17,7 @@ from events.export.formats import MARK
 from events.integrity.mismatch import Kind, Mismatch
 from events.records import changes, reason
 from events.serialization import Json, UnknownEvent, canonical, meta
-from events.task import Metadata, TaskErased, UserErased
+from events.task import ERASURE_TYPES, Metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,6 @@ _ERASED: _Columns = {
     "personal": is_hash,
 }
 """Columns of an event whose content was erased."""
-_ERASURE_TYPES = (TaskErased.__name__, UserErased.__name__)
 SHOWN_WITHOUT = "user_id"
 """First column of an export that an event on a page of /audit lacks."""
 _CLIENT: _Columns = {"address": _text_or_null, "agent": _text_or_null}
@@ -106,7 +105,7 @@ def _read(number: int, line: bytes) -> Line | Mismatch:
     if not isinstance(record, dict):
         return _bad(number, "the line isn't a JSON object")
     seq = record.get("seq")
-    columns = _ERASURE if record.get("type") in _ERASURE_TYPES else _ERASED if "erased" in record else _COLUMNS
+    columns = _ERASURE if record.get("type") in ERASURE_TYPES else _ERASED if "erased" in record else _COLUMNS
     found = _fault(record, columns) or _fault(record["client"], _CLIENT, "client.")
     if fault := found or _twice(record, line, columns):
         return _bad(number, fault[1], kind="changed", seq=seq if is_number(seq) else None, field=fault[0])

@@ -13,9 +13,7 @@ from db.time_slices import TimeSlices
 from events.hash_chain import inner_digest
 from events.serialization import Row, meta_of
 from events.store.log import COLUMNS, READ_BATCH
-from events.task import NO_TASK, TaskErased, UserErased
-
-_ERASURES = (TaskErased.__name__, UserErased.__name__)
+from events.task import ERASURE_TYPES, NO_TASK
 
 
 class ErasureRefused(Exception):
@@ -89,7 +87,7 @@ ORDER BY version LIMIT $5
 
 CONTENT_OF_USER = f"""
 SELECT {COLUMNS} FROM events
-WHERE user_id = $1 AND seq > $2 AND seq < $3 AND personal IS NULL AND type <> ALL ($4)
+WHERE user_id = $1 AND seq < $2 AND seq > $3 AND personal IS NULL AND type <> ALL ($4)
 ORDER BY seq LIMIT $5
 """  # noqa: S608 - a constant fragment
 
@@ -102,21 +100,19 @@ async def erase_content_of_task(database: Executor, user_id: str, task_id: UUID)
     What was erased before is left as it is: an erasure that was interrupted is gone on with. Raise `ErasureRefused` at
     the end if the content of damaged events is still there.
     """
-    version, erased, refused = 0, 0, list[int]()
-    while rows := await database.fetch(CONTENT_OF_TASK, user_id, task_id, version, _ERASURES, READ_BATCH):
-        version = rows[-1]["version"]
-        erased += await _erase(database, user_id, rows, refused)
-        del rows  # before the next batch is fetched
-    if refused:
-        raise ErasureRefused(user_id, refused)
-    return erased
+    return await _erase_all(database, CONTENT_OF_TASK, "version", user_id, task_id)
 
 
 async def erase_content_of_user(database: Executor, user_id: str, *, before: int) -> int:
     """Erase the content of all events before number `before`, as of a task's. All tasks must be recorded as erased."""
-    seq, erased, refused = 0, 0, list[int]()
-    while rows := await database.fetch(CONTENT_OF_USER, user_id, seq, before, _ERASURES, READ_BATCH):
-        seq = rows[-1]["seq"]
+    return await _erase_all(database, CONTENT_OF_USER, "seq", user_id, before)
+
+
+async def _erase_all(database: Executor, statement: str, place: str, user_id: str, of: UUID | int) -> int:
+    """Erase the content of the events that the statement finds, batch by batch behind the last one's `place`."""
+    last, erased, refused = 0, 0, list[int]()
+    while rows := await database.fetch(statement, user_id, of, last, ERASURE_TYPES, READ_BATCH):
+        last = rows[-1][place]
         erased += await _erase(database, user_id, rows, refused)
         del rows  # before the next batch is fetched
     if refused:

@@ -198,6 +198,21 @@ class EventStore:
         if (after := await stream.head(user_id)) != before:
             self.on_append(user_id, after.seq)
 
+    @asynccontextmanager
+    async def long_change(self, user_id: str) -> AsyncIterator[Head]:
+        """Hold a turn of `long_reads` if the user's stream is long, and yield its head from before the turn.
+
+        Raise `LongChangeUnderWay` if the turn doesn't come in time.
+        """
+        head = await self.head(user_id)
+        async with AsyncExitStack() as turn:
+            if head.seq > log.READ_BATCH:
+                try:
+                    await turn.enter_async_context(self.long_reads.turn(user_id))
+                except TooManyRequests as error:
+                    raise LongChangeUnderWay(str(error)) from error
+            yield head
+
 
 class LockedStream:
     """A user's stream under its lock: nobody else appends to it until the block of `EventStore.locked` ends."""
