@@ -80,7 +80,7 @@ async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report
 
     After SIGINT or SIGTERM the work units under way are finished; a second signal stops at once. Raises `CutShort`
     then, and if a worker or the database fails meanwhile; `Unwritten`; else the errors of connecting and the first
-    statement.
+    statement. Once it has returned after a signal, later ones are ignored, so that the caller can tell what was done.
     """
     connection = await connect(**connect_arguments(dsn))
     under_way = _UnderWay(job, dsn, report)
@@ -167,7 +167,10 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 @contextmanager
 def _stopped_by_signals(report: Receiver) -> Iterator[asyncio.Event]:
-    """Set an event at the first SIGINT or SIGTERM within the block; cancel the task at the second."""
+    """Set an event at the first SIGINT or SIGTERM within the block; cancel the task at the second.
+
+    If there was one, later signals are ignored after the block, too; else the former handlers are put back.
+    """
     loop, task, stop, over = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event(), False
 
     def handle() -> None:
@@ -180,7 +183,8 @@ def _stopped_by_signals(report: Receiver) -> Iterator[asyncio.Event]:
             report.stopping()
 
     def receive(*_: object) -> None:
-        loop.call_soon_threadsafe(handle)
+        if not over:
+            loop.call_soon_threadsafe(handle)
 
     # Not `loop.add_signal_handler`, which can't put the former handlers back.
     signals = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not None]
@@ -189,8 +193,9 @@ def _stopped_by_signals(report: Receiver) -> Iterator[asyncio.Event]:
         yield stop
     finally:
         over = True
-        for each, handler in former.items():
-            signal.signal(each, handler)
+        if not stop.is_set():
+            for each, handler in former.items():
+                signal.signal(each, handler)
 
 
 def _why(error: Exception) -> str:

@@ -34,6 +34,14 @@ pytestmark = pytest.mark.once
 USERS, EVENTS = 30, 40
 
 
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    former = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for each, handler in former.items():
+        signal.signal(each, handler)
+
+
 async def _load(dsn: str) -> int:
     connection = await asyncpg.connect(**connect_arguments(dsn))
     for number in range(USERS):
@@ -311,7 +319,6 @@ async def test_a_worker_that_is_killed_ends_it_and_tells_where_to_go_on(
 @on_plain_postgres  # it counts work units, which are others by shard
 async def test_a_second_signal_stops_what_is_under_way(locked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_units, "_PAGE", 6)
-    former = signal.getsignal(signal.SIGTERM)
 
     def twice() -> None:
         for sign in (signal.SIGTERM, signal.SIGINT):
@@ -320,7 +327,26 @@ async def test_a_second_signal_stops_what_is_under_way(locked: str, monkeypatch:
     report = Kept()
     cut = await _killing(twice, locked, report)
     assert (str(cut), cut.after, report[4:]) == ("Stopped.", "user-17", ["stopping"])
-    assert signal.getsignal(signal.SIGTERM) == former
+
+
+@pytest.mark.usefixtures("tasks")
+async def test_signals_after_a_first_one_leave_alone_what_is_told_of_it(database: str) -> None:
+    class Interrupted(Kept):
+        def begin(self, events: int | None) -> None:
+            super().begin(events)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(CutShort, match="Stopped"):
+        await go_through(database, "verify", Choice(sharded=SHARDED), workers=1, report=Interrupted())
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), sign)
+        await asyncio.sleep(0.01)
+
+
+async def test_signals_are_as_before_if_none_came(database: str) -> None:
+    former = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    await go_through(database, "verify", Choice(sharded=SHARDED), workers=1, report=Kept())
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == former
 
 
 @on_plain_postgres  # it counts work units, which are others by shard
@@ -404,3 +430,14 @@ def test_progress_is_shown_on_a_terminal_and_ctrl_c_ends_it(locked: str, folder:
     assert (status, "Traceback" in shown) == (2, False)
     assert "What was finished is right." in shown
     assert output == ""
+
+
+def test_ctrl_c_pressed_again_and_again_still_tells_what_was_done(locked: str, folder: Path) -> None:
+    command = OnTerminal(folder, "rebuild", DATABASE_URL=locked)
+    command.until("rebuild")
+    while command.process.poll() is None:
+        os.kill(command.process.pid, signal.SIGINT)
+        time.sleep(0.001)
+    status, _, shown = command.end()
+    assert "What was finished is right." in shown
+    assert status in (2, -signal.SIGINT)  # the last one may have come as Python ended
