@@ -2,6 +2,7 @@
 
 import { type FormEvent, useState } from "react";
 import { authClient } from "@/lib/auth-client";
+import { leave } from "@/lib/leave";
 import { useHydrated } from "@/lib/use-hydrated";
 
 export function SignInForm() {
@@ -18,7 +19,7 @@ export function SignInForm() {
       ? await authClient.signUp.email({ ...person, name: name ?? "" })
       : await authClient.signIn.email(person);
     if (error) setNotice(error.message ?? "That didn't work. Please try again.");
-    else location.replace("/"); // a new page: nothing of another user stays in memory
+    else leave();
   }
 
   return (

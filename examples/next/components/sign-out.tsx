@@ -1,4 +1,5 @@
 import { authClient } from "@/lib/auth-client";
+import { leave } from "@/lib/leave";
 import { useTasks } from "./tasks-provider";
 
 /** Sign out, and leave nothing of the user behind: not in storage, and by a new page not in memory. */
@@ -11,7 +12,7 @@ export function SignOut() {
     const { error } = await authClient.signOut();
     if (error) return setNotice("You are still signed in, since the network failed. Please try again.");
     localStorage.removeItem(`daybook:${daybook.userId}`);
-    location.replace("/sign-in");
+    leave();
   }
 
   return (

@@ -6,6 +6,7 @@ import { createTaskQueries, type TaskQueries } from "daybook-client/tanstack";
 import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
 import { authClient } from "@/lib/auth-client";
 import { explain } from "@/lib/explain";
+import { leave } from "@/lib/leave";
 
 interface Tasks {
   daybook: Daybook;
@@ -44,7 +45,7 @@ export function TasksProvider({ userId, state, children }: Props) {
   useEffect(() => {
     const stop = new AbortController();
     tasks.follow({ signal: stop.signal }).catch((error: unknown) => {
-      if (error instanceof DaybookError && [401, 403].includes(error.status)) location.replace("/");
+      if (error instanceof DaybookError && [401, 403].includes(error.status)) leave();
       else setNotice(explain(error));
     });
     return () => stop.abort();
@@ -52,7 +53,7 @@ export function TasksProvider({ userId, state, children }: Props) {
 
   const session = authClient.useSession(); // is told if another window signs out
   useEffect(() => {
-    if (!session.isPending && !session.error && session.data?.user.id !== userId) location.replace("/");
+    if (!session.isPending && !session.error && session.data?.user.id !== userId) leave();
   }, [session, userId]);
 
   return (
