@@ -9,6 +9,7 @@ import pytest
 
 from config.errors import CannotRun
 from db import migrate as migrating
+from db import roles
 from db.dsn import connect_arguments
 from db.migrate import migrate
 from db.reach import reaching
@@ -154,7 +155,7 @@ async def test_a_table_that_stays_in_use_is_given_up_with_a_sentence(
 async def test_a_migration_that_waits_for_another_one_says_so(
     database: str, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrating, "LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(roles, "LOCK_TIMEOUT_SECONDS", 0.1)
     async with other.transaction():
         await other.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK_KEY)
         assert "Another Daybook" in await sentence(database)
