@@ -4,10 +4,12 @@ Each has a bucket of tokens. Buckets are in a file that all processes of a machi
 workers together (docs/adr/0032).
 """
 
+import asyncio
 import fcntl
 import hashlib
 import math
 import os
+import random
 import struct
 import time
 from collections.abc import Iterator
@@ -29,6 +31,11 @@ _WAYS = 8
 _GROUPS = 8192
 _GROUP_SIZE = _BUCKET.size * _WAYS
 _SECOND = 1_000_000_000
+REFUSED_AFTER = 0.2
+"""Seconds, and up to twice as many, after which a request past the limit is refused.
+
+At once, a client that asks again on each of its connections would have thousands refused a second, and fill the cores.
+"""
 
 _UNLIMITED = frozenset({"/livez", "/readyz", "/health"})
 """Routes that probes ask, and that cost nothing."""
@@ -135,23 +142,24 @@ class Limits:
         self.rates = rates
         self._buckets = buckets
 
-    def admit_user(self, scope: Scope, user_id: str) -> None:
-        """Count a request of a user. Raises `RateLimitExceeded`."""
+    async def admit_user(self, scope: Scope, user_id: str) -> None:
+        """Count a request of a user. Raises `RateLimitExceeded`, after a while."""
         if self.rates.user:
-            self._admit(scope, "user", user_id, self.rates.user)
+            await self._admit(scope, "user", user_id, self.rates.user)
 
-    def admit_address(self, scope: Scope, address: str) -> None:
-        """Count a request from an address; of IPv6, from its network of 64 bits. Raises `RateLimitExceeded`."""
+    async def admit_address(self, scope: Scope, address: str) -> None:
+        """Count a request from an address; of IPv6, from its network of 64 bits. Raises as `admit_user`."""
         if self.rates.address:
-            self._admit(scope, "address", _network(address), self.rates.address)
+            await self._admit(scope, "address", _network(address), self.rates.address)
 
-    def _admit(self, scope: Scope, policy: str, key: str, rate: Rate) -> None:
+    async def _admit(self, scope: Scope, policy: str, key: str, rate: Rate) -> None:
         verdict = self._buckets.take(f"{policy}:{key}", rate)
         scope["state"]["rate_limit"] = (
             f'"{policy}";q={rate.requests};w={rate.seconds}',
             f'"{policy}";r={verdict.left};t={verdict.full_in}',
         )
         if not verdict.allowed:
+            await asyncio.sleep(REFUSED_AFTER * random.uniform(1, 2))  # noqa: S311 - so that they don't come all at once
             raise RateLimitExceeded(
                 hint=f"At most {rate.requests} requests in {rate.seconds} s for each {policy}: send fewer.",
                 headers={"Retry-After": str(verdict.next_in)},
@@ -178,7 +186,7 @@ class RateLimiting:
         client = scope.get("client")
         try:
             if client:
-                scope["state"]["limits"].admit_address(scope, client[0])
+                await scope["state"]["limits"].admit_address(scope, client[0])
         except RateLimitExceeded as problem:
             answer = problem_response(problem, request_id=scope["state"]["request_id"])
             return await answer(scope, receive, send_with_limit)

@@ -69,7 +69,7 @@ async def authenticate(
         _admit_auditor(user_id, audits=audits, for_auditors=for_auditors)
     request.state.requester = user
     if request.state.limits is not None:
-        request.state.limits.admit_user(request.scope, user)
+        await request.state.limits.admit_user(request.scope, user)
     if request.method in ("GET", "HEAD"):  # a write takes its turn once its body has arrived (`api.routers.tasks`)
         deadline.begin(request.state.pool.timeout)
         await take_turn(request, user)

@@ -1,12 +1,14 @@
 """Limits on how many requests may come (docs/http-api.md, "Rate limits")."""
 
 import asyncio
+import time
 from collections import Counter
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from api.rate_limits import REFUSED_AFTER
 from tests.processes import Serving, run
 from tests.service import TASKS, Service, bearer, serving
 
@@ -56,6 +58,17 @@ async def test_probes_are_free_under_a_path_too(database: str, tmp_path: Path, p
             answer = await service.client.get(prefix + path)
             assert (answer.status_code, "ratelimit" in answer.headers) == (200, False), path
         assert [(await service.client.get(prefix + TASKS)).status_code for _ in range(2)] == [200, 429]
+
+
+@pytest.mark.parametrize("policy", ["user", "address"])
+async def test_a_refusal_comes_late_so_that_a_connection_cannot_ask_for_thousands(
+    database: str, tmp_path: Path, policy: str
+) -> None:
+    async with serving(database, rate_limit=f"{policy}:1/600", daybook_data_dir=tmp_path) as service:
+        assert (await service.client.get(TASKS)).status_code == 200
+        asked = time.monotonic()
+        assert (await service.client.get(TASKS)).status_code == 429
+        assert time.monotonic() - asked >= REFUSED_AFTER
 
 
 async def test_a_month_is_told_in_whole_seconds(database: str, tmp_path: Path) -> None:

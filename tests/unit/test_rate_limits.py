@@ -139,12 +139,14 @@ def test_a_key_that_finds_no_place_takes_the_fullest_ones(
         (["unknown", "unknown", "hidden"], [False, True, False]),
     ],
 )
-def test_a_network_of_ipv6_counts_as_one_address(buckets: Buckets, addresses: list[str], limited: list[bool]) -> None:
+async def test_a_network_of_ipv6_counts_as_one_address(
+    buckets: Buckets, addresses: list[str], limited: list[bool]
+) -> None:
     limits = Limits(Rates(address=Rate(1, 60)), buckets)
     found = []
     for address in addresses:
         try:
-            limits.admit_address({"state": {}}, address)
+            await limits.admit_address({"state": {}}, address)
             found.append(False)
         except RateLimitExceeded:
             found.append(True)
