@@ -1,1 +1,1 @@
-"""HTTP: the app factory, routers, who is asking, errors, wire models."""
+"""HTTP: the app factory, routers, authentication, errors, wire models."""

@@ -1,4 +1,4 @@
-"""Models of the audit trail: events, heads, and who has read them (docs/http-api.md, "History")."""
+"""Models of the audit trail: events, heads, and their readers (docs/http-api.md, "History")."""
 
 from datetime import datetime
 from typing import Any, Literal

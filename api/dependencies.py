@@ -45,14 +45,14 @@ class State(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user whose tasks a request is about, who sends it, and the sources that it is answered from."""
+    """The user that a request is about, its sender, and the sources of its answer."""
 
     request: Request
     user: str
     requester: str
-    """The user of the token, whose turns and limits the request counts for: the user, or an auditor."""
+    """The user of the token, for the turns and limits of the request: the user, or an auditor."""
     actor: str
-    """The one who acts: the user, or somebody for them."""
+    """The actor: the user, or somebody for them."""
     store: EventStore
     pool: Pool
     """Connections, for which users take turns."""

@@ -15,7 +15,7 @@ from events.store.accesses import Access, record_access
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """The bearer of a token who may read a user's log: the user, or an auditor.
+    """A reader of a user's log, by their token: the user, or an auditor.
 
     Invariant: an auditor gets at the sources of an answer only by `past`, which puts the read on record.
     """
@@ -29,7 +29,7 @@ class Reader:
 
     @property
     def requester(self) -> str:
-        """Return the user whose turns and limits the request counts for."""
+        """Return the user for the turns and limits of the request."""
         return self._caller.requester
 
     def present(self) -> Caller:

@@ -51,7 +51,7 @@ def report_on(export: str, *, head: str | None, after: str | None, keys: str | N
 
 
 class _Kept(NamedTuple):
-    """A head that was kept, and the user whose it is, if its signature was checked."""
+    """A head that was kept, and its user, if its signature was checked."""
 
     head: Head
     user_id: str | None

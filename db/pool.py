@@ -71,15 +71,14 @@ class Pool:
         self.max_waiting, self.timeout, self.sharded = max_waiting, timeout, sharded
         self._user: User = None
         self._requester: User = None
-        """Whose turns are taken, if they aren't the user's own (`read_by`)."""
+        """The user to take a turn of, if it isn't the owner of the data (`read_by`)."""
         self._servers = Servers(arguments, timeout=timeout) if sharded else None
         server_of = self._servers.of if self._servers else None
         self._turns = Turns(self.size, max_waiting=max_waiting, timeout=timeout, server_of=server_of)
         if self._servers:
             self._servers.on_doubt, self._servers.on_settled = self._turns.hold_back, self._turns.let_go
             self._servers.on_down = lambda server: self._turns.refuse_all(self._unavailable, server=server)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._looking: set[asyncio.Task[None]] = set()
+        self._tasks, self._looking = set[asyncio.Task[None]](), set[asyncio.Task[None]]()
         watch.on_down = lambda: self._turns.refuse_all(self._unavailable)
         watch.probe_idle = self._probe_idle
 

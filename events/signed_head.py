@@ -44,7 +44,7 @@ class HeadSigner:
         public = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(key.public_key().public_bytes_raw())}
         self._kid = _base64url(hashlib.sha256(canonical(public)).digest())  # its thumbprint (RFC 7638)
         self.jwks: Json = {"keys": [{**public, "kid": self._kid, "use": "sig", "alg": "EdDSA"}]}
-        """The public key as a JWK Set (RFC 7517), for whoever checks a head."""
+        """The public key as a JWK Set (RFC 7517), to check heads with."""
 
     def sign(self, user_id: str, head: Json, *, at: datetime) -> str:
         """Sign a user's head, `{"seq", "hash", "at"}`, as answered `at` this time. Return a JWS in its compact form."""
@@ -53,7 +53,7 @@ class HeadSigner:
 
 
 def signer_of(signed: str, head: Head, keys: bytes) -> str:
-    """Check that `signed` is this head's, by one of the `keys` (a JWK Set as JSON). Return the user whose head it is.
+    """Check that `signed` is this head's, by one of the `keys` (a JWK Set as JSON). Return the head's user.
 
     Raises `BadSignature`.
     """

@@ -124,7 +124,7 @@ class UserErased:
 
 @dataclass(frozen=True, slots=True)
 class ErasedContent:
-    """The payload of an event whose content was erased: of it, only the type is known."""
+    """The payload of an event without its content, which was erased: only the type is known."""
 
     type: str
 

@@ -28,7 +28,7 @@ from events.task import (
 from queries.remembered_tasks import RememberedTasks, size_of
 
 _TICK = 0.25
-"""Seconds between two looks at the heads of the users whose feeds are read, for events that other processes append."""
+"""Seconds between two looks at the heads of users with open feeds, for events that other processes append."""
 _LOOKS = 4
 """Number of looks at once on a sharded database, one for each server: most connections are for requests."""
 _PAGE, _PAGE_BYTES = 50, 256 * 1024
@@ -46,7 +46,7 @@ class TooManyFeeds(Exception):
 
 
 class Feeds:
-    """The users whose feeds are read in this process.
+    """Users with open feeds in this process.
 
     Numbers only wake: a feed sends the events that it reads from the log after the one that it sent last. The log has
     no gaps and is in the order of commits, so nothing can be missed, however late or often a feed is woken.

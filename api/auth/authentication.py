@@ -41,8 +41,8 @@ async def authenticate(
 ) -> Bearer:
     """Return the token's bearer, if it is for the path's user and this method. A read first waits for the user's turn.
 
-    `for_auditors` says that auditors may read here, too. Limits and turns are those of the token's user, who is also
-    kept as `request.state.requester`. Raise `Unauthorized`, `Forbidden`, `BadRequest`, `ReadOnlyToken`,
+    `for_auditors` says that auditors may read here, too. Limits and turns are those of the token's user, also kept
+    as `request.state.requester`. Raise `Unauthorized`, `Forbidden`, `BadRequest`, `ReadOnlyToken`,
     `RateLimitExceeded`, `Unavailable` or `Overloaded`.
     """
     if credentials is None:

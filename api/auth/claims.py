@@ -17,7 +17,7 @@ class BadToken(Exception):
 
 
 class Bearer(NamedTuple):
-    """The user whose tasks a token reaches, who acts with it, and whether they may only read, and audit others."""
+    """The user of a token, the actor with it, and whether they may only read, and audit others."""
 
     user: str
     actor: str

@@ -66,7 +66,7 @@ _AS_EXPORT = {
 """Forms of an export, for the document."""
 
 _exports: Counter[str] = Counter()
-"""Exports that this process is sending, by the user who requested them."""
+"""Exports that this process is sending, by requesting user."""
 
 
 @router.get(

@@ -21,6 +21,6 @@ router = APIRouter(tags=["audit"], route_class=Route)
     responses={200: answer(examples.KEYS)},
 )
 async def get_keys(request: Request) -> Response:
-    """The public key of signed heads, for whoever keeps one. There is none if the service signs none."""
+    """The public key of signed heads, to check them with. There is none if the service signs none."""
     signer = request.state.head_signer
     return Response(canonical({"keys": []} if signer is None else signer.jwks), media_type=JSON)

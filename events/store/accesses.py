@@ -23,7 +23,7 @@ class Access(NamedTuple):
     auditor: str
     """The user of the auditor's token."""
     actor: str
-    """The one who acts with that token."""
+    """The actor with that token."""
     path: str
     """The path that is read, without its query."""
     request_id: str

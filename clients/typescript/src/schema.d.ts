@@ -375,7 +375,7 @@ export interface paths {
         };
         /**
          * The key that heads are signed with
-         * @description The public key of signed heads, for whoever keeps one. There is none if the service signs none.
+         * @description The public key of signed heads, to check them with. There is none if the service signs none.
          */
         get: operations["getKeys"];
         put?: never;
