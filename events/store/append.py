@@ -8,6 +8,7 @@ import asyncpg
 import orjson
 
 from db.pool import Connection
+from db.time_slices import TimeSlices
 from events import hash_chain
 from events.projection import project
 from events.serialization import encode, header, meta
@@ -180,13 +181,18 @@ async def append(connection: Connection, appends: Sequence[PendingAppend]) -> li
 
     An event is written with its change of the projection or not at all, and doesn't depend on the others. This takes
     one round trip, and is a transaction of its own or part of the caller's. If all events are of one user, it waits for
-    the stream's lock; else each user whose stream is locked, or has no event yet, gets `StreamBusy`. Raise the
-    database's errors for the statement as a whole, and the errors of an event that can't be encoded: nothing is sent
-    then.
+    the stream's lock, and many long ones are encoded in slices; else each user whose stream is locked, or has no event
+    yet, gets `StreamBusy`. Raise the database's errors for the statement as a whole, and the errors of an event that
+    can't be encoded: nothing is sent then.
     """
     order = sorted(range(len(appends)), key=lambda position: appends[position].event.user_id)
     users = [appends[position].event.user_id for position in order]
-    arguments = [_arguments(appends[position]) for position in order]
+    arguments: list[tuple[Any, ...]] = []
+    slices = TimeSlices(users[0])
+    for position in order:
+        if arguments and users[0] == users[-1]:  # others' events would have to wait with them
+            await slices.pause()
+        arguments.append(_arguments(appends[position]))
     try:
         if len(appends) == 1:
             rows = await connection.fetch(APPEND, users[0], *arguments[0])

@@ -1,0 +1,61 @@
+"""Many long events of one user are encoded in slices, between which other requests run."""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import count
+from typing import cast
+
+import pytest
+
+from bench.load import Author
+from db import time_slices
+from db.pool import Connection
+from events.store.append import PendingAppend, append
+from events.task import TaskCreated, evolve
+
+
+class Recorder:
+    """A connection that keeps how many turns other requests had when a statement came."""
+
+    turns = 0
+
+    def __init__(self) -> None:
+        self.at_statement: int | None = None
+
+    async def others(self) -> None:
+        while self.at_statement is None:
+            self.turns += 1
+            await asyncio.sleep(0)
+
+    async def fetch(
+        self, _statement: str, _users: str | Sequence[str], *parameters: object
+    ) -> list[tuple[object, ...]]:
+        self.at_statement = self.turns
+        events = cast("Sequence[bytes]", parameters[0])
+        return [(number, number, b"", None, None) for number in range(1, len(events) + 1)]
+
+
+def creations(user: str, number: int) -> list[PendingAppend]:
+    events = (event for event in Author(user).events(10 * number) if isinstance(event.payload, TaskCreated))
+    return [PendingAppend(event, evolve(None, event)) for event, _ in zip(events, range(number), strict=False)]
+
+
+@pytest.fixture
+def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        perf_counter = count(0, 0.002).__next__  # two milliseconds at each look
+
+    monkeypatch.setattr(time_slices, "time", Clock)
+
+
+@pytest.mark.usefixtures("_slow")
+@pytest.mark.parametrize(("users", "sliced"), [(["ann"], True), (["ann", "bob"], False)])
+async def test_other_requests_run_between_the_events_of_one_user(users: Sequence[str], sliced: bool) -> None:
+    connection = Recorder()
+    others = asyncio.create_task(connection.others())
+    await asyncio.sleep(0)
+    appends = [each for user in users for each in creations(user, 20 // len(users))]
+    assert len(await append(cast("Connection", connection), appends)) == 20
+    await others
+    assert connection.at_statement is not None
+    assert (connection.at_statement >= 20) == sliced
