@@ -1,5 +1,7 @@
 """The event store: the one object through which commands and queries append events and read them."""
 
+import asyncio
+import sys
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
@@ -15,6 +17,7 @@ from db.long_reads import LongReads
 from db.pool import Connection, Pool
 from db.servers import Server
 from db.time_slices import TimeSlices
+from db.user_semaphore import UserSemaphore
 from events.hash_chain import Head
 from events.store import content, log
 from events.store.append import RESOLVE_SECONDS, PendingAppend, RecordedEvent, append, append_one
@@ -42,6 +45,7 @@ class EventStore:
         self._appends = GroupCommit(pool)
         self._tasks = BatchLoader[TaskKey, StoredTask](pool, stored, user_of=itemgetter(0))
         self._heads = BatchLoader[str, Head](pool, log.heads, user_of=str)
+        self._locks = UserSemaphore(1, max_waiting=sys.maxsize)
         self.long_reads = LongReads(pool)
         self.on_append: Callable[[str, int], object] = lambda _user, _seq: None
         """Called after each append of this process that is known to be committed, with the user and the number."""
@@ -178,16 +182,16 @@ class EventStore:
     async def locked(self, user_id: str) -> AsyncIterator["LockedStream"]:
         """Lock a user's stream, in a transaction that is committed at the end of the block.
 
-        If there is a deadline, the transaction ends before it, so that a doubt can be resolved. If the error of the
-        commit `is_ambiguous`, an event that was appended may be in the log. Raise `LongChangeUnderWay` if the lock
-        doesn't come in time.
+        Of one user's callers in this process, one at a time has a connection, on which it waits for the lock. If there
+        is a deadline, the transaction ends before it, so that a doubt can be resolved. If the error of the commit
+        `is_ambiguous`, an event that was appended may be in the log. Raise `LongChangeUnderWay` if the lock doesn't
+        come in time.
         """
-        waits = False
+        waits = True
         at = deadline.current()
         try:
             with deadline.until(None if at is None else deadline.before(at, RESOLVE_SECONDS)):
-                async with self._pool.of(user_id).transaction() as connection:
-                    waits = True
+                async with self._alone(user_id), self._pool.of(user_id).transaction() as connection:
                     before = await log.lock_stream(connection, user_id)
                     waits = False
                     yield (stream := LockedStream(connection, before))
@@ -197,6 +201,15 @@ class EventStore:
             raise
         if (after := await stream.head(user_id)) != before:
             self.on_append(user_id, after.seq)
+
+    @asynccontextmanager
+    async def _alone(self, user_id: str) -> AsyncIterator[None]:
+        async with asyncio.timeout_at(deadline.current()):
+            await self._locks.acquire(user_id)
+        try:
+            yield
+        finally:
+            self._locks.release(user_id)
 
     @asynccontextmanager
     async def long_change(self, user_id: str) -> AsyncIterator[Head]:
