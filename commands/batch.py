@@ -93,7 +93,7 @@ class Batch(SeveralWrites[CommandResult]):
             task = tasks.take_in(state, event).task
             self._results.append(CarriedOut(task, len(pending)))
             pending.append(PendingAppend(event, task, on_row=False))
-            await slices.pause()
+            await slices.pause_briefly()
         if pending:
             try:
                 await self.append(stream, pending)

@@ -191,7 +191,7 @@ async def append(connection: Connection, appends: Sequence[PendingAppend]) -> li
     slices = TimeSlices(users[0])
     for position in order:
         if arguments and users[0] == users[-1]:  # others' events would have to wait with them
-            await slices.pause()
+            await slices.pause_briefly()
         arguments.append(_arguments(appends[position]))
     try:
         if len(appends) == 1:
