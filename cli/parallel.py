@@ -172,6 +172,7 @@ def _stopped_by_signals(report: Receiver) -> Iterator[asyncio.Event]:
     If there was one, later signals are ignored after the block, too; else the former handlers are put back.
     """
     loop, task, stop, over = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event(), False
+    came = False
 
     def handle() -> None:
         if over or task is None:
@@ -183,6 +184,8 @@ def _stopped_by_signals(report: Receiver) -> Iterator[asyncio.Event]:
             report.stopping()
 
     def receive(*_: object) -> None:
+        nonlocal came
+        came = True
         if not over:
             loop.call_soon_threadsafe(handle)
 
@@ -193,7 +196,7 @@ def _stopped_by_signals(report: Receiver) -> Iterator[asyncio.Event]:
         yield stop
     finally:
         over = True
-        if not stop.is_set():
+        if not came:
             for each, handler in former.items():
                 signal.signal(each, handler)
 
