@@ -13,7 +13,7 @@ import random
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -159,7 +159,8 @@ class Limits:
             f'"{policy}";r={verdict.left};t={verdict.full_in}',
         )
         if not verdict.allowed:
-            await asyncio.sleep(REFUSED_AFTER * random.uniform(1, 2))  # noqa: S311 - so that they don't come all at once
+            with suppress(asyncio.CancelledError):  # the service stops: it is refused at once
+                await asyncio.sleep(REFUSED_AFTER * random.uniform(1, 2))  # noqa: S311 - so that they don't come at once
             raise RateLimitExceeded(
                 hint=f"At most {rate.requests} requests in {rate.seconds} s for each {policy}: send fewer.",
                 headers={"Retry-After": str(verdict.next_in)},

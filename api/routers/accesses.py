@@ -1,4 +1,4 @@
-"""The endpoint for the readers of a user's log (docs/http-api.md, "Auditors")."""
+"""The endpoint that tells the readers of a user's log (docs/http-api.md, "Auditors")."""
 
 from typing import Annotated
 

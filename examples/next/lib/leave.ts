@@ -1,7 +1,7 @@
 let leaving = false;
 
 /**
- * Go to the start, which is the sign-in for who has no session, as a new page: nothing of a user stays in memory.
+ * Go to the start, which is the sign-in for anybody without a session, as a new page: nothing of a user stays in memory.
  *
  * A sign-out is noticed in several places, and a second navigation would break off the first.
  */
