@@ -187,16 +187,17 @@ async def append(connection: Connection, appends: Sequence[PendingAppend]) -> li
     """
     order = sorted(range(len(appends)), key=lambda position: appends[position].event.user_id)
     users = [appends[position].event.user_id for position in order]
+    of_one_user = users[0] == users[-1]
     arguments: list[tuple[Any, ...]] = []
     slices = TimeSlices(users[0])
     for position in order:
-        if arguments and users[0] == users[-1]:  # others' events would have to wait with them
+        if arguments and of_one_user:  # others' events would have to wait with them
             await slices.pause_briefly()
         arguments.append(_arguments(appends[position]))
     try:
         if len(appends) == 1:
             rows = await connection.fetch(APPEND, users[0], *arguments[0])
-        elif users[0] == users[-1]:
+        elif of_one_user:
             rows = await connection.fetch(APPEND_SEVERAL, users[0], *zip(*arguments, strict=True))
         else:
             rows = await connection.fetch(APPEND_MANY, users, *zip(*arguments, strict=True))

@@ -187,11 +187,12 @@ class EventStore:
         `is_ambiguous`, an event that was appended may be in the log. Raise `LongChangeUnderWay` if the lock doesn't
         come in time.
         """
-        waits = True
+        waits = False
         at = deadline.current()
         try:
             with deadline.until(None if at is None else deadline.before(at, RESOLVE_SECONDS)):
                 async with self._alone(user_id), self._pool.of(user_id).transaction() as connection:
+                    waits = True
                     before = await log.lock_stream(connection, user_id)
                     waits = False
                     yield (stream := LockedStream(connection, before))
@@ -204,8 +205,12 @@ class EventStore:
 
     @asynccontextmanager
     async def _alone(self, user_id: str) -> AsyncIterator[None]:
-        async with asyncio.timeout_at(deadline.current()):
-            await self._locks.acquire(user_id)
+        """Wait for the user's other callers in this process. Raise `LongChangeUnderWay` if that takes too long."""
+        try:
+            async with asyncio.timeout_at(deadline.current()):
+                await self._locks.acquire(user_id)
+        except TimeoutError as error:
+            raise LongChangeUnderWay("the stream was locked all the time") from error
         try:
             yield
         finally:
