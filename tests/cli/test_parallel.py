@@ -437,7 +437,7 @@ def test_ctrl_c_pressed_again_and_again_still_tells_what_was_done(locked: str, f
     command.until("rebuild")
     while command.process.poll() is None:
         os.kill(command.process.pid, signal.SIGINT)
-        time.sleep(0.001)
+        time.sleep(0.001)  # as fast as the command can take them, and no faster
     status, _, shown = command.end()
     assert "What was finished is right." in shown
     assert status in (2, -signal.SIGINT)  # the last one may have come as Python ended
