@@ -135,8 +135,8 @@ class Turns:
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting.put(user, turn)
         metrics.POOL_WAITING.inc()
-        late = deadline.at_most(self._timeout)
-        why = f"no connection was free for {max(0, late - loop.time()):.3g} s"
+        now, late = loop.time(), deadline.at_most(self._timeout)
+        why = f"no connection was free for {round(max(0, late - now), 3):g} s"
         timer = loop.call_at(late, _refuse, turn, lambda: overloaded(why))
         try:
             await turn

@@ -93,9 +93,9 @@ async def test_a_full_queue_refuses_first_who_waits_with_most() -> None:
 
 
 async def test_who_waits_for_too_long_is_refused() -> None:
-    one = turns(1, timeout=0.01)
+    one = turns(1, timeout=0.1)
     assert one.taken("ann")
-    with pytest.raises(TooManyRequests, match=r"no connection was free for 0\.01 s"):
+    with pytest.raises(TooManyRequests, match=r"no connection was free for 0\.1\d* s"):
         await one.wait("bob")
     one.give("ann")
     assert one.taken("bob")
