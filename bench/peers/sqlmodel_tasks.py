@@ -9,13 +9,13 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import jwt
 from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlalchemy import DateTime, Index, desc
+from sqlalchemy import ARRAY, DateTime, Index, Text, desc
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -27,10 +27,17 @@ engine = create_async_engine(
 new_session = async_sessionmaker(engine, class_=AsyncSession, expire_on_commit=False)
 
 
+Priority = Literal["low", "medium", "high"]
+Tag = Annotated[str, Field(min_length=1, max_length=50)]
+
+
 class TaskFields(SQLModel):
     title: str = Field(min_length=1, max_length=255)
     description: str | None = Field(default=None, max_length=5000)
     completed: bool = False
+    priority: Priority | None = Field(default=None, sa_type=Text)
+    due_date: str | None = Field(default=None, max_length=27)
+    tags: list[Tag] = Field(default_factory=list, max_length=20, sa_type=ARRAY(Text))
 
 
 def now() -> datetime:
@@ -45,6 +52,7 @@ class Task(TaskFields, table=True):
     user_id: str
     created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
     updated_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+    completed_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
 
 
 class TaskRead(TaskFields):
@@ -52,12 +60,16 @@ class TaskRead(TaskFields):
     user_id: str
     created_at: datetime
     updated_at: datetime
+    completed_at: datetime | None
 
 
 class TaskChanges(SQLModel):
     title: str | None = Field(default=None, min_length=1, max_length=255)
     description: str | None = Field(default=None, max_length=5000)
     completed: bool | None = None
+    priority: Priority | None = None
+    due_date: str | None = Field(default=None, max_length=27)
+    tags: list[Tag] | None = Field(default=None, max_length=20)
 
 
 @asynccontextmanager
@@ -119,6 +131,7 @@ async def list_tasks(
 @app.post("/api/{user_id}/tasks", response_model=TaskRead, status_code=201)
 async def create_task(user: User, session: Session, body: TaskFields) -> Task:
     task = Task(**body.model_dump(), user_id=user)
+    task.completed_at = task.created_at if task.completed else None
     session.add(task)
     await session.commit()
     return task
@@ -143,6 +156,7 @@ async def toggle_task(user: User, session: Session, task_id: UUID) -> Task:
     task = await _of(session, user, task_id)
     task.completed = not task.completed
     task.updated_at = now()
+    task.completed_at = task.updated_at if task.completed else None
     await session.commit()
     return task
 

@@ -1,0 +1,36 @@
+"""What the benchmark's peer answers: it has the same tasks as the service, and is sent the same requests."""
+
+import re
+from pathlib import Path
+
+import asyncpg
+import orjson
+
+from bench.arena import peer
+from bench.connection import connect
+from bench.kinds import KINDS, request
+from bench.people import LARGE, Creator, populate
+from db.dsn import connect_arguments
+from tests.conftest import on_plain_postgres
+
+_SECRET = "a secret of the peer's that is long enough"
+
+
+@on_plain_postgres
+async def test_the_peer_has_the_same_tasks_and_answers_the_same_requests(empty_database: str, folder: Path) -> None:
+    with peer(empty_database, folder, _SECRET, workers=1) as service:
+        loader = await asyncpg.connect(**connect_arguments(empty_database))
+        person = await populate(loader, Creator("large-00"), LARGE, _SECRET)
+        await loader.close()
+        connection = await connect(service.port)
+        for kind in (kind for kind in KINDS if kind.peer and not kind.doomed):
+            answer = await connection.ask(next(kind.requests([person])))
+            marks = len(re.findall(rb'"created_at"', answer.body))
+            assert (answer.status, marks) == (kind.status, kind.marks), kind.name
+        task = request(person, "GET", f"tasks/{person.tasks[1]}")
+        before = orjson.loads((await connection.ask(task)).body)
+        toggled = await connection.ask(request(person, "PATCH", f"tasks/{person.tasks[1]}/complete"))
+        assert orjson.loads(toggled.body)["completed"] is not before["completed"]
+        gone = await connection.ask(request(person, "DELETE", f"tasks/{person.tasks[1]}"))
+        assert (gone.status, (await connection.ask(task)).status) == (204, 404)
+        connection.close()
