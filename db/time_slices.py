@@ -27,13 +27,21 @@ class TimeSlices:
         If several pieces of work are under way, users take turns, slice by slice.
         """
         if time.perf_counter() - self._since > _SLICE:
-            await _schedulers.setdefault(asyncio.get_running_loop(), _Scheduler()).next_slice(self._user_id)
-            self._since = time.perf_counter()
+            await self.next_slice()
+
+    async def next_slice(self) -> None:
+        """Wait for the next slice in any case, also for the first. Call it before a long step that can't be divided."""
+        await _schedulers.setdefault(asyncio.get_running_loop(), _Scheduler()).next_slice(self._user_id)
+        self._since = time.perf_counter()
 
     async def pause_briefly(self) -> None:
-        """Let each task that is ready run once if the slice is over. For work that holds a lock or a connection."""
-        if time.perf_counter() - self._since > _SLICE:
-            await asyncio.sleep(0)
+        """Let other tasks run for as long as the slice took, if it is over. For work that holds a lock or a connection.
+
+        So it takes twice as long at most, however busy the loop is.
+        """
+        taken = time.perf_counter() - self._since
+        if taken > _SLICE:
+            await _until_idle(longest=taken)
             self._since = time.perf_counter()
 
 
@@ -55,7 +63,7 @@ class _Scheduler:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                await self._until_idle()
+                await _until_idle(longest=_LONGEST_WAIT)
                 turn = self._waiting.take(next(iter(self._waiting)))
                 if not turn.done():  # else it was cancelled
                     turn.set_result(None)
@@ -64,12 +72,16 @@ class _Scheduler:
             self._task = None
             self._waiting = FairQueue()  # of a loop that ends, else empty by now
 
-    async def _until_idle(self) -> None:
-        end = time.perf_counter() + _LONGEST_WAIT
-        while (before := time.perf_counter()) < end:
-            await asyncio.sleep(0)
-            if time.perf_counter() - before < _IDLE:
-                return
+
+async def _until_idle(*, longest: float) -> None:
+    now = time.perf_counter()
+    end = now + longest
+    while now < end:
+        before = now
+        await asyncio.sleep(0)
+        now = time.perf_counter()
+        if now - before < _IDLE:
+            return
 
 
 _schedulers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Scheduler] = WeakKeyDictionary()

@@ -68,6 +68,18 @@ async def test_work_goes_on_also_where_there_is_always_something_ready(clock: Cl
     await others
 
 
+async def test_others_have_as_much_time_as_work_that_holds_a_lock(clock: Clock) -> None:
+    done: list[str] = []
+    others = asyncio.create_task(short_work(clock, done, 100))
+    slices = TimeSlices("ann")
+    for _ in range(3):
+        clock.now += 0.004
+        done.append("long")
+        await slices.pause_briefly()
+    assert done == ["long", *["short"] * 4] * 3
+    await others
+
+
 async def test_work_that_is_cancelled_holds_up_no_other(clock: Clock) -> None:
     done: list[str] = []
     tasks = [asyncio.create_task(long_work(clock, done, name)) for name in "abc"]

@@ -1,0 +1,43 @@
+"""Large bodies are validated one at a time, and other requests run in between."""
+
+import asyncio
+
+import orjson
+import pytest
+from fastapi import Request
+
+from api.operations import Operations
+from api.request_body import LARGEST, json_body
+
+_validated = json_body(Operations)
+
+
+async def turns_of_others(length: int) -> list[int]:
+    """Validate five bodies that arrive at once; return how many turns other requests had had after each."""
+    operations = [{"op": "create", "title": "long", "description": 4_000 * "x"}] * (length // 4_000 + 1)
+    body = orjson.dumps({"operations": operations})
+    turns, after = 0, list[int]()
+
+    async def request() -> None:
+        scope = {"type": "http", "headers": [], "path_params": {"user_id": "ann"}}
+        assert len((await _validated(Request(scope), body)).operations) == len(operations)
+        after.append(turns)
+
+    async def others() -> None:
+        nonlocal turns
+        while len(after) < 5:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await asyncio.gather(others(), *(request() for _ in range(5)))
+    return after
+
+
+async def test_other_requests_run_between_large_bodies() -> None:
+    after = await turns_of_others(2 * LARGEST)
+    assert len(set(after)) == 5
+
+
+@pytest.mark.parametrize("length", [0, LARGEST // 2])
+async def test_small_bodies_wait_for_nothing(length: int) -> None:
+    assert len(set(await turns_of_others(length))) == 1
