@@ -5,7 +5,7 @@ import socket
 
 import pytest
 from prometheus_client import REGISTRY
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from api.problems import Overloaded
 from api.server import unsent
@@ -129,3 +129,25 @@ async def test_one_or_two_slices_of_an_answer_are_buffered() -> None:
                 before = sent
                 await asyncio.sleep(0.05)
             assert sent < 10_000_000  # the kernel takes some MB
+
+
+async def test_others_have_turns_while_a_list_is_read_as_fast_as_it_is_written() -> None:
+    sent = turns = 0
+
+    async def send(message: Message) -> None:
+        nonlocal sent
+        sent += len(message.get("body", b""))
+
+    async def others() -> None:
+        nonlocal turns
+        while sent < 4_000_000:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def receive() -> Message:
+        raise AssertionError("nothing is received")
+
+    response = unsent.response(b"x" * 4_000_000, {}, "application/json")
+    await asyncio.gather(others(), response({"state": {"requester": "ann"}}, receive, send))
+    assert sent == 4_000_000
+    assert turns >= 15
