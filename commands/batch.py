@@ -75,7 +75,7 @@ class Batch(SeveralWrites[CommandResult]):
             await tasks.load(stream, self.user_id, on_rows)
         pending: list[PendingAppend] = []
         metadata, self._results = self.metadata, []
-        slices = TimeSlices(self.user_id)
+        slices = TimeSlices(self.user_id, locked=True)
         for index, command in enumerate(self._commands):
             state = await tasks.state(command)
             try:
@@ -93,7 +93,7 @@ class Batch(SeveralWrites[CommandResult]):
             task = tasks.take_in(state, event).task
             self._results.append(CarriedOut(task, len(pending)))
             pending.append(PendingAppend(event, task, on_row=False))
-            await slices.pause_briefly()
+            await slices.pause()
         if pending:
             try:
                 await self.append(stream, pending)

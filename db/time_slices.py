@@ -15,10 +15,14 @@ _LONGEST_WAIT = 0.02
 
 
 class TimeSlices:
-    """Slices of one piece of a user's work. Make one at the beginning of the work."""
+    """Slices of one piece of a user's work. Make one at the beginning of the work.
 
-    def __init__(self, user_id: str) -> None:
-        self._user_id = user_id
+    `locked`: the work holds a lock or a connection, for which others may wait. So it doesn't wait until nothing else is
+    ready, but gives others as much time as it takes: it takes twice as long at most, however busy the loop is.
+    """
+
+    def __init__(self, user_id: str, *, locked: bool = False) -> None:
+        self._user_id, self._locked = user_id, locked
         self._since = time.perf_counter()
 
     async def pause(self) -> None:
@@ -26,23 +30,19 @@ class TimeSlices:
 
         If several pieces of work are under way, users take turns, slice by slice.
         """
-        if time.perf_counter() - self._since > _SLICE:
+        taken = time.perf_counter() - self._since
+        if taken <= _SLICE:
+            return
+        if self._locked:
+            await _until_idle(longest=min(taken, _LONGEST_WAIT))
+            self._since = time.perf_counter()
+        else:
             await self.next_slice()
 
     async def next_slice(self) -> None:
         """Wait for the next slice in any case, also for the first. Call it before a long step that can't be divided."""
         await _schedulers.setdefault(asyncio.get_running_loop(), _Scheduler()).next_slice(self._user_id)
         self._since = time.perf_counter()
-
-    async def pause_briefly(self) -> None:
-        """Let other tasks run for as long as the slice took, if it is over. For work that holds a lock or a connection.
-
-        So it takes twice as long at most, however busy the loop is.
-        """
-        taken = time.perf_counter() - self._since
-        if taken > _SLICE:
-            await _until_idle(longest=taken)
-            self._since = time.perf_counter()
 
 
 class _Scheduler:

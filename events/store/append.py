@@ -189,10 +189,10 @@ async def append(connection: Connection, appends: Sequence[PendingAppend]) -> li
     users = [appends[position].event.user_id for position in order]
     of_one_user = users[0] == users[-1]
     arguments: list[tuple[Any, ...]] = []
-    slices = TimeSlices(users[0])
+    slices = TimeSlices(users[0], locked=True)
     for position in order:
         if arguments and of_one_user:  # others' events would have to wait with them
-            await slices.pause_briefly()
+            await slices.pause()
         arguments.append(_arguments(appends[position]))
     try:
         if len(appends) == 1:

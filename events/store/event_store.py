@@ -160,7 +160,7 @@ class EventStore:
 
         If they are many, hold a turn of `long_reads`.
         """
-        return then_and_now(self._pool.of(user_id), user_id, moment, upto=upto)
+        return then_and_now(self._pool.of(user_id), user_id, moment, upto=upto, slices=self.slices(user_id))
 
     async def find_appended(self, event: Event) -> RecordedEvent | None:
         """Find this event in the log by its id; return `None` if it isn't there."""
@@ -262,7 +262,8 @@ class LockedStream:
 
     def then_and_now(self, user_id: str, moment: datetime, *, upto: int) -> AsyncIterator[ThenAndNow]:
         """Fold the first `upto` events into each task, as it was at `moment` and as it is after them."""
-        return then_and_now(self._connection, user_id, moment, upto=upto)
+        slices = TimeSlices(user_id, locked=True)
+        return then_and_now(self._connection, user_id, moment, upto=upto, slices=slices)
 
     async def load_all(self, user_id: str, ids: Sequence[UUID]) -> Mapping[UUID, StoredTask]:
         """Read the rows of several tasks, as `EventStore.load` does for one."""
@@ -302,7 +303,7 @@ class LockedStream:
 
     async def history(self, user_id: str, task_id: UUID, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
         """Read a task's events in order, after version `after`."""
-        slices = TimeSlices(user_id)
+        slices = TimeSlices(user_id, locked=True)
         async with aclosing(log.history(self._connection, user_id, task_id, after=after)) as entries:
             async for entry in entries:
                 yield entry

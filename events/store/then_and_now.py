@@ -36,7 +36,9 @@ ORDER BY task_id, version LIMIT $5
 """
 
 
-async def then_and_now(database: Executor, user_id: str, moment: datetime, *, upto: int) -> AsyncIterator[ThenAndNow]:
+async def then_and_now(
+    database: Executor, user_id: str, moment: datetime, *, upto: int, slices: TimeSlices
+) -> AsyncIterator[ThenAndNow]:
     """Fold a user's first `upto` events into each task, as it was at `moment` (inclusive) and as it is after them.
 
     Tasks come in order of their ids, and are read in constant memory, as by `tasks_at` (events.store.past). A task that
@@ -44,7 +46,6 @@ async def then_and_now(database: Executor, user_id: str, moment: datetime, *, up
     """
     found: ThenAndNow | None = None
     last = (NO_TASK, 0)
-    slices = TimeSlices(user_id)
     complete = False
     while not complete:
         rows = await database.fetch(FACTS, user_id, upto, *last, log.READ_BATCH)

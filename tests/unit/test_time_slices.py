@@ -71,11 +71,11 @@ async def test_work_goes_on_also_where_there_is_always_something_ready(clock: Cl
 async def test_others_have_as_much_time_as_work_that_holds_a_lock(clock: Clock) -> None:
     done: list[str] = []
     others = asyncio.create_task(short_work(clock, done, 100))
-    slices = TimeSlices("ann")
+    slices = TimeSlices("ann", locked=True)
     for _ in range(3):
         clock.now += 0.004
         done.append("long")
-        await slices.pause_briefly()
+        await slices.pause()
     assert done == ["long", *["short"] * 4] * 3
     await others
 
