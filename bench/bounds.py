@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.arena import Setup, some
 from bench.kinds import KINDS
+from bench.load_generator import Setup, plural
 
 Ratios = dict[str, Sequence[float]]
 """What a run has found: by the line's name, the ratio of each round."""
@@ -20,7 +20,7 @@ def cpu_line(kind: str, setup: Setup) -> str:
 
 
 def append_line(connections: int) -> str:
-    return f"pgbench, {some(connections, 'connection')}: append of one event / plain INSERT of it"
+    return f"pgbench, {plural(connections, 'connection')}: append of one event / plain INSERT of it"
 
 
 POOLER_LINE = f"create through PgBouncer / direct, {Setup(32)}"

@@ -21,10 +21,10 @@ from pathlib import Path
 import asyncpg
 
 from bench import pgbench, pooler, wrk
-from bench.arena import POOL, SETUPS, WARM_UP, Arena, Contender, Setup, peer, some
 from bench.bounds import POOLER_LINE, Ratios, append_line, cpu_line, peer_line, table
 from bench.kinds import CREATE, KINDS, MIXED, Kind
 from bench.load import new_database
+from bench.load_generator import POOL, SETUPS, WARM_UP, Candidate, LoadGenerator, Setup, peer, plural
 from bench.memory import resident
 from bench.people import EVENTS, LARGE, LARGE_USERS, USERS, prepare
 from bench.service import serving
@@ -40,9 +40,9 @@ def _ratios(ours: Sequence[wrk.Load], theirs: Sequence[wrk.Load]) -> list[float]
 def _median(loads: Sequence[wrk.Load]) -> str:
     rates = [load.rate for load in loads]
     spread = (max(rates) - min(rates)) / statistics.median(rates)
-    waits = [statistics.median(getattr(load, name) / 1000 for load in loads) for name in ("p50", "p99")]
+    latencies = [statistics.median(getattr(load, name) / 1000 for load in loads) for name in ("p50", "p99")]
     cpu = statistics.median(load.cpu for load in loads) * 1e6
-    return f"{statistics.median(rates):,.0f} | ±{spread / 2:.0%} | {waits[0]:.1f} | {waits[1]:.1f} | {cpu:,.0f}"
+    return f"{statistics.median(rates):,.0f} | ±{spread / 2:.0%} | {latencies[0]:.1f} | {latencies[1]:.1f} | {cpu:,.0f}"
 
 
 _HEAD = """
@@ -63,16 +63,20 @@ def _say(line: str) -> None:
 
 
 async def compare(
-    arena: Arena, contenders: Mapping[str, Contender], setups: Sequence[Setup], kinds: Sequence[Kind], ratios: Ratios
+    generator: LoadGenerator,
+    candidates: Mapping[str, Candidate],
+    setups: Sequence[Setup],
+    kinds: Sequence[Kind],
+    ratios: Ratios,
 ) -> None:
     for setup in setups:
-        ours, theirs = contenders[f"ours {setup.workers}"], contenders[f"peer {setup.workers}"]
+        ours, theirs = candidates[f"ours {setup.workers}"], candidates[f"peer {setup.workers}"]
         _say(f"\n{setup}:\n{_HEAD.format(other='peer')}")
         for kind in kinds:
-            if setup.alone and kind.status == 304:
+            if setup.one_user and kind.status == 304:
                 continue  # the one user's list was changed by the kinds before
             pair = (ours, theirs) if kind.peer else (ours,)
-            found = await arena.runs(kind, setup, pair)
+            found = await generator.run(kind, setup, pair)
             if kind.peer:
                 loads = found[ours.name], found[theirs.name]
                 _say(_row(kind.name, *loads))
@@ -82,57 +86,59 @@ async def compare(
                 _say(f"| {kind.name} | {_median(found[ours.name])} | | | | | | | |")
 
 
-async def ceilings(arena: Arena, contenders: Mapping[str, Contender], setups: Sequence[Setup]) -> None:
+async def ceilings(generator: LoadGenerator, candidates: Mapping[str, Candidate], setups: Sequence[Setup]) -> None:
     """What the service costs on top of its own routes: the same one without its database."""
     _say(_HEAD.format(other="no database"))
     for setup in setups:
-        pair = (contenders["ours 1"], contenders["no database"])
-        found = await arena.runs(CREATE, setup, pair)
+        pair = (candidates["ours 1"], candidates["no database"])
+        found = await generator.run(CREATE, setup, pair)
         _say(_row(f"create, {setup}", *(found[each.name] for each in pair)))
 
 
-async def unchanged(arena: Arena, contenders: Mapping[str, Contender], setups: Sequence[Setup]) -> None:
+async def unchanged(generator: LoadGenerator, candidates: Mapping[str, Candidate], setups: Sequence[Setup]) -> None:
     _say(_HEAD.format(other="its 200").replace("ours", "304"))
     lists = [kind for kind in KINDS if kind.large]
     for setup in setups:
-        whole, same = [(await arena.runs(kind, setup, [contenders["ours 1"]]))["ours 1"] for kind in lists]
+        whole, same = [(await generator.run(kind, setup, [candidates["ours 1"]]))["ours 1"] for kind in lists]
         _say(_row(f"list of 1,000, {setup}", same, whole))
 
 
-async def mixed(arena: Arena, contenders: Mapping[str, Contender]) -> None:
+async def mixed(generator: LoadGenerator, candidates: Mapping[str, Candidate]) -> None:
     _say(
         "\n| 100 connections, 80 % reads | a second | spread | p50 | p99 | CPU | **p99 / p50** | longest |"
         "\n|---|--:|--:|--:|--:|--:|--:|--:|"
     )
     for workers in (1, 2):
-        ours = contenders[f"ours {workers}"]
-        loads = (await arena.runs(MIXED, Setup(100, workers), [ours]))[ours.name]
+        ours = candidates[f"ours {workers}"]
+        loads = (await generator.run(MIXED, Setup(100, workers), [ours]))[ours.name]
         ratio = statistics.median(load.p99 / load.p50 for load in loads)
         longest = max(load.longest for load in loads) / 1000
-        _say(f"| {some(workers, 'worker')} | {_median(loads)} | **{ratio:.1f}** | {longest:.0f} |")
+        _say(f"| {plural(workers, 'worker')} | {_median(loads)} | **{ratio:.1f}** | {longest:.0f} |")
 
 
-async def through_pooler(arena: Arena, contenders: Mapping[str, Contender], folder: Path, ratios: Ratios) -> None:
+async def through_pooler(
+    generator: LoadGenerator, candidates: Mapping[str, Candidate], folder: Path, ratios: Ratios
+) -> None:
     """Load the service with and without PgBouncer, whose processor time isn't counted, in front of its database."""
     if pooler.PGBOUNCER is None:
         _say("\nPgBouncer isn't installed: creations through it aren't measured.")
         return
-    direct = contenders["ours 1"]
+    direct = candidates["ours 1"]
     with (
         pooler.pooled(direct.dsn, folder, POOL) as dsn,
         serving(dsn, folder, secret=direct.service.secret) as service,
     ):
-        pair = (Contender("through PgBouncer", service, direct.dsn), direct)
-        found = await arena.runs(CREATE, Setup(32), pair)
+        pair = (Candidate("through PgBouncer", service, direct.dsn), direct)
+        found = await generator.run(CREATE, Setup(32), pair)
     loads = [found[each.name] for each in pair]
     _say(_HEAD.format(other="direct").replace("ours", "through PgBouncer"))
     _say(_row(f"create, {Setup(32)}", *loads))
     ratios[POOLER_LINE] = _ratios(*loads)
 
 
-async def database(arena: Arena, contender: Contender, ratios: Ratios) -> None:
+async def database(generator: LoadGenerator, candidate: Candidate, ratios: Ratios) -> None:
     """Load Postgres alone by pgbench: how much it does at most, and what an append costs beside a plain INSERT."""
-    connection = await asyncpg.connect(**connect_arguments(contender.dsn))
+    connection = await asyncpg.connect(**connect_arguments(candidate.dsn))
     await connection.execute(pgbench.PLAIN_SEQUENCE)
     await connection.close()
     scripts = {
@@ -143,15 +149,15 @@ async def database(arena: Arena, contender: Contender, ratios: Ratios) -> None:
     _say("\n| pgbench | a second | of the rounds |\n|---|--:|--:|")
     for connections in (1, 32):
         rates: dict[str, list[float]] = {name: [] for name in scripts}
-        for number in range(arena.rounds + 1):
+        for number in range(generator.rounds + 1):
             for name, text in scripts.items():
-                script = arena.folder / "pgbench.sql"
+                script = generator.folder / "pgbench.sql"
                 script.write_text(text)
-                rate = pgbench.rate(contender.dsn, script, connections, arena.seconds if number else WARM_UP)
+                rate = pgbench.rate(candidate.dsn, script, connections, generator.seconds if number else WARM_UP)
                 rates[name] += [rate] if number else []
         for name, found in rates.items():
             _say(
-                f"| {name}, {some(connections, 'connection')} | {statistics.median(found):,.0f} | "
+                f"| {name}, {plural(connections, 'connection')} | {statistics.median(found):,.0f} | "
                 f"{min(found):,.0f} to {max(found):,.0f} |"
             )
         append, insert, _ = rates.values()
@@ -163,48 +169,50 @@ PARTS = ("peer", "ceiling", "unchanged", "mixed", "pooler", "database")
 
 async def _all(arguments: argparse.Namespace, folder: Path, dsns: Sequence[str], stack: ExitStack) -> None:
     secret = secrets.token_urlsafe(48)
-    contenders: dict[str, Contender] = {}
+    candidates: dict[str, Candidate] = {}
 
-    def place(name: str) -> Path:
+    def subfolder(name: str) -> Path:
         (folder / name.replace(" ", "-")).mkdir()
         return folder / name.replace(" ", "-")
 
     for workers in sorted({setup.workers for setup in arguments.setups} | {1, 2}):
         name = f"peer {workers}"
-        service = stack.enter_context(peer(dsns[1], place(name), secret, workers))
-        contenders[name] = Contender(name, service, dsns[1])
+        service = stack.enter_context(peer(dsns[1], subfolder(name), secret, workers))
+        candidates[name] = Candidate(name, service, dsns[1])
         name = f"ours {workers}"
-        service = stack.enter_context(serving(dsns[0], place(name), secret=secret, workers=workers))
-        contenders[name] = Contender(name, service, dsns[0])
+        service = stack.enter_context(serving(dsns[0], subfolder(name), secret=secret, workers=workers))
+        candidates[name] = Candidate(name, service, dsns[0])
     name = "no database"
-    service = stack.enter_context(serving(dsns[0], place(name), secret=secret, module="bench.ceiling"))
-    contenders[name] = Contender(name, service, dsns[0])
-    idle = resident(contenders["ours 1"].service.pid) / 1e6
+    service = stack.enter_context(serving(dsns[0], subfolder(name), secret=secret, module="bench.ceiling"))
+    candidates[name] = Candidate(name, service, dsns[0])
+    idle = resident(candidates["ours 1"].service.pid) / 1e6
     people, about = await prepare(dsns, secret)
     postmaster = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
-    arena = Arena(folder, secret, people, postmaster=postmaster, rounds=arguments.rounds, seconds=arguments.seconds)
+    generator = LoadGenerator(
+        folder, secret, people, postmaster=postmaster, rounds=arguments.rounds, seconds=arguments.seconds
+    )
     ratios: Ratios = {}
     _say(
-        f"{about}\n{some(arguments.rounds, 'round')} of {arguments.seconds:g} s by turns, after {WARM_UP:g} s each; "
+        f"{about}\n{plural(arguments.rounds, 'round')} of {arguments.seconds:g} s by turns, after {WARM_UP:g} s each; "
         f"pools of {POOL} connections; {USERS} users with {EVENTS} events, {LARGE_USERS} with {LARGE:,} tasks. "
-        f"Medians; waits in ms; CPU, of service and Postgres, in µs a request. "
+        f"Medians; latencies in ms; CPU, of service and Postgres, in µs a request. "
         f"Before it is asked anything, a worker takes {idle:.0f} MB."
     )
     by_connections = [setup for setup in arguments.setups if setup.workers == 1]
     for part in arguments.parts:
         match part:
             case "peer":
-                await compare(arena, contenders, arguments.setups, arguments.only, ratios)
+                await compare(generator, candidates, arguments.setups, arguments.only, ratios)
             case "ceiling":
-                await ceilings(arena, contenders, by_connections)
+                await ceilings(generator, candidates, by_connections)
             case "unchanged":
-                await unchanged(arena, contenders, [each for each in by_connections if not each.alone])
+                await unchanged(generator, candidates, [each for each in by_connections if not each.one_user])
             case "mixed":
-                await mixed(arena, contenders)
+                await mixed(generator, candidates)
             case "pooler":
-                await through_pooler(arena, contenders, place("through PgBouncer"), ratios)
+                await through_pooler(generator, candidates, subfolder("through PgBouncer"), ratios)
             case "database":
-                await database(arena, contenders["ours 1"], ratios)
+                await database(generator, candidates["ours 1"], ratios)
     _say(f"\n{table(ratios)}")
 
 

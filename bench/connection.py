@@ -4,16 +4,16 @@ import asyncio
 from dataclasses import dataclass
 from typing import cast
 
-_ANSWER_SECONDS = 60
+_RESPONSE_SECONDS = 60
 _BODILESS = (204, 304)
 
 
-class NoAnswer(Exception):
-    """The connection ended, nothing came for a minute, or what came isn't an answer that this client can read."""
+class NoResponse(Exception):
+    """The connection ended, nothing came for a minute, or what came isn't a response that this client can read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     status: int
     tag: bytes
     """The `ETag`, with its quotes; empty where there is none."""
@@ -27,20 +27,20 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._received = bytearray()
-        self._answer: asyncio.Future[Answer] | None = None
+        self._response: asyncio.Future[Response] | None = None
         self._lost = False
 
-    async def ask(self, request: bytes) -> Answer:
-        """Raises `NoAnswer`."""
+    async def send(self, request: bytes) -> Response:
+        """Raises `NoResponse`."""
         if self._lost:
-            raise NoAnswer("the service had closed the connection")
-        self._answer = asyncio.get_running_loop().create_future()
+            raise NoResponse("the service had closed the connection")
+        self._response = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                return await self._answer
+            async with asyncio.timeout(_RESPONSE_SECONDS):
+                return await self._response
         except TimeoutError:
-            raise NoAnswer(f"nothing came for {_ANSWER_SECONDS} seconds") from None
+            raise NoResponse(f"nothing came for {_RESPONSE_SECONDS} seconds") from None
 
     def close(self) -> None:
         self._transport.close()
@@ -51,24 +51,24 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         try:
-            answer = _complete(self._received)
-        except NoAnswer as error:
+            response = _complete(self._received)
+        except NoResponse as error:
             self._end(error)
         else:
-            if answer:
+            if response:
                 self._received.clear()
-                if self._answer is None or self._answer.done():
+                if self._response is None or self._response.done():
                     self._lost = True  # nobody asked: the next request fails
                 else:
-                    self._answer.set_result(answer)
+                    self._response.set_result(response)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end(NoAnswer(f"the service closed the connection: {exc or 'no reason given'}"))
+        self._end(NoResponse(f"the service closed the connection: {exc or 'no reason given'}"))
 
-    def _end(self, why: NoAnswer) -> None:
+    def _end(self, why: NoResponse) -> None:
         self._lost = True
-        if self._answer and not self._answer.done():
-            self._answer.set_exception(why)
+        if self._response and not self._response.done():
+            self._response.set_exception(why)
 
 
 async def connect(port: int) -> Connection:
@@ -77,19 +77,19 @@ async def connect(port: int) -> Connection:
     return connection
 
 
-def _complete(received: bytearray) -> Answer | None:
-    """The answer, once all of it is there. Raises `NoAnswer` where it doesn't say how long it is, or is longer."""
+def _complete(received: bytearray) -> Response | None:
+    """The response, once all of it is there. Raises `NoResponse` where it doesn't say how long it is, or is longer."""
     head, end, _ = received.partition(b"\r\n\r\n")
     if not end:
         return None
     status, begin = int(head[9:12]), len(head) + len(end)
     length = 0 if status in _BODILESS else _header(head, b"content-length")
     if length == b"":
-        raise NoAnswer(f"an answer of unknown length: {bytes(head)!r}")
+        raise NoResponse(f"a response of unknown length: {bytes(head)!r}")
     missing = begin + int(length) - len(received)
     if missing < 0:
-        raise NoAnswer(f"more than was asked for: {bytes(received)!r}")
-    return None if missing else Answer(status, _header(head, b"etag"), bytes(received[begin:]), len(received))
+        raise NoResponse(f"more than was asked for: {bytes(received)!r}")
+    return None if missing else Response(status, _header(head, b"etag"), bytes(received[begin:]), len(received))
 
 
 def _header(head: bytearray, name: bytes) -> bytes:

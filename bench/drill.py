@@ -28,15 +28,15 @@ import httpx2
 import uvloop
 
 from bench.service import Refused, serving
-from bench.soak import at, verified
-from bench.writers import NotRight, client, rebuild
+from bench.soak import percentile, verified
+from bench.writers import BenchmarkFailed, client, rebuild
 from config.errors import CannotRun
 from db.connection import connect
 from db.distribute import check_distribution
 from db.dsn import connect_arguments
 
 PAUSE, AGAIN = 0.05, 0.1
-"""Seconds from a user's answer to the next request on average, and to the repetition of a write that was refused."""
+"""Seconds from a user's response to the next request on average, and to the repetition of a write that was refused."""
 WARM_UP, RECOVERY = 3.0, 60.0
 """Seconds before the first fault, and from the end of one until each user must have had a write acknowledged."""
 LIMIT = {"kill": 2, "freeze": 10}
@@ -53,7 +53,7 @@ class Request:
     sent: float
     answered: float
     status: int
-    """0 if no answer came."""
+    """0 if no response came."""
     retry_after: bool = False
     in_doubt: bool = False
     """A write without a key that may have been made. Its client isn't told to repeat it."""
@@ -92,25 +92,25 @@ class User:
     async def _write(self, method: str, path: str) -> None:
         key = str(uuid4()) if self.keyed else None
         while True:
-            answer = await self._send(method, path, key)
-            if answer and answer.status_code in DONE:
-                task = answer.json()
+            response = await self._send(method, path, key)
+            if response and response.status_code in DONE:
+                task = response.json()
                 self.acknowledged.append((task["id"], task["version"]))
                 return
-            if key is None or (answer and answer.status_code != 503):
+            if key is None or (response and response.status_code != 503):
                 return
             await asyncio.sleep(AGAIN)
 
     async def _send(self, method: str, path: str, key: str | None = None) -> httpx2.Response | None:
         headers = {"Idempotency-Key": key} if key else {}
         body = {"title": "Rehearse a failure"} if method == "POST" else None
-        answer, sent = None, time.perf_counter()
+        response, sent = None, time.perf_counter()
         with suppress(httpx2.TransportError):
-            answer = await self.client.request(method, f"/api/{self.name}/tasks{path}", json=body, headers=headers)
-        status, told = (answer.status_code, "retry-after" in answer.headers) if answer else (0, False)
+            response = await self.client.request(method, f"/api/{self.name}/tasks{path}", json=body, headers=headers)
+        status, told = (response.status_code, "retry-after" in response.headers) if response else (0, False)
         in_doubt = status in (0, 503) and not told and method != "GET" and key is None
         self.requests.append(Request(sent, time.perf_counter(), status, told, in_doubt))
-        return answer
+        return response
 
     async def lost(self, connection: asyncpg.Connection) -> list[str]:
         """Say where the log isn't what was acknowledged."""
@@ -147,8 +147,8 @@ class Round:
 
     @property
     def later(self) -> float:
-        """Longest wait for an answer when the server must have been known to hang."""
-        return wait(each for each in self.affected if each.sent >= self.first + KNOWN)
+        """Longest wait for a response when the server must have been known to hang."""
+        return latency(each for each in self.affected if each.sent >= self.first + KNOWN)
 
     @property
     def errors(self) -> Counter[int]:
@@ -157,7 +157,7 @@ class Round:
         return Counter(each.status for each in self.others if each.status not in expected)
 
     @property
-    def broken_promises(self) -> list[str]:
+    def violations(self) -> list[str]:
         found = [f"other users got {dict(self.errors)}"] * bool(self.errors)
         if self.fault not in LIMIT:
             return found
@@ -166,18 +166,18 @@ class Round:
         found += [f"the server's users got {wrong}"] * bool(wrong)
         found += [f"{untold} times 503 had no Retry-After"] * bool(untold)
         found += ["no request was refused: does --break stop the server?"] * (not self.refused)
-        found += [f"an answer took {wait(self.affected):.2f} s"] * (wait(self.affected) > LIMIT[self.fault])
+        found += [f"a response took {latency(self.affected):.2f} s"] * (latency(self.affected) > LIMIT[self.fault])
         late = self.fault == "freeze" and self.later > AT_ONCE
-        return found + [f"later, an answer took {self.later:.2f} s"] * late
+        return found + [f"later, a response took {self.later:.2f} s"] * late
 
     def __str__(self) -> str:
         statuses = sorted(Counter(each.status for each in self.affected).items())
         told = sum(each.retry_after for each in self.refused) / max(len(self.refused), 1)
         cells = [f"{self.over - self.began:.1f}", ", ".join(f"{status}: {count}" for status, count in statuses)]
-        waits = [self.first - self.began, wait(self.refused, 0.5), wait(self.affected), self.later, self.back]
-        cells += [f"{told:.1%}", *(f"{each:.2f}" for each in waits)] if self.affected else [""] * 6
+        latencies = [self.first - self.began, latency(self.refused, 0.5), latency(self.affected), self.later, self.back]
+        cells += [f"{told:.1%}", *(f"{each:.2f}" for each in latencies)] if self.affected else [""] * 6
         cells += [f"{len(self.others):,}", f"**{self.errors.total()}**"]
-        cells += [f"{wait(self.others, 0.5):.3f}", f"{wait(self.others):.2f}"]
+        cells += [f"{latency(self.others, 0.5):.3f}", f"{latency(self.others):.2f}"]
         return " | ".join(cells)
 
 
@@ -187,9 +187,9 @@ HEAD = """\
 |--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"""
 
 
-def wait(requests: Iterable[Request], share: float = 1) -> float:
-    """Return the time to an answer, in seconds, that this share of the requests took at most; NaN if there is none."""
-    return at([each.answered - each.sent for each in requests], share)
+def latency(requests: Iterable[Request], share: float = 1) -> float:
+    """Return the time to a response, in seconds, that this share of the requests took at most; NaN if there is none."""
+    return percentile([each.answered - each.sent for each in requests], share)
 
 
 SERVERS = """
@@ -200,13 +200,13 @@ JOIN pg_dist_node USING (groupid) WHERE noderole = 'primary' ORDER BY name
 
 
 async def names(connection: asyncpg.Connection, count: int, server: Sequence[str]) -> list[tuple[str, bool, bool]]:
-    """Name users: half of them are the server's, and half of these send keys. Raises `NotRight` if that can't be."""
+    """Name users: half are the server's, and half of these send keys. Raises `BenchmarkFailed` if that can't be."""
     some = [f"drill-{secrets.token_hex(4)}" for _ in range(count * 20)]
     rows = [tuple(row) for row in await connection.fetch(SERVERS, some, *server)]
     there = [row for row in rows if row[1]][: count // 2]
     elsewhere = [row for row in rows if not row[1]][: count - len(there)]
     if len(there + elsewhere) < count or bool(server[0]) != bool(there):
-        raise NotRight("too few shards are on that server, or on the others")
+        raise BenchmarkFailed("too few shards are on that server, or on the others")
     return [(name, affected, number % 2 == 0) for number, (name, affected) in enumerate(there + elsewhere)]
 
 
@@ -220,7 +220,7 @@ class Drill:
     users: Sequence[User]
 
     async def run(self) -> list[str]:
-        """Print all rounds, and say which promises they broke. Raises `NotRight` if a fault can't be brought about."""
+        """Run and print all rounds; return their violations. Raises `BenchmarkFailed` if a fault can't be caused."""
         broken: list[str] = []
         over = asyncio.Event()
         print(f"\n{HEAD}", flush=True)
@@ -233,7 +233,7 @@ class Drill:
                 for number in range(1, self.options.rounds + 1):
                     each = await self._round(number)
                     print(f"| {number} | {each} |", flush=True)
-                    broken += [f"round {number}: {promise}" for promise in each.broken_promises]
+                    broken += [f"round {number}: {promise}" for promise in each.violations]
             finally:
                 over.set()
         return broken
@@ -262,11 +262,11 @@ class Drill:
         return over
 
     async def _all_write(self) -> float:
-        """Wait until each user has had a write acknowledged, and return the seconds. Raises `NotRight`."""
+        """Wait until each user has had a write acknowledged, and return the seconds. Raises `BenchmarkFailed`."""
         began, before = time.perf_counter(), {user.name: len(user.acknowledged) for user in self.users}
         while any(len(user.acknowledged) == before[user.name] for user in self.users):
             if time.perf_counter() > began + RECOVERY:
-                raise NotRight(f"not every user could write {RECOVERY:.0f} s later")
+                raise BenchmarkFailed(f"not every user could write {RECOVERY:.0f} s later")
             await asyncio.sleep(0.01)
         return time.perf_counter() - began
 
@@ -279,7 +279,7 @@ class Drill:
         await fetch("SELECT citus_rebalance_wait()")
         state = await fetch("SELECT state::text FROM pg_dist_background_job WHERE job_id = $1", job)
         if state != "finished":
-            raise NotRight(f"the rebalance is {state or 'not needed'}")
+            raise BenchmarkFailed(f"the rebalance is {state or 'not needed'}")
 
     async def _rebuild(self) -> None:
         """Delete the users' rows, and rebuild all."""
@@ -287,7 +287,7 @@ class Drill:
             await self.connection.execute("DELETE FROM tasks WHERE user_id = $1", user.name)
         await rebuild(self.owner, sharded=True)
 
-    async def faults(self) -> list[str]:
+    async def check_log(self) -> list[str]:
         """Say what is wrong with the log and the tasks, now that all users have stopped."""
         lost = [await user.lost(self.connection) for user in self.users]
         state = verified(self.owner, sharded=True)
@@ -299,7 +299,7 @@ class Drill:
 async def _command(line: str) -> None:
     process = await asyncio.create_subprocess_exec(*shlex.split(line), stdin=asyncio.subprocess.DEVNULL)
     if status := await process.wait():
-        raise NotRight(f"{line}: status {status}")
+        raise BenchmarkFailed(f"{line}: status {status}")
 
 
 async def rehearse(options: argparse.Namespace, dsn: str, owner: str, folder: Path) -> list[str]:
@@ -315,7 +315,7 @@ async def rehearse(options: argparse.Namespace, dsn: str, owner: str, folder: Pa
             broken = await drill.run()
             for user in users:
                 await user.client.aclose()
-        return broken + await drill.faults()
+        return broken + await drill.check_log()
     finally:
         await connection.close()
 
@@ -338,7 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="daybook-bench-") as folder:
         try:
             broken += uvloop.run(rehearse(options, dsn, os.environ.get("DATABASE_URL_DIRECT", dsn), Path(folder)))
-        except* (NotRight, Refused, CannotRun) as errors:
+        except* (BenchmarkFailed, Refused, CannotRun) as errors:
             broken += map(str, errors.exceptions)
     for each in broken:
         print(f"FAILED: {each}", file=sys.stderr)

@@ -51,11 +51,11 @@ _END = {"ndjson": b"\n", "csv": b"\r\n"}
 """What ends a line, and stands nowhere else in it: the log's own texts have only bare line feeds."""
 
 
-class LongWinded(Author):
+class LongTextAuthor(Author):
     """Whose events are as large as can be: each replaces a description of 5,000 characters by another. JSON spells most
     of them with six bytes, and one is such that Python needs four for every character of the whole."""
 
-    DOINGS: Mapping[str, int] = {"create": 1, "update": 99}
+    COMMANDS: Mapping[str, int] = {"create": 1, "update": 99}
 
     def changes(self) -> Fields:
         return Fields(description=self.description())
@@ -188,7 +188,7 @@ async def prepare(dsn: str, sizes: set[int]) -> str:
             began = time.perf_counter()
             await load(connection, Author(user_of(size)), size)
             _say(f"loaded {size:,} events in {time.perf_counter() - began:.0f} s")
-        await load(connection, LongWinded(LONG), _LONG_EVENTS)
+        await load(connection, LongTextAuthor(LONG), _LONG_EVENTS)
         await settle(connection)
         return (
             f"{machine()}. {await versions(connection)}.\n"

@@ -25,19 +25,19 @@ import asyncpg
 import jwt
 import uvloop
 
-from bench.connection import NoAnswer, connect
+from bench.connection import NoResponse, connect
 from bench.load import Author, load, new_database, settle
 from bench.machine import machine, settings, versions
 from bench.service import Service, serving
 from bench.soak import verified
-from bench.visitor import Visitor, WrongAnswer, visitor
+from bench.visitor import Visitor, WrongResponse, visitor
 from db.dsn import connect_arguments
 from db.embedded import running
 from db.migrate import migrate
 
-Doing: TypeAlias = Literal["come or go", "get", "list", "audit"]
-DOINGS: Mapping[Doing, str] = {
-    "come or go": "create",
+Action: TypeAlias = Literal["create or delete", "get", "list", "audit"]
+HEADINGS: Mapping[Action, str] = {
+    "create or delete": "create",
     "get": "get",
     "list": "list page of 50",
     "audit": "audit page of 50",
@@ -98,7 +98,7 @@ def visitors(service: Service, numbers: Sequence[int]) -> list[Visitor]:
     return found
 
 
-class Place:
+class System:
     """A service with a log of its own size, and who asks it."""
 
     def __init__(self, service: Service, users: int) -> None:
@@ -106,29 +106,29 @@ class Place:
         people = visitors(service, random.Random(users).sample(range(users), PEOPLE))
         self.people = itertools.cycle(people)
         self.chance = random.Random(1)
-        self.medians: dict[Doing, list[float]] = {doing: [] for doing in DOINGS}
+        self.medians: dict[Action, list[float]] = {action: [] for action in HEADINGS}
 
-    async def round(self, doing: Doing) -> float:
+    async def round(self, action: Action) -> float:
         """The median in ms of so many requests, one after the other."""
         connection = await connect(self.service.port)
-        waits = []
+        latencies = []
         for _ in range(_EACH):
             person = next(self.people)
             person.usual = len(person.tasks)  # who has as many as usual creates one
             began = time.perf_counter()
-            await person.do(doing, connection, self.chance)
-            waits.append((time.perf_counter() - began) * 1000)
+            await person.act(action, connection, self.chance)
+            latencies.append((time.perf_counter() - began) * 1000)
         connection.close()
-        return statistics.median(waits)
+        return statistics.median(latencies)
 
 
-async def measure(places: Sequence[Place]) -> None:
+async def measure(systems: Sequence[System]) -> None:
     for number in range(_ROUNDS + 1):
-        for doing in DOINGS:
-            for place in places:
-                median = await place.round(doing)
+        for action in HEADINGS:
+            for system in systems:
+                median = await system.round(action)
                 if number:  # else it was to warm up
-                    place.medians[doing].append(median)
+                    system.medians[action].append(median)
 
 
 def main() -> int:
@@ -145,31 +145,37 @@ def main() -> int:
         print(uvloop.run(about(dsn)), flush=True)
         for size, each in dsns.items():
             fill(each, size // EVENTS)
-        places: dict[int, Place] = {}
+        systems: dict[int, System] = {}
         for size, each in dsns.items():
             (Path(name) / f"service-{size}").mkdir()
             service = stack.enter_context(serving(each, Path(name) / f"service-{size}"))
-            places[size] = Place(service, size // EVENTS)
+            systems[size] = System(service, size // EVENTS)
         try:
-            uvloop.run(measure(list(places.values())))
-        except (WrongAnswer, NoAnswer) as error:
+            uvloop.run(measure(list(systems.values())))
+        except (WrongResponse, NoResponse) as error:
             print(f"FAILED: {error}", file=sys.stderr)
             return 1
         print(
             f"Medians in ms of {_ROUNDS} rounds by turns, one connection, one worker; {EVENTS} events of each user.\n"
         )
-        print("| events | " + " | ".join(DOINGS.values()) + " |\n|--:|" + "--:|" * len(DOINGS))
-        first = places[sizes[0]].medians
-        for size, place in places.items():
-            ratios = {doing: _ratio(of_rounds, first[doing]) for doing, of_rounds in place.medians.items()}
-            cells = [f"{statistics.median(place.medians[doing]):.2f} (**{ratios[doing]:.2f}**)" for doing in DOINGS]
+        print("| events | " + " | ".join(HEADINGS.values()) + " |\n|--:|" + "--:|" * len(HEADINGS))
+        first = systems[sizes[0]].medians
+        for size, system in systems.items():
+            ratios = {action: _ratio(of_rounds, first[action]) for action, of_rounds in system.medians.items()}
+            cells = [
+                f"{statistics.median(system.medians[action]):.2f} (**{ratios[action]:.2f}**)" for action in HEADINGS
+            ]
             print(f"| {size:,} | {' | '.join(cells)} |", flush=True)
-            faults += [f"{DOINGS[doing]} at {size:,}: {ratio:.2f}" for doing, ratio in ratios.items() if ratio > MOST]
+            faults += [
+                f"{HEADINGS[action]} at {size:,}: {ratio:.2f}" for action, ratio in ratios.items() if ratio > MOST
+            ]
         print()
         for size, each in dsns.items():
-            books = verified(each)
-            print(f"verify: {books['events']:,} events, {books['tasks']:,} tasks, clean: {books['clean']}.", flush=True)
-            faults += [f"verify at {size:,}: {books['mismatches']}"] * (not books["clean"])
+            report = verified(each)
+            print(
+                f"verify: {report['events']:,} events, {report['tasks']:,} tasks, clean: {report['clean']}.", flush=True
+            )
+            faults += [f"verify at {size:,}: {report['mismatches']}"] * (not report["clean"])
     for fault in faults:
         print(f"FAILED: {fault}", file=sys.stderr)
     return int(bool(faults))

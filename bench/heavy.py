@@ -2,7 +2,7 @@
 
 Twenty users read and write, each request at a time that was fixed beforehand. For each of the routes they do so alone
 first, and then while one user with a long log and many long tasks sends it from twenty connections at once. Shows the
-others' waits and refusals, the heavy user's answers, and the service's memory. Fails if another user was refused,
+others' latencies and refusals, the heavy user's responses, and the service's memory. Fails if another user was refused,
 waited for too long, or the service grew past its bound.
 """
 
@@ -30,14 +30,14 @@ import jwt
 import orjson
 import uvloop
 
-from bench.connection import NoAnswer, connect
+from bench.connection import NoResponse, connect
 from bench.heavy_user import LONGEST, HeavyUser
 from bench.load import Author, load, settle
 from bench.machine import machine, settings, versions
 from bench.memory import watched
 from bench.service import Service, serving
-from bench.soak import Line, at
-from bench.visitor import Visitor, WrongAnswer, visitor
+from bench.soak import Line, percentile
+from bench.visitor import Visitor, WrongResponse, visitor
 from db.dsn import connect_arguments
 from db.embedded import running
 from db.migrate import migrate
@@ -139,7 +139,7 @@ def _yield_processor() -> None:
         Path("/proc/self/autogroup").write_text("19")
 
 
-def hammer(port: int, token: str, name: str, ids: Sequence[str], moment: datetime, seconds: float) -> Counter[str]:
+def closed_loop(port: int, token: str, name: str, ids: Sequence[str], moment: datetime, seconds: float) -> Counter[str]:
     """Send one route's requests from `CONNECTIONS` threads, in a process of its own; how often each status came.
 
     It leaves the processor to the service whenever that wants it, as a client elsewhere does.
@@ -181,12 +181,12 @@ def hammer(port: int, token: str, name: str, ids: Sequence[str], moment: datetim
 class Others:
     """What the other users met, in seconds from when a request was due."""
 
-    waits: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        figures = " | ".join(f"{1000 * at(self.waits, share):.1f}" for share in (0.5, 0.99, 1))
-        return f"{len(self.waits):,} | {figures} | {sum(self.refused.values())}"
+        figures = " | ".join(f"{1000 * percentile(self.latencies, share):.1f}" for share in (0.5, 0.99, 1))
+        return f"{len(self.latencies):,} | {figures} | {sum(self.refused.values())}"
 
 
 async def others(lines: Sequence[Line], until: asyncio.Event) -> Others:
@@ -199,9 +199,9 @@ async def others(lines: Sequence[Line], until: asyncio.Event) -> Others:
             if (early := due - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
             try:
-                await line.one()
-                found.waits.append(time.perf_counter() - due)
-            except (WrongAnswer, NoAnswer) as error:
+                await line.send_one()
+                found.latencies.append(time.perf_counter() - due)
+            except (WrongResponse, NoResponse) as error:
                 found.refused[str(error)[:200]] += 1
                 return
             due = max(due + line.chance.expovariate(1 / PERIOD), time.perf_counter() - 1)
@@ -273,7 +273,7 @@ class Attack:
     async def __call__(self, seconds: float) -> None:
         """Run it in the other process."""
         arguments = (self.service.port, _token(self.service, HEAVY), self.name, self.ids, self.moment, seconds)
-        self.found.update(await asyncio.get_running_loop().run_in_executor(self.pool, hammer, *arguments))
+        self.found.update(await asyncio.get_running_loop().run_in_executor(self.pool, closed_loop, *arguments))
 
 
 async def run(service: Service, dsn: str, events: int, long_tasks: int, seconds: float, only: str) -> list[str]:
@@ -290,15 +290,15 @@ async def run(service: Service, dsn: str, events: int, long_tasks: int, seconds:
                 continue
             rest = (
                 await measure(service, visitors, seconds, None)
-            ).waits  # directly before: the machine's pace changes
-            median = at(rest, 0.5)
+            ).latencies  # directly before: the machine's pace changes
+            median = percentile(rest, 0.5)
             attack = Attack(service, pool, name, ids[:200], moment)
             with watched(service.pid) as memory:
                 met = await measure(service, visitors, seconds, attack)
-            ratio = at(met.waits, 0.99) / median
-            answers = ", ".join(f"{count} x {status}" for status, count in sorted(attack.found.items()))
-            before = f"{1000 * median:.1f} | {1000 * at(rest, 0.99):.1f}"
-            print(f"| {name} | {answers} | {before} | {met} | {ratio:.1f} | {memory.peak / 1e6:.0f} |", flush=True)
+            ratio = percentile(met.latencies, 0.99) / median
+            responses = ", ".join(f"{count} x {status}" for status, count in sorted(attack.found.items()))
+            before = f"{1000 * median:.1f} | {1000 * percentile(rest, 0.99):.1f}"
+            print(f"| {name} | {responses} | {before} | {met} | {ratio:.1f} | {memory.peak / 1e6:.0f} |", flush=True)
             faults += [f"{name}: another user was refused: {why}" for why in met.refused]
             faults += [f"{name}: others waited for {ratio:.1f} times their median at rest"] * (not ratio < MOST_WAIT)
             faults += [f"{name}: {memory.peak / 1e6:.0f} MB"] * (memory.peak > MOST_MEMORY)

@@ -16,13 +16,13 @@ class Kind:
     name: str
     requests: Callable[[Sequence[Person]], Iterator[bytes]]
     status: int = 200
-    marks: int = 0
+    items: int = 0
     """How many tasks, or events, the answer must hold."""
     large: bool = False
     """Of those with a thousand tasks."""
     peer: bool = True
     """Whether the peer has the same."""
-    doomed: bool = False
+    deletes: bool = False
     """The requests delete: each can be sent but once."""
     renewed: bool = False
     """They are made anew for each round: sent a second time, they would change nothing."""
@@ -64,21 +64,21 @@ KINDS = (
     Kind(
         "list of 1,000",
         lambda people: (request(who, "GET", "tasks?limit=1000") for who in people),
-        marks=LARGE,
+        items=LARGE,
         large=True,
     ),
-    Kind("list, page of 50", lambda people: (request(who, "GET", "tasks?limit=50") for who in people), marks=50),
+    Kind("list, page of 50", lambda people: (request(who, "GET", "tasks?limit=50") for who in people), items=50),
     Kind(
         "toggle",
         lambda people: _each(people, lambda who, id_: request(who, "PATCH", f"tasks/{id_}/complete")),
-        marks=1,
+        items=1,
     ),
-    Kind("update", _updates, marks=1, renewed=True),
-    Kind("delete", lambda _: iter(()), 204, doomed=True),
+    Kind("update", _updates, items=1, renewed=True),
+    Kind("delete", lambda _: iter(()), 204, deletes=True),
     Kind(
         "audit, page of 100",
         lambda people: (request(who, "GET", "audit?limit=100") for who in people),
-        marks=100,
+        items=100,
         peer=False,
     ),
     Kind(

@@ -63,7 +63,7 @@ _AGENTS = (
 class Author:
     """What one user did, by chance, and the same for the same seed."""
 
-    DOINGS: Mapping[str, int] = {"create": 30, "update": 28, "toggle": 27, "delete": 10, "restore": 5}
+    COMMANDS: Mapping[str, int] = {"create": 30, "update": 28, "toggle": 27, "delete": 10, "restore": 5}
     """By weight."""
 
     def __init__(self, user_id: str, *, seed: int = 1) -> None:
@@ -112,13 +112,13 @@ class Author:
         return event
 
     def _command(self) -> Command:
-        doing = self.chance.choices(list(self.DOINGS), list(self.DOINGS.values()))[0]
+        chosen = self.chance.choices(list(self.COMMANDS), list(self.COMMANDS.values()))[0]
         user = self.user_id
-        if doing == "restore" and (id_ := self._some(self._deleted)) and self.chance.random() < 0.8:
+        if chosen == "restore" and (id_ := self._some(self._deleted)) and self.chance.random() < 0.8:
             return RestoreTask(user_id=user, task_id=id_)
-        if doing == "create" or not (id_ := self._some(self._living)):
+        if chosen == "create" or not (id_ := self._some(self._living)):
             return CreateTask(user_id=user, task_id=self._uuid7(), fields=self._fields())
-        match doing:
+        match chosen:
             case "toggle":
                 return ToggleTask(user_id=user, task_id=id_)
             case "delete":
@@ -172,7 +172,7 @@ class Author:
         return UUID(int=value | 0b10 << 62 | self.chance.getrandbits(62))
 
 
-def entries(events: Iterable[Event]) -> Iterator[RecordedEvent]:
+def recorded_events(events: Iterable[Event]) -> Iterator[RecordedEvent]:
     """A user's events, from the first, in their places."""
     last = hash_chain.GENESIS
     for seq, event in enumerate(events, 1):
@@ -213,7 +213,7 @@ async def load(connection: Connection, author: Author, count: int) -> RecordedEv
 
     def records() -> Iterator[tuple[Any, ...]]:
         nonlocal last
-        for last in entries(author.events(count)):
+        for last in recorded_events(author.events(count)):
             yield _record(last)
 
     async with connection.transaction():

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_EVERY = 0.005
+_INTERVAL = 0.005
 """Seconds between two looks, where the kernel doesn't let us reset its own mark."""
 
 
@@ -30,11 +30,11 @@ def resident(pid: int) -> int:
 
 @contextmanager
 def watched(pid: int) -> Iterator[Resident]:
-    """The process's memory while the block runs: the kernel's mark (VmHWM) where it can be reset, else by looking."""
+    """The process's memory while the block runs: the kernel's mark (VmHWM) where it can be reset, else by polling."""
     try:
         Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): resets the mark to what is resident now
     except OSError:
-        with _looked_at(pid) as found:
+        with _polled(pid) as found:
             yield found
     else:
         found = Resident(resident(pid))
@@ -44,21 +44,21 @@ def watched(pid: int) -> Iterator[Resident]:
 
 
 @contextmanager
-def _looked_at(pid: int) -> Iterator[Resident]:
+def _polled(pid: int) -> Iterator[Resident]:
     over = threading.Event()
     found = Resident(resident(pid))
 
-    def look() -> None:
-        while not over.wait(_EVERY):
+    def poll() -> None:
+        while not over.wait(_INTERVAL):
             found.peak = max(found.peak, resident(pid))
 
-    looking = threading.Thread(target=look)
-    looking.start()
+    polling = threading.Thread(target=poll)
+    polling.start()
     try:
         yield found
     finally:
         over.set()
-        looking.join()
+        polling.join()
         found.peak = max(found.peak, found.before, resident(pid))
 
 

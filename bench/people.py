@@ -22,7 +22,7 @@ LARGE_USERS, LARGE = 40, 1_000
 class Creator(Author):
     """One who only creates tasks."""
 
-    DOINGS: Mapping[str, int] = {"create": 1}
+    COMMANDS: Mapping[str, int] = {"create": 1}
 
 
 @dataclass(frozen=True, slots=True)

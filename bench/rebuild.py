@@ -119,8 +119,8 @@ def run(dsn: str, job: Job, size: Size, workers: int) -> Result:
     seconds = time.perf_counter() - began
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     result: dict[str, Any] = json.loads(process.stdout.read())
-    posted = result[{"rebuild": "written", "verify": "tasks", "rebuild, sound": "right"}[job]]
-    if process.returncode or (result["events"], posted) != (size.users * size.events, tasks):
+    found = result[{"rebuild": "written", "verify": "tasks", "rebuild, sound": "right"}[job]]
+    if process.returncode or (result["events"], found) != (size.users * size.events, tasks):
         raise Incomplete(f"{job}: {result}")
     return Result(size, tasks, job, workers, seconds, parent, worker)
 

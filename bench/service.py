@@ -16,7 +16,7 @@ import jwt
 
 _ROOT = Path(__file__).parents[1]
 _STARTUP_SECONDS = 60
-_ANSWER_SECONDS = 60
+_RESPONSE_SECONDS = 60
 
 
 class Refused(Exception):
@@ -40,11 +40,11 @@ class Service:
         if user:
             claims = {"sub": user, "exp": datetime.now(UTC) + timedelta(hours=1)}
             headers["Authorization"] = f"Bearer {jwt.encode(claims, self.secret, algorithm='HS256')}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_RESPONSE_SECONDS)
         if buffer:
             connection.sock = socket.socket()
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-            connection.sock.settimeout(_ANSWER_SECONDS)
+            connection.sock.settimeout(_RESPONSE_SECONDS)
             connection.sock.connect(("127.0.0.1", self.port))
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()

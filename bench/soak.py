@@ -2,7 +2,7 @@
 
 Measures how many requests a second a hundred connections get answered at most, then sends half as many, each at a
 time that was fixed beforehand, and counts from that time on: a service that stalls is charged with all that it keeps
-waiting. Fails where an answer isn't what it must be, the service logs a warning, its memory grows, its answers become
+waiting. Fails where a response isn't what it must be, the service logs a warning, its memory grows, its answers become
 slower, or the log isn't exactly what was acknowledged.
 """
 
@@ -26,12 +26,12 @@ import asyncpg
 import jwt
 import uvloop
 
-from bench.connection import Connection, NoAnswer, connect
+from bench.connection import Connection, NoResponse, connect
 from bench.load import Author, load, settle
 from bench.machine import cpu_seconds, machine, settings, starved_seconds, versions
 from bench.memory import resident
 from bench.service import Refused, Service, serving
-from bench.visitor import DOINGS, READS, WRITES, Doing, Visitor, WrongAnswer, visitor
+from bench.visitor import ACTIONS, READS, WRITES, Action, Visitor, WrongResponse, visitor
 from db.dsn import connect_arguments
 from db.embedded import running
 from db.migrate import migrate
@@ -47,24 +47,26 @@ _MAXIMUM = 15
 """Seconds of the closed loop that isn't measured, and of the one that is."""
 
 PARTS = 10
-_LOOKS = 3
+_SAMPLES = 3
 """Looks at the memory in each part of the run: one every ten seconds of five minutes."""
 
 SLOWER = 1.25
 """What the second half of the run may be to the first: of each kind of request, the median of the parts' medians.
 A checkpoint, an autovacuum or a neighbour on the machine is in a part or two; what builds up is in all that follow."""
 GROWTH = 5_000_000
-"""Bytes that the service may grow by from beginning to end of the run, by the line of least squares through all looks:
-one look alone may be at a peak. In five minutes of 400 requests a second, it is 42 bytes kept of each."""
+"""Bytes that the service may grow by from beginning to end of the run, by the line of least squares through all
+samples: one alone may be at a peak. In five minutes of 400 requests a second, it is 42 bytes kept of each."""
 
 
 @dataclass(slots=True)
 class Part:
-    """A tenth of the run. Waits are seconds from when a request was due to its answer."""
+    """A tenth of the run. Waits are seconds from when a request was due to its response."""
 
-    waits: "Mapping[Doing, array[float]]" = field(default_factory=lambda: {doing: array("d") for doing in DOINGS})
+    latencies: "Mapping[Action, array[float]]" = field(
+        default_factory=lambda: {action: array("d") for action in ACTIONS}
+    )
     late: int = 0
-    """Requests that were due while their connection still waited for the answer before."""
+    """Requests that were due while their connection still waited for the response before."""
     overslept: float = 0.0
     """Seconds by which the load itself missed the time when a request was due, at most: what the machine adds to `max`
     without the service."""
@@ -73,12 +75,14 @@ class Part:
     sizes: list[int] = field(default_factory=list)
     """Bytes of the service's memory, at each look."""
 
-    def of(self, doings: Iterable[Doing]) -> list[float]:
-        return [wait for doing in doings for wait in self.waits[doing]]
+    def of(self, actions: Iterable[Action]) -> list[float]:
+        return [wait for action in actions for wait in self.latencies[action]]
 
     def __str__(self) -> str:
         reads, writes = self.of(READS), self.of(WRITES)
-        columns = [f"{1000 * at(waits, share):.1f}" for waits in (reads, writes) for share in (0.5, 0.99, 1)]
+        columns = [
+            f"{1000 * percentile(latencies, share):.1f}" for latencies in (reads, writes) for share in (0.5, 0.99, 1)
+        ]
         count = f"{len(reads):,} | {len(writes):,} | {self.late:,}"
         disturbed = f"{1000 * self.overslept:.1f} | {self.starved:.0%}"
         return f"{count} | {' | '.join(columns)} | {disturbed} | {self.sizes[-1] / 1e6:.1f}"
@@ -97,11 +101,11 @@ class Line:
     visitors: Sequence[Visitor]
     chance: random.Random
 
-    async def one(self) -> Doing:
-        """A request of one of them, by lot. Raises `WrongAnswer` or `NoAnswer`."""
-        doing = self.chance.choices(list(DOINGS), list(DOINGS.values()))[0]
-        await self.chance.choice(self.visitors).do(doing, self.connection, self.chance)
-        return doing
+    async def send_one(self) -> Action:
+        """A request of one of them, by lot. Raises `WrongResponse` or `NoResponse`."""
+        action = self.chance.choices(list(ACTIONS), list(ACTIONS.values()))[0]
+        await self.chance.choice(self.visitors).act(action, self.connection, self.chance)
+        return action
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,19 +129,24 @@ class Run:
         return statistics.linear_regression(range(len(sizes)), sizes).slope * (len(sizes) - 1)
 
     @property
-    def slower(self) -> dict[Doing, float]:
+    def slower(self) -> dict[Action, float]:
         """Of each kind of request, since one that is slow can hide behind the others."""
-        return {doing: _second_to_first([at(part.waits[doing], 0.5) for part in self.parts]) for doing in DOINGS}
+        return {
+            action: _ratio_of_halves([percentile(part.latencies[action], 0.5) for part in self.parts])
+            for action in ACTIONS
+        }
 
     @property
     def faults(self) -> list[str]:
         """What the run fails for."""
-        slower = [f"{doing} became slower: {ratio:.2f}" for doing, ratio in self.slower.items() if not ratio <= SLOWER]
+        slower = [
+            f"{action} became slower: {ratio:.2f}" for action, ratio in self.slower.items() if not ratio <= SLOWER
+        ]
         return slower + [f"memory grew by {self.growth / 1e6:.1f} MB"] * (self.growth > GROWTH)
 
     def __str__(self) -> str:
-        writes, requests = (sum(len(part.of(doings)) for part in self.parts) for doings in (WRITES, DOINGS))
-        ratios = ", ".join(f"{doing} {ratio:.2f}" for doing, ratio in self.slower.items())
+        writes, requests = (sum(len(part.of(actions)) for part in self.parts) for actions in (WRITES, ACTIONS))
+        ratios = ", ".join(f"{action} {ratio:.2f}" for action, ratio in self.slower.items())
         return (
             f"Maximum: {self.maximum:,.0f} requests a second ({CONNECTIONS} connections, closed loop, {_MAXIMUM} s).\n"
             f"Soak: {requests / self.seconds:,.0f} a second for {self.seconds} s: {requests:,} requests, "
@@ -150,12 +159,12 @@ class Run:
         )
 
 
-def at(waits: Sequence[float], share: float) -> float:
+def percentile(latencies: Sequence[float], share: float) -> float:
     """The wait that this share of all had at most; NaN where there was none."""
-    return sorted(waits)[min(int(len(waits) * share), len(waits) - 1)] if waits else float("nan")
+    return sorted(latencies)[min(int(len(latencies) * share), len(latencies) - 1)] if latencies else float("nan")
 
 
-def _second_to_first(medians: Sequence[float]) -> float:
+def _ratio_of_halves(medians: Sequence[float]) -> float:
     """What the second half's median is to the first's."""
     half = len(medians) // 2
     return statistics.median(medians[half:]) / statistics.median(medians[:half])
@@ -181,14 +190,14 @@ async def prepare(dsn: str, service: Service) -> tuple[list[Visitor], str]:
     return visitors, about
 
 
-async def closed(lines: Sequence[Line], seconds: float) -> float:
-    """Requests a second, where each line sends the next when it has its answer."""
+async def closed_loop(lines: Sequence[Line], seconds: float) -> float:
+    """Requests a second, where each line sends the next when it has its response."""
     began = time.perf_counter()
 
     async def send(line: Line) -> int:
         count = 0
         while time.perf_counter() < began + seconds:
-            await line.one()
+            await line.send_one()
             count += 1
         return count
 
@@ -206,7 +215,7 @@ async def open_loop(lines: Sequence[Line], service: Service, rate: float, second
     async with asyncio.TaskGroup() as group:
         for number, line in enumerate(lines):
             group.create_task(_on_time(line, due[number :: len(lines)], began, seconds, parts))
-        group.create_task(_look(service.pid, began, seconds, parts))
+        group.create_task(_sample(service.pid, began, seconds, parts))
     return parts
 
 
@@ -228,32 +237,32 @@ async def _on_time(line: Line, due: Sequence[float], began: float, seconds: int,
             part.overslept = max(part.overslept, time.perf_counter() - began - moment)
         else:
             part.late += 1
-        doing = await line.one()
-        part.waits[doing].append(time.perf_counter() - began - moment)
+        action = await line.send_one()
+        part.latencies[action].append(time.perf_counter() - began - moment)
 
 
-async def _look(pid: int, began: float, seconds: int, parts: Sequence[Part]) -> None:
+async def _sample(pid: int, began: float, seconds: int, parts: Sequence[Part]) -> None:
     starved = starved_seconds(pid)
-    looks = [part for part in parts for _ in range(_LOOKS)]
-    for number, part in enumerate(looks, 1):
-        await asyncio.sleep(began + number * seconds / len(looks) - time.perf_counter())
+    samples = [part for part in parts for _ in range(_SAMPLES)]
+    for number, part in enumerate(samples, 1):
+        await asyncio.sleep(began + number * seconds / len(samples) - time.perf_counter())
         part.sizes.append(resident(pid))
-        if len(part.sizes) == _LOOKS:
+        if len(part.sizes) == _SAMPLES:
             part.starved = (starved_seconds(pid) - starved) / (seconds / len(parts))
             starved = starved_seconds(pid)
-            _say(f"{number * seconds / len(looks):.0f} s: {part.sizes[-1] / 1e6:.1f} MB")
+            _say(f"{number * seconds / len(samples):.0f} s: {part.sizes[-1] / 1e6:.1f} MB")
 
 
 async def soak(service: Service, visitors: Sequence[Visitor], seconds: int) -> Run:
-    """Warm up, measure the maximum, then the soak. Raises `WrongAnswer` or `NoAnswer`, in a group."""
+    """Warm up, measure the maximum, then the soak. Raises `WrongResponse` or `NoResponse`, in a group."""
     started = resident(service.pid)
     lines = [
         Line(await connect(service.port), visitors[number::CONNECTIONS], random.Random(number))
         for number in range(CONNECTIONS)
     ]
     try:
-        await closed(lines, _WARM_UP)
-        maximum = await closed(lines, _MAXIMUM)
+        await closed_loop(lines, _WARM_UP)
+        maximum = await closed_loop(lines, _MAXIMUM)
         _say(f"at most {maximum:,.0f} requests a second; now half of that for {seconds} s")
         warm = resident(service.pid)
         before = time.perf_counter(), cpu_seconds(service.pid), time.process_time()
@@ -287,7 +296,7 @@ def verified(dsn: str, *, sharded: bool = False) -> dict[str, Any]:
     return found
 
 
-def _unlike(found: dict[str, Any], visitors: Sequence[Visitor]) -> list[str]:
+def _wrong_counts(found: dict[str, Any], visitors: Sequence[Visitor]) -> list[str]:
     """Where the books aren't what the users were told."""
     due = {"events": sum(each.seq for each in visitors), "tasks": sum(len(each.tasks) for each in visitors)}
     counts = [f"{found[what]:,} {what} are there, not {count:,}" for what, count in due.items() if found[what] != count]
@@ -312,8 +321,8 @@ def main() -> int:
                 print(f"| {number} | {part} |")
             found = verified(dsn)
             print(f"\n{run}\nverify: {found['events']:,} events, {found['tasks']:,} tasks, clean: {found['clean']}.")
-            faults += run.faults + _unlike(found, visitors)
-        except* (WrongAnswer, NoAnswer, Refused) as errors:
+            faults += run.faults + _wrong_counts(found, visitors)
+        except* (WrongResponse, NoResponse, Refused) as errors:
             faults += map(str, errors.exceptions)
         if logged := (Path(name) / "service.log").read_text():
             faults.append(f"the service logged\n{logged}")

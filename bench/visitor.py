@@ -1,4 +1,4 @@
-"""A user of the service who knows what every answer must be, and takes no other."""
+"""A user of the service who knows what every response must be, and takes no other."""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,27 +7,27 @@ from typing import Literal, TypeAlias
 
 import orjson
 
-from bench.connection import Answer, Connection
+from bench.connection import Connection, Response
 from events.task import Task
 
-Doing: TypeAlias = Literal["list", "get", "revalidate", "audit", "come or go", "toggle", "update"]
-DOINGS: Mapping[Doing, int] = {
+Action: TypeAlias = Literal["list", "get", "revalidate", "audit", "create or delete", "toggle", "update"]
+ACTIONS: Mapping[Action, int] = {
     "list": 30, "get": 20, "revalidate": 20, "audit": 10,
-    "come or go": 10, "toggle": 5, "update": 5,
+    "create or delete": 10, "toggle": 5, "update": 5,
 }  # fmt: skip
 """By weight: eight in ten read, two write."""
-READS: Sequence[Doing] = ("list", "get", "revalidate", "audit")
-WRITES: Sequence[Doing] = ("come or go", "toggle", "update")
+READS: Sequence[Action] = ("list", "get", "revalidate", "audit")
+WRITES: Sequence[Action] = ("create or delete", "toggle", "update")
 PAGE = 50
 """Tasks or events."""
 
 
-class WrongAnswer(Exception):
+class WrongResponse(Exception):
     """Another status, entity tag or body than what was done before makes it."""
 
 
 @dataclass(frozen=True, slots=True)
-class TaskState:
+class ExpectedTask:
     """What a visitor remembers of a task."""
 
     version: int
@@ -43,31 +43,31 @@ class Visitor:
     """With which every request is sent, each ended by CR LF."""
     seq: int
     """Of their last event: those loaded, and each write that was acknowledged since."""
-    tasks: dict[str, TaskState]
+    tasks: dict[str, ExpectedTask]
     usual: int = field(init=False)
     """How many tasks they keep: lists don't grow longer, and so not slower, the longer the run is."""
 
     def __post_init__(self) -> None:
         self.usual = len(self.tasks)
 
-    async def do(self, doing: Doing, connection: Connection, chance: random.Random) -> None:
-        """Send one request and hold its answer against what is known. Raises `WrongAnswer` or `NoAnswer`."""
-        match doing:
+    async def act(self, action: Action, connection: Connection, chance: random.Random) -> None:
+        """Send one request and hold its response against what is known. Raises `WrongResponse` or `NoResponse`."""
+        match action:
             case "list":
                 await self._list(connection)
             case "get":
                 await self._get(connection, self._some(chance))
             case "revalidate":
-                answer = await connection.ask(
+                response = await connection.send(
                     self._get_request(f"tasks?limit={PAGE}", b'If-None-Match: "%d"' % self.seq)
                 )
-                self._expect(answer, 304, tag=self.seq)
+                self._expect(response, 304, tag=self.seq)
             case "audit":
-                answer = await connection.ask(self._get_request(f"audit?limit={PAGE}"))
-                self._expect(answer, 200, beginning=b'[{"seq":%d,' % self.seq, end=b"}]")
-            case "come or go" if len(self.tasks) > self.usual:
+                response = await connection.send(self._get_request(f"audit?limit={PAGE}"))
+                self._expect(response, 200, beginning=b'[{"seq":%d,' % self.seq, end=b"}]")
+            case "create or delete" if len(self.tasks) > self.usual:
                 await self._delete(connection, self._some(chance))
-            case "come or go":
+            case "create or delete":
                 await self._create(connection, f"task {chance.random()}")
             case "toggle":
                 await self._toggle(connection, self._some(chance))
@@ -78,53 +78,53 @@ class Visitor:
         return chance.choice(list(self.tasks))
 
     async def _list(self, connection: Connection) -> None:
-        answer = await connection.ask(self._get_request(f"tasks?limit={PAGE}"))
-        self._expect(answer, 200, tag=self.seq, beginning=b"[", end=b"]")
-        found = answer.body.count(b'{"id":"')  # as Postgres writes it; in a text, the quotes would be escaped
+        response = await connection.send(self._get_request(f"tasks?limit={PAGE}"))
+        self._expect(response, 200, tag=self.seq, beginning=b"[", end=b"]")
+        found = response.body.count(b'{"id":"')  # as Postgres writes it; in a text, the quotes would be escaped
         if found != min(PAGE, len(self.tasks)):
-            raise WrongAnswer(f"{self.user}: {found} tasks listed of {len(self.tasks)}")
+            raise WrongResponse(f"{self.user}: {found} tasks listed of {len(self.tasks)}")
 
     async def _get(self, connection: Connection, id_: str) -> None:
-        answer = await connection.ask(self._get_request(f"tasks/{id_}"))
-        self._expect(answer, 200, tag=self.tasks[id_].version, beginning=b'{"id":"%b"' % id_.encode(), end=b"}")
+        response = await connection.send(self._get_request(f"tasks/{id_}"))
+        self._expect(response, 200, tag=self.tasks[id_].version, beginning=b'{"id":"%b"' % id_.encode(), end=b"}")
 
     async def _create(self, connection: Connection, title: str) -> None:
-        answer = await connection.ask(self._write_request("POST", "tasks", {"title": title, "description": title}))
-        self._took(answer, None, TaskState(1, completed=False), title)
+        response = await connection.send(self._write_request("POST", "tasks", {"title": title, "description": title}))
+        self._took(response, None, ExpectedTask(1, completed=False), title)
 
     async def _toggle(self, connection: Connection, id_: str) -> None:
         before = self.tasks[id_]
-        answer = await connection.ask(self._write_request("PATCH", f"tasks/{id_}/complete"))
-        self._took(answer, id_, TaskState(before.version + 1, completed=not before.completed))
+        response = await connection.send(self._write_request("PATCH", f"tasks/{id_}/complete"))
+        self._took(response, id_, ExpectedTask(before.version + 1, completed=not before.completed))
 
     async def _update(self, connection: Connection, id_: str, title: str) -> None:
         before = self.tasks[id_]
-        answer = await connection.ask(self._write_request("PATCH", f"tasks/{id_}", {"title": title}))
-        self._took(answer, id_, TaskState(before.version + 1, completed=before.completed), title)
+        response = await connection.send(self._write_request("PATCH", f"tasks/{id_}", {"title": title}))
+        self._took(response, id_, ExpectedTask(before.version + 1, completed=before.completed), title)
 
     async def _delete(self, connection: Connection, id_: str) -> None:
-        self._expect(await connection.ask(self._write_request("DELETE", f"tasks/{id_}")), 204)
+        self._expect(await connection.send(self._write_request("DELETE", f"tasks/{id_}")), 204)
         del self.tasks[id_]
         self.seq += 1
 
-    def _took(self, answer: Answer, id_: str | None, after: TaskState, title: str | None = None) -> None:
+    def _took(self, response: Response, id_: str | None, after: ExpectedTask, title: str | None = None) -> None:
         """A task that was written, the first time under an id that only the service knows."""
-        self._expect(answer, 200 if id_ else 201, tag=after.version, beginning=b"{", end=b"}")
-        task = orjson.loads(answer.body)
-        found = task["user_id"], TaskState(task["version"], completed=task["completed"])
+        self._expect(response, 200 if id_ else 201, tag=after.version, beginning=b"{", end=b"}")
+        task = orjson.loads(response.body)
+        found = task["user_id"], ExpectedTask(task["version"], completed=task["completed"])
         if found != (self.user, after) or id_ not in (None, task["id"]) or title not in (None, task["title"]):
-            raise WrongAnswer(f"{self.user}: {task} instead of {id_}, {after}, {title}")
+            raise WrongResponse(f"{self.user}: {task} instead of {id_}, {after}, {title}")
         self.tasks[task["id"]] = after
         self.seq += 1
 
     def _expect(
-        self, answer: Answer, status: int, *, tag: int | None = None, beginning: bytes = b"", end: bytes = b""
+        self, response: Response, status: int, *, tag: int | None = None, beginning: bytes = b"", end: bytes = b""
     ) -> None:
         tags = b"" if tag is None else b'"%d' % tag
-        if (answer.status, answer.tag.partition(b"-")[0]) != (status, tags) or not (
-            answer.body.startswith(beginning) and answer.body.endswith(end)
+        if (response.status, response.tag.partition(b"-")[0]) != (status, tags) or not (
+            response.body.startswith(beginning) and response.body.endswith(end)
         ):
-            raise WrongAnswer(f"{self.user}: {answer} instead of {status}, {tags!r}, {beginning!r} … {end!r}")
+            raise WrongResponse(f"{self.user}: {response} instead of {status}, {tags!r}, {beginning!r} … {end!r}")
 
     def _get_request(self, path: str, condition: bytes = b"") -> bytes:
         return b"GET /api/%b/%b HTTP/1.1\r\n%b%b\r\n" % (
@@ -144,5 +144,5 @@ def visitor(user: str, token: str, seq: int, tasks: Iterable[Task]) -> Visitor:
     """Of a user whose log ends at `seq`."""
     headers = f"Host: 127.0.0.1\r\nUser-Agent: soak\r\nAuthorization: Bearer {token}\r\n".encode()
     return Visitor(
-        user, headers, seq, {str(task.id): TaskState(task.version, completed=task.completed) for task in tasks}
+        user, headers, seq, {str(task.id): ExpectedTask(task.version, completed=task.completed) for task in tasks}
     )

@@ -1,7 +1,7 @@
 """What a user of the service has to wait for while the projection is emptied and rebuilt, and whether anything is lost:
 `make bench-writes`.
 
-Writers keep the service busy and note every answer; meanwhile `tasks` is emptied and rebuilt, again and again, or the
+Writers keep the service busy and note every response; meanwhile `tasks` is emptied and rebuilt, again and again, or the
 rebuild is killed at a random moment. In the end the books must be in order, and every acknowledged write in them.
 """
 
@@ -32,27 +32,27 @@ from db.migrate import migrate
 Task = dict[str, Any]
 
 
-class NotRight(Exception):
+class BenchmarkFailed(Exception):
     """A write failed, or wasn't found again."""
 
 
 @dataclass(slots=True)
 class Writer:
-    """One user, who does one thing after the other, and holds every answer against what they did before."""
+    """One user, who does one thing after the other, and holds every response against what they did before."""
 
     client: httpx2.AsyncClient
     user: str
     seed: int
     pause: float = 0.0
-    """Seconds from an answer to the next write, on average."""
+    """Seconds from a response to the next write, on average."""
     tasks: dict[str, Task] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
     events: int = 0
-    waits: list[tuple[float, float]] = field(default_factory=list)
+    latencies: list[tuple[float, float]] = field(default_factory=list)
     """When each write was sent, and how long it took, in seconds."""
 
     async def write(self, until: asyncio.Event) -> None:
-        """Raises `NotRight` where an answer isn't what it must be."""
+        """Raises `BenchmarkFailed` where a response isn't what it must be."""
         chance = random.Random(self.seed)
         while not until.is_set():
             await self._one(chance)
@@ -60,12 +60,12 @@ class Writer:
                 await asyncio.sleep(chance.expovariate(1 / self.pause))
 
     async def _one(self, chance: random.Random) -> None:
-        doing = chance.choices(["create", "update", "toggle", "delete", "restore"], [3, 3, 3, 2, 1])[0]
-        if doing == "restore" and self.deleted:
+        action = chance.choices(["create", "update", "toggle", "delete", "restore"], [3, 3, 3, 2, 1])[0]
+        if action == "restore" and self.deleted:
             id_ = chance.choice(sorted(self.deleted))
             self._took(await self._send("POST", f"/{id_}/restore"), id_, {})
             self.deleted.discard(id_)
-        elif doing == "create" or not self.tasks:
+        elif action == "create" or not self.tasks:
             title = f"task {chance.random()}"
             task = await self._send("POST", "", {"title": title})
             self._took(task, task["id"], {"title": title, "completed": False, "version": 1})
@@ -73,7 +73,7 @@ class Writer:
             id_ = chance.choice(sorted(self.tasks))
             known = self.tasks[id_]
             due = {**known, "version": known["version"] + 1}
-            match doing:
+            match action:
                 case "update":
                     due["title"] = f"title {chance.random()}"
                     self._took(await self._send("PATCH", f"/{id_}", {"title": due["title"]}), id_, due)
@@ -87,33 +87,33 @@ class Writer:
                     self.deleted.add(id_)
                     self.events += 1
 
-    def _took(self, answer: Task, id_: str, due: Mapping[str, Any]) -> None:
+    def _took(self, response: Task, id_: str, due: Mapping[str, Any]) -> None:
         for name, value in due.items():
-            if name != "updated_at" and answer[name] != value:
-                raise NotRight(f"{self.user}: {name} of {id_} is {answer[name]!r}, and should be {value!r}")
-        self.tasks[id_] = answer
+            if name != "updated_at" and response[name] != value:
+                raise BenchmarkFailed(f"{self.user}: {name} of {id_} is {response[name]!r}, and should be {value!r}")
+        self.tasks[id_] = response
         self.events += 1
 
     async def _send(self, method: str, path: str, body: Task | None = None) -> Task:
         sent = time.perf_counter()
-        answer = await self.client.request(method, f"/api/{self.user}/tasks{path}", json=body)
-        self.waits.append((sent, time.perf_counter() - sent))
-        if not 200 <= answer.status_code < 300:
-            raise NotRight(f"{method} {self.user}{path}: {answer.status_code} {answer.text}")
-        result: Task = answer.json() if answer.content else {}
+        response = await self.client.request(method, f"/api/{self.user}/tasks{path}", json=body)
+        self.latencies.append((sent, time.perf_counter() - sent))
+        if not 200 <= response.status_code < 300:
+            raise BenchmarkFailed(f"{method} {self.user}{path}: {response.status_code} {response.text}")
+        result: Task = response.json() if response.content else {}
         return result
 
     async def check(self, connection: asyncpg.Connection) -> None:
-        """Every acknowledged write is there, and nothing else. Raises `NotRight`."""
+        """Every acknowledged write is there, and nothing else. Raises `BenchmarkFailed`."""
         events = await connection.fetchval("SELECT count(*) FROM events WHERE user_id = $1", self.user)
         rows = await connection.fetch(
             "SELECT id, document::json ->> 'title' AS title, completed, version FROM tasks WHERE user_id = $1",
             self.user,
         )
-        posted = {str(row["id"]): tuple(row)[1:] for row in rows}
+        projected = {str(row["id"]): tuple(row)[1:] for row in rows}
         due = {id_: (task["title"], task["completed"], task["version"]) for id_, task in self.tasks.items()}
-        if events != self.events or posted != due:
-            raise NotRight(f"{self.user}: {events} events of {self.events}; tasks {posted} instead of {due}")
+        if events != self.events or projected != due:
+            raise BenchmarkFailed(f"{self.user}: {events} events of {self.events}; tasks {projected} instead of {due}")
 
 
 def client(url: str, secret: str, user: str) -> httpx2.AsyncClient:
@@ -131,7 +131,7 @@ _BYSTANDERS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Waits:
+class Latencies:
     """What writes took, in milliseconds."""
 
     what: str
@@ -149,14 +149,14 @@ HEAD = """\
 |---|--:|--:|--:|--:|"""
 
 
-def waits(what: str, writers: list[Writer], since: float) -> Waits:
+def latencies(what: str, writers: list[Writer], since: float) -> Latencies:
     """Of the writes that were sent since then."""
-    took = sorted(seconds * 1000 for writer in writers for sent, seconds in writer.waits if sent >= since)
-    return Waits(what, len(took), took[len(took) // 2], took[len(took) * 99 // 100], took[-1])
+    took = sorted(seconds * 1000 for writer in writers for sent, seconds in writer.latencies if sent >= since)
+    return Latencies(what, len(took), took[len(took) // 2], took[len(took) * 99 // 100], took[-1])
 
 
 async def rebuild(dsn: str, *, kill_after: float | None = None, sharded: bool = False) -> None:
-    """Run `daybook rebuild`, or kill it after so many seconds. Raises `NotRight` where it fails by itself."""
+    """Run `daybook rebuild`, or kill it after so many seconds. Raises `BenchmarkFailed` where it fails by itself."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli", "rebuild"),
         env={"DATABASE_URL": dsn, "DATABASE_SHARDED": str(sharded).lower()},
@@ -169,7 +169,7 @@ async def rebuild(dsn: str, *, kill_after: float | None = None, sharded: bool = 
             process.send_signal(signal.SIGKILL)
     output, _ = await process.communicate()
     if kill_after is None and process.returncode:
-        raise NotRight(output.decode())
+        raise BenchmarkFailed(output.decode())
 
 
 async def empty(connection: asyncpg.Connection, number: int) -> None:
@@ -184,7 +184,7 @@ async def empty(connection: asyncpg.Connection, number: int) -> None:
 
 
 async def measure(dsn: str, service: Service, rounds: int) -> None:
-    """Print what writes took while nothing was under way, a rebuild, or one that is killed. Raises `NotRight`."""
+    """Print what writes took at rest, during rebuilds, and during ones that are killed. Raises `BenchmarkFailed`."""
     connection = await asyncpg.connect(**connect_arguments(dsn))
     for number in range(_BYSTANDERS):
         await load(connection, Author(f"bystander-{number}"), 100)
@@ -201,21 +201,21 @@ async def measure(dsn: str, service: Service, rounds: int) -> None:
         await asyncio.sleep(2)
         began = time.perf_counter()
         await asyncio.sleep(10)
-        print(waits("nothing", writers, began), flush=True)
+        print(latencies("nothing", writers, began), flush=True)
         began = time.perf_counter()
         for _ in range(rounds):
             await rebuild(dsn)
-        print(waits(f"{rounds} rebuilds of sound books", writers, began), flush=True)
+        print(latencies(f"{rounds} rebuilds of a correct projection", writers, began), flush=True)
         began = time.perf_counter()
         for number in range(rounds):
             await empty(connection, number)
             await rebuild(dsn)
-        print(waits(f"{rounds} times emptied and rebuilt", writers, began), flush=True)
+        print(latencies(f"{rounds} times emptied and rebuilt", writers, began), flush=True)
         began = time.perf_counter()
         for number in range(rounds):
             await empty(connection, number)
             await rebuild(dsn, kill_after=chance.uniform(0.3, 1.5))
-        print(waits(f"{rounds} times emptied, the rebuild killed", writers, began), flush=True)
+        print(latencies(f"{rounds} times emptied, the rebuild killed", writers, began), flush=True)
         await rebuild(dsn)
         over.set()
     for writer in writers:
@@ -228,7 +228,7 @@ async def measure(dsn: str, service: Service, rounds: int) -> None:
     await connection.close()
     print(f"\n{sum(writer.events for writer in writers):,} acknowledged writes, all there. verify: {output.decode()}")
     if verified.returncode:
-        raise NotRight(output.decode())
+        raise BenchmarkFailed(output.decode())
 
 
 def main() -> int:
@@ -242,7 +242,7 @@ def main() -> int:
             print(HEAD, flush=True)
             try:
                 asyncio.run(measure(dsn, service, rounds))
-            except* NotRight as errors:
+            except* BenchmarkFailed as errors:
                 print(errors.exceptions[0], file=sys.stderr)
                 status = 1
     return status

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import get_args
 from uuid import UUID
 
-from bench.load import Author, entries, load
+from bench.load import Author, load, recorded_events
 from db.pool import Pool
 from events.store import log
 from events.task import ErasedContent, Task, TaskErased, TaskEvent, UserErased, evolve
@@ -28,17 +28,17 @@ async def test_the_made_log_verifies_and_ends_at_its_head(pool: Pool) -> None:
         task = evolve(folded.pop(entry.event.task_id, None), entry.event)
         if task is not None:
             folded[task.id] = task
-    posted = await pool.fetch(f"SELECT {COLUMNS} FROM tasks WHERE user_id = 'ann'")
-    assert {row["id"]: Task(**row) for row in posted} == folded
+    projected = await pool.fetch(f"SELECT {COLUMNS} FROM tasks WHERE user_id = 'ann'")
+    assert {row["id"]: Task(**row) for row in projected} == folded
 
     stream = [tuple(row) for row in await pool.fetch("SELECT seq, hash FROM streams WHERE user_id = 'ann'")]
     assert stream == [(EVENTS, rows[-1]["hash"])] == [(last.seq, last.hash)]
 
 
 def test_the_made_log_has_every_event_type_but_erasures_and_is_reproducible() -> None:
-    first, again = (list(entries(Author("ann", seed=7).events(EVENTS))) for _ in range(2))
+    first, again = (list(recorded_events(Author("ann", seed=7).events(EVENTS))) for _ in range(2))
     assert first == again
-    assert first != list(entries(Author("ann", seed=8).events(EVENTS)))
+    assert first != list(recorded_events(Author("ann", seed=8).events(EVENTS)))
     kinds = Counter(type(entry.event.payload) for entry in first)
     assert kinds.keys() == {*get_args(TaskEvent)} - {TaskErased, UserErased, ErasedContent}
     assert {entry.event.version for entry in first} >= set(range(1, 8))

@@ -6,9 +6,9 @@ from pathlib import Path
 import asyncpg
 import orjson
 
-from bench.arena import peer
 from bench.connection import connect
 from bench.kinds import KINDS, request
+from bench.load_generator import peer
 from bench.people import LARGE, Creator, populate
 from db.dsn import connect_arguments
 from tests.conftest import on_plain_postgres
@@ -23,14 +23,14 @@ async def test_the_peer_has_the_same_tasks_and_answers_the_same_requests(empty_d
         person = await populate(loader, Creator("large-00"), LARGE, _SECRET)
         await loader.close()
         connection = await connect(service.port)
-        for kind in (kind for kind in KINDS if kind.peer and not kind.doomed):
-            answer = await connection.ask(next(kind.requests([person])))
-            marks = len(re.findall(rb'"created_at"', answer.body))
-            assert (answer.status, marks) == (kind.status, kind.marks), kind.name
+        for kind in (kind for kind in KINDS if kind.peer and not kind.deletes):
+            response = await connection.send(next(kind.requests([person])))
+            items = len(re.findall(rb'"created_at"', response.body))
+            assert (response.status, items) == (kind.status, kind.items), kind.name
         task = request(person, "GET", f"tasks/{person.tasks[1]}")
-        before = orjson.loads((await connection.ask(task)).body)
-        toggled = await connection.ask(request(person, "PATCH", f"tasks/{person.tasks[1]}/complete"))
+        before = orjson.loads((await connection.send(task)).body)
+        toggled = await connection.send(request(person, "PATCH", f"tasks/{person.tasks[1]}/complete"))
         assert orjson.loads(toggled.body)["completed"] is not before["completed"]
-        gone = await connection.ask(request(person, "DELETE", f"tasks/{person.tasks[1]}"))
-        assert (gone.status, (await connection.ask(task)).status) == (204, 404)
+        gone = await connection.send(request(person, "DELETE", f"tasks/{person.tasks[1]}"))
+        assert (gone.status, (await connection.send(task)).status) == (204, 404)
         connection.close()

@@ -23,7 +23,7 @@ KEPT = Round(
 
 
 def test_a_round_in_which_all_promises_were_kept_is_without_a_fault() -> None:
-    assert KEPT.broken_promises == []
+    assert KEPT.violations == []
 
 
 @pytest.mark.parametrize(
@@ -32,35 +32,35 @@ def test_a_round_in_which_all_promises_were_kept_is_without_a_fault() -> None:
         (Request(1, 2, 503), "1 times 503 had no Retry-After"),
         (Request(1, 2, 500), "the server's users got {500}"),
         (Request(1, 2, 0), "the server's users got {0}"),
-        (Request(1, 12.5, 200), "an answer took 11.50 s"),
-        (Request(11.5, 13, 503, retry_after=True), "later, an answer took 1.50 s"),
+        (Request(1, 12.5, 200), "a response took 11.50 s"),
+        (Request(11.5, 13, 503, retry_after=True), "later, a response took 1.50 s"),
     ],
 )
 def test_what_the_broken_servers_users_must_not_see_is_told(request_: Request, said: str) -> None:
-    assert replace(KEPT, affected=[*KEPT.affected, request_]).broken_promises == [said]
+    assert replace(KEPT, affected=[*KEPT.affected, request_]).violations == [said]
 
 
 def test_a_killed_servers_users_must_be_answered_within_two_seconds() -> None:
     in_time = [Request(0, 0.1, 503, retry_after=True), Request(5, 6.9, 503, retry_after=True)]
-    assert replace(KEPT, fault="kill", affected=in_time).broken_promises == []
+    assert replace(KEPT, fault="kill", affected=in_time).violations == []
     late = Request(5, 7.1, 503, retry_after=True)
-    assert replace(KEPT, fault="kill", affected=[*in_time, late]).broken_promises == ["an answer took 2.10 s"]
+    assert replace(KEPT, fault="kill", affected=[*in_time, late]).violations == ["a response took 2.10 s"]
 
 
 def test_a_fault_that_nobody_noticed_is_told() -> None:
-    unnoticed = replace(KEPT, affected=KEPT.affected[:1]).broken_promises
+    unnoticed = replace(KEPT, affected=KEPT.affected[:1]).violations
     assert unnoticed == ["no request was refused: does --break stop the server?"]
 
 
 @pytest.mark.parametrize("status", [0, 404, 503])
 def test_other_users_must_not_notice(status: int) -> None:
-    assert replace(KEPT, others=[Request(0, 1, status)]).broken_promises == [f"other users got {{{status}: 1}}"]
+    assert replace(KEPT, others=[Request(0, 1, status)]).violations == [f"other users got {{{status}: 1}}"]
 
 
 def test_a_task_may_be_missing_while_rows_are_rebuilt() -> None:
     missing = replace(KEPT, fault="rebuild", affected=[], others=[Request(0, 1, 404)])
-    assert missing.broken_promises == []
-    assert replace(missing, fault="move").broken_promises == ["other users got {404: 1}"]
+    assert missing.violations == []
+    assert replace(missing, fault="move").violations == ["other users got {404: 1}"]
 
 
 @pytest.mark.parametrize(

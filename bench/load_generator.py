@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 
 from bench import wrk
-from bench.connection import Answer, connect
+from bench.connection import Response, connect
 from bench.kinds import MIXED, Kind, request
 from bench.people import Creator, People, Person, populate
 from bench.service import Service, free_port, started
@@ -20,7 +20,7 @@ from db.dsn import connect_arguments
 
 POOL = 10
 """Connections of each worker, as the service has them unless told otherwise."""
-DOOMED = 9_000
+DELETIONS = 9_000
 """Tasks that there are to delete in one run."""
 WARM_UP = 1.0
 """Seconds before the rounds of each kind of request."""
@@ -29,13 +29,13 @@ _ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class Candidate:
     name: str
     service: Service
     dsn: str
 
 
-def some(count: int, what: str) -> str:
+def plural(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count > 1)}"
 
 
@@ -45,18 +45,18 @@ class Setup:
 
     connections: int
     workers: int = 1
-    alone: bool = False
+    one_user: bool = False
     """All are one user's."""
 
     def __str__(self) -> str:
-        who = "one user" if self.alone else "many users"
-        return f"{some(self.connections, 'connection')}, {who}, {some(self.workers, 'worker')}"
+        who = "one user" if self.one_user else "many users"
+        return f"{plural(self.connections, 'connection')}, {who}, {plural(self.workers, 'worker')}"
 
 
-SETUPS = (Setup(1), Setup(32), Setup(100), Setup(32, alone=True), Setup(32, workers=2))
+SETUPS = (Setup(1), Setup(32), Setup(100), Setup(32, one_user=True), Setup(32, workers=2))
 
 
-class Arena:
+class LoadGenerator:
     """Everything that is asked, and the files of requests for it."""
 
     def __init__(
@@ -66,17 +66,17 @@ class Arena:
         self.postmaster, self.rounds, self.seconds = postmaster, rounds, seconds
         self._batch = itertools.count()
 
-    async def runs(self, kind: Kind, setup: Setup, contenders: Sequence[Contender]) -> Mapping[str, list[wrk.Load]]:
-        """Load the contenders by turns; of each its rounds.
+    async def run(self, kind: Kind, setup: Setup, candidates: Sequence[Candidate]) -> Mapping[str, list[wrk.Load]]:
+        """Load the candidates by turns; of each its rounds.
 
-        The processor time is that of the contender's processes and of all of Postgres, since the others are idle. With
+        The processor time is that of the candidate's processes and of all of Postgres, since the others are idle. With
         it goes what Postgres puts off (checkpoints, autovacuum), in whose round ever that is done.
         """
-        sizes = {each.name: await self._look(kind, setup, each) for each in contenders}
-        found: dict[str, list[wrk.Load]] = {each.name: [] for each in contenders}
+        sizes = {each.name: await self._response_size(kind, setup, each) for each in candidates}
+        found: dict[str, list[wrk.Load]] = {each.name: [] for each in candidates}
         for number in range(self.rounds + 1):
-            for each in contenders:
-                file = await self._requests(kind, setup, each)
+            for each in candidates:
+                file = await self._request_file(kind, setup, each)
                 load = await asyncio.to_thread(
                     wrk.run,
                     each.service.port,
@@ -84,34 +84,34 @@ class Arena:
                     connections=setup.connections,
                     seconds=self.seconds if number else WARM_UP,
                     size=sizes[each.name],
-                    once=kind.doomed,
+                    once=kind.deletes,
                     processes=(each.service.pid, self.postmaster),
                 )
                 if number:
                     found[each.name].append(load)
         return found
 
-    def _chosen(self, kind: Kind, setup: Setup) -> Sequence[Person]:
-        if setup.alone:
+    def _people(self, kind: Kind, setup: Setup) -> Sequence[Person]:
+        if setup.one_user:
             return self.people.large[:1]
         return self.people.large if kind.large else self.people.many
 
-    async def _requests(self, kind: Kind, setup: Setup, contender: Contender) -> Path:
-        if kind.doomed:
-            return wrk.write(self.folder / "doomed", await self._doomed(setup, contender))
-        file = self.folder / f"{kind.name} {setup.alone}".replace(" ", "-")
+    async def _request_file(self, kind: Kind, setup: Setup, candidate: Candidate) -> Path:
+        if kind.deletes:
+            return wrk.write(self.folder / "deletions", await self._deletions(setup, candidate))
+        file = self.folder / f"{kind.name} {setup.one_user}".replace(" ", "-")
         return (
             file
             if file.exists() and not kind.renewed
-            else wrk.write(file, list(kind.requests(self._chosen(kind, setup))))
+            else wrk.write(file, list(kind.requests(self._people(kind, setup))))
         )
 
-    async def _doomed(self, setup: Setup, contender: Contender) -> list[bytes]:
+    async def _deletions(self, setup: Setup, candidate: Candidate) -> list[bytes]:
         """Deletions of tasks that are made for it."""
-        batch, users = next(self._batch), 1 if setup.alone else 60
-        authors = [Creator(f"doomed-{batch}-{number}") for number in range(users)]
-        connection = await asyncpg.connect(**connect_arguments(contender.dsn))
-        people = [await populate(connection, author, DOOMED // users, self.secret) for author in authors]
+        batch, users = next(self._batch), 1 if setup.one_user else 60
+        authors = [Creator(f"delete-{batch}-{number}") for number in range(users)]
+        connection = await asyncpg.connect(**connect_arguments(candidate.dsn))
+        people = [await populate(connection, author, DELETIONS // users, self.secret) for author in authors]
         await connection.close()
         return [
             request(person, "DELETE", f"tasks/{id_}")
@@ -119,20 +119,22 @@ class Arena:
             for person, id_ in zip(people, ids, strict=True)
         ]
 
-    async def _look(self, kind: Kind, setup: Setup, contender: Contender) -> int:
-        """Bytes of an answer that is as it must be. Raises `wrk.Failed`."""
+    async def _response_size(self, kind: Kind, setup: Setup, candidate: Candidate) -> int:
+        """Bytes of a response that is as it must be. Raises `wrk.Failed`."""
         if kind is MIXED:
             return 0
-        requests = await self._requests(kind, setup, contender)
+        requests = await self._request_file(kind, setup, candidate)
         first = requests.read_bytes().split(b"\n", 1)[1]
         length = int(requests.read_bytes().split(b"\n", 1)[0])
-        connection = await connect(contender.service.port)
-        answer: Answer = await connection.ask(first[:length])
+        connection = await connect(candidate.service.port)
+        response: Response = await connection.send(first[:length])
         connection.close()
-        marks = len(re.findall(rb'"created_at"|"seq"', answer.body))
-        if (answer.status, marks) != (kind.status, kind.marks):
-            raise wrk.Failed(f"{contender.name}, {kind.name}: {answer.status}, {marks} items: {answer.body[:500]!r}")
-        return answer.size
+        items = len(re.findall(rb'"created_at"|"seq"', response.body))
+        if (response.status, items) != (kind.status, kind.items):
+            raise wrk.Failed(
+                f"{candidate.name}, {kind.name}: {response.status}, {items} items: {response.body[:500]!r}"
+            )
+        return response.size
 
 
 @contextmanager
