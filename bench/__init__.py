@@ -1,1 +1,1 @@
-"""Benchmarks: how fast, and in how much memory, measured on a real Postgres and a real service."""
+"""Benchmarks of speed and memory, run against a real Postgres and a real service."""

@@ -1,4 +1,4 @@
-"""The ratios that are wanted of the service, and the table that says which of them a run has reached."""
+"""Bounds for the ratios that a comparison measures, and the table that marks the ones it missed."""
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,18 +8,21 @@ from bench.kinds import KINDS
 from bench.load_generator import Setup, plural
 
 Ratios = dict[str, Sequence[float]]
-"""What a run has found: by the line's name, the ratio of each round."""
+"""Measured ratios by line of the table, one for each round."""
 
 
 def peer_line(kind: str, setup: Setup) -> str:
+    """Name the line for the service's throughput divided by the peer's."""
     return f"{kind} / the peer's, {setup}"
 
 
 def cpu_line(kind: str, setup: Setup) -> str:
+    """Name the line for the service's processor time a request divided by the peer's."""
     return f"CPU of {kind} / the peer's, {setup}"
 
 
 def append_line(connections: int) -> str:
+    """Name the line for the rate of appends in pgbench divided by that of plain INSERTs."""
     return f"pgbench, {plural(connections, 'connection')}: append of one event / plain INSERT of it"
 
 
@@ -28,7 +31,7 @@ POOLER_LINE = f"create through PgBouncer / direct, {Setup(32)}"
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A line of the table. Without a limit, it is there to be read."""
+    """A line of the table, with the least or the most that its ratio may be. Without either, it is informative only."""
 
     line: str
     least: float | None = None
@@ -40,6 +43,7 @@ class Bound:
         return "" if self.most is None else f"at most {self.most:g}"
 
     def met(self, ratio: float) -> bool:
+        """Say if the ratio is within the bound."""
         return (self.least is None or ratio >= self.least) and (self.most is None or ratio <= self.most)
 
 
@@ -58,7 +62,7 @@ BOUNDS = tuple(_bounds())
 
 
 def table(ratios: Mapping[str, Sequence[float]]) -> str:
-    """Return the table of all bounds. A line is marked if the median of its rounds misses the bound."""
+    """Return a Markdown table of all bounds. A line is marked if the median of its rounds misses the bound."""
     return "\n".join(("| | **ratio** | of the rounds | wanted | |", "|---|--:|--:|--:|---|", *_rows(ratios)))
 
 

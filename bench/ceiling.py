@@ -1,7 +1,7 @@
-"""The service with the database left out: the route, the authentication, the validation and the answer are the very
-same, but commands aren't carried out. How fast it is, FastAPI and api/ allow at most.
+"""The service without its database: the upper limit that FastAPI and api/ set for its throughput.
 
-python -m bench.ceiling serve …: as `daybook serve`, with one worker.
+Route, authentication, validation and response are the service's own, but no command is carried out.
+`python -m bench.ceiling serve …` takes the options of `daybook serve`, and has one worker.
 """
 
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from events.task import Metadata, Task
 
 
 async def _nothing(pool: Pool, command: Command, *, actor: str, metadata: Metadata) -> Outcome:  # noqa: ARG001 - as handle
-    assert isinstance(command, CreateTask)  # noqa: S101 - what is measured
+    assert isinstance(command, CreateTask)  # noqa: S101 - only creations are measured
     now = datetime.now(UTC)
     return Outcome(
         Task(

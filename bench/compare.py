@@ -1,9 +1,8 @@
-"""How fast the service is beside what a user would pick instead, and beside what holds it up: `make bench`.
+"""A comparison of the service with a peer, with its own routes without a database, and with pgbench: `make bench`.
 
-All run at once on one Postgres and are asked in turn, A B A B, by wrk, with the same tokens and bodies; ratios are
-those of neighbouring runs. In the end the ratios are held against those that are wanted. Each kind of answer is looked
-at before it is counted, and while it is counted an answer that isn't 2xx (or 304, where that is asked for), or isn't as
-long as it must be, fails the whole.
+All candidates run on one Postgres. wrk loads them by turns, A B A B, with the same tokens and bodies, and a ratio is
+that of neighbouring rounds. The last table compares the ratios with their bounds. One response of each kind is checked
+before the rounds. The run fails if a response in a round has an error status or a wrong length.
 """
 
 import argparse
@@ -69,6 +68,7 @@ async def compare(
     kinds: Sequence[Kind],
     ratios: Ratios,
 ) -> None:
+    """Print the figures of the service beside the peer's, for each setup and kind of request, and keep the ratios."""
     for setup in setups:
         ours, theirs = candidates[f"ours {setup.workers}"], candidates[f"peer {setup.workers}"]
         _say(f"\n{setup}:\n{_HEAD.format(other='peer')}")
@@ -87,7 +87,7 @@ async def compare(
 
 
 async def ceilings(generator: LoadGenerator, candidates: Mapping[str, Candidate], setups: Sequence[Setup]) -> None:
-    """What the service costs on top of its own routes: the same one without its database."""
+    """Print the rate of creations beside that of the same route without its database."""
     _say(_HEAD.format(other="no database"))
     for setup in setups:
         pair = (candidates["ours 1"], candidates["no database"])
@@ -96,6 +96,7 @@ async def ceilings(generator: LoadGenerator, candidates: Mapping[str, Candidate]
 
 
 async def unchanged(generator: LoadGenerator, candidates: Mapping[str, Candidate], setups: Sequence[Setup]) -> None:
+    """Print the rate of 304s for a list that hasn't changed beside that of the whole list."""
     _say(_HEAD.format(other="its 200").replace("ours", "304"))
     lists = [kind for kind in KINDS if kind.large]
     for setup in setups:
@@ -104,6 +105,7 @@ async def unchanged(generator: LoadGenerator, candidates: Mapping[str, Candidate
 
 
 async def mixed(generator: LoadGenerator, candidates: Mapping[str, Candidate]) -> None:
+    """Print the service's rate and latencies under a mix of reads and writes, with one worker and with two."""
     _say(
         "\n| 100 connections, 80 % reads | a second | spread | p50 | p99 | CPU | **p99 / p50** | longest |"
         "\n|---|--:|--:|--:|--:|--:|--:|--:|"
@@ -119,7 +121,7 @@ async def mixed(generator: LoadGenerator, candidates: Mapping[str, Candidate]) -
 async def through_pooler(
     generator: LoadGenerator, candidates: Mapping[str, Candidate], folder: Path, ratios: Ratios
 ) -> None:
-    """Load the service with and without PgBouncer, whose processor time isn't counted, in front of its database."""
+    """Print the rate of creations through PgBouncer beside the direct one. PgBouncer's processor time isn't counted."""
     if pooler.PGBOUNCER is None:
         _say("\nPgBouncer isn't installed: creations through it aren't measured.")
         return
@@ -137,7 +139,7 @@ async def through_pooler(
 
 
 async def database(generator: LoadGenerator, candidate: Candidate, ratios: Ratios) -> None:
-    """Load Postgres alone by pgbench: how much it does at most, and what an append costs beside a plain INSERT."""
+    """Print the rates of appends, plain INSERTs and lists in pgbench: the upper limits that Postgres sets."""
     connection = await asyncpg.connect(**connect_arguments(candidate.dsn))
     await connection.execute(pgbench.PLAIN_SEQUENCE)
     await connection.close()
@@ -196,7 +198,7 @@ async def _all(arguments: argparse.Namespace, folder: Path, dsns: Sequence[str],
         f"{about}\n{plural(arguments.rounds, 'round')} of {arguments.seconds:g} s by turns, after {WARM_UP:g} s each; "
         f"pools of {POOL} connections; {USERS} users with {EVENTS} events, {LARGE_USERS} with {LARGE:,} tasks. "
         f"Medians; latencies in ms; CPU, of service and Postgres, in µs a request. "
-        f"Before it is asked anything, a worker takes {idle:.0f} MB."
+        f"Before its first request, a worker takes {idle:.0f} MB."
     )
     by_connections = [setup for setup in arguments.setups if setup.workers == 1]
     for part in arguments.parts:
@@ -218,14 +220,14 @@ async def _all(arguments: argparse.Namespace, folder: Path, dsns: Sequence[str],
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--rounds", type=_rounds, default=5, help="of each, %(default)s")
-    parser.add_argument("--seconds", type=float, default=3, help="of each round, %(default)s")
-    parser.add_argument("--quick", action="store_true", help="one round of a second of each, to try the tool")
+    parser.add_argument("--rounds", type=_rounds, default=5, help="rounds of each measurement (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=3, help="length of a round (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="run one round of a second each, to try the tool")
     parser.add_argument(
-        "--only", type=_kinds, default=KINDS, help="kinds of requests whose name has this (a regular expression)"
+        "--only", type=_kinds, default=KINDS, help="kinds of requests whose name matches this regular expression"
     )
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="%(choices)s; all unless given")
-    parser.add_argument("--setups", nargs="+", type=_setup, default=SETUPS, help="by number, from 0; all unless given")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="%(choices)s (all)")
+    parser.add_argument("--setups", nargs="+", type=_setup, default=SETUPS, help="numbers of setups, from 0 (all)")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds, arguments.seconds = 1, 1
@@ -240,7 +242,7 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Raises `wrk.Failed`."""
+    """Start Postgres, and run the parts that were chosen. Raises `wrk.Failed`."""
     enough = {"max_connections": "200"}  # all services keep theirs while pgbench has 32 more
     with (
         tempfile.TemporaryDirectory(prefix="daybook-bench-") as name,
@@ -254,7 +256,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _rounds(text: str) -> int:
     if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("there must be one at least")
+        raise argparse.ArgumentTypeError("there must be at least one")
     return number
 
 

@@ -1,4 +1,4 @@
-"""An HTTP client that costs the machine little: one connection, one request at a time, whose bytes the caller makes."""
+"""A minimal HTTP client: one connection, one request at a time, and the caller makes the request's bytes."""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ _BODILESS = (204, 304)
 
 
 class NoResponse(Exception):
-    """The connection ended, nothing came for a minute, or what came isn't a response that this client can read."""
+    """The connection ended, nothing came for a minute, or this client can't read the bytes that came."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
     status: int
     tag: bytes
-    """The `ETag`, with its quotes; empty where there is none."""
+    """The `ETag`, with its quotes; empty if there is none."""
     body: bytes
     size: int
-    """Bytes of all of it."""
+    """Bytes of head and body."""
 
 
 class Connection(asyncio.Protocol):
-    """A keep-alive connection. Takes only answers that say how long they are."""
+    """A keep-alive connection. It reads only responses that state their length."""
 
     def __init__(self) -> None:
         self._received = bytearray()
@@ -31,7 +31,7 @@ class Connection(asyncio.Protocol):
         self._lost = False
 
     async def send(self, request: bytes) -> Response:
-        """Raises `NoResponse`."""
+        """Send the request and return its response. Raises `NoResponse`."""
         if self._lost:
             raise NoResponse("the service had closed the connection")
         self._response = asyncio.get_running_loop().create_future()
@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
             if response:
                 self._received.clear()
                 if self._response is None or self._response.done():
-                    self._lost = True  # nobody asked: the next request fails
+                    self._lost = True  # there was no request for it: the next one fails
                 else:
                     self._response.set_result(response)
 
@@ -72,13 +72,13 @@ class Connection(asyncio.Protocol):
 
 
 async def connect(port: int) -> Connection:
-    """To the service on this machine."""
+    """Open a connection to a port of this machine."""
     _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", port)
     return connection
 
 
 def _complete(received: bytearray) -> Response | None:
-    """The response, once all of it is there. Raises `NoResponse` where it doesn't say how long it is, or is longer."""
+    """Return the response once it is complete. Raises `NoResponse` if its length isn't stated, or is exceeded."""
     head, end, _ = received.partition(b"\r\n\r\n")
     if not end:
         return None
@@ -88,10 +88,10 @@ def _complete(received: bytearray) -> Response | None:
         raise NoResponse(f"a response of unknown length: {bytes(head)!r}")
     missing = begin + int(length) - len(received)
     if missing < 0:
-        raise NoResponse(f"more than was asked for: {bytes(received)!r}")
+        raise NoResponse(f"more bytes than its length says: {bytes(received)!r}")
     return None if missing else Response(status, _header(head, b"etag"), bytes(received[begin:]), len(received))
 
 
 def _header(head: bytearray, name: bytes) -> bytes:
-    """Its value; empty where there is none. Starlette and uvicorn write names in lower case."""
+    """Return a header's value, empty if it is missing. Starlette and uvicorn write names in lower case."""
     return bytes(head.partition(b"\r\n%b: " % name)[2].partition(b"\r\n")[0])

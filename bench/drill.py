@@ -1,10 +1,10 @@
-"""A failure of a Citus cluster, rehearsed under load: `make bench-drill`.
+"""A drill for failures of a Citus cluster under load: `make bench-drill`.
 
-The service runs on the cluster that DATABASE_URL names, and users create, toggle and read tasks all the time. Round
-after round, a server is killed or frozen by the operator's own commands, shards are moved, or the users' rows are
-deleted and rebuilt. Fails if a user of another server got an error, a user of the broken one had to wait for too long
-or wasn't told when to come back, an acknowledged write isn't in the log exactly once, or `daybook verify` finds a
-mismatch. The users' events stay in the log.
+The service runs on the cluster that DATABASE_URL names, and users create, toggle and read tasks all the time. In each
+round, a server is killed or frozen by the operator's own commands, shards are moved, or the users' rows are deleted and
+rebuilt. Fails if a user of another server got an error, a user of the broken one waited for too long or got no
+Retry-After, an acknowledged write isn't in the log exactly once, or `daybook verify` finds a mismatch. The users'
+events stay in the log.
 """
 
 import argparse
@@ -36,45 +36,45 @@ from db.distribute import check_distribution
 from db.dsn import connect_arguments
 
 PAUSE, AGAIN = 0.05, 0.1
-"""Seconds from a user's response to the next request on average, and to the repetition of a write that was refused."""
+"""Seconds from a response to the user's next request on average, and to the repetition of a refused write."""
 WARM_UP, RECOVERY = 3.0, 60.0
-"""Seconds before the first fault, and from the end of one until each user must have had a write acknowledged."""
+"""Seconds before the first fault, and from the end of a fault until each user must have had a write acknowledged."""
 LIMIT = {"kill": 2, "freeze": 10}
-"""Seconds in which the broken server's users must be answered; if it hangs, DATABASE_TIMEOUT."""
+"""Longest latency for the broken server's users, in seconds, by fault; if the server hangs, DATABASE_TIMEOUT."""
 KNOWN, AT_ONCE = 2.0, 1.0
-"""So many seconds after the first refusal a server is known to hang, and its users must be answered in so many."""
+"""Seconds from the first refusal until the hanging server must be known, and the longest latency from then on."""
 DONE = (200, 201)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What came of a request. Times are those of `time.perf_counter`."""
+    """A request and its outcome. Times are those of `time.perf_counter`."""
 
     sent: float
-    answered: float
+    ended: float
     status: int
-    """0 if no response came."""
+    """Status of the response, 0 if none came."""
     retry_after: bool = False
     in_doubt: bool = False
-    """A write without a key that may have been made. Its client isn't told to repeat it."""
+    """True for a write without a key that may have been made. Its client isn't told to repeat it."""
 
 
 @dataclass(slots=True)
 class User:
-    """One user, who does one thing at a time: so each acknowledged write is known."""
+    """A user who sends one request at a time, and keeps every acknowledged write."""
 
     name: str
     affected: bool
-    """The user's rows are on the server that is broken."""
+    """True if the user's rows are on the server that is broken."""
     keyed: bool
-    """Every write has an `Idempotency-Key`, and is repeated until it is acknowledged."""
+    """True if each write has an `Idempotency-Key`, and is repeated until it is acknowledged."""
     client: httpx2.AsyncClient
     acknowledged: list[tuple[str, int]] = field(default_factory=list)
-    """Task and version of each."""
+    """Task and version of each acknowledged write."""
     requests: list[Request] = field(default_factory=list)
 
     async def act(self, over: asyncio.Event) -> None:
-        """Create, toggle and read tasks until it is over."""
+        """Create, toggle and read tasks until the drill is over."""
         chance = random.Random(self.name)
         while not over.is_set():
             task = chance.choice(self.acknowledged)[0] if self.acknowledged else None
@@ -113,7 +113,7 @@ class User:
         return response
 
     async def lost(self, connection: asyncpg.Connection) -> list[str]:
-        """Say where the log isn't what was acknowledged."""
+        """Return acknowledged writes that aren't in the log, and events that no write explains, as sentences."""
         rows = await connection.fetch("SELECT task_id, version FROM events WHERE user_id = $1", self.name)
         missing = Counter(self.acknowledged) - Counter((str(task), version) for task, version in rows)
         unknown = len(rows) - len(self.acknowledged)
@@ -124,10 +124,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What users saw of one fault, from its beginning until each of them had a write acknowledged again.
+    """The requests of one fault, from its beginning until each user had a write acknowledged again.
 
-    `affected` are requests that the broken server's users sent until `over`, when it began to be mended. `back` is the
-    seconds from when it was mended until every user had a write acknowledged.
+    `affected` holds requests that the broken server's users sent before `over`, when the mending began. `back` is the
+    number of seconds from the end of the mending until every user had a write acknowledged.
     """
 
     fault: str
@@ -139,25 +139,28 @@ class Round:
 
     @property
     def refused(self) -> Sequence[Request]:
+        """Return the affected requests that got a 503."""
         return [each for each in self.affected if each.status == 503]
 
     @property
     def first(self) -> float:
-        return min((each.answered for each in self.refused), default=float("inf"))
+        """Return the time of the first 503, infinity if there was none."""
+        return min((each.ended for each in self.refused), default=float("inf"))
 
     @property
     def later(self) -> float:
-        """Longest wait for a response when the server must have been known to hang."""
+        """Return the longest latency of requests sent once the server must have been known to hang."""
         return latency(each for each in self.affected if each.sent >= self.first + KNOWN)
 
     @property
     def errors(self) -> Counter[int]:
-        """Answers that the other users should never see, by status. While rows are missing, so are tasks."""
+        """Count the other users' responses that aren't allowed, by status. While rows are missing, a 404 is."""
         expected = (*DONE, 404) if self.fault == "rebuild" else DONE
         return Counter(each.status for each in self.others if each.status not in expected)
 
     @property
     def violations(self) -> list[str]:
+        """Return the guarantees that the service broke in this round, as sentences."""
         found = [f"other users got {dict(self.errors)}"] * bool(self.errors)
         if self.fault not in LIMIT:
             return found
@@ -188,8 +191,8 @@ HEAD = """\
 
 
 def latency(requests: Iterable[Request], share: float = 1) -> float:
-    """Return the time to a response, in seconds, that this share of the requests took at most; NaN if there is none."""
-    return percentile([each.answered - each.sent for each in requests], share)
+    """Return the latency, in seconds, that this share of the requests took at most; NaN if there is no request."""
+    return percentile([each.ended - each.sent for each in requests], share)
 
 
 SERVERS = """
@@ -200,7 +203,10 @@ JOIN pg_dist_node USING (groupid) WHERE noderole = 'primary' ORDER BY name
 
 
 async def names(connection: asyncpg.Connection, count: int, server: Sequence[str]) -> list[tuple[str, bool, bool]]:
-    """Name users: half are the server's, and half of these send keys. Raises `BenchmarkFailed` if that can't be."""
+    """Choose names of users: if there is a server, half of them are on it. Every second user sends keys.
+
+    Return name, affected and keyed of each. Raises `BenchmarkFailed` if too few names fit.
+    """
     some = [f"drill-{secrets.token_hex(4)}" for _ in range(count * 20)]
     rows = [tuple(row) for row in await connection.fetch(SERVERS, some, *server)]
     there = [row for row in rows if row[1]][: count // 2]
@@ -212,7 +218,7 @@ async def names(connection: asyncpg.Connection, count: int, server: Sequence[str
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """A fault that is repeated, and the users who live through it. The connection is the owner's."""
+    """A fault that is repeated, and the users under it. The connection is that of the tables' owner."""
 
     options: argparse.Namespace
     owner: str
@@ -233,7 +239,7 @@ class Drill:
                 for number in range(1, self.options.rounds + 1):
                     each = await self._round(number)
                     print(f"| {number} | {each} |", flush=True)
-                    broken += [f"round {number}: {promise}" for promise in each.violations]
+                    broken += [f"round {number}: {violation}" for violation in each.violations]
             finally:
                 over.set()
         return broken
@@ -248,11 +254,11 @@ class Drill:
         back = await self._all_write()
         seen: dict[bool, list[Request]] = {True: [], False: []}
         for user in self.users:
-            seen[user.affected] += [each for each in user.requests if each.answered >= began]
+            seen[user.affected] += [each for each in user.requests if each.ended >= began]
         return Round(fault, began, over, [each for each in seen[True] if each.sent < over], seen[False], back)
 
     async def _break(self) -> float:
-        """Break the server, and mend it; the time when that began."""
+        """Break the server and mend it. Return the time when the mending began."""
         try:
             await _command(self.options.break_command)
             await asyncio.sleep(self.options.seconds)
@@ -271,7 +277,7 @@ class Drill:
         return time.perf_counter() - began
 
     async def _move(self, *, keeps: bool) -> None:
-        """Have Citus move shards onto the server, which is added if need be, or all of them away from it."""
+        """Have Citus move shards onto the server, which is added if it is missing, or move all of them away from it."""
         fetch, server = self.connection.fetchval, self.options.server
         await fetch("SELECT citus_add_node($1, $2::text::int)", *server)
         await fetch("SELECT citus_set_node_property($1, $2::text::int, 'shouldhaveshards', $3)", *server, keeps)
@@ -282,13 +288,13 @@ class Drill:
             raise BenchmarkFailed(f"the rebalance is {state or 'not needed'}")
 
     async def _rebuild(self) -> None:
-        """Delete the users' rows, and rebuild all."""
+        """Delete the users' rows of `tasks`, and rebuild all."""
         for user in self.users:
             await self.connection.execute("DELETE FROM tasks WHERE user_id = $1", user.name)
         await rebuild(self.owner, sharded=True)
 
     async def check_log(self) -> list[str]:
-        """Say what is wrong with the log and the tasks, now that all users have stopped."""
+        """Return lost writes and mismatches, as sentences, once all users have stopped."""
         lost = [await user.lost(self.connection) for user in self.users]
         state = verified(self.owner, sharded=True)
         count = sum(len(user.acknowledged) for user in self.users)
@@ -303,7 +309,7 @@ async def _command(line: str) -> None:
 
 
 async def rehearse(options: argparse.Namespace, dsn: str, owner: str, folder: Path) -> list[str]:
-    """Start the service, have the users live through all rounds, and say which promises were broken."""
+    """Start the service, run the drill, check the log, and return every violation."""
     print(await check_distribution(owner))
     connection = await connect(**connect_arguments(owner))
     try:
@@ -323,12 +329,14 @@ async def rehearse(options: argparse.Namespace, dsn: str, owner: str, folder: Pa
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-drill", description=__doc__)
     parser.add_argument("fault", choices=("kill", "freeze", "move", "rebuild"))
-    parser.add_argument("--rounds", type=int, default=3, help="%(default)s")
-    parser.add_argument("--users", type=int, default=24, help="%(default)s; half of them are the broken server's")
-    parser.add_argument("--seconds", type=float, default=15, help="from --break to --mend: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds (%(default)s)")
+    parser.add_argument("--users", type=int, default=24, help="users, half of them on the broken server (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=15, help="time from --break to --mend (%(default)s)")
     parser.add_argument("--server", nargs=2, metavar=("HOST", "PORT"), help="the worker, as the coordinator knows it")
-    parser.add_argument("--break", dest="break_command", metavar="COMMAND", help="what kills or freezes the worker")
-    parser.add_argument("--mend", dest="mend_command", metavar="COMMAND", help="what starts or thaws it")
+    parser.add_argument(
+        "--break", dest="break_command", metavar="COMMAND", help="command that kills or freezes the worker"
+    )
+    parser.add_argument("--mend", dest="mend_command", metavar="COMMAND", help="command that starts or thaws it")
     options = parser.parse_args(arguments)
     dsn = os.environ.get("DATABASE_URL", "")
     needed = [options.server, options.break_command, options.mend_command]

@@ -1,7 +1,7 @@
-"""How much memory the service takes to export a log, and how fast it is: `make bench-export`.
+"""A benchmark of memory and speed of exports: `make bench-export`.
 
-Each row of the table is measured on a service that was just started and warmed up, so that none hides behind the
-growth of another. Fails where an export isn't complete, an answer isn't a 2xx, or one reader costs 30 MB or more.
+Each row of the table is measured on a service that was just started and warmed up, so no case hides behind the growth
+of another. Fails if an export isn't complete, a response isn't 2xx, or one reader costs 30 MB or more.
 """
 
 import argparse
@@ -32,35 +32,39 @@ FORMS: tuple[Form, ...] = get_args(Form)
 ORDERS: tuple[Order, ...] = get_args(Order)
 
 LIMIT = 30_000_000
-"""Bytes that the service may grow by while it exports a log to one reader."""
+"""Bytes of growth that an export to one reader must stay under."""
 
 LONG = "user-long"
 _LONG_EVENTS = 2000
 
 _WARM_UP = 1000
-"""Events of the user whose lists and exports come before anything is measured."""
+"""Events of the user whose lists and exports warm the service up."""
 _SLOW = 2_000_000
-"""Bytes a second that the slow reader takes …"""
+"""Bytes a second that the slow reader takes."""
 _SLOW_SECONDS = 10
-"""… for so long; then it takes the rest as fast as it comes."""
+"""Seconds for which the slow reader is slow. It then reads the rest as fast as it comes."""
 _SLOW_BUFFER = 64 * 1024
 _READERS = 5
 _TIMES = 5
 _CHUNK = 64 * 1024
 _END = {"ndjson": b"\n", "csv": b"\r\n"}
-"""What ends a line, and stands nowhere else in it: the log's own texts have only bare line feeds."""
+"""Bytes that end a line, and occur nowhere else in it: the log's own texts have only bare line feeds."""
 
 
 class LongTextAuthor(Author):
-    """Whose events are as large as can be: each replaces a description of 5,000 characters by another. JSON spells most
-    of them with six bytes, and one is such that Python needs four for every character of the whole."""
+    """A user whose events are as large as possible: each update replaces a description of 5,000 characters.
+
+    JSON writes most of the characters with six bytes. One makes Python use four bytes for every character of the text.
+    """
 
     COMMANDS: Mapping[str, int] = {"create": 1, "update": 99}
 
     def changes(self) -> Fields:
+        """Return a new description."""
         return Fields(description=self.description())
 
     def description(self) -> str:
+        """Return a text of 5,000 characters."""
         return chr(self.chance.randrange(1, 8)) * 4999 + "\N{GRINNING FACE}"
 
 
@@ -70,7 +74,7 @@ class Incomplete(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What is measured: exports of `user`'s log of `events` events, `times` one after the other, `readers` at once."""
+    """A case to measure: `readers` at once export `user`'s log of `events` events, `times` in a row."""
 
     events: int
     user: str
@@ -90,6 +94,8 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
+    """Memory, bytes and seconds of a case."""
+
     case: Case
     started: int
     """Bytes of resident memory when the service was ready, before it was warmed up."""
@@ -113,7 +119,7 @@ HEAD = """\
 
 
 def cases(events: int, sizes: list[int]) -> Iterator[Case]:
-    """Both forms in both orders, readers that are slow or many, logs of other sizes and of the largest events."""
+    """Yield both forms in both orders, slow and concurrent readers, logs of other sizes and of the largest events."""
     user = user_of(events)
     for form in FORMS:
         for order in ORDERS:
@@ -130,7 +136,7 @@ def cases(events: int, sizes: list[int]) -> Iterator[Case]:
 
 
 def measure(dsn: str, case: Case, folder: Path) -> Result:
-    """Raises `Refused` or `Incomplete`."""
+    """Start a service, and measure one case on it. Raises `Refused` or `Incomplete`."""
     with serving(dsn, folder) as service, ThreadPoolExecutor(case.readers) as readers:
         started = resident(service.pid)
         _warm_up(service)
@@ -144,7 +150,7 @@ def measure(dsn: str, case: Case, folder: Path) -> Result:
 
 
 def export(service: Service, case: Case) -> int:
-    """Read one export to its end; the bytes of it. Raises `Refused` or `Incomplete`."""
+    """Read one export to its end, and return its bytes. Raises `Refused` or `Incomplete`."""
     end = _END[case.form]
     lines = received = 0
     last = b""
@@ -161,7 +167,7 @@ def export(service: Service, case: Case) -> int:
                 and (received < _SLOW * _SLOW_SECONDS)
             ):
                 time.sleep(early)
-    events = lines - (case.form == "csv")  # but for the line of names
+    events = lines - (case.form == "csv")  # without the header
     if events != case.events:
         raise Incomplete(f"{case}: {events:,} lines were read")
     return received
@@ -176,12 +182,12 @@ def _warm_up(service: Service) -> None:
 
 
 def user_of(events: int) -> str:
-    """Whose log has so many events."""
+    """Return the user whose log has this number of events."""
     return f"user-{events}"
 
 
 async def prepare(dsn: str, sizes: set[int]) -> str:
-    """Load the logs; what it all runs on."""
+    """Load the logs, and return the lines that describe machine and settings."""
     connection = await asyncpg.connect(**connect_arguments(dsn))
     try:
         for size in sorted(sizes):
@@ -200,8 +206,8 @@ async def prepare(dsn: str, sizes: set[int]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-export", description=__doc__)
-    parser.add_argument("--events", type=int, default=100_000, help="of the log that is exported (%(default)s)")
-    parser.add_argument("--sizes", type=int, nargs="*", help="events of other logs (a tenth, and ten times as many)")
+    parser.add_argument("--events", type=int, default=100_000, help="events of the exported log (%(default)s)")
+    parser.add_argument("--sizes", type=int, nargs="*", help="events of other logs (a tenth and ten times as many)")
     arguments = parser.parse_args()
     events: int = arguments.events
     sizes: list[int] = [events // 10, events * 10] if arguments.sizes is None else arguments.sizes
@@ -211,7 +217,7 @@ def main() -> int:
         migrate(dsn)
         about = asyncio.run(prepare(dsn, {_WARM_UP, events, *sizes}))
         with serving(dsn, Path(name)):
-            pass  # once, so that the code is compiled: the first would have held more memory than the others
+            pass  # compiles the code: else the first service would take more memory than the others
         print(f"{about}\n\n{HEAD}", flush=True)
         for case in cases(events, sizes):
             try:
@@ -222,7 +228,7 @@ def main() -> int:
             print(result, flush=True)
             results.append(result)
     most = max(result.memory.growth for result in results if result.case.readers == 1)
-    print(f"\nThe most that one reader cost: {most / 1e6:.1f} MB, of less than {LIMIT / 1e6:.0f} MB allowed.")
+    print(f"\nThe highest cost of one reader: {most / 1e6:.1f} MB, of less than {LIMIT / 1e6:.0f} MB allowed.")
     return 0 if most < LIMIT else 1
 
 

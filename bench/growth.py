@@ -1,9 +1,9 @@
-"""Whether requests stay as fast as they were, however long the log has become: `make bench-growth`.
+"""A benchmark of request latency as the log grows: `make bench-growth`.
 
 Loads logs of a hundred thousand, a million and five million events into databases of one server, by the code that
-writes live. Then a service for each is asked the same, by turns, one request at a time; so nothing but the size of the
-tables differs. In the end `daybook verify` goes through all of it. Fails where that finds a difference, an answer isn't
-as it must be, or a median is more than `MOST` times that of the smallest.
+writes live. A service for each gets the same requests, by turns and one at a time, so that only the size of the tables
+differs. In the end `daybook verify` checks all. Fails if it finds a mismatch, a response is wrong, or a median is more
+than 1.25 times that of the smallest log.
 """
 
 import argparse
@@ -44,18 +44,18 @@ HEADINGS: Mapping[Action, str] = {
 }
 SIZES = (100_000, 1_000_000, 5_000_000)
 EVENTS, PEOPLE = 500, 100
-"""Of each user; and how many of these ask."""
+"""Events of each user, and the number of users who send requests."""
 MOST = 1.25
-"""Times the median at the first size."""
+"""Largest ratio of a median to that of the first size."""
 _ROUNDS, _EACH = 10, 200
-"""Requests of each kind are sent in so many rounds, by turns, so many at a time."""
+"""Rounds, and requests of each kind in a round."""
 
 _SERVER = {"shared_buffers": "2GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
-"""So that neither a checkpoint nor the size of the cache is what is measured."""
+"""Settings that keep checkpoints and the cache's size out of the figures."""
 
 
 def fill(dsn: str, users: int) -> None:
-    """Write these users' logs, on two processes."""
+    """Create the tables, and write the users' logs in two processes."""
     migrate(dsn)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.starmap(_fill, [(dsn, range(first, users, 2)) for first in range(2)])
@@ -80,6 +80,7 @@ async def _settled(dsn: str) -> None:
 
 
 async def about(dsn: str) -> str:
+    """Return the lines that describe machine and settings."""
     connection = await asyncpg.connect(**connect_arguments(dsn))
     text = f"{machine()}. {await versions(connection)}.\nPostgres: {await settings(connection)}."
     await connection.close()
@@ -87,7 +88,7 @@ async def about(dsn: str) -> str:
 
 
 def visitors(service: Service, numbers: Sequence[int]) -> list[Visitor]:
-    """These users, who know what their tasks are."""
+    """Make visitors for these users. Their tasks are generated again, not read."""
     until = datetime.now(UTC) + timedelta(days=1)
     found = []
     for number in numbers:
@@ -99,7 +100,7 @@ def visitors(service: Service, numbers: Sequence[int]) -> list[Visitor]:
 
 
 class System:
-    """A service with a log of its own size, and who asks it."""
+    """A system under test: a service with a log of its own size, its users, and the medians of the rounds."""
 
     def __init__(self, service: Service, users: int) -> None:
         self.service = service
@@ -109,12 +110,12 @@ class System:
         self.medians: dict[Action, list[float]] = {action: [] for action in HEADINGS}
 
     async def round(self, action: Action) -> float:
-        """The median in ms of so many requests, one after the other."""
+        """Send the requests of a round, one after the other, and return their median latency in ms."""
         connection = await connect(self.service.port)
         latencies = []
         for _ in range(_EACH):
             person = next(self.people)
-            person.usual = len(person.tasks)  # who has as many as usual creates one
+            person.usual = len(person.tasks)  # with no more than usual, the user creates one
             began = time.perf_counter()
             await person.act(action, connection, self.chance)
             latencies.append((time.perf_counter() - began) * 1000)
@@ -123,17 +124,18 @@ class System:
 
 
 async def measure(systems: Sequence[System]) -> None:
+    """Run all rounds, by turns over the systems, after one to warm up."""
     for number in range(_ROUNDS + 1):
         for action in HEADINGS:
             for system in systems:
                 median = await system.round(action)
-                if number:  # else it was to warm up
+                if number:  # the first warms up
                     system.medians[action].append(median)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-growth", description=__doc__)
-    parser.add_argument("--most", type=int, default=SIZES[-1], help="the largest size, %(default)s")
+    parser.add_argument("--most", type=int, default=SIZES[-1], help="largest log, in events (%(default)s)")
     sizes = [size for size in SIZES if size <= parser.parse_args().most]
     faults: list[str] = []
     with (
@@ -182,7 +184,7 @@ def main() -> int:
 
 
 def _ratio(later: Sequence[float], first: Sequence[float]) -> float:
-    """Of neighbouring rounds."""
+    """Return the median ratio of neighbouring rounds."""
     return statistics.median(a / b for a, b in zip(later, first, strict=True))
 
 

@@ -1,9 +1,8 @@
-"""What a user with a long log and long tasks costs everybody else: `make bench-heavy`.
+"""A benchmark of the cost of a heavy user to the others: `make bench-heavy`.
 
-Twenty users read and write, each request at a time that was fixed beforehand. For each of the routes they do so alone
-first, and then while one user with a long log and many long tasks sends it from twenty connections at once. Shows the
-others' latencies and refusals, the heavy user's responses, and the service's memory. Fails if another user was refused,
-waited for too long, or the service grew past its bound.
+Twenty users read and write at times that are fixed beforehand. For each route, their latencies are measured at rest,
+and then while one user with a long log and many long tasks sends requests to it from twenty connections. Fails if
+another user was refused or waited for too long, or the service took too much memory.
 """
 
 import argparse
@@ -45,23 +44,23 @@ from db.migrate import migrate
 OTHERS = 20
 EVENTS_OF_OTHERS = 100
 PERIOD = 0.1
-"""Seconds from one request of another user to their next, on average."""
+"""Seconds between two requests of one of the other users, on average."""
 CONNECTIONS = 20
-"""Of the heavy user, each sending its next request when it has the answer."""
+"""Connections of the heavy user. Each is a closed loop: it sends its next request when it has the response."""
 
 BATCH = 100
-"""Operations in a batch, as many as it may have."""
+"""Operations in a batch: the most that are allowed."""
 
 HEAVY = "heavy"
 MOST_MEMORY = 250_000_000
-"""Bytes of the service, at most."""
+"""Largest resident memory of the service, in bytes."""
 MOST_WAIT = 5
-"""How many times their median at rest the others' p99 may be."""
+"""Bound for the others' p99, as a multiple of their median at rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One of the heavy user's; `path` lies under `/api/{user_id}/`."""
+    """A request of the heavy user; `path` lies under `/api/{user_id}/`."""
 
     method: str
     path: str
@@ -73,7 +72,7 @@ Choose = Callable[[random.Random], Request]
 
 
 def routes(ids: Sequence[str], moment: datetime) -> Mapping[str, Choose]:
-    """Give each route under a name, as a function that chooses one request to it."""
+    """Return for each route, by name, a function that chooses a request to it."""
     past = quote(moment.isoformat())
     ten = "+".join(f"wor{number}" for number in range(10))
 
@@ -130,7 +129,7 @@ def routes(ids: Sequence[str], moment: datetime) -> Mapping[str, Choose]:
 def _yield_processor() -> None:
     """Give this process the lowest priority, among those of its session and among sessions (Linux, autogroups).
 
-    Else the other users' client, of the same session, would pay with its own share for what the heavy user's takes.
+    Else the heavy user's client would take processor time from the other users' client, of the same session.
     """
     os.nice(19)
     if os.getsid(0) != os.getpid():
@@ -140,9 +139,9 @@ def _yield_processor() -> None:
 
 
 def closed_loop(port: int, token: str, name: str, ids: Sequence[str], moment: datetime, seconds: float) -> Counter[str]:
-    """Send one route's requests from `CONNECTIONS` threads, in a process of its own; how often each status came.
+    """Send a route's requests from `CONNECTIONS` threads, each a closed loop, and count the responses by status.
 
-    It leaves the processor to the service whenever that wants it, as a client elsewhere does.
+    Runs in a process of its own. It leaves the processor to the service, as a client on another machine would.
     """
     _yield_processor()
     choose = routes(ids, moment)[name]
@@ -179,7 +178,7 @@ def closed_loop(port: int, token: str, name: str, ids: Sequence[str], moment: da
 
 @dataclass(slots=True)
 class Others:
-    """What the other users met, in seconds from when a request was due."""
+    """The other users' latencies, in seconds from when a request was due, and their refusals."""
 
     latencies: list[float] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
@@ -190,7 +189,7 @@ class Others:
 
 
 async def others(lines: Sequence[Line], until: asyncio.Event) -> Others:
-    """Send the other users' requests until told to stop."""
+    """Send the other users' requests until the event is set."""
     found = Others()
 
     async def send(line: Line) -> None:
@@ -215,7 +214,11 @@ async def others(lines: Sequence[Line], until: asyncio.Event) -> Others:
 async def prepare(
     dsn: str, service: Service, events: int, long_tasks: int
 ) -> tuple[list[Visitor], list[str], datetime, str]:
-    """Load everybody's log; the other users, some of the heavy user's tasks, a moment in the middle, and on what."""
+    """Load all logs.
+
+    Return the other users, the ids of the heavy user's tasks, a moment in the middle of the heavy user's log, and the
+    lines that describe machine and settings.
+    """
     connection = await asyncpg.connect(**connect_arguments(dsn))
     heavy = HeavyUser(HEAVY, long_tasks=long_tasks)
     await load(connection, heavy, events)
@@ -246,7 +249,7 @@ def _token(service: Service, user: str) -> str:
 
 
 async def measure(service: Service, visitors: Sequence[Visitor], seconds: float, attack: "Attack | None") -> Others:
-    """Let the others work for so long, with the heavy user at one route meanwhile, or at none."""
+    """Measure the other users for some seconds, at rest or while the heavy user sends requests."""
     lines = [Line(await connect(service.port), [each], random.Random()) for each in visitors]
     until = asyncio.Event()
     try:
@@ -261,7 +264,7 @@ async def measure(service: Service, visitors: Sequence[Visitor], seconds: float,
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """The heavy user at one route; `found` is what they were answered."""
+    """The heavy user's requests to one route; `found` counts their responses by status."""
 
     service: Service
     pool: ProcessPoolExecutor
@@ -271,13 +274,13 @@ class Attack:
     found: Counter[str] = field(default_factory=Counter)
 
     async def __call__(self, seconds: float) -> None:
-        """Run it in the other process."""
+        """Send the requests from the other process."""
         arguments = (self.service.port, _token(self.service, HEAVY), self.name, self.ids, self.moment, seconds)
         self.found.update(await asyncio.get_running_loop().run_in_executor(self.pool, closed_loop, *arguments))
 
 
 async def run(service: Service, dsn: str, events: int, long_tasks: int, seconds: float, only: str) -> list[str]:
-    """Measure all routes; what the run fails for."""
+    """Measure all routes, print them, and return the faults."""
     visitors, ids, moment, about = await prepare(dsn, service, events, long_tasks)
     print(about, flush=True)
     await measure(service, visitors, seconds, None)  # warm up
@@ -290,7 +293,7 @@ async def run(service: Service, dsn: str, events: int, long_tasks: int, seconds:
                 continue
             rest = (
                 await measure(service, visitors, seconds, None)
-            ).latencies  # directly before: the machine's pace changes
+            ).latencies  # directly before, as the machine's speed changes
             median = percentile(rest, 0.5)
             attack = Attack(service, pool, name, ids[:200], moment)
             with watched(service.pid) as memory:
@@ -307,10 +310,10 @@ async def run(service: Service, dsn: str, events: int, long_tasks: int, seconds:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-heavy", description=__doc__)
-    parser.add_argument("--events", type=int, default=300_000, help="of the heavy user (%(default)s)")
-    parser.add_argument("--long-tasks", type=int, default=20_000, help="of the heavy user (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=5, help="for each route (%(default)s)")
-    parser.add_argument("--only", default="", help="routes whose name has this in it")
+    parser.add_argument("--events", type=int, default=300_000, help="events of the heavy user (%(default)s)")
+    parser.add_argument("--long-tasks", type=int, default=20_000, help="long tasks of the heavy user (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=5, help="seconds for each route (%(default)s)")
+    parser.add_argument("--only", default="", help="routes whose name contains this")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name, running(Path(name)) as dsn:
         migrate(dsn)

@@ -1,4 +1,4 @@
-"""A user with a long log and many long tasks, as the worst that one user can be for the others."""
+"""A user with a long log and many long tasks: the highest load on the others that one user can be."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,16 @@ from commands.commands import Command, CreateTask
 from events.store.append import RecordedEvent
 
 LONGEST = 5_000
-"""Characters of a description."""
+"""Largest length of a description, in characters."""
 
 
 def long_texts(number: int = 20) -> Sequence[str]:
-    """Descriptions of 5,000 characters of four bytes each, all different, `haystack` first in each."""
+    """Return different texts of 5,000 characters, most of which take four bytes. Each begins with `haystack`."""
     return [f"haystack {each:03}".ljust(LONGEST, chr(0x1F600 + each)) for each in range(number)]
 
 
 class HeavyUser(Author):
-    """Creates `long_tasks` tasks with the longest descriptions first; then does what an `Author` does."""
+    """An `Author` who first creates `long_tasks` tasks with descriptions of the largest length."""
 
     def __init__(self, user_id: str, *, long_tasks: int, seed: int = 1) -> None:
         super().__init__(user_id, seed=seed)
@@ -40,5 +40,5 @@ class HeavyUser(Author):
 async def load_heavy_user(
     connection: asyncpg.Connection, user_id: str, *, events: int, long_tasks: int, seed: int = 1
 ) -> RecordedEvent:
-    """Write a new user's `events` events, the first `long_tasks` of them creations of long tasks; the last event."""
+    """Write a new heavy user's `events` events, the first `long_tasks` of which create long tasks. Return the last."""
     return await load(connection, HeavyUser(user_id, long_tasks=long_tasks, seed=seed), events)

@@ -1,4 +1,4 @@
-"""Requests of each kind, as they go out, and what their answers must be."""
+"""Kinds of requests, as bytes to send, and the responses that are expected."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -11,24 +11,25 @@ from bench.people import LARGE, Person
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Requests of one kind, and what one answer must be."""
+    """A kind of request, and the response that is expected."""
 
     name: str
     requests: Callable[[Sequence[Person]], Iterator[bytes]]
     status: int = 200
     items: int = 0
-    """How many tasks, or events, the answer must hold."""
+    """Number of tasks or events that the response must have."""
     large: bool = False
-    """Of those with a thousand tasks."""
+    """True if the users with a thousand tasks send it."""
     peer: bool = True
-    """Whether the peer has the same."""
+    """True if the peer has the endpoint too."""
     deletes: bool = False
-    """The requests delete: each can be sent but once."""
+    """True if the requests delete tasks: each can be sent only once."""
     renewed: bool = False
-    """They are made anew for each round: sent a second time, they would change nothing."""
+    """True if the requests are made anew for each round: sent a second time, they would change nothing."""
 
 
 def request(person: Person, method: str, path: str, body: object = None, more: bytes = b"") -> bytes:
+    """Return the bytes of a request to a path under `/api/{user_id}/`; `more` holds further headers."""
     content = b"" if body is None else orjson.dumps(body)
     kind = b"" if body is None else b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(content)
     head = f"{method} /api/{person.user}/{path} HTTP/1.1\r\n".encode()
@@ -36,7 +37,7 @@ def request(person: Person, method: str, path: str, body: object = None, more: b
 
 
 def _each(people: Sequence[Person], of: Callable[[Person, str], bytes]) -> Iterator[bytes]:
-    """A request for some tasks of each, by turns over the people, so that neighbours are of different ones."""
+    """Yield requests for some tasks of each user, by turns: neighbouring requests are of different users."""
     for ids in itertools.islice(zip(*(person.tasks for person in people), strict=False), 2_000 // len(people)):
         yield from (of(person, id_) for person, id_ in zip(people, ids, strict=True))
 
@@ -46,7 +47,7 @@ _BODY = {"title": "Buy oat milk before Friday", "description": "The shop across 
 
 def _updates(people: Sequence[Person]) -> Iterator[bytes]:
     for _ in range(3):
-        title = f"In week {next(_WEEK):06}"  # of one length, as answers are known by theirs
+        title = f"In week {next(_WEEK):06}"  # of one length, as the length of responses is checked
         yield from _each(people, lambda person, id_: request(person, "PATCH", f"tasks/{id_}", {"title": title}))  # noqa: B023 - used at once
 
 
@@ -94,7 +95,7 @@ KINDS = (
 
 
 def _mixed(people: Sequence[Person]) -> Iterator[bytes]:
-    """Eight in ten read."""
+    """Yield eight reads, then one write, and a second write every eighth time."""
     turns = zip(
         *(itertools.cycle(list(kind.requests(people))) for kind in (KINDS[3], KINDS[1], CREATE, KINDS[4], KINDS[5])),
         strict=True,

@@ -1,4 +1,4 @@
-"""A user's log of any length, made by the code that writes live, and put into the database by COPY."""
+"""Logs of any length, made by the code that writes live, and loaded by COPY."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,12 +23,12 @@ from events.task import Event, Fields, Metadata, Task, evolve
 
 BEGINNING = datetime(2025, 1, 1, tzinfo=UTC)
 _APART = 30
-"""Seconds from one event to the next, on average: a million of them make a year."""
+"""Seconds from one event to the next, on average: a million events make a year."""
 _LATELY = 40
-"""How many tasks back from the newest a user usually reaches."""
+"""Average distance of a command's task from the newest one, in tasks."""
 
 _KEYED = 0.3
-"""The share of requests that carry an idempotency key."""
+"""Share of requests with an idempotency key."""
 
 _VERBS = (
     "Buy", "Call", "Book", "Fix", "Send", "Write", "Read", "Plan", "Pay", "Clean", "Review", "Order", "Return",
@@ -61,26 +61,26 @@ _AGENTS = (
 
 
 class Author:
-    """What one user did, by chance, and the same for the same seed."""
+    """A user with random events: the seed and the id decide all of them."""
 
     COMMANDS: Mapping[str, int] = {"create": 30, "update": 28, "toggle": 27, "delete": 10, "restore": 5}
-    """By weight."""
+    """Commands, with their weights."""
 
     def __init__(self, user_id: str, *, seed: int = 1) -> None:
         self.user_id = user_id
         self.chance = random.Random(f"{seed} {user_id}")
         self._now = BEGINNING
-        # By task, oldest first. What is known of one is what the next command meets; `then` is the state before that.
+        # By task, oldest first: the state to decide the next command on. `then` is the task before its last event.
         self._living: dict[UUID, TaskState] = {}
         self._deleted: dict[UUID, TaskState] = {}
 
     @property
     def tasks(self) -> Iterator[Task]:
-        """Those that are left by now."""
+        """Yield the tasks that aren't deleted by now."""
         return (known.task for known in self._living.values() if known.task)
 
     def events(self, count: int) -> Iterator[Event]:
-        """The next `count` events."""
+        """Make and yield the next `count` events."""
         while count:
             self._now += timedelta(seconds=self.chance.expovariate(1 / _APART))
             event = self._do(self._command())
@@ -133,6 +133,7 @@ class Author:
         return next(islice(reversed(tasks), back, None)) if tasks else None
 
     def changes(self) -> Fields:
+        """Return new values of one field, or of all, as from a form."""
         match self.chance.choices(["title", "description", "whole form"], [3, 4, 3])[0]:
             case "title":
                 return Fields(title=self._title())
@@ -149,7 +150,7 @@ class Author:
         return " ".join(words).strip()
 
     def description(self) -> str | None:
-        """None, a sentence or some, a list, or now and then a long text: 120 characters on average."""
+        """Return a description of 120 characters on average: sentences, a list, now and then a long text, or none."""
         length, between = self.chance.choices(
             [(0, ""), (1, " "), (3, " "), (8, "\n- "), (60, "\n\n")], [35, 30, 24, 10, 1]
         )[0]
@@ -166,14 +167,14 @@ class Author:
         )
 
     def _uuid7(self) -> UUID:
-        """As RFC 9562, section 5.7, has it, from this author's clock and chance."""
+        """Make a UUIDv7 (RFC 9562, section 5.7) of this author's clock and chance."""
         milliseconds = int(self._now.timestamp() * 1000)
         value = milliseconds << 80 | 7 << 76 | self.chance.getrandbits(12) << 64
         return UUID(int=value | 0b10 << 62 | self.chance.getrandbits(62))
 
 
 def recorded_events(events: Iterable[Event]) -> Iterator[RecordedEvent]:
-    """A user's events, from the first, in their places."""
+    """Number and hash a user's events, from the first one on."""
     last = hash_chain.GENESIS
     for seq, event in enumerate(events, 1):
         last = hash_chain.link(
@@ -189,10 +190,10 @@ _EVENTS = (
 _STREAMS = ("user_id", "seq", "hash")
 
 
-def _record(entry: RecordedEvent) -> tuple[Any, ...]:
-    event, metadata = entry.event, entry.event.metadata
+def _row(each: RecordedEvent) -> tuple[Any, ...]:
+    event, metadata = each.event, each.event.metadata
     return (
-        *(event.user_id, entry.seq, entry.hash, event.id, event.task_id, event.version, type(event.payload).__name__),
+        *(event.user_id, each.seq, each.hash, event.id, event.task_id, event.version, type(event.payload).__name__),
         *(
             event.at,
             event.actor,
@@ -205,19 +206,19 @@ def _record(entry: RecordedEvent) -> tuple[Any, ...]:
 
 
 async def load(connection: Connection, author: Author, count: int) -> RecordedEvent:
-    """Write a new user's first `count` events, 1 or more, with the stream and the tasks, all or nothing; the last one.
+    """Write a new user's first `count` events (at least one) with stream and tasks, and return the last event.
 
-    In constant memory but for the tasks.
+    Runs in one transaction. Only the tasks are held in memory. Raises `ValueError` if `count` is 0.
     """
     last: RecordedEvent | None = None
 
-    def records() -> Iterator[tuple[Any, ...]]:
+    def rows() -> Iterator[tuple[Any, ...]]:
         nonlocal last
         for last in recorded_events(author.events(count)):
-            yield _record(last)
+            yield _row(last)
 
     async with connection.transaction():
-        await connection.copy_records_to_table("events", records=records(), columns=_EVENTS)
+        await connection.copy_records_to_table("events", records=rows(), columns=_EVENTS)
         if last is None:
             raise ValueError("a log has at least one event")
         await connection.copy_records_to_table("tasks", records=map(project, author.tasks), columns=TaskRow._fields)
@@ -228,7 +229,7 @@ async def load(connection: Connection, author: Author, count: int) -> RecordedEv
 
 
 async def new_database(dsn: str, name: str) -> str:
-    """The DSN of a new database on this server."""
+    """Create a database on this server, and return its DSN."""
     connection = await asyncpg.connect(**connect_arguments(dsn))
     await connection.execute(f"CREATE DATABASE {name}")
     await connection.close()
@@ -236,6 +237,6 @@ async def new_database(dsn: str, name: str) -> str:
 
 
 async def settle(connection: Connection) -> None:
-    """Do now what the server would do later, so that it isn't done while something is measured."""
+    """Vacuum, analyze and checkpoint now, so that the server doesn't during a measurement."""
     await connection.execute("VACUUM (ANALYZE) events, tasks, streams")
     await connection.execute("CHECKPOINT")

@@ -1,4 +1,4 @@
-"""What is asked, and how: the service and its peer on one Postgres, loaded by turns with the same requests."""
+"""The load generator of a comparison: candidates on one Postgres get the same requests by turns."""
 
 import asyncio
 import itertools
@@ -19,34 +19,37 @@ from bench.service import Service, free_port, started
 from db.dsn import connect_arguments
 
 POOL = 10
-"""Connections of each worker, as the service has them unless told otherwise."""
+"""Database connections of each worker: the service's default."""
 DELETIONS = 9_000
-"""Tasks that there are to delete in one run."""
+"""Tasks that are made for the deletions of one round."""
 WARM_UP = 1.0
-"""Seconds before the rounds of each kind of request."""
+"""Seconds of load before the rounds of each kind of request."""
 
 _ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
+    """A system under test: a running service, and the database that it uses."""
+
     name: str
     service: Service
     dsn: str
 
 
 def plural(count: int, what: str) -> str:
+    """Return number and noun, the noun in the plural if there are several."""
     return f"{count} {what}{'s' * (count > 1)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How the requests of a comparison come."""
+    """The connections, workers and users of a load."""
 
     connections: int
     workers: int = 1
     one_user: bool = False
-    """All are one user's."""
+    """True if all requests are of the same user."""
 
     def __str__(self) -> str:
         who = "one user" if self.one_user else "many users"
@@ -57,7 +60,7 @@ SETUPS = (Setup(1), Setup(32), Setup(100), Setup(32, one_user=True), Setup(32, w
 
 
 class LoadGenerator:
-    """Everything that is asked, and the files of requests for it."""
+    """A load generator: makes files of requests, and has wrk send them to the candidates."""
 
     def __init__(
         self, folder: Path, secret: str, people: People, *, postmaster: int, rounds: int, seconds: float
@@ -67,10 +70,10 @@ class LoadGenerator:
         self._batch = itertools.count()
 
     async def run(self, kind: Kind, setup: Setup, candidates: Sequence[Candidate]) -> Mapping[str, list[wrk.Load]]:
-        """Load the candidates by turns; of each its rounds.
+        """Load the candidates by turns, after a warm-up, and return the rounds of each by its name.
 
-        The processor time is that of the candidate's processes and of all of Postgres, since the others are idle. With
-        it goes what Postgres puts off (checkpoints, autovacuum), in whose round ever that is done.
+        The processor time is that of the candidate's processes and of all of Postgres, since the others are idle. It
+        includes deferred work of Postgres (checkpoints, autovacuum), even if another candidate's round caused it.
         """
         sizes = {each.name: await self._response_size(kind, setup, each) for each in candidates}
         found: dict[str, list[wrk.Load]] = {each.name: [] for each in candidates}
@@ -107,7 +110,7 @@ class LoadGenerator:
         )
 
     async def _deletions(self, setup: Setup, candidate: Candidate) -> list[bytes]:
-        """Deletions of tasks that are made for it."""
+        """Make users with tasks, and the requests that delete these tasks."""
         batch, users = next(self._batch), 1 if setup.one_user else 60
         authors = [Creator(f"delete-{batch}-{number}") for number in range(users)]
         connection = await asyncpg.connect(**connect_arguments(candidate.dsn))
@@ -120,7 +123,10 @@ class LoadGenerator:
         ]
 
     async def _response_size(self, kind: Kind, setup: Setup, candidate: Candidate) -> int:
-        """Bytes of a response that is as it must be. Raises `wrk.Failed`."""
+        """Send one request, check its response, and return the size in bytes. Raises `wrk.Failed`.
+
+        Returns 0 for the mixed load, since its responses have different sizes.
+        """
         if kind is MIXED:
             return 0
         requests = await self._request_file(kind, setup, candidate)
@@ -139,6 +145,7 @@ class LoadGenerator:
 
 @contextmanager
 def peer(dsn: str, folder: Path, secret: str, workers: int) -> Iterator[Service]:
+    """Run the peer on this database. Raises `Refused` if it doesn't start."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "bench.peers.sqlmodel_tasks:app", "--port", str(port)]
     command += ["--workers", str(workers), "--no-access-log", "--log-level", "warning"]

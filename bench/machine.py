@@ -1,4 +1,4 @@
-"""What a benchmark ran on, for the head of its table."""
+"""Descriptions of machine and settings for a table's head, and processor times (Linux)."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ _SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers"
 
 
 def machine() -> str:
-    """CPU model, cores that may be used, memory."""
+    """Return the CPU's model, the number of cores that this process may use, and the memory."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -26,18 +26,18 @@ def machine() -> str:
 
 
 async def versions(connection: Connection) -> str:
-    """Of Python, Postgres and Daybook."""
+    """Return the versions of Python, Postgres and Daybook."""
     postgres = await connection.fetchval("SHOW server_version")
     return f"Python {platform.python_version()}, Postgres {postgres}, Daybook {version('daybook')}"
 
 
 async def settings(connection: Connection) -> str:
-    """Those of the Postgres server that decide how fast it is."""
+    """Return the settings of the Postgres server that matter for its speed."""
     return ", ".join([f"{name} {await connection.fetchval('SELECT current_setting($1)', name)}" for name in _SETTINGS])
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has had of the machine's cores so far (Linux)."""
+    """Return the processor time, user and system, of a process so far (Linux)."""
     ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]  # proc(5): utime, stime
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
@@ -64,7 +64,7 @@ def tree_cpu_seconds(*roots: int) -> float:
 
 
 def starved_seconds(pid: int) -> float:
-    """For how long the process's first thread could have run so far, but had no core (Linux); NaN if unknown."""
+    """Return the seconds that the process's first thread has waited for a core so far (Linux); NaN if unknown."""
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a process holds of the machine's memory, and the most it held meanwhile (Linux)."""
+"""Resident memory of a process, now and at its peak (Linux)."""
 
 import threading
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _INTERVAL = 0.005
-"""Seconds between two looks, where the kernel doesn't let us reset its own mark."""
+"""Seconds between two polls, if the kernel doesn't let us reset its own peak."""
 
 
 @dataclass(slots=True)
 class Resident:
-    """Bytes of resident memory. `peak` and `after` are known once what was watched is over."""
+    """Bytes of resident memory before, at the peak of and after a block. `peak` and `after` are set at its end."""
 
     before: int
     peak: int = 0
@@ -20,19 +20,23 @@ class Resident:
 
     @property
     def growth(self) -> int:
+        """Return the bytes from before the block to its peak."""
         return self.peak - self.before
 
 
 def resident(pid: int) -> int:
-    """Bytes, now."""
+    """Return the bytes of memory that a process has now."""
     return _status(pid, "VmRSS")
 
 
 @contextmanager
 def watched(pid: int) -> Iterator[Resident]:
-    """The process's memory while the block runs: the kernel's mark (VmHWM) where it can be reset, else by polling."""
+    """Measure a process's memory while the block runs.
+
+    The peak is the kernel's own (VmHWM) if it can be reset, else that of polls.
+    """
     try:
-        Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): resets the mark to what is resident now
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): resets the peak to the present size
     except OSError:
         with _polled(pid) as found:
             yield found

@@ -1,4 +1,4 @@
-"""Who uses the services that are compared: the same users, tasks and tokens in each one's database."""
+"""Users of a comparison, with equal tasks and tokens in the databases of service and peer."""
 
 import platform
 import subprocess
@@ -16,34 +16,37 @@ from events.task import Task
 
 USERS, EVENTS = 500, 300
 LARGE_USERS, LARGE = 40, 1_000
-"""Users whose list has a thousand tasks; the first of them is who is alone in `one user`."""
+"""Number of users with a thousand tasks, and of the tasks. The first of them sends the loads of one user."""
 
 
 class Creator(Author):
-    """One who only creates tasks."""
+    """A user who only creates tasks."""
 
     COMMANDS: Mapping[str, int] = {"create": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
+    """A user of a comparison, with headers for each request."""
+
     user: str
     headers: bytes
     tasks: Sequence[str]
-    """The ids of those that are there."""
+    """Ids of the user's tasks."""
     seq: int
+    """Number of the user's last event."""
 
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """`many` have some 75 tasks each, `large` a thousand."""
+    """All users of a comparison: `many` with some 75 tasks each, and `large` with a thousand."""
 
     many: Sequence[Person]
     large: Sequence[Person]
 
 
 async def populate(connection: asyncpg.Connection, author: Author, count: int, secret: str) -> Person:
-    """A new user, in the service's tables or the peer's."""
+    """Load a new user's first `count` events; into a peer's table, only the tasks that they leave."""
     has_log = await connection.fetchval("SELECT to_regclass('streams') IS NOT NULL")
     if has_log:
         seq = (await load(connection, author, count)).seq
@@ -59,7 +62,10 @@ async def populate(connection: asyncpg.Connection, author: Author, count: int, s
 
 
 async def prepare(dsns: Sequence[str], secret: str) -> tuple[People, str]:
-    """The same users and tasks in each database; and what it all runs on."""
+    """Load the same users and tasks into each database. Return them, and the lines that describe machine and settings.
+
+    The first database is the service's, the second the peer's.
+    """
     connections = [await asyncpg.connect(**connect_arguments(dsn)) for dsn in dsns]
     people = People((), ())
     for connection in connections:

@@ -1,4 +1,4 @@
-"""What Postgres does at most: pgbench sends it the service's own statements."""
+"""Scripts for pgbench with the service's own statements: the upper limits that Postgres sets."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from queries.tasks import LIST
 
 
 def rate(dsn: str, script: Path, connections: int, seconds: float) -> float:
-    """Transactions a second. Raises `Failed`."""
+    """Run a script, and return its transactions a second. Raises `Failed`."""
     command = [
         str(binaries() / "pgbench"),
         "-n",
@@ -42,7 +42,7 @@ _TASK = (
     "'buy oat milk before friday'",
     f"""'{{"id" : "' || {_KEY} || '", "title" : "Buy oat milk before Friday", "completed" : false, "version" : 1}}'""",
 )
-"""The last columns of the task's row: title key, search text, and a document that is nearly as long as a real one."""
+"""Title key, search text and document of the task's row. The document is nearly as long as a real one."""
 _EVENT = {
     "id": f"{_KEY}::uuid",
     "task_id": f"{_KEY}::uuid",
@@ -58,9 +58,9 @@ _EVENT = {
     "fingerprint": "NULL",
     "salt": f"decode({_KEY}, 'hex')",
 }
-"""A creation that is new in every transaction: columns of `events`, without the user and the place in the chain."""
+"""Columns of `events` for a creation with a new id in each transaction, without user, `seq` and hash."""
 PLAIN_SEQUENCE = "CREATE SEQUENCE IF NOT EXISTS plain_seq CACHE 1000"
-"""What `plain_insert` needs, so that its numbers are new."""
+"""Statement that makes the sequence for the numbers of `plain_insert`."""
 
 
 def append_call() -> str:
@@ -77,7 +77,7 @@ def append() -> str:
 
 
 def plain_insert() -> str:
-    """Return a script that puts the same event into the same table, for one of 500 other users, and does no more."""
+    """Return a script that only inserts a creation into `events`, without stream and task, of one of 500 users."""
     values = ", ".join(("'plain-' || (:u)::text", "nextval('plain_seq')", _DIGEST, *_EVENT.values()))
     return _of_some_user(f"INSERT INTO events (user_id, seq, hash, {', '.join(_EVENT)}) VALUES ({values})")  # noqa: S608 - constants
 

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode, between the service and its database."""
+"""PgBouncer in transaction mode, between a service and its database."""
 
 import os
 import shutil
@@ -13,17 +13,18 @@ from db.dsn import connect_arguments
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 _PORT = 6432
-"""Names the socket, and nothing on the network."""
+"""Port in the socket's name; it isn't opened on the network."""
 _START_SECONDS = 30
 
 
 @contextmanager
 def pooled(dsn: str, folder: Path, connections: int) -> Iterator[str]:
-    """Run a pooler with so many server connections; the DSN of the same database through it. Raises `Failed`.
+    """Run PgBouncer with this number of server connections, and yield the DSN of the database through it.
 
-    It is reached as Postgres is, by a Unix socket and without TLS, so that the pooler alone makes the difference.
+    Like Postgres it is reached by a Unix socket and without TLS, so that a difference is the pooler's. Raises `Failed`
+    if it doesn't start.
     """
-    assert PGBOUNCER is not None  # noqa: S101 - for the caller to see to
+    assert PGBOUNCER is not None  # noqa: S101 - the caller checks it
     arguments = connect_arguments(dsn)
     settings = folder / "pgbouncer.ini"
     settings.write_text(f"""

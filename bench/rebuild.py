@@ -1,7 +1,7 @@
-"""How fast the projection is rebuilt and the books are verified, and in how much memory: `make bench-rebuild`.
+"""A benchmark of `daybook rebuild` and `daybook verify`, their speed and memory: `make bench-rebuild`.
 
-Runs the commands as an operator would, on all cores, against a Postgres on the same machine. Fails where a rebuild or
-a verification isn't complete, is slower than it should be, or a process takes more memory than it may.
+Runs the commands as an operator would, on all cores, against a Postgres on the same machine. Fails if a command doesn't
+go through all events or is slower than wanted, or if a process takes too much memory.
 """
 
 import argparse
@@ -30,26 +30,28 @@ from db.embedded import running
 from db.migrate import migrate
 
 Job: TypeAlias = Literal["rebuild", "verify", "rebuild, sound"]
-"""A rebuild finds `tasks` emptied, or sound."""
+"""A command to measure. `tasks` is empty before `rebuild`, and correct before `rebuild, sound`."""
 
 LEAST: dict[Job, int] = {"rebuild": 150_000, "verify": 100_000}
-"""Events a second that a million of them must be gone through at."""
+"""Least rate, in events a second, for a million events."""
 MOST = 200_000_000
-"""Bytes of memory for each process."""
+"""Bytes of memory that each process must stay under."""
 
 _SERVER = {"shared_buffers": "2GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
-"""So that neither a checkpoint nor the size of the cache is what is measured."""
+"""Settings that keep checkpoints and the cache's size out of the figures."""
 
 
 class Incomplete(Exception):
-    """The command's result isn't that of all events."""
+    """The command failed, or its result isn't that of all events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
+    """The size of a log."""
+
     users: int
     events: int
-    """Of each user."""
+    """Events of each user."""
 
     def __str__(self) -> str:
         return f"{self.users:,} | {self.events:,} | {self.users * self.events:,}"
@@ -62,6 +64,8 @@ HEAD = """\
 
 @dataclass(frozen=True, slots=True)
 class Result:
+    """Time and memory of a command. `parent` and `worker` are bytes at their peaks, `worker` that of the largest."""
+
     size: Size
     tasks: int
     job: Job
@@ -72,6 +76,7 @@ class Result:
 
     @property
     def rate(self) -> float:
+        """Return the events a second."""
         return self.size.users * self.size.events / self.seconds
 
     def __str__(self) -> str:
@@ -83,7 +88,7 @@ class Result:
 
 
 def fill(dsn: str, size: Size) -> None:
-    """Write the users' logs, on as many processes as there are cores."""
+    """Create the tables, and write the users' logs, with a process for each core."""
     migrate(dsn)
     shares = [range(first, size.users, _cores()) for first in range(min(_cores(), size.users))]
     with multiprocessing.get_context("spawn").Pool(len(shares)) as pool:
@@ -101,7 +106,7 @@ def _fill(dsn: str, numbers: range, events: int) -> None:
 
 
 def run(dsn: str, job: Job, size: Size, workers: int) -> Result:
-    """One command, from its start to its end. Raises `Incomplete`."""
+    """Run a command, and measure it from start to end. Raises `Incomplete`."""
     tasks = asyncio.run(_prepare(dsn, job))
     began = time.perf_counter()
     process = subprocess.Popen(
@@ -129,7 +134,7 @@ _tasks: dict[str, int] = {}
 
 
 async def _prepare(dsn: str, job: Job) -> int:
-    """Empty the projection where it is to be rebuilt; how many tasks there were, and will be."""
+    """Empty the projection if the job is `rebuild`. Return the number of tasks that the log has."""
     connection = await asyncpg.connect(**connect_arguments(dsn))
     try:
         if dsn not in _tasks:
@@ -151,7 +156,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _peak(pid: int) -> int:
-    """Bytes, at most so far; 0 where the process has ended."""
+    """Return the peak of a process's memory so far, in bytes; 0 if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -185,7 +190,7 @@ async def _about(dsn: str) -> str:
 
 @contextmanager
 def database(server: str, size: Size) -> Iterator[str]:
-    """The DSN of a database that is filled."""
+    """Make a database with a log of this size, yield its DSN, and drop it."""
     name = f"bench_{size.users}_{size.events}"
 
     async def execute(statement: str) -> None:
@@ -204,9 +209,9 @@ def database(server: str, size: Size) -> Iterator[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-rebuild", description=__doc__)
-    parser.add_argument("--users", type=int, default=10_000)
-    parser.add_argument("--events", type=int, default=100, help="of each user (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="of which the median counts (%(default)s)")
+    parser.add_argument("--users", type=int, default=10_000, help="users of the largest log (%(default)s)")
+    parser.add_argument("--events", type=int, default=100, help="events of each user (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the median counts (%(default)s)")
     arguments = parser.parse_args()
     whole = Size(arguments.users, arguments.events)
     tenth = Size(whole.users // 10, whole.events)

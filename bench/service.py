@@ -1,4 +1,4 @@
-"""The service as it runs in production: `daybook serve`, a process of its own."""
+"""The service as it runs in production: `daybook serve` in a process of its own."""
 
 import http.client
 import secrets
@@ -20,21 +20,21 @@ _RESPONSE_SECONDS = 60
 
 
 class Refused(Exception):
-    """The service's answer wasn't a 2xx, or it didn't start."""
+    """A response wasn't 2xx, or the service didn't start, or ended early."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """With one worker, the server runs in the process that was started: `pid` is the one to watch."""
+    """A running service. `pid` is the process that was started; with one worker, it is the one that serves requests."""
 
     pid: int
     port: int
     secret: str
 
     def get(self, path: str, *, user: str = "", buffer: int | None = None) -> http.client.HTTPResponse:
-        """The answer, its body still to be read, on a connection of its own. Raises `Refused`.
+        """Send a GET on a connection of its own, and return the response before its body is read. Raises `Refused`.
 
-        `buffer` bytes are taken in by the kernel at most, so that the service notices a slow reader.
+        `buffer` limits the bytes that the kernel receives ahead, so that the service notices a slow reader.
         """
         headers = {"Connection": "close"}
         if user:
@@ -63,9 +63,9 @@ def serving(
     module: str = "cli",
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Service]:
-    """A service on this database, ready to answer; what it prints is kept in `folder`. Raises `Refused`.
+    """Run a service on this database, and yield it once it is ready. Raises `Refused`.
 
-    `settings` are variables that it has beside those of all benchmarks.
+    Its output goes to `service.log` in `folder`. `settings` are further environment variables.
     """
     secret = secret or secrets.token_urlsafe(48)
     port = free_port()
@@ -89,7 +89,10 @@ def serving(
 def started(
     command: Sequence[str], service: Service, variables: Mapping[str, str], folder: Path, *, ready: str
 ) -> Iterator[Service]:
-    """Whatever serves on the port, once it answers this path; `folder` has no .env. Raises `Refused`."""
+    """Run a command that serves on a port, and yield it once a GET of the path `ready` succeeds. Raises `Refused`.
+
+    `folder` is its working directory, and must not have an `.env`.
+    """
     with (folder / "service.log").open("w+") as log:
         process = subprocess.Popen(
             command,
@@ -98,7 +101,7 @@ def started(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C is for us
+            start_new_session=True,  # keeps Ctrl-C to the benchmark
         )
         service = replace(service, pid=process.pid)
         try:
@@ -112,6 +115,7 @@ def started(
 
 
 def free_port() -> int:
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,9 +1,9 @@
-"""Whether the service stays as it is under a load that it can bear: `make soak`.
+"""A soak test at half of the service's maximum throughput: `make soak`.
 
-Measures how many requests a second a hundred connections get answered at most, then sends half as many, each at a
-time that was fixed beforehand, and counts from that time on: a service that stalls is charged with all that it keeps
-waiting. Fails where a response isn't what it must be, the service logs a warning, its memory grows, its answers become
-slower, or the log isn't exactly what was acknowledged.
+A closed loop over a hundred connections gives the maximum. An open loop then sends half as many requests a second, at
+times that are fixed beforehand. A latency counts from that time on, so a stall counts for every request it delays.
+Fails if a response is wrong, the service logs a warning, its memory grows, its latency grows, or the log isn't exactly
+the acknowledged writes.
 """
 
 import argparse
@@ -40,42 +40,42 @@ from db.roles import grant_service_role
 CONNECTIONS = 100
 USERS = 500
 EVENTS = 300
-"""Of each user when the service starts: some 75 tasks, more than a page."""
+"""Events of each user when the service starts. They leave some 75 tasks, more than a page."""
 
 _WARM_UP = 10
 _MAXIMUM = 15
-"""Seconds of the closed loop that isn't measured, and of the one that is."""
+"""Seconds of the closed loop that warms up, and of the one that measures the maximum."""
 
 PARTS = 10
 _SAMPLES = 3
-"""Looks at the memory in each part of the run: one every ten seconds of five minutes."""
+"""Samples of the memory in each part of the run: one every ten seconds of five minutes."""
 
 SLOWER = 1.25
-"""What the second half of the run may be to the first: of each kind of request, the median of the parts' medians.
-A checkpoint, an autovacuum or a neighbour on the machine is in a part or two; what builds up is in all that follow."""
+"""Largest ratio of the second half's latency to the first's: the median of the parts' medians, for each action. A
+checkpoint, an autovacuum or another load on the machine slows a part or two; a leak slows all that follow."""
 GROWTH = 5_000_000
-"""Bytes that the service may grow by from beginning to end of the run, by the line of least squares through all
-samples: one alone may be at a peak. In five minutes of 400 requests a second, it is 42 bytes kept of each."""
+"""Largest growth of the service's memory in the run, in bytes, by the line of least squares through all samples: a
+single one may be a peak. In five minutes of 400 requests a second, it is 42 bytes for each."""
 
 
 @dataclass(slots=True)
 class Part:
-    """A tenth of the run. Waits are seconds from when a request was due to its response."""
+    """A tenth of the run. Latencies are seconds from when a request was due to its response."""
 
     latencies: "Mapping[Action, array[float]]" = field(
         default_factory=lambda: {action: array("d") for action in ACTIONS}
     )
     late: int = 0
-    """Requests that were due while their connection still waited for the response before."""
+    """Number of requests that were due while their connection still waited for the previous response."""
     overslept: float = 0.0
-    """Seconds by which the load itself missed the time when a request was due, at most: what the machine adds to `max`
-    without the service."""
+    """Largest delay, in seconds, with which the load generator itself sent a request that wasn't late."""
     starved: float = 0.0
-    """The share of the time in which the service had work to do, and no core to do it on."""
+    """Share of the time in which the service was ready to run but had no core."""
     sizes: list[int] = field(default_factory=list)
-    """Bytes of the service's memory, at each look."""
+    """Samples of the service's memory, in bytes."""
 
     def of(self, actions: Iterable[Action]) -> list[float]:
+        """Return the latencies of these actions together."""
         return [wait for action in actions for wait in self.latencies[action]]
 
     def __str__(self) -> str:
@@ -95,14 +95,14 @@ HEAD = """\
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A connection, and the users who share it."""
+    """A connection that users share."""
 
     connection: Connection
     visitors: Sequence[Visitor]
     chance: random.Random
 
     async def send_one(self) -> Action:
-        """A request of one of them, by lot. Raises `WrongResponse` or `NoResponse`."""
+        """Send a random request of a random user, and return its action. Raises `WrongResponse` or `NoResponse`."""
         action = self.chance.choices(list(ACTIONS), list(ACTIONS.values()))[0]
         await self.chance.choice(self.visitors).act(action, self.connection, self.chance)
         return action
@@ -110,11 +110,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What was measured. Memory in bytes, seconds of a core for each second."""
+    """The results of a run. Memory is in bytes; `service_busy` and `load_busy` are shares of one core."""
 
     seconds: int
     maximum: float
-    """Requests a second."""
+    """Requests a second in the closed loop."""
     started: int
     warm: int
     end: int
@@ -124,13 +124,13 @@ class Run:
 
     @property
     def growth(self) -> float:
-        """From beginning to end, by the line of least squares."""
+        """Return the memory's growth from beginning to end, in bytes, by the line of least squares."""
         sizes = [size for part in self.parts for size in part.sizes]
         return statistics.linear_regression(range(len(sizes)), sizes).slope * (len(sizes) - 1)
 
     @property
     def slower(self) -> dict[Action, float]:
-        """Of each kind of request, since one that is slow can hide behind the others."""
+        """Return the second half's latency divided by the first's, by action: a slow one can't hide behind others."""
         return {
             action: _ratio_of_halves([percentile(part.latencies[action], 0.5) for part in self.parts])
             for action in ACTIONS
@@ -138,7 +138,7 @@ class Run:
 
     @property
     def faults(self) -> list[str]:
-        """What the run fails for."""
+        """Return the reasons for which the run fails, as sentences."""
         slower = [
             f"{action} became slower: {ratio:.2f}" for action, ratio in self.slower.items() if not ratio <= SLOWER
         ]
@@ -160,18 +160,18 @@ class Run:
 
 
 def percentile(latencies: Sequence[float], share: float) -> float:
-    """The wait that this share of all had at most; NaN where there was none."""
+    """Return the latency that this share (0 to 1) of all requests had at most; NaN if there is none."""
     return sorted(latencies)[min(int(len(latencies) * share), len(latencies) - 1)] if latencies else float("nan")
 
 
 def _ratio_of_halves(medians: Sequence[float]) -> float:
-    """What the second half's median is to the first's."""
+    """Return the second half's median divided by the first's."""
     half = len(medians) // 2
     return statistics.median(medians[half:]) / statistics.median(medians[:half])
 
 
 async def prepare(dsn: str, service: Service) -> tuple[list[Visitor], str]:
-    """Load the users' logs; the users, and what it all runs on."""
+    """Load the users' logs. Return the users, and the lines that describe machine and settings."""
     connection = await asyncpg.connect(**connect_arguments(dsn))
     until = datetime.now(UTC) + timedelta(days=1)
     visitors = []
@@ -191,7 +191,7 @@ async def prepare(dsn: str, service: Service) -> tuple[list[Visitor], str]:
 
 
 async def closed_loop(lines: Sequence[Line], seconds: float) -> float:
-    """Requests a second, where each line sends the next when it has its response."""
+    """Return the requests a second if each line sends its next request when it has the response."""
     began = time.perf_counter()
 
     async def send(line: Line) -> int:
@@ -207,8 +207,10 @@ async def closed_loop(lines: Sequence[Line], seconds: float) -> float:
 
 
 async def open_loop(lines: Sequence[Line], service: Service, rate: float, seconds: int) -> list[Part]:
-    """Send so many requests a second, whatever becomes of those before, by turns over the lines: so none idles for the
-    five seconds after which the service would close its connection."""
+    """Send `rate` requests a second at times that don't depend on the responses, and return the parts.
+
+    The lines take turns, so that none idles for the five seconds after which the service closes a connection.
+    """
     parts = [Part() for _ in range(PARTS)]
     due = list(_arrivals(rate, seconds))
     began = time.perf_counter() + 0.1
@@ -220,7 +222,7 @@ async def open_loop(lines: Sequence[Line], service: Service, rate: float, second
 
 
 def _arrivals(rate: float, seconds: int) -> Iterator[float]:
-    """When requests are due, in seconds from the beginning: at random, as people come who don't know each other."""
+    """Yield the times when requests are due, in seconds from the beginning, as a Poisson process."""
     chance = random.Random(1)
     moment = chance.expovariate(rate)
     while moment < seconds:
@@ -254,7 +256,7 @@ async def _sample(pid: int, began: float, seconds: int, parts: Sequence[Part]) -
 
 
 async def soak(service: Service, visitors: Sequence[Visitor], seconds: int) -> Run:
-    """Warm up, measure the maximum, then the soak. Raises `WrongResponse` or `NoResponse`, in a group."""
+    """Warm up, measure the maximum, and run the soak. Raises `WrongResponse` or `NoResponse`, in a group."""
     started = resident(service.pid)
     lines = [
         Line(await connect(service.port), visitors[number::CONNECTIONS], random.Random(number))
@@ -285,7 +287,7 @@ async def soak(service: Service, visitors: Sequence[Visitor], seconds: int) -> R
 
 
 def verified(dsn: str, *, sharded: bool = False) -> dict[str, Any]:
-    """What `daybook verify` says of the log and the tasks."""
+    """Run `daybook verify` and return its report."""
     process = subprocess.run(
         [sys.executable, "-m", "cli", "verify", "--json"],
         env={"DATABASE_URL": dsn, "DATABASE_SHARDED": str(sharded).lower(), "LOG_LEVEL": "WARNING"},
@@ -297,7 +299,7 @@ def verified(dsn: str, *, sharded: bool = False) -> dict[str, Any]:
 
 
 def _wrong_counts(found: dict[str, Any], visitors: Sequence[Visitor]) -> list[str]:
-    """Where the books aren't what the users were told."""
+    """Compare the report's events and tasks with the acknowledged ones, and return differences and mismatches."""
     due = {"events": sum(each.seq for each in visitors), "tasks": sum(len(each.tasks) for each in visitors)}
     counts = [f"{found[what]:,} {what} are there, not {count:,}" for what, count in due.items() if found[what] != count]
     return counts + [f"verify: {found['mismatches']}"] * (not found["clean"])
@@ -305,7 +307,7 @@ def _wrong_counts(found: dict[str, Any], visitors: Sequence[Visitor]) -> list[st
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=300, help="%(default)s")
+    parser.add_argument("--seconds", type=int, default=300, help="length of the soak (%(default)s)")
     seconds: int = parser.parse_args().seconds
     with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name, running(Path(name)) as dsn:
         migrate(dsn)

@@ -1,4 +1,4 @@
-"""A user of the service who knows what every response must be, and takes no other."""
+"""A user of the service who knows what each response must be, and checks it."""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,20 +15,20 @@ ACTIONS: Mapping[Action, int] = {
     "list": 30, "get": 20, "revalidate": 20, "audit": 10,
     "create or delete": 10, "toggle": 5, "update": 5,
 }  # fmt: skip
-"""By weight: eight in ten read, two write."""
+"""Actions, with their weights: eight in ten read, two write."""
 READS: Sequence[Action] = ("list", "get", "revalidate", "audit")
 WRITES: Sequence[Action] = ("create or delete", "toggle", "update")
 PAGE = 50
-"""Tasks or events."""
+"""Number of tasks or events in a page."""
 
 
 class WrongResponse(Exception):
-    """Another status, entity tag or body than what was done before makes it."""
+    """The response has another status, entity tag or body than the user's earlier writes allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedTask:
-    """What a visitor remembers of a task."""
+    """A task as its visitor knows it."""
 
     version: int
     completed: bool
@@ -36,22 +36,22 @@ class ExpectedTask:
 
 @dataclass(slots=True)
 class Visitor:
-    """Nobody else writes as this user, and they do one thing at a time: so they know their tasks and the log's end."""
+    """A user with one request at a time, and no other client: so the tasks and the log's end are always known."""
 
     user: str
     headers: bytes
-    """With which every request is sent, each ended by CR LF."""
+    """Headers of every request, each ended by CR LF."""
     seq: int
-    """Of their last event: those loaded, and each write that was acknowledged since."""
+    """Number of the user's last event: the loaded ones, and each write acknowledged since."""
     tasks: dict[str, ExpectedTask]
     usual: int = field(init=False)
-    """How many tasks they keep: lists don't grow longer, and so not slower, the longer the run is."""
+    """Number of tasks that the user keeps, so that lists don't become longer, and slower, during a run."""
 
     def __post_init__(self) -> None:
         self.usual = len(self.tasks)
 
     async def act(self, action: Action, connection: Connection, chance: random.Random) -> None:
-        """Send one request and hold its response against what is known. Raises `WrongResponse` or `NoResponse`."""
+        """Send one request, and check its response. Raises `WrongResponse` or `NoResponse`."""
         match action:
             case "list":
                 await self._list(connection)
@@ -108,7 +108,7 @@ class Visitor:
         self.seq += 1
 
     def _took(self, response: Response, id_: str | None, after: ExpectedTask, title: str | None = None) -> None:
-        """A task that was written, the first time under an id that only the service knows."""
+        """Check the response to a write, and keep its task. `id_` is None for a creation: the service makes the id."""
         self._expect(response, 200 if id_ else 201, tag=after.version, beginning=b"{", end=b"}")
         task = orjson.loads(response.body)
         found = task["user_id"], ExpectedTask(task["version"], completed=task["completed"])
@@ -141,7 +141,7 @@ class Visitor:
 
 
 def visitor(user: str, token: str, seq: int, tasks: Iterable[Task]) -> Visitor:
-    """Of a user whose log ends at `seq`."""
+    """Make the visitor for a user whose log ends at `seq`."""
     headers = f"Host: 127.0.0.1\r\nUser-Agent: soak\r\nAuthorization: Bearer {token}\r\n".encode()
     return Visitor(
         user, headers, seq, {str(task.id): ExpectedTask(task.version, completed=task.completed) for task in tasks}

@@ -1,8 +1,8 @@
-"""What a user of the service has to wait for while the projection is emptied and rebuilt, and whether anything is lost:
-`make bench-writes`.
+"""A benchmark of write latency while the projection is rebuilt: `make bench-writes`.
 
-Writers keep the service busy and note every response; meanwhile `tasks` is emptied and rebuilt, again and again, or the
-rebuild is killed at a random moment. In the end the books must be in order, and every acknowledged write in them.
+Users write all the time and check every response. Meanwhile `tasks` is emptied and rebuilt, repeatedly, or the rebuild
+is killed at a random moment. Fails if a write fails, an acknowledged write isn't in the log and the projection in the
+end, or `daybook verify` finds a mismatch.
 """
 
 import argparse
@@ -33,12 +33,12 @@ Task = dict[str, Any]
 
 
 class BenchmarkFailed(Exception):
-    """A write failed, or wasn't found again."""
+    """A write or a command failed, or an acknowledged write is missing."""
 
 
 @dataclass(slots=True)
 class Writer:
-    """One user, who does one thing after the other, and holds every response against what they did before."""
+    """A user who sends one write after the other, and checks each response against the earlier ones."""
 
     client: httpx2.AsyncClient
     user: str
@@ -49,10 +49,10 @@ class Writer:
     deleted: set[str] = field(default_factory=set)
     events: int = 0
     latencies: list[tuple[float, float]] = field(default_factory=list)
-    """When each write was sent, and how long it took, in seconds."""
+    """Time when each write was sent, and its latency, in seconds."""
 
     async def write(self, until: asyncio.Event) -> None:
-        """Raises `BenchmarkFailed` where a response isn't what it must be."""
+        """Send writes until the event is set. Raises `BenchmarkFailed` if a response is wrong."""
         chance = random.Random(self.seed)
         while not until.is_set():
             await self._one(chance)
@@ -104,7 +104,7 @@ class Writer:
         return result
 
     async def check(self, connection: asyncpg.Connection) -> None:
-        """Every acknowledged write is there, and nothing else. Raises `BenchmarkFailed`."""
+        """Check that log and projection hold every acknowledged write, and nothing else. Raises `BenchmarkFailed`."""
         events = await connection.fetchval("SELECT count(*) FROM events WHERE user_id = $1", self.user)
         rows = await connection.fetch(
             "SELECT id, document::json ->> 'title' AS title, completed, version FROM tasks WHERE user_id = $1",
@@ -117,7 +117,7 @@ class Writer:
 
 
 def client(url: str, secret: str, user: str) -> httpx2.AsyncClient:
-    """A client of the service for one user, on one connection."""
+    """Make an HTTP client for one user, with their token."""
     claims = {"sub": user, "exp": datetime.now(UTC) + timedelta(hours=1)}
     token = jwt.encode(claims, secret, algorithm="HS256")
     return httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
@@ -125,14 +125,15 @@ def client(url: str, secret: str, user: str) -> httpx2.AsyncClient:
 
 _WRITERS = 20
 _PAUSE = 0.1
-"""Seconds: busy users, who leave the machine a third of its time, since what they wait for must not be each other."""
+"""Seconds from a writer's response to the next write. The machine is idle for a third of the time, so that writers
+don't wait for each other."""
 _BYSTANDERS = 300
-"""Users who write nothing, and have a hundred events each."""
+"""Number of users who don't write, with a hundred events each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """What writes took, in milliseconds."""
+    """Latencies of writes, in milliseconds."""
 
     what: str
     writes: int
@@ -150,13 +151,16 @@ HEAD = """\
 
 
 def latencies(what: str, writers: list[Writer], since: float) -> Latencies:
-    """Of the writes that were sent since then."""
+    """Summarize the latencies of writes that were sent since then."""
     took = sorted(seconds * 1000 for writer in writers for sent, seconds in writer.latencies if sent >= since)
     return Latencies(what, len(took), took[len(took) // 2], took[len(took) * 99 // 100], took[-1])
 
 
 async def rebuild(dsn: str, *, kill_after: float | None = None, sharded: bool = False) -> None:
-    """Run `daybook rebuild`, or kill it after so many seconds. Raises `BenchmarkFailed` where it fails by itself."""
+    """Run `daybook rebuild`, and kill it after `kill_after` seconds, if given.
+
+    Raises `BenchmarkFailed` if it fails by itself.
+    """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli", "rebuild"),
         env={"DATABASE_URL": dsn, "DATABASE_SHARDED": str(sharded).lower()},
@@ -173,7 +177,7 @@ async def rebuild(dsn: str, *, kill_after: float | None = None, sharded: bool = 
 
 
 async def empty(connection: asyncpg.Connection, number: int) -> None:
-    """Throw the projection away, this way or that."""
+    """Empty the projection by TRUNCATE, or by DELETE if `number` is even."""
     if number % 2:
         await connection.execute("TRUNCATE tasks")
         return
@@ -184,7 +188,10 @@ async def empty(connection: asyncpg.Connection, number: int) -> None:
 
 
 async def measure(dsn: str, service: Service, rounds: int) -> None:
-    """Print what writes took at rest, during rebuilds, and during ones that are killed. Raises `BenchmarkFailed`."""
+    """Print the latencies of writes at rest, during rebuilds, and during rebuilds that are killed.
+
+    Raises `BenchmarkFailed`.
+    """
     connection = await asyncpg.connect(**connect_arguments(dsn))
     for number in range(_BYSTANDERS):
         await load(connection, Author(f"bystander-{number}"), 100)
@@ -233,7 +240,7 @@ async def measure(dsn: str, service: Service, rounds: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-writes", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20, help="%(default)s")
+    parser.add_argument("--rounds", type=int, default=20, help="rebuilds of each kind (%(default)s)")
     rounds: int = parser.parse_args().rounds
     status = 0
     with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name, running(Path(name)) as dsn:

@@ -1,5 +1,5 @@
--- Sends the requests of a file in turn: each is its length in bytes, a line feed, and the request as it goes out.
--- wrk … -s wrk.lua URL -- FILE [once]: with `once`, each at most one time.
+-- Sends the requests of a file in turn. The file has each request's length in bytes, a line feed, and its bytes.
+-- Usage: wrk … -s wrk.lua URL -- FILE [once]. With `once`, each request is sent at most one time.
 
 local requests, turn, once = {}, 0, false
 

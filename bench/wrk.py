@@ -1,4 +1,4 @@
-"""Load by wrk: many connections at little cost, with requests that were made beforehand."""
+"""Load by wrk, a closed loop over many connections, with requests from a file."""
 
 import json
 import shutil
@@ -11,24 +11,24 @@ from bench.machine import tree_cpu_seconds
 
 _SCRIPT = Path(__file__).with_name("wrk.lua")
 _TIMEOUT = 30
-"""Seconds in which an answer must come."""
+"""Seconds in which a response must come."""
 
 
 class Failed(Exception):
-    """A program is missing, or an answer wasn't 2xx or 304, or isn't of the size that it must be, or none came."""
+    """A program is missing or failed, no response came, or one has a wrong status or length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of a run. Waits in microseconds, from sending to the answer's end (a closed loop)."""
+    """Throughput and latencies of a round. Latencies are microseconds from sending to the end of the response."""
 
     rate: float
-    """Answers a second."""
+    """Responses a second."""
     p50: int
     p99: int
     longest: int
     cpu: float
-    """Seconds of the processor for each answer."""
+    """Processor seconds for each response."""
 
 
 def program() -> str:
@@ -40,7 +40,7 @@ def program() -> str:
 
 
 def write(file: Path, requests: Sequence[bytes]) -> Path:
-    """The file that `run` sends."""
+    """Write the file of requests that `run` sends, and return its path."""
     file.write_bytes(b"".join(b"%d\n%b" % (len(each), each) for each in requests))
     return file
 
@@ -55,10 +55,10 @@ def run(
     once: bool = False,
     processes: Sequence[int],
 ) -> Load:
-    """Send the requests in turn for so long, or with `once` each one time at most.
+    """Send the requests in turn for `seconds`, or with `once` each one time at most. Raises `Failed`.
 
-    If no answer comes in that time, they are sent for 30 seconds. `size` is about what one answer has in bytes, 0
-    where they differ. `processes` are those whose processor time is counted, with their descendants'. Raises `Failed`.
+    If no response comes in that time, they are sent once more for 30 seconds. `size` is the approximate length of a
+    response in bytes, 0 if lengths differ. The processor time of `processes` and their descendants is counted.
     """
     arguments = [
         "-t1",
@@ -83,6 +83,6 @@ def run(
         )
     each = found["bytes"] / found["requests"]
     if size and not size / 3 < each < 3 * size:
-        raise Failed(f"{requests.name}: answers have {each:.0f} bytes, not {size}")
+        raise Failed(f"{requests.name}: responses have {each:.0f} bytes, not {size}")
     rate = found["requests"] / found["us"] * 1e6
     return Load(rate, found["p50"], found["p99"], found["max"], cpu / found["requests"])

@@ -1,1 +1,1 @@
-"""What a user might pick instead of Daybook, to be measured beside it."""
+"""Alternatives to Daybook that it is compared with."""

@@ -1,8 +1,8 @@
-"""The same task endpoints as FastAPI and SQLModel would have them: async, over asyncpg, and without an audit log.
+"""A peer with Daybook's task endpoints, in FastAPI and SQLModel: async, over asyncpg, and without an audit log.
 
-What a good engineer writes after the frameworks' own guides: one session for each request, the response models checked
-by FastAPI, nothing expired that is known already, the list's index, tokens verified with PyJWT. It reads
-`PEER_DATABASE_URL`, `PEER_SECRET` and `PEER_POOL_SIZE`, and makes its table when it starts.
+Written as the frameworks' own guides advise: one session for each request, response models checked by FastAPI, no
+expiry of loaded objects, an index for the list, tokens verified with PyJWT. It reads `PEER_DATABASE_URL`,
+`PEER_SECRET` and `PEER_POOL_SIZE`, and makes its table when it starts.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What `make bench` says of a run, and what it needs for one."""
+"""The bounds of `make bench`, its processor times, and the programs that it runs."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The drill runs to its end on a Citus cluster, and finds what it left in order."""
+"""The drill runs to its end on a Citus cluster, and reports lost writes."""
 
 import asyncpg
 import httpx2

@@ -1,4 +1,4 @@
-"""The benchmarks' log is one that live writes could have made."""
+"""The benchmarks load logs that live writes could have made."""
 
 from collections import Counter
 from typing import get_args

@@ -1,4 +1,4 @@
-"""What the benchmark's peer answers: it has the same tasks as the service, and is sent the same requests."""
+"""The benchmark's peer has the same tasks as the service, and responds to the same requests."""
 
 import re
 from pathlib import Path

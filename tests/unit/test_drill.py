@@ -78,4 +78,4 @@ async def test_only_a_write_without_a_key_may_be_in_doubt(
     async with httpx2.AsyncClient(transport=transport, base_url="http://daybook.test") as client:
         user = User("ann", affected=True, keyed=keyed, client=client)
         await user._send("POST", "", "a-key" if keyed else None)
-    assert [replace(each, sent=0, answered=0) for each in user.requests] == [expected]
+    assert [replace(each, sent=0, ended=0) for each in user.requests] == [expected]
