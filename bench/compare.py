@@ -221,7 +221,9 @@ async def _all(arguments: argparse.Namespace, folder: Path, dsns: Sequence[str],
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=_rounds, default=5, help="rounds of each measurement (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=3, help="length of a round (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=int, default=3, help="length of a round, whole seconds as wrk takes them (%(default)s)"
+    )
     parser.add_argument("--quick", action="store_true", help="run one round of a second each, to try the tool")
     parser.add_argument(
         "--only", type=_kinds, default=KINDS, help="kinds of requests whose name matches this regular expression"
