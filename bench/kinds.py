@@ -95,15 +95,14 @@ KINDS = (
 
 
 def _mixed(people: Sequence[Person]) -> Iterator[bytes]:
-    """Yield eight reads, then one write, and a second write every eighth time."""
+    """Yield eight reads, then two writes."""
     turns = zip(
         *(itertools.cycle(list(kind.requests(people))) for kind in (KINDS[3], KINDS[1], CREATE, KINDS[4], KINDS[5])),
         strict=True,
     )
     for number, (page, get, create, toggle, update) in enumerate(itertools.islice(turns, 4_000)):
-        yield from (page, get, page, get, page, get, page, get, (create, toggle, update)[number % 3])
-        if number % 8 == 0:
-            yield (toggle, update, create)[number % 3]
+        yield from (page, get, page, get, page, get, page, get)
+        yield from ((create, toggle), (update, create), (toggle, update))[number % 3]
 
 
 MIXED = Kind("80 % reads", _mixed)

@@ -7,9 +7,9 @@ import asyncpg
 import orjson
 
 from bench.connection import connect
-from bench.kinds import KINDS, request
+from bench.kinds import KINDS, MIXED, request
 from bench.load_generator import peer
-from bench.people import LARGE, Creator, populate
+from bench.people import LARGE, Creator, Person, populate
 from db.dsn import connect_arguments
 from tests.conftest import on_plain_postgres
 
@@ -34,3 +34,9 @@ async def test_the_peer_has_the_same_tasks_and_answers_the_same_requests(empty_d
         gone = await connection.send(request(person, "DELETE", f"tasks/{person.tasks[1]}"))
         assert (gone.status, (await connection.send(task)).status) == (204, 404)
         connection.close()
+
+
+def test_eight_in_ten_mixed_requests_read() -> None:
+    person = Person("ann", b"", ["one"], 1)
+    methods = [request.split(b" ", 1)[0] for request in MIXED.requests([person])]
+    assert methods.count(b"GET") == 0.8 * len(methods)
