@@ -97,7 +97,7 @@ class LoadGenerator:
     def _people(self, kind: Kind, setup: Setup) -> Sequence[Person]:
         if setup.one_user:
             return self.people.large[:1]
-        return self.people.large if kind.large else self.people.many
+        return self.people.large[1:] if kind.large else self.people.many
 
     async def _request_file(self, kind: Kind, setup: Setup, candidate: Candidate) -> Path:
         if kind.deletes:

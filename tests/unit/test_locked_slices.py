@@ -1,0 +1,66 @@
+"""Work under a stream's lock goes on soon, however busy the event loop is."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+
+from db import time_slices
+from db.pool import Connection
+from events.hash_chain import Head
+from events.store import log
+from events.store.event_store import LockedStream
+from events.task import NO_TASK
+
+_EVENTS = 30
+_CREATION = (1, "TaskCreated", datetime.now(UTC), True, b'{"v": 3, "changes": {"title": {"from": null, "to": "one"}}}')
+
+
+class Log:
+    """A connection to a log of creations, `_EVENTS` in number."""
+
+    async def fetch(self, _statement: str, _user: str, _upto: int, task_id: UUID, *_: object) -> list[tuple[Any, ...]]:
+        return [(uuid4(), *_CREATION) for _ in range(_EVENTS)] if task_id == NO_TASK else []
+
+
+async def _history(*_: object, **__: object) -> AsyncIterator[int]:
+    for number in range(_EVENTS):
+        yield number
+
+
+def _all_tasks(stream: LockedStream) -> AsyncIterator[object]:
+    return stream.then_and_now("ann", datetime.now(UTC), upto=_EVENTS)
+
+
+def _one_task(stream: LockedStream) -> AsyncIterator[object]:
+    return stream.history("ann", uuid4())
+
+
+@pytest.mark.parametrize("read", [_one_task, _all_tasks])
+async def test_a_read_under_the_lock_lets_others_run_but_does_not_wait_for_them_to_end(
+    read: Callable[[LockedStream], AsyncIterator[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock:
+        perf_counter = count(0, 0.002).__next__  # two milliseconds at each look
+
+    monkeypatch.setattr(time_slices, "time", Clock)
+    monkeypatch.setattr(log, "history", _history)
+    monkeypatch.setattr(log, "READ_BATCH", _EVENTS + 1)
+    turns, done = 0, False
+
+    async def others() -> None:
+        nonlocal turns
+        while not done:
+            turns += 1
+            await asyncio.sleep(0)
+
+    busy = asyncio.create_task(others())
+    async for _ in read(LockedStream(cast("Connection", Log()), Head(_EVENTS, bytes(32)))):
+        pass
+    done = True
+    await busy
+    assert _EVENTS <= turns <= 2 * _EVENTS
