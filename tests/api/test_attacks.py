@@ -337,7 +337,7 @@ async def test_the_key_id_chooses_among_published_keys_only(target: Target) -> N
     await target.refuses(jwt.encode({"sub": "ann", "exp": hours(1)}, own, "EdDSA"), "doesn't name its key")
 
 
-# What is the same at a glance, or to a machine that means well, but isn't the same user.
+# Ids that look alike, or that a program may normalise to each other, but that are different users.
 LOOKALIKES = [
     ("ann", "Ann"),
     ("ann", "ANN"),

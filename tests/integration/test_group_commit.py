@@ -91,8 +91,8 @@ def toggle(before: PendingAppend) -> PendingAppend:
     return PendingAppend(made, evolve(before.task, made), on_row=True)
 
 
-async def books(pool: Pool) -> tuple[int, Sequence[object]]:
-    """How many events there are, and what `verify` says of all users."""
+async def log_state(pool: Pool) -> tuple[int, Sequence[object]]:
+    """Return the number of events in the log, and the mismatches that `verify` finds."""
     async with pool.acquire() as connection:
         streams = [stream async for unit in work_units.everyone(connection) for stream in unit.streams]
         count = await connection.fetchval("SELECT count(*) FROM events")
@@ -107,7 +107,7 @@ async def test_a_lone_append_has_a_statement_of_its_own(pool: Pool, statements: 
 
 async def test_concurrent_appends_share_a_statement(pool: Pool, statements: list[Sequence[str]]) -> None:
     await asyncio.gather(*(create(pool, user) for user in EVERYBODY))  # their first events go alone
-    assert await books(pool) == (40, [])
+    assert await log_state(pool) == (40, [])
     statements.clear()
     await asyncio.gather(*(create(pool, user) for user in EVERYBODY))
     assert Counter(user for users in statements for user in users) == Counter(EVERYBODY)
@@ -116,7 +116,7 @@ async def test_concurrent_appends_share_a_statement(pool: Pool, statements: list
     else:
         assert max(len(users) for users in statements) == MAX_BATCH
         assert len(statements) < len(EVERYBODY) / 3
-    assert await books(pool) == (80, [])
+    assert await log_state(pool) == (80, [])
 
 
 async def test_one_users_concurrent_events_share_a_statement(pool: Pool, statements: list[Sequence[str]]) -> None:
@@ -129,7 +129,7 @@ async def test_one_users_concurrent_events_share_a_statement(pool: Pool, stateme
     assert [row["seq"] for row in rows] == list(range(1, 51))
     assert {tuple(row)[1:] for row in rows} == {(task.id, task.title) for task in made}
     assert len(statements) < 10
-    assert await books(pool) == (50, [])
+    assert await log_state(pool) == (50, [])
 
 
 async def test_each_append_returns_the_place_of_its_own_event(pool: Pool) -> None:
@@ -149,7 +149,7 @@ async def test_commands_of_all_kinds_share_statements(pool: Pool) -> None:
     )
     assert [None if task is None else task.completed for task in done[: len(tasks)]] == [True, None] * 60
     assert await pool.fetchval("SELECT count(*) FROM tasks") == 60 + 40
-    assert await books(pool) == (120 + 120 + 40, [])
+    assert await log_state(pool) == (120 + 120 + 40, [])
 
 
 async def test_a_failed_append_does_not_fail_its_neighbours(pool: Pool, statements: list[Sequence[str]]) -> None:
@@ -167,17 +167,17 @@ async def test_a_failed_append_does_not_fail_its_neighbours(pool: Pool, statemen
         (toggle(taken), VersionTaken),
         (creation("taken", key="its key"), IdempotencyKeyTaken),
         (backdated(creation("long")), asyncpg.CheckViolationError),
-        (PendingAppend(deletion, None, on_row=True), VersionConflict),  # there is no row to strike
+        (PendingAppend(deletion, None, on_row=True), VersionConflict),  # there is no row to delete
     ]
     good = [creation(user) for user in ("ann", "bob", "taken", "long", "deleted", "eve")]
-    postings = [*good[:3], *(posting for posting, _ in bad), *good[3:]]
+    pending_appends = [*good[:3], *(pending for pending, _ in bad), *good[3:]]
     appends = store_of(pool)
-    outcomes = await asyncio.gather(*(appends.append(each) for each in postings), return_exceptions=True)
-    for posting, outcome in zip(postings, outcomes, strict=True):
-        expected = next((kind for each, kind in bad if each is posting), RecordedEvent)
-        assert isinstance(outcome, expected), (posting, outcome)
+    outcomes = await asyncio.gather(*(appends.append(each) for each in pending_appends), return_exceptions=True)
+    for pending, outcome in zip(pending_appends, outcomes, strict=True):
+        expected = next((kind for each, kind in bad if each is pending), RecordedEvent)
+        assert isinstance(outcome, expected), (pending, outcome)
     if not pool.sharded:
-        assert len(statements[0]) == len(postings)
+        assert len(statements[0]) == len(pending_appends)
     ids = {row["id"] for row in await pool.fetch("SELECT id FROM events")}
     assert {each.event.id for each in good} <= ids
     assert len(ids) == 3 + len(good)
@@ -189,7 +189,7 @@ async def test_an_event_that_cannot_be_encoded_fails_alone(pool: Pool) -> None:
     bad = bad._replace(event=replace(bad.event, version=2**31))
     outcomes = await asyncio.gather(*map(store_of(pool).append, [*good, bad]), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [*[RecordedEvent] * 4, asyncpg.DataError]
-    assert await books(pool) == (9, [])
+    assert await log_state(pool) == (9, [])
 
 
 async def test_an_append_to_a_log_without_its_stream_ends(database: str) -> None:
@@ -215,7 +215,7 @@ async def test_of_several_events_for_one_version_or_key_one_is_written(pool: Poo
     )
     kinds = Counter(type(outcome) for outcome in outcomes)
     assert kinds == {RecordedEvent: 7, VersionTaken: 4, IdempotencyKeyTaken: 4}
-    assert (await books(pool))[0] == 1 + 7
+    assert (await log_state(pool))[0] == 1 + 7
 
 
 async def test_fifty_toggles_at_once_are_fifty_events(pool: Pool) -> None:
@@ -232,7 +232,7 @@ async def test_fifty_toggles_at_once_are_fifty_events(pool: Pool) -> None:
     assert {task.version for task in done} == set(range(2, len(done) + 2))
     assert all(isinstance(each, VersionMismatch) for each in outcomes if not isinstance(each, Task))
     assert len(done) in (50, 51)
-    assert await books(pool) == (1 + len(done), [])
+    assert await log_state(pool) == (1 + len(done), [])
 
 
 async def test_a_cancelled_append_cancels_no_other(pool: Pool, other: asyncpg.Connection) -> None:
@@ -251,7 +251,7 @@ async def test_a_cancelled_append_cancels_no_other(pool: Pool, other: asyncpg.Co
         await asyncio.wait([writing[0], writing[-1]])
     for task in writing[1:-1]:
         await task
-    assert await books(pool) == (40 + 79, [])
+    assert await log_state(pool) == (40 + 79, [])
 
 
 async def test_a_backend_killed_in_the_middle_loses_nothing(
@@ -267,7 +267,7 @@ async def test_a_backend_killed_in_the_middle_loses_nothing(
         await other.execute("SELECT pg_terminate_backend($1::integer)", await until_locked_out(other))
     await transaction.rollback()
     await asyncio.gather(*writing)
-    assert await books(pool) == (80, [])
+    assert await log_state(pool) == (80, [])
 
 
 async def test_a_write_without_an_answer_is_in_doubt_within_the_pools_timeout(
@@ -296,7 +296,7 @@ async def test_no_append_waits_for_another_users_lock(pool: Pool, other: asyncpg
         held = await other.fetchval("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")
         assert 1 <= held <= 2  # however many wait
     await asyncio.gather(*waiting)
-    assert await books(pool) == (41 + 120 + 20, [])
+    assert await log_state(pool) == (41 + 120 + 20, [])
 
 
 async def test_a_flood_of_one_user_does_not_keep_others_waiting(pool: Pool) -> None:
@@ -314,7 +314,7 @@ async def test_a_flood_of_one_user_does_not_keep_others_waiting(pool: Pool) -> N
         later = sorted(each for each in sent if each[0] > moment)
         ahead = next(number for number, (_, users) in enumerate(later) if "bob" in users)
         assert ahead <= 2  # two of hers may have begun, and all of hers would be eight
-    assert await books(pool) == (2 + 8 * MAX_BATCH + 4, [])
+    assert await log_state(pool) == (2 + 8 * MAX_BATCH + 4, [])
 
 
 async def test_a_flood_of_one_user_does_not_take_the_others_places(database: str, other: asyncpg.Connection) -> None:
@@ -332,7 +332,7 @@ async def test_a_flood_of_one_user_does_not_take_the_others_places(database: str
         await bob
         outcomes = await asyncio.gather(*flood, return_exceptions=True)
         assert Counter(type(outcome) for outcome in outcomes) == {RecordedEvent: 41, TooManyRequests: 19}
-        assert await books(pool) == (2 + 41 + 1, [])
+        assert await log_state(pool) == (2 + 41 + 1, [])
 
 
 async def test_cancelled_appends_hold_up_no_other(pool: Pool, other: asyncpg.Connection) -> None:
@@ -376,7 +376,7 @@ async def test_new_users_in_two_processes_do_not_wait_for_each_other(database: s
             users = [f"new-{number}-{each}" for each in range(30)]
             await asyncio.gather(*(create(each, user) for each in (pool, neighbour) for user in users))
     assert await pool.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
-    assert await books(pool) == (240, [])
+    assert await log_state(pool) == (240, [])
 
 
 async def test_an_append_that_waits_too_long_is_refused_and_not_sent(database: str, other: asyncpg.Connection) -> None:
@@ -385,19 +385,19 @@ async def test_an_append_that_waits_too_long_is_refused_and_not_sent(database: s
         await appends.append(creation("ann"))
         async with other.transaction(), asyncio.timeout(10):
             await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
-            postings = [creation("ann") for _ in range(100)]
-            outcomes = await asyncio.gather(*map(appends.append, postings), return_exceptions=True)
+            pending_appends = [creation("ann") for _ in range(100)]
+            outcomes = await asyncio.gather(*map(appends.append, pending_appends), return_exceptions=True)
         kinds = Counter(type(outcome) for outcome in outcomes)
         assert kinds.keys() == {TimeoutError, TooManyRequests}
         assert kinds[TimeoutError] <= 2 * MAX_BATCH  # those that were sent
         assert any("turn" in str(outcome) for outcome in outcomes)
         refused = [
-            posting.event.id
-            for posting, outcome in zip(postings, outcomes, strict=True)
+            pending.event.id
+            for pending, outcome in zip(pending_appends, outcomes, strict=True)
             if type(outcome) is TooManyRequests
         ]
         assert not await pool.fetch("SELECT FROM events WHERE id = ANY ($1)", refused)
-        assert (await books(pool))[1] == []
+        assert (await log_state(pool))[1] == []
 
 
 async def test_two_processes_write_to_the_same_users(database: str, pool: Pool) -> None:
@@ -415,4 +415,4 @@ async def test_two_processes_write_to_the_same_users(database: str, pool: Pool) 
                 )
             )
     assert Counter(task.version for task in toggled if task) == {2: 80, 3: 80}
-    assert await books(pool) == (80 + 160, [])
+    assert await log_state(pool) == (80 + 160, [])

@@ -1,4 +1,4 @@
-"""Verify names every damage that SQL can do to the books; rebuild mends the projection, and leaves the log alone."""
+"""Verify names all damage that SQL can do; rebuild mends the projection, and leaves the log as it is."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -63,7 +63,7 @@ async def connection(shared: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture(autouse=True, params=[work_units.BATCH, 7], ids=["at once", "piece by piece"])
 def _batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Books that are read at once, and books that are too long for that."""
+    """Read logs at once, or piece by piece, as those that are too long for that."""
     for module in (reads, verify_module, rebuild_module):
         monkeypatch.setattr(module, "BATCH", request.param)
     monkeypatch.setattr(reads, "MAX_EVENTS", request.param + 2)
