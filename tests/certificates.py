@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Its own certificate is in `file`, in a folder where those that it signs are put too."""
+    """An authority with its own certificate in `file`, in a folder that gets those it signs, too."""
 
     file: Path
     key: ec.EllipticCurvePrivateKey
@@ -33,7 +33,7 @@ class Authority:
         return cls(file, key, name)
 
     def certificate(self, host: str) -> tuple[Path, Path]:
-        """One for this name or address, as files: the certificate, and its key."""
+        """Make a certificate for this name or address; return the files of the certificate and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         try:
             alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))

@@ -23,7 +23,7 @@ WHERE groupid <> 0 AND noderole = 'primary' AND isactive ORDER BY nodeid
 
 
 async def servers(dsn: str) -> list[str]:
-    """The same database on each server: on the coordinator, then on each worker."""
+    """Return the addresses of this database on the coordinator, then on each worker."""
     assert URL is not None
     [rows] = await execute_all([URL], _WORKERS)
     url = urlsplit(dsn)
@@ -32,7 +32,7 @@ async def servers(dsn: str) -> list[str]:
 
 
 async def execute_all(dsns: list[str], *statements: str) -> list[list[asyncpg.Record]]:
-    """Run statements one by one, on all servers at once; the rows of the last one."""
+    """Run statements one by one, on all servers at once; return the rows of the last one."""
 
     async def execute(dsn: str) -> list[asyncpg.Record]:
         connection = await asyncpg.connect(**connect_arguments(dsn))

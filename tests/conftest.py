@@ -141,7 +141,7 @@ async def _alter_the_log(dsn: str, change: str) -> None:
 
 
 def named(dsn: str, database: str) -> str:
-    """The same server, another database."""
+    """Return the DSN of another database on the same server."""
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{database}"))
 
 
@@ -168,7 +168,7 @@ def _no_settings_from_outside(request: pytest.FixtureRequest, monkeypatch: pytes
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """The DSN of a running server, as its owner; it holds an up-to-date template database."""
+    """Yield the DSN of a running server, as its owner; it holds an up-to-date template database."""
     with ExitStack() as stack:
         dsn = stack.enter_context(_started())
         if citus.URL:
@@ -189,7 +189,7 @@ def server() -> Iterator[str]:
 
 @asynccontextmanager
 async def new_database(server: str, options: str = "") -> AsyncIterator[str]:
-    """The DSN of a database that is dropped afterwards; `options` are of CREATE DATABASE."""
+    """Yield the DSN of a database that is dropped afterwards; `options` are of CREATE DATABASE."""
     name = f"test_{uuid4().hex}"
     if citus.URL:
         await citus.make(server, name, options)
@@ -204,28 +204,28 @@ async def new_database(server: str, options: str = "") -> AsyncIterator[str]:
 
 @pytest.fixture
 def unsharded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For processes that migrate: a Postgres that is no Citus cluster can't be distributed."""
+    """Have processes migrate without distribution, unless the server is a Citus cluster."""
     if not citus.URL:
         monkeypatch.delenv("DATABASE_SHARDED", raising=False)
 
 
 @pytest.fixture
 async def empty_database(server: str, unsharded: None) -> AsyncIterator[str]:  # noqa: ARG001
-    """The DSN of a new database without a schema."""
+    """Yield the DSN of a new database without a schema."""
     async with new_database(server) as dsn:
         yield dsn
 
 
 @pytest.fixture
 async def database(server: str) -> AsyncIterator[str]:
-    """The DSN of a new database with the present schema."""
+    """Yield the DSN of a new database with the present schema."""
     async with new_database(server, FROM_TEMPLATE) as dsn:
         yield dsn
 
 
 @pytest.fixture(scope="module")
 def unchanged_database(server: str) -> Iterator[str]:
-    """The DSN of a database for all those tests of a module that write nothing."""
+    """Yield the DSN of a database for all tests of a module that write nothing."""
     with asyncio.Runner() as runner:
         made = new_database(server, FROM_TEMPLATE)
         yield runner.run(made.__aenter__())
@@ -234,14 +234,14 @@ def unchanged_database(server: str) -> Iterator[str]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A new folder with a path short enough for a socket."""
+    """Yield a new folder with a path short enough for a socket."""
     with TemporaryDirectory(prefix="daybook-tests-", dir=MEMORY) as folder:
         yield Path(folder)
 
 
 @pytest.fixture
 def migrations(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the migrations, which `migrate` of this process applies."""
+    """Copy the migrations for `migrate` of this process to apply; return the copy."""
     copy = folder / "migrations"
     shutil.copytree(migrating._MIGRATIONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(migrating, "_MIGRATIONS", copy)
@@ -256,7 +256,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 async def other(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """Another session on the test's own database, which holds locks or looks on."""
+    """Yield another session on the test's own database, to hold locks or to observe."""
     connection = await asyncpg.connect(**connect_arguments(database))
     yield connection
     await connection.close()
@@ -264,13 +264,13 @@ async def other(database: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 def runner() -> Iterator[asyncio.Runner]:
-    """An event loop of the test's own."""
+    """Yield an event loop of the test's own."""
     with asyncio.Runner() as runner:
         yield runner
 
 
 @pytest.fixture
 async def service(database: str) -> AsyncIterator[Service]:
-    """The whole app on a database of its own, with a client for the user `ann`."""
+    """Yield the whole app on a database of its own, with a client for the user `ann`."""
     async with serving(database) as service:
         yield service

@@ -85,7 +85,7 @@ def cases() -> Iterator[Case]:
 
 
 def erased(record: Record) -> Record:
-    """The event without its content."""
+    """Return the event without its content."""
     client = record["client"]
     facts = {
         "request_id": record["request_id"],
@@ -160,7 +160,7 @@ def _no_exports() -> Iterator[Case]:
 
 
 def _erasure(before: Record, type_: str, reason: str | None, **values: Any) -> Record:
-    """An erasure that follows on an event. Its hash isn't made yet."""
+    """Make an erasure that follows on an event, without its hash."""
     seq, said = before["seq"] + 1, {"reason": reason} if reason else {}
     about = {**before, "seq": seq, "id": f"{before['id'][:-4]}{seq:04}", "type": type_, "version": seq, "changes": {}}
     place = list(about).index("hash")
@@ -192,7 +192,7 @@ def _erasures() -> Iterator[Case]:
 
 
 def faulty(log: Sequence[Record], place: int, values: Record) -> list[Record]:
-    """The log with other values in the event at this place."""
+    """Return the log with other values in the event at this place."""
     record = {name: value for name, value in {**log[place], **values}.items() if value is not ...}
     return [*log[:place], record, *log[place + 1 :]]
 

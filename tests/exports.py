@@ -58,7 +58,7 @@ def logged(facts: Sequence[TaskEvent] = FACTS) -> list[Event]:
 def records(
     log: Sequence[Event], stored: Mapping[int, Record] = NOTHING, *, start: Record | None = None
 ) -> list[Record]:
-    """An export of the log, oldest first. `stored` has the data of events that aren't stored as they would be today."""
+    """Export the log, oldest first. `stored` has the data of events that aren't stored as they would be today."""
     previous, before = (bytes.fromhex(start["hash"]), start["seq"]) if start else (hash_chain.GENESIS, 0)
     result = []
     for seq, each in enumerate(log, before + 1):
@@ -72,12 +72,12 @@ def records(
 
 
 def numbered(export: Sequence[Record]) -> list[Record]:
-    """The same lines with numbers that look right."""
+    """Return these lines with numbers that look right."""
     return [{**record, "seq": seq} for seq, record in enumerate(export, 1)]
 
 
 def rehashed(export: Sequence[Record]) -> list[Record]:
-    """The same events with the hashes that an outsider computes."""
+    """Return these events with the hashes that an outsider computes."""
 
     def row(record: Record) -> Record:
         return {
@@ -109,7 +109,7 @@ def found(export: Sequence[Record] | bytes, head: Head | None = None, *, after: 
 
 
 def noticed(export: Sequence[Record] | bytes) -> bool:
-    """Whether anything is said of it. It may be that a single line is none, or that the last one is cut off."""
+    """Say if the verifier complains: of a mismatch, of a text that is no export, or of one that is cut off."""
     try:
         return checked(export).mismatch is not None
     except (NotAnExport, CutOff):
@@ -140,7 +140,7 @@ def leaf(record: Record, path: Path) -> Any:
 
 
 def put(record: Record, path: Path, value: Any) -> Record:
-    """A copy of the record with this value there."""
+    """Return a copy of the record with this value there."""
     record = deepcopy(record)
     leaf(record, path[:-1])[path[-1]] = value
     return record
@@ -153,7 +153,7 @@ OTHER = records([replace(each, salt=bytes(16)) for each in logged()])
 
 
 def changed(value: Any) -> Any:
-    """Another value of the same kind."""
+    """Return another value of the same kind."""
     match value:
         case bool():
             return not value
@@ -165,7 +165,7 @@ def changed(value: Any) -> Any:
 
 
 def forged(previous: Record, **values: Any) -> Record:
-    """An event that never was, with a hash that follows on the previous one: who knows that hash can compute it."""
+    """Forge an event with a hash that follows on the previous one, which anybody who knows that hash can compute."""
     after = {"seq": previous["seq"], "hash": previous["hash"]}
     return {**records([replace(event(TaskToggled(True), 77), actor="mallory")], start=after)[0], **values}
 

@@ -45,7 +45,7 @@ class FeedReader:
 
 @asynccontextmanager
 async def reading(port: int, path: str, *, user: str = "ann", **headers: str) -> AsyncIterator[FeedReader]:
-    """A reader of the feed at this path, once the answer's head is there."""
+    """Yield a reader of the feed at this path, once the answer's head is there."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
     sent = {"Host": "x", **bearer(user), **{name.replace("_", "-"): text for name, text in headers.items()}}
     lines = [f"GET {path} HTTP/1.1", *(f"{name}: {text}" for name, text in sent.items())]

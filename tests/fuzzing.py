@@ -12,14 +12,14 @@ from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
 
 @schemathesis.deserializer("application/x-ndjson")
 def lines(_context: DeserializationContext, response: Response) -> Any:
-    """An export as the document has it: text, each line of which is JSON."""
+    """Check that each line of an export is JSON, and return the text, as the document has it."""
     for line in response.text.splitlines():
         json.loads(line)
     return response.text
 
 
 def without_contradictions(_context: HookContext, case: Case[Any]) -> Case[Any]:
-    """OpenAPI can't say that parameters exclude each other, so that valid ones would mostly be answered with 400."""
+    """Drop parameters that exclude each other, which OpenAPI can't say: valid cases would mostly get 400."""
     if case.meta is None or case.meta.generation.mode.is_positive:
         for name, excluded in _EXCLUDE:
             if name in case.query:
@@ -47,14 +47,14 @@ _EXCLUDE = (
 
 
 def with_a_key_of_its_own(_context: HookContext, case: Case[Any]) -> Case[Any]:
-    """A key is taken by the first write that has it, and any two requests would mostly be different ones."""
+    """Give the case a key of its own: the first write takes a key, and two requests would mostly be different."""
     if "Idempotency-Key" in case.headers and (case.meta is None or case.meta.generation.mode.is_positive):
         case.headers["Idempotency-Key"] = f"fuzzing-{case.id}"
     return case
 
 
 def with_conditions_that_hold(_context: HookContext, case: Case[Any]) -> Case[Any]:
-    """A task is deleted once, so that most conditions on deleting it are about one that is gone."""
+    """Make conditions hold: a task is deleted once, so most conditions would be about one that is gone."""
     if case.meta is None or case.meta.generation.mode.is_positive:
         if "If-Match" in case.headers:
             case.headers["If-Match"] = "*"
@@ -64,13 +64,13 @@ def with_conditions_that_hold(_context: HookContext, case: Case[Any]) -> Case[An
 
 
 def examples_without_contradictions(context: HookContext, examples: list[Case[Any]]) -> None:
-    """An example is made of all parameters at once."""
+    """Drop parameters that exclude each other, since an example is made of all parameters at once."""
     for case in examples:
         without_contradictions(context, case)
 
 
 def examples_that_can_succeed(context: HookContext, examples: list[Case[Any]]) -> None:
-    """The document's key is taken by the first of them, and its version is seldom the task's."""
+    """Give examples keys of their own, since the first takes the document's, and conditions that hold."""
     for case in examples:
         with_a_key_of_its_own(context, case)
         if "If-Match" in case.headers:
@@ -80,9 +80,10 @@ def examples_that_can_succeed(context: HookContext, examples: list[Case[Any]]) -
 
 
 def is_a_failure(_context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
-    """What can't be seen from a request alone: whether a cursor is of this list (it is opaque: another text, or one
-    that goes with other parameters, is 400), a time zone is there, a task has changed since, was erased, or has such a
-    version, or a key or an id is used.
+    """Say if a failure is a real one: some rejections depend on what a request alone doesn't show.
+
+    These are whether a cursor is of this list (it is opaque: another text, or one that goes with other parameters, is
+    400), a time zone is there, a task has changed since, was erased, or has such a version, or a key or an id is used.
 
     Nor can a schema say that a parameter without a value is as if it weren't given; and one that says that a body must
     name a known field would be a riddle to generators of clients."""
@@ -110,7 +111,7 @@ def is_a_failure(_context: HookContext, failure: Failure, case: Case[Any], respo
 
 
 def _outlives_the_task(case: Case[Any]) -> bool:
-    """The log keeps what was deleted."""
+    """Say if the operation reads what the log keeps of a deleted task."""
     operation = case.operation.definition.raw["operationId"]
     return operation in ("getHistory", "restoreTask", "eraseTask") or (
         operation == "getTask" and not case.query.keys().isdisjoint(("version", "as_of"))

@@ -15,7 +15,7 @@ def _canonical(value: object) -> bytes:
 
 
 def moment(text: str) -> datetime:
-    """A time as an export has it."""
+    """Parse a time as an export has it."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%f%z")
 
 
@@ -43,7 +43,7 @@ def digest(row: Any) -> bytes:
 
 
 def chain(rows: Iterable[Any]) -> list[bytes]:
-    """The hash after each of a user's events, in order."""
+    """Return the hash after each of a user's events, in order."""
     hashes = []
     last = b""
     for row in rows:
@@ -53,7 +53,7 @@ def chain(rows: Iterable[Any]) -> list[bytes]:
 
 
 def row_of_line(line: Any) -> dict[str, Any]:
-    """The columns that an export's line is of."""
+    """Return the columns that an export's line is of."""
     binary = {name: line.get(name) and bytes.fromhex(line[name]) for name in ("fingerprint", "salt", "personal")}
     client = {"client_address": line["client"]["address"], "client_agent": line["client"]["agent"]}
     data = None if line["data"] is None else json.dumps(line["data"])

@@ -40,14 +40,14 @@ class SigningKey:
         return cls(kid, algorithm, _MAKERS[algorithm]())
 
     def jwk(self, **changes: Any) -> dict[str, Any]:
-        """What is published; a member given as None is left out."""
+        """Return what is published; a member given as None is left out."""
         public = get_default_algorithms()[self.algorithm].to_jwk(self.private.public_key(), as_dict=True)
         public.pop("key_ops", None)
         jwk = {**public, "kid": self.kid, "alg": self.algorithm, **changes}
         return {name: value for name, value in jwk.items() if value is not None}
 
     def token(self, user: object = "ann", /, *, headers: dict[str, Any] | None = None, **claims: Any) -> str:
-        """As Better Auth makes them: only `alg` and `kid` in the header. A claim given as None is left out."""
+        """Make a token as Better Auth does: only `alg` and `kid` in the header. A claim given as None is left out."""
         all_claims = {"sub": user, "exp": datetime.now(UTC) + timedelta(minutes=15), **claims}
         return jwt.encode(
             {name: value for name, value in all_claims.items() if value is not None},
@@ -108,7 +108,7 @@ class Issuer:
             writer.close()
 
     async def start(self, tls: ssl.SSLContext | None = None) -> None:
-        """Be reachable; always at the same port."""
+        """Start to listen; always at the same port."""
         self._server = await asyncio.start_server(self._answer, "127.0.0.1", self.port, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -119,7 +119,7 @@ class Issuer:
         await self._server.wait_closed()
 
     async def fail(self, how: str) -> None:
-        """Be away in one of the ways of `FAILURES`."""
+        """Fail in one of the ways of `FAILURES`."""
         match how:
             case "refused":
                 await self.stop()
@@ -140,7 +140,7 @@ class Issuer:
                 self.status, self.headers = 307, f"Location: http://localhost:{self.port}/elsewhere\r\n"
 
     async def recover(self) -> None:
-        """Be there again, after `fail`."""
+        """Work again after `fail`."""
         self.gate.set()
         self.status, self.body, self.headers = 200, None, ""
         if not (self._server and self._server.is_serving()):
@@ -152,7 +152,7 @@ FAILURES = ["refused", "silent", "500", "no JSON", "no JWKS", "endless", "compre
 
 @asynccontextmanager
 async def issuing(*keys: SigningKey) -> AsyncIterator[Issuer]:
-    """An issuer that is reachable and publishes these keys."""
+    """Yield an issuer that is reachable and publishes these keys."""
     issuer = Issuer()
     issuer.publish(*keys)
     issuer.gate.set()
@@ -166,7 +166,7 @@ async def issuing(*keys: SigningKey) -> AsyncIterator[Issuer]:
 
 @asynccontextmanager
 async def cache(issuer: Issuer, clock: Clock) -> AsyncIterator[Jwks]:
-    """As `open_jwks` makes it, but for the clock and the first fetch."""
+    """Yield a cache as `open_jwks` makes it, but with this clock and without the first fetch."""
     async with httpx2.AsyncClient() as client:
         jwks = Jwks(f"{issuer.origin}/jwks", client, clock=clock)
         yield jwks

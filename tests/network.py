@@ -16,7 +16,7 @@ def _flow() -> asyncio.Event:
 
 
 class Request(NamedTuple):
-    """What a client has sent, before the server gets it, and both ends of its connection."""
+    """A request that the client has sent and the server doesn't have yet, and both ends of its connection."""
 
     data: bytes
     client: asyncio.WriteTransport
@@ -28,7 +28,7 @@ async def _let_pass(_request: Request) -> None:
 
 
 class Link:
-    """Passes everything on, both ways, until it is told otherwise."""
+    """A link that passes everything on, both ways, until it is told otherwise."""
 
     def __init__(self, dsn: str) -> None:
         self._arguments = connect_arguments(dsn)
@@ -45,7 +45,7 @@ class Link:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[str]:
-        """The DSN of the same database at the other end."""
+        """Yield the DSN of the same database at the other end."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         user, password = (quote(self._arguments[name] or "", safe="") for name in ("user", "password"))
         port = server.sockets[0].getsockname()[1]
@@ -58,23 +58,23 @@ class Link:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def lose(self, lost: range) -> None:
-        """The answers to these statements from now on, the first being number 0."""
+        """Lose the answers to these statements from now on, the first being number 0."""
         self._statements, self.lost = 0, lost
 
     def stall(self) -> None:
-        """From now on nothing goes through, either way, nor does any connection end."""
+        """Let nothing through from now on, either way, nor end any connection."""
         self._flowing.clear()
 
     def flow(self) -> None:
         self._flowing.set()
 
     def forget(self) -> None:
-        """What is connected is never heard of again, as when a router has forgotten it; new connections flow."""
+        """Forget the present connections for good, as a router might; new connections flow."""
         self._flowing.clear()
         self._flowing = _flow()
 
     def lead_to(self, dsn: str) -> None:
-        """From now on connections are made to another server; those that there are stay where they are."""
+        """Make connections to another server from now on; the present ones stay where they are."""
         self._arguments = {**connect_arguments(dsn), "database": self._arguments["database"]}
 
     def drop(self) -> None:

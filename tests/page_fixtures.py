@@ -38,7 +38,7 @@ VALUES: dict[str, list[Any]] = {
 
 
 def shown(event: FoldedEvent, data: dict[str, Any] | None = None) -> dict[str, Any]:
-    """An event as the page gets it."""
+    """Return an event as the page gets it."""
     type_ = type(event.payload).__name__
     return {
         "type": type_,
@@ -50,7 +50,7 @@ def shown(event: FoldedEvent, data: dict[str, Any] | None = None) -> dict[str, A
 
 
 def after(task: Task | None, event: FoldedEvent) -> Any:
-    """What `evolve` makes of it: a task's document, null, or "impossible"."""
+    """Return what `evolve` makes of the event: a task's document, null, or "impossible"."""
     try:
         evolved = evolve(task, event)
     except ImpossibleEvent:
@@ -79,7 +79,7 @@ def command(lots: Random, version: int, task_id: UUID) -> Command:
 
 
 def history(lots: Random, length: int) -> list[tuple[FoldedEvent, Task | None]]:
-    """A task's events as commands by lot leave them, each with the task after it. The last one may be its erasure."""
+    """Return a task's events by random commands, each with the task after it. The last one may be its erasure."""
     task_id = UUID(int=lots.getrandbits(128), version=4)
     done: list[tuple[FoldedEvent, Task | None]] = []
     while len(done) < length:
@@ -101,7 +101,7 @@ def history(lots: Random, length: int) -> list[tuple[FoldedEvent, Task | None]]:
 
 
 def folds() -> list[dict[str, Any]]:
-    """Histories, each with the tasks after its events; the last ones with events that can't follow."""
+    """Return histories, each with the tasks after its events; the last ones with events that can't follow."""
     found = []
     for seed in range(60):
         whole = history(Random(seed), 12)  # noqa: S311 - the same ones at each run
@@ -120,7 +120,7 @@ def after_each(task: Task | None) -> Any:
 
 
 def old_forms() -> list[dict[str, Any]]:
-    """Logs of earlier releases, as they are shown and folded today."""
+    """Return logs of earlier releases, as they are shown and folded today."""
     from events.serialization import from_row
 
     found = []
@@ -138,7 +138,7 @@ def old_forms() -> list[dict[str, Any]]:
 
 
 def chains() -> list[dict[str, Any]]:
-    """An export as it is, and with a leaf of its fifth event changed; each with the event that doesn't fit."""
+    """Return an export, and others with a leaf of event 5 changed; each with the event that doesn't fit."""
     head = head_of(LOG[-1])
     kept = {"seq": head.seq, "hash": head.hash.hex(), "at": head.at}
     paths = (("title", ("changes", "title", "to")), ("salt", ("salt",)), ("at", ("at",)), ("hash", ("hash",)))

@@ -19,9 +19,9 @@ PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sb
 
 @contextmanager
 def pooled(dsn: str, folder: Path, *, connections: int = 2, clients: int = 1000, told: bool = True) -> Iterator[str]:
-    """The same database through a pooler, with so many server connections for it, fewer than the service's own.
+    """Yield the DSN of the same database through a pooler, with so many server connections, fewer than the service's.
 
-    It takes connections from so many clients, and refuses more.
+    The pooler takes connections from so many clients, and refuses more.
 
     It knows nothing of prepared statements. With `told`, the DSN says that it is there.
     """

@@ -54,7 +54,7 @@ def free_port() -> int:
 
 
 def until_free(port: int) -> None:
-    """Until nobody holds the port any more."""
+    """Wait until nobody holds the port any more."""
     while True:
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -91,7 +91,7 @@ class Serving:
         self.process.stderr.close()
 
     def greeting(self, end: str = "Authorization") -> str:
-        """What it prints once it is up; by default to the last line of the command to paste."""
+        """Return what it prints once it is up; by default to the last line of the command to paste."""
         lines = []
         for line in self.process.stdout:
             lines.append(line)
@@ -100,7 +100,7 @@ class Serving:
         return "".join(lines)
 
     def wait_until_ready(self) -> None:
-        """Until it can serve. Raises what it said where it ended instead."""
+        """Wait until it can serve. Raises what it said if it ended instead."""
         while self.process.poll() is None:
             with suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=5):
                 return
@@ -109,6 +109,6 @@ class Serving:
         raise AssertionError("".join(self.errors))
 
     def stop(self, sign: signal.Signals = signal.SIGINT) -> int:
-        """To the whole group, as Ctrl-C does; the exit status."""
+        """Signal the whole group, as Ctrl-C does; return the exit status."""
         os.killpg(self.process.pid, sign)
         return self.process.wait(30)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 @asynccontextmanager
 async def proxying(port: int, prefix: str, *, strips: bool, headers: str = "") -> AsyncIterator[str]:
-    """Where the app at `port` is for clients; the proxy adds these header lines. What isn't under the prefix is 404."""
+    """Yield the app's URL behind a proxy, which adds these header lines, and answers 404 outside the prefix."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

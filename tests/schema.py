@@ -26,7 +26,7 @@ _GAP_WITHIN = re.compile(r"\n+(?=\nCOMMENT ON |\nALTER TABLE \w+ ENABLE )")
 
 
 def text(dsn: str) -> str:
-    """What the snapshot has to be, from a database that was just migrated."""
+    """Return what the snapshot has to be, from a database that was just migrated."""
     to = connect_arguments(dsn)
     names = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password", "PGDATABASE": "database"}
     options = ("--schema-only", "--no-owner", "--no-privileges", "--exclude-table=alembic_version")

@@ -44,7 +44,7 @@ SECRET = "a secret for tests, of 64 bytes or more, as HS512 would have it be"
 
 
 def token(user: object = "ann", /, *, secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    """A token for `user` that holds for an hour; a claim given as None is left out."""
+    """Make a token for `user` that holds for an hour; a claim given as None is left out."""
     all_claims = {"sub": user, "exp": datetime.now(UTC) + timedelta(hours=1), **claims}
     return jwt.encode({k: v for k, v in all_claims.items() if v is not None}, secret, algorithm)
 
@@ -62,12 +62,12 @@ class Service:
     state: dict[str, Any]
 
     def as_user(self, user: str) -> httpx2.AsyncClient:
-        """A client of the same service for another user."""
+        """Return a client of the same service for another user."""
         return httpx2.AsyncClient(transport=self.client._transport, base_url=self.client.base_url, headers=bearer(user))
 
 
 def value(metric: str, **labels: str) -> float:
-    """What a metric of this process stands at; 0 where nothing was counted yet."""
+    """Return the value of a metric of this process; 0 if nothing was counted yet."""
     return REGISTRY.get_sample_value(metric, labels) or 0
 
 
@@ -108,7 +108,7 @@ async def serving(database_url: str, **options: Any) -> AsyncIterator[Service]:
 
 @asynccontextmanager
 async def listening(app: ASGIApp, app_state: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[int]:
-    """The app behind the protocol that `daybook serve` runs it behind, on loopback; its port."""
+    """Serve the app on loopback behind the protocol that `daybook serve` uses; yield the port."""
     options = {"lifespan": "off", "log_config": None, "access_log": False, "proxy_headers": False, **options}
     config = uvicorn.Config(app, http=BoundedRequests, ws="none", **options)
     config.load()

@@ -45,7 +45,7 @@ class Answer:
 
 
 class Connection:
-    """One client's connection, byte by byte."""
+    """A client's connection, byte by byte."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -67,7 +67,7 @@ class Connection:
         return Answer(int(head[0].split()[1]), headers, b"")
 
     async def closed(self) -> bool:
-        """True once the other side has said its last word, and that was nothing."""
+        """Wait until the other side ends the connection, and say if it sent nothing more."""
         return await self._reader.read() == b""
 
 

@@ -1,4 +1,4 @@
-"""Given events, when a command, then events: what decide and evolve do, without a database."""
+"""Tests of decide and evolve without a database: given events, when a command, then events."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ class Ids(TypedDict):
 
 
 def event(payload: TaskEvent, version: int, *, user_id: str = USER, task_id: UUID = TASK) -> Event:
-    """A fact in an envelope: one second passes with each version."""
+    """Make an event of this payload; one second passes with each version."""
     return Event(
         id=UUID(int=version),
         user_id=user_id,

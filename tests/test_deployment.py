@@ -34,7 +34,7 @@ def metrics(query: str) -> set[str]:
 
 @pytest.fixture
 def told(tmp_path: Path) -> set[str]:
-    """The metrics that the service tells of itself."""
+    """Return the metrics that the service exposes."""
     note_verified(tmp_path, "all", complete=True, users=0, mismatches=0)
     families = all_metrics(tmp_path).collect()
     names = {family.name + ("_total" if family.type == "counter" else "") for family in families}
@@ -52,7 +52,7 @@ def test_the_alerts_are_of_metrics_that_there_are(told: set[str]) -> None:
 
 
 def test_each_reason_for_503_has_an_alert_of_its_own() -> None:
-    """A database that is read-only is down too, for the service: only one of the two alerts tells it."""
+    """A read-only database is down too, for the service, and only one of the two alerts fires."""
     by_name = {rule["alert"]: rule["expr"] for rule in RULES}
     read_only = by_name["DaybookDatabaseReadOnly"]
     assert by_name["DaybookDatabaseDown"] == f"min(daybook_database_up) == 0 unless {read_only}"

@@ -1,4 +1,4 @@
-"""What isn't documented doesn't exist: settings, routes, commands, problems, event types. What is named exists."""
+"""The documents name every setting, route, command, problem and event type, and name nothing that doesn't exist."""
 
 import pkgutil
 import re

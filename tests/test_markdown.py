@@ -100,7 +100,7 @@ def test_a_picture_has_no_semicolon_which_would_end_its_statement(block: Block) 
 
 @of("python")
 async def test_python_runs(block: Block, database: str, service: Service, tmp_path: Path) -> None:
-    """Run it on a database with one task; its standard input is an export of the log, oldest event first."""
+    """The block runs on a database with one task; its standard input is an export of the log, oldest event first."""
     (await service.client.post("/api/ann/tasks", json={"title": "Buy milk"})).raise_for_status()
     export = (await service.client.get("/api/ann/audit?format=ndjson&order=asc")).raise_for_status().text
     program = tmp_path / "block.py"

@@ -1,4 +1,4 @@
-"""Who acts, and what a token's scope lets its bearer do (docs/http-api.md, "Authentication")."""
+"""A token's claims decide who acts, and what its bearer may do (docs/http-api.md, "Authentication")."""
 
 import json
 from collections.abc import AsyncIterator
@@ -39,7 +39,7 @@ ID = "01980d6f-6d7a-7cc0-8000-000000000000"
 
 @pytest.fixture
 async def service(database: str) -> AsyncIterator[Service]:
-    """The app, which knows auditors by the claim `roles.auditor`."""
+    """Yield the app, which knows auditors by the claim `roles.auditor`."""
     async with serving(database, auditor_claim="roles.auditor") as service:
         yield service
 
@@ -49,7 +49,7 @@ def auditor(user: str, scope: str | None = "audit:read", *, claim: Any = True, *
 
 
 async def answer(service: Service, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
-    """The status, and the type of the problem. A feed that begins is cut off."""
+    """Return the status, and the type of the problem. A feed that begins is cut off."""
     address = path.replace("{user_id}", "ann").replace("{task_id}", ID)
     if address.endswith("/stream"):
         headers = {**headers, "Last-Event-ID": "7"}  # past the log's end: 410, where it is let in
@@ -85,7 +85,7 @@ TOKENS: dict[str, dict[str, str]] = {
 
 
 def expected(method: str, path: str, kind: str) -> tuple[int, str] | None:
-    """The refusal of a route for a kind of token; None if it is let in."""
+    """Return the refusal of a route for a kind of token; None if it is let in."""
     if kind == "none":
         return 401, "not-authenticated"
     if kind.startswith(("another", "of another")):

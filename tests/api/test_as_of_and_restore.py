@@ -44,7 +44,7 @@ def fields(body: Body) -> dict[str, Any]:
 
 
 class Remembered(RuleBasedStateMachine):
-    """Does things to a user's tasks, and keeps what GET answered after each of them."""
+    """A state machine that changes a user's tasks, and keeps what GET answered after each change."""
 
     tasks = Bundle[str]("tasks")
 
@@ -69,7 +69,7 @@ class Remembered(RuleBasedStateMachine):
         return answer.json() if answer.status_code == 200 else None
 
     async def remember(self, task: str) -> None:
-        """What is there now; a version that wasn't there before is the task's next."""
+        """Keep what GET answers now; a version that wasn't there before is the task's next."""
         now = await self.get(f"/{task}")
         known = self.versions.setdefault(task, [])
         there = bool(known) and known[-1] is not None
@@ -157,7 +157,7 @@ class Remembered(RuleBasedStateMachine):
         await self.client.aclose()
 
     def folded(self, task: str, history: list[dict[str, Any]]) -> list[Body]:
-        """Each version by the changes alone, without any code of the service."""
+        """Fold each version from the changes alone, without any code of the service."""
         states: list[Body] = []
         state: dict[str, Any] = {}
         completed_at = None
@@ -207,7 +207,7 @@ def test_the_past_is_what_get_answered_then(server: str, runner: asyncio.Runner)
 
 @pytest.fixture
 async def life(service: Service) -> list[dict[str, Any]]:
-    """A task that was created, changed twice, deleted and restored: each version as it was answered."""
+    """Create a task, change it twice, delete and restore it; return each version as it was answered."""
     client = service.client
     task = (await client.post(TASKS, json={"title": "Buy milk", "description": "2 litres"})).json()
     path = f"{TASKS}/{task['id']}"

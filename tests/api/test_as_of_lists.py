@@ -16,7 +16,7 @@ MANY = 2_500
 
 
 async def pages(service: Service, parameters: dict[str, Any], *, most: int) -> list[Any]:
-    """The list's first pages, so many at the most."""
+    """Return the list's first pages, `most` of them at the most."""
     found = []
     answer = await service.client.get(TASKS, params=parameters)
     while True:

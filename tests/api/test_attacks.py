@@ -48,7 +48,7 @@ class Target:
         return await self.service.client.get(path, headers={b"Authorization": b"Bearer " + bad.encode("latin-1")})
 
     async def refuses(self, bad: str, says: str) -> None:
-        """With 401, the reason, and neither the token nor a part of it that proves anything in answer or log."""
+        """Check that a token gets 401 and the reason, and that neither it nor a telling part is in answer or log."""
         logs.configure("INFO", "json")  # to the test's own standard error, not the fixture's
         self._capsys.readouterr()
         answer = await self.get(bad)
@@ -76,7 +76,7 @@ async def target(unchanged_database: str, capsys: pytest.CaptureFixture[str]) ->
 
 
 def forged(header: Any, sign: Callable[[bytes], bytes] = lambda _: b"", **claims: Any) -> str:
-    """A token by hand, since libraries refuse to make such ones."""
+    """Forge a token by hand, since libraries refuse to make such ones."""
     body = f"{segment(header)}.{segment({'sub': 'ann', 'exp': 2**40, **claims})}"
     return f"{body}.{segment(sign(body.encode()))}"
 
@@ -90,7 +90,7 @@ def always(signature: bytes) -> Callable[[bytes], bytes]:
 
 
 def public_forms(key: SigningKey) -> list[bytes]:
-    """All that somebody may take for "the public key's bytes"."""
+    """Return all forms that somebody may take for "the public key's bytes"."""
     public = key.private.public_key()
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -374,7 +374,7 @@ async def test_an_id_that_only_looks_the_same_is_another_users(service: Service,
 
 @pytest.mark.parametrize("path", ["%61nn", "a%6en", "%61%6E%6e"])
 async def test_percent_encoding_that_changes_nothing_changes_nothing(service: Service, path: str) -> None:
-    """RFC 3986, section 6.2.2.2: %61 is an a, for everybody on the way."""
+    """`%61` is an `a` for everybody on the way (RFC 3986, section 6.2.2.2)."""
     assert (await service.client.get(f"/api/{path}/tasks")).status_code == 200
     assert (await service.client.get(f"/api/{path}/tasks", headers=bearer("bob"))).status_code == 403
 

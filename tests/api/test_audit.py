@@ -35,7 +35,7 @@ pytestmark = pytest.mark.once
 
 @pytest.fixture
 async def task(service: Service) -> dict[str, Any]:
-    """A task with an event of each type; a second task with one event."""
+    """Make a task with an event of each type, and a second task with one event; return the first."""
     client = service.client
     made = await client.post(
         TASKS, json={"title": "Buy milk", "description": "2 litres"}, headers={"X-Request-ID": "r-1"}
@@ -188,7 +188,7 @@ async def test_a_page_has_a_hundred_events_unless_asked_otherwise_and_links_to_t
 
 
 async def many(pool: Pool, number: int, user: str = "ann") -> None:
-    """So many events of a user, over ten tasks, from ten writers at once."""
+    """Write so many events of a user, over ten tasks, from ten writers at once."""
 
     async def write(count: int) -> None:
         create = CreateTask(user_id=user, task_id=uuid7(), fields={"title": "x"})
@@ -327,7 +327,7 @@ async def walk(service: Service, url: str | None) -> AsyncIterator[dict[str, Any
 
 
 async def test_an_export_ends_where_the_log_ended_when_it_began(service: Service, pool: Pool) -> None:
-    """Else, under enough writers, it would never end."""
+    """An export that went on with new events would never end under enough writers."""
     await many(pool, 3 * log.READ_BATCH)
     found = b""
 
@@ -343,7 +343,7 @@ async def test_an_export_ends_where_the_log_ended_when_it_began(service: Service
 
 
 def request(path: str, query: str) -> dict[str, Any]:
-    """A request of ann's as the app gets it from a server."""
+    """Return a request of ann's as the app gets it from a server."""
     authorization = (b"authorization", bearer()["Authorization"].encode())
     return {
         "type": "http",
@@ -356,7 +356,7 @@ def request(path: str, query: str) -> dict[str, Any]:
 
 
 async def forever() -> Any:
-    """What is received from a client that says nothing more."""
+    """Wait forever, as for a client that says nothing more."""
     await asyncio.Event().wait()
 
 
@@ -398,7 +398,7 @@ async def test_a_table_is_read_by_pythons_csv_as_it_was_written(service: Service
 
 @pytest.fixture
 async def large(service: Service) -> None:
-    """About 10 MB of export, more than the kernel keeps for a reader who doesn't read."""
+    """Write about 10 MB of export, more than the kernel keeps for a reader who doesn't read."""
     create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": "x"})
     await handle(store_of(service.pool), create, actor="ann", metadata=METADATA)
     for number in range(450):
@@ -407,7 +407,7 @@ async def large(service: Service) -> None:
 
 
 def ask(port: int, path: str) -> socket.socket:
-    """A client that asks and doesn't read."""
+    """Send a request without reading the answer; return the socket."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", port))
@@ -452,7 +452,7 @@ async def test_a_user_has_a_few_exports_under_way_at_most(service: Service) -> N
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
 async def test_an_export_is_sent_in_small_pieces(service: Service, form: str) -> None:
-    """So that a slow reader's progress can be seen, and none of it is kept longer than needed."""
+    """Small pieces show a slow reader's progress, and none is kept longer than needed."""
     pieces: list[int] = []
 
     async def send(message: Any) -> None:

@@ -1,4 +1,4 @@
-"""What auditors may read of others, and the record of it (docs/http-api.md, "Auditors")."""
+"""An auditor may read others' tasks and logs, and each read is recorded (docs/http-api.md, "Auditors")."""
 
 import asyncio
 import json
@@ -26,13 +26,13 @@ THEN = "2100-01-01T00:00:00Z"
 
 @pytest.fixture
 async def service(database: str) -> AsyncIterator[Service]:
-    """The app, which knows auditors by the claim `auditor`."""
+    """Yield the app, which knows auditors by the claim `auditor`."""
     async with serving(database, auditor_claim="auditor") as service:
         yield service
 
 
 def reads(task: dict[str, Any]) -> list[str]:
-    """Each request of an auditor that is let in, for a user's task."""
+    """Return each request of an auditor that is let in, for a user's task."""
     path = f"{TASKS}/{task['id']}"
     return [
         *("/api/ann/audit", "/api/ann/audit?format=csv", "/api/ann/audit?format=ndjson", "/api/ann/audit/head", ACCESS),

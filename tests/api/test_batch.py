@@ -151,14 +151,14 @@ async def test_a_batch_sent_again_is_answered_again_whatever_has_happened_since(
 
 
 def without_ids(answer: httpx2.Response) -> Any:
-    """The results, without the ids of the requests that problems name."""
+    """Return the results, without the ids of the requests that problems name."""
     results = answer.json()["results"]
     for each in results:
         each.get("problem", {}).pop("request_id", None)
     return results
 
 
-async def test_a_batch_key_stands_for_the_whole(service: Service, pool: Pool) -> None:
+async def test_a_batch_key_is_bound_to_the_whole(service: Service, pool: Pool) -> None:
     create = {"op": "create", "title": "x"}
     await batch(service, create, create, headers=KEY)
     for answer in (
@@ -178,7 +178,7 @@ async def test_a_key_of_a_single_write_is_not_a_batchs(service: Service) -> None
 
 @pytest.mark.parametrize("new", [True, False])
 async def test_of_batches_with_one_key_at_once_one_is_carried_out(service: Service, pool: Pool, new: bool) -> None:
-    """Also if the user has no event yet, and so no stream to lock."""
+    """A user without an event has no stream to lock yet."""
     if not new:
         await service.client.post(TASKS, json={"title": "x"})
     operations = [{"op": "create", "title": "a"}, {"op": "create", "title": "b"}]
@@ -240,7 +240,7 @@ async def test_a_task_whose_row_is_older_than_the_log_is_taken_from_the_log(
 async def test_a_history_is_read_once_for_all_its_restorations_and_not_under_the_lock(
     service: Service, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also for a batch that is sent again."""
+    """A batch that is sent again reads the history about twice at most."""
     events = 2 * log.READ_BATCH
     async with pool.acquire() as connection:
         id_ = await make_history(connection, "ann", events - 1)

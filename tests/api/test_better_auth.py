@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.once, needs_npm]
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """Where it listens; installed from the lock file where it isn't yet."""
+    """Install Better Auth from the lock file, unless that is done; start it and yield its URL."""
     install(ISSUER)
     with subprocess.Popen(
         ["node", "issuer.mjs"],
@@ -62,7 +62,7 @@ class SignUp(NamedTuple):
         return Session(answer["user"]["id"], answer["token"])
 
     async def token(self, mounted: str) -> str:
-        """As `authClient.token()` gets it."""
+        """Return a token as `authClient.token()` gets it."""
         token: str = (await self.client.get(f"{mounted}/token")).raise_for_status().json()["token"]
         return token
 
@@ -94,7 +94,7 @@ async def test_each_of_its_algorithms_and_another_mount_point(
 
 
 async def test_its_tokens_are_not_anothers(database: str, url: str, sign_up: SignUp) -> None:
-    """Same kind, same issuer and audience, but another's key."""
+    """Tokens of the other instance have the same kind, issuer and audience, but a different key."""
     session = await sign_up.at("/es256")
     token = await sign_up.token("/es256")
     async with serving(database, better_auth_url=url) as service:
@@ -136,7 +136,7 @@ async def test_a_session_token_is_refused_with_a_word_of_what_it_is(database: st
 async def test_the_cached_session_is_signed_with_the_shared_secret_and_names_the_user_elsewhere(
     database: str, sign_up: SignUp
 ) -> None:
-    """Better Auth's cookie cache with the strategy "jwt": HS256 with BETTER_AUTH_SECRET, the user under user.id."""
+    """Better Auth's cookie cache "jwt" is signed with BETTER_AUTH_SECRET by HS256, and has the user under user.id."""
     session = await sign_up.at("/cookie")
     cached = sign_up.client.cookies["better-auth.session_data"]
     assert re.fullmatch(r"eyJ[^.]+\.[^.]+\.[^.]+", cached)
@@ -147,7 +147,7 @@ async def test_the_cached_session_is_signed_with_the_shared_secret_and_names_the
 
 
 async def test_members_of_an_organization_share_a_list_and_those_who_left_do_not(database: str, url: str) -> None:
-    """As docs/guides/teams.md shows it."""
+    """The team's tokens name its list, as docs/guides/teams.md shows."""
     async with (
         httpx2.AsyncClient(base_url=f"{url}/team", headers={"Origin": url}) as ann,
         httpx2.AsyncClient(base_url=f"{url}/team", headers={"Origin": url}) as eve,

@@ -18,7 +18,7 @@ from tests.service import TASKS, Service, bearer, listening, serving
 
 @asynccontextmanager
 async def over_sockets(service: Service, many: int) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client with a connection of its own for each request at once."""
+    """Yield a client with a connection of its own for each request at once."""
     limits = httpx2.Limits(max_connections=many, max_keepalive_connections=0)
     async with (
         listening(service.asgi) as port,
@@ -125,7 +125,7 @@ async def test_a_write_whose_answer_was_lost_on_the_way_from_postgres_is_done_on
 
 
 async def test_a_write_that_had_to_wait_for_its_turn_is_done_once_too(database: str, pool: Pool) -> None:
-    """Two toggles at once: the second one's first append conflicts, and its locked attempt loses the answer."""
+    """Two toggles meet: the second one's first append conflicts, and its locked attempt loses the answer."""
     async with over_a_link(database) as (service, link):
         path = (await service.client.post(TASKS, json={"title": "x"})).headers["location"]
         for lost in range(2, 8):  # whichever statement it is that is lost

@@ -1,4 +1,4 @@
-"""However a connection ends, nothing of it is kept."""
+"""A connection leaves nothing behind, however it ends."""
 
 import asyncio
 import gc
@@ -314,7 +314,7 @@ def alive() -> list[object]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _without_collection() -> Iterator[None]:
-    """No garbage collection, and none of the objects that are there already in `gc.get_objects`."""
+    """Turn garbage collection off, and leave the present objects out of `gc.get_objects`."""
     gc.collect()
     gc.disable()
     gc.freeze()
@@ -325,7 +325,7 @@ def _without_collection() -> Iterator[None]:
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
-    """The service runs on uvloop, most tests on asyncio's loop."""
+    """Yield a runner for uvloop, which the service runs on, and for asyncio's loop, which most tests use."""
     with asyncio.Runner(loop_factory=request.param) as runner:
         yield runner
 

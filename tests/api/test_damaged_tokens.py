@@ -15,7 +15,7 @@ GOOD = f"{HEADER}.{CLAIMS}.{SIGNATURE}"
 
 
 async def reason(bad: str, verifier: Verifier | None = None) -> str:
-    """Why it is refused."""
+    """Return the reason why the token is refused."""
     with pytest.raises(BadToken) as refused:
         await (verifier or Verifier(secret=SECRET)).verify(bad)
     return str(refused.value)

@@ -18,7 +18,7 @@ FILES = {
 
 
 def loaded(page: httpx2.Response) -> list[str]:
-    """The URLs that a browser gets with the page, those of data aside."""
+    """Return the URLs that a browser gets with the page, those of data aside."""
     found = re.findall(r'(?:src|href|data-document)="([^"]+)"', page.text)
     return [urljoin(str(page.url), each) for each in found if each != "data:,"]
 

@@ -43,7 +43,7 @@ async def export(service: Service) -> bytes:
 
 
 async def verified(service: Service) -> None:
-    """The log verifies by itself, by an export, by code that shares nothing with ours; and the tasks follow from it."""
+    """Check that the log verifies by itself, by an export and by independent code, and that tasks follow from it."""
     head = (await service.client.get(f"{AUDIT}/head")).json()
     text = await export(service)
     report = verify_export(io.BytesIO(text), Head(head["seq"], bytes.fromhex(head["hash"]), head["at"]))
@@ -176,7 +176,7 @@ async def test_lists_of_the_past_leave_it_out(service: Service, path: str) -> No
 async def test_a_list_of_the_past_during_an_erasure_leaves_out_what_goes(
     service: Service, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    """It folds the log twice: for the page's ids, and for its tasks."""
+    """The list folds the log twice: for the page's ids, and for its tasks."""
     for n in range(3):
         await service.client.post(TASKS, json={"title": f"{CANARY} {n}"})
     fetch, erased = Pool.fetch, list[int]()
@@ -338,7 +338,7 @@ async def test_a_users_key_makes_it_repeatable(service: Service) -> None:
 
 @pytest.mark.usefixtures("deleted", "path")
 async def test_what_was_interrupted_is_finished(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after a kill between two of its transactions, at each of them."""
+    """The first erasure is recorded, and its connection ends before content is erased, as in a kill."""
     await service.client.post(TASKS, json={"title": CANARY})
     real = content.ERASE
     monkeypatch.setattr(content, "ERASE", INTERRUPTED)

@@ -19,14 +19,14 @@ async def count(pool: Pool) -> int:
 
 
 def number(answer: httpx2.Response) -> int:
-    """The number in an answer's entity tag, which has part of a hash beside it, unless it is of no event."""
+    """Return the number in an entity tag, which has part of a hash beside it, unless it is of no event."""
     tag = re.fullmatch(r'"(?:(0)|([1-9][0-9]*)-[0-9a-f]{16})"', answer.headers["etag"])
     assert tag, answer.headers["etag"]
     return int(tag[1] or tag[2])
 
 
 async def test_every_answer_has_the_tag_that_the_guide_says(service: Service) -> None:
-    """The table in docs/guides/safe-writes.md, held against the log."""
+    """The tags are held against the table in docs/guides/safe-writes.md, and against the log."""
     client, key = service.client, {"Idempotency-Key": "k"}
     lists = [await client.get(TASKS)]
     created = await client.post(TASKS, json={"title": "x"})
@@ -101,7 +101,7 @@ async def test_tags_of_what_was_written_at_once_are_each_their_own_events(servic
 async def test_a_row_that_no_event_left_so_is_told_apart_by_its_own_content(
     service: Service, pool: Pool, path: str
 ) -> None:
-    """Reads go on; what is posted wrong is never taken for what the log says, nor for what it was before."""
+    """Reads go on, and the tag of a wrong row is neither the one that the log gives nor the row's former one."""
     true = await service.client.get(path)
     seen = {true.headers["etag"]}
     for wrong in (
@@ -232,7 +232,7 @@ async def test_an_unchanged_list_is_confirmed_without_reading_it(service: Servic
 
 @pytest.mark.parametrize("query", ["", "?as_of=2100-01-01T00:00:00Z"])
 async def test_a_list_is_never_called_unchanged_when_it_has_changed(service: Service, query: str) -> None:
-    """Many writers, and a reader who keeps what it has as long as it is told that it may."""
+    """Many writers change the list, and a reader keeps what it has as long as it is told that it may."""
     known: dict[str, str] = {}
     kept: Any = None
 

@@ -242,7 +242,7 @@ async def test_a_batch_is_sent_at_once_and_in_order(
 
 
 async def test_every_reader_has_every_event_once_and_in_order(service: Service, port: int) -> None:
-    """Several readers, of which each connects again and again, while others write."""
+    """Several readers connect again and again, while others write."""
     number = 150
 
     async def read() -> list[int]:

@@ -65,7 +65,7 @@ async def echoed(connection: Connection) -> list[Any]:
 
 
 def pieces(request: bytes, how: str) -> list[bytes]:
-    """The same bytes, as they may arrive."""
+    """Cut the request into pieces, as they may arrive."""
     if how == "in one piece":
         return [request]
     if how == "byte by byte":

@@ -27,7 +27,7 @@ async def served(database: str) -> AsyncIterator[Service]:
 
 
 async def paths(service: Service) -> list[str]:
-    """Each path of the app whose GET has an end, with a task of ann's."""
+    """Return each path of the app whose GET has an end, with a task of ann's."""
     task = (await service.client.post(TASKS, json={"title": "x"})).json()
     routes = [each for route in service.app.routes for each in _within(route)]
     found = {route.path for route in routes if isinstance(route, Route) and "GET" in (route.methods or ())}
@@ -36,7 +36,7 @@ async def paths(service: Service) -> list[str]:
 
 
 def _within(route: BaseRoute) -> Sequence[BaseRoute]:
-    """Itself, or the routes of a router that was included."""
+    """Return the routes of a router that was included, or the route itself."""
     return route.original_router.routes if hasattr(route, "original_router") else [route]
 
 

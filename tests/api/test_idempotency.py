@@ -64,7 +64,7 @@ async def test_a_change_sent_again_is_answered_as_it_was_then_whatever_has_happe
         ("POST", "/{id}/restore", None),
     ],
 )
-async def test_a_key_that_stands_for_another_request_is_422(
+async def test_a_key_bound_to_another_request_is_422(
     service: Service, pool: Pool, method: str, end: str, body: Any
 ) -> None:
     task = (await service.client.post(TASKS, json={"title": "x"}, headers=KEY)).json()
@@ -91,7 +91,7 @@ async def test_a_key_is_its_users_own_in_changes_too(service: Service, pool: Poo
     assert await count(pool) == 4
 
 
-async def test_a_key_stands_for_its_method_and_its_path(service: Service, pool: Pool, path: str) -> None:
+async def test_a_key_is_bound_to_its_method_and_its_path(service: Service, pool: Pool, path: str) -> None:
     other = (await service.client.post(TASKS, json={"title": "Another"})).headers["location"]
     body = {"title": "y"}
     await service.client.put(path, json=body, headers=KEY)
@@ -101,7 +101,7 @@ async def test_a_key_stands_for_its_method_and_its_path(service: Service, pool: 
     assert await count(pool) == 3
 
 
-async def test_a_key_stands_for_the_path_however_its_slash(service: Service, pool: Pool) -> None:
+async def test_a_key_is_bound_to_the_path_however_its_slash(service: Service, pool: Pool) -> None:
     await service.client.post(TASKS, json={"title": "x"}, headers=KEY)
     again = await service.client.post(f"{TASKS}/", json={"title": "x"}, headers=KEY)
     assert again.headers["idempotency-replayed"] == "true"
@@ -118,7 +118,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-async def test_a_key_stands_for_the_content_however_its_json_is_spelled(
+async def test_a_key_is_bound_to_the_content_however_its_json_is_spelled(
     service: Service, pool: Pool, spelling: bytes
 ) -> None:
     first = await service.client.post(TASKS, json=CONTENT, headers=KEY)
@@ -131,7 +131,7 @@ async def test_a_key_stands_for_the_content_however_its_json_is_spelled(
     assert await count(pool) == 1
 
 
-async def test_a_key_stands_for_the_task_however_its_path_is_spelled(service: Service, pool: Pool, path: str) -> None:
+async def test_a_key_is_bound_to_the_task_however_its_path_is_spelled(service: Service, pool: Pool, path: str) -> None:
     await service.client.patch(f"{path}/complete", headers=KEY)
     user, _, task_id = path.rpartition("/")
     for spelling in (task_id.upper(), task_id.replace("-", ""), f"%7B{task_id}%7D", f"{task_id}/"):
@@ -140,14 +140,14 @@ async def test_a_key_stands_for_the_task_however_its_path_is_spelled(service: Se
     assert await count(pool) == 2
 
 
-async def test_a_key_stands_for_an_empty_object_as_for_no_body(service: Service, pool: Pool, path: str) -> None:
+async def test_a_key_is_bound_to_an_empty_object_as_to_no_body(service: Service, pool: Pool, path: str) -> None:
     first = await service.client.patch(f"{path}/complete", headers=KEY)
     again = await service.client.patch(f"{path}/complete", json={}, headers=KEY)
     assert (again.content, again.headers["idempotency-replayed"]) == (first.content, "true")
     assert await count(pool) == 2
 
 
-async def test_a_key_stands_for_what_the_query_asks_for(service: Service, pool: Pool, path: str) -> None:
+async def test_a_key_is_bound_to_what_the_query_asks_for(service: Service, pool: Pool, path: str) -> None:
     first = await service.client.patch(f"{path}/complete?completed=true&_=1", headers=KEY)
     again = await service.client.patch(f"{path}/complete?_=2&completed=TRUE", headers=KEY)
     assert (again.content, again.headers["idempotency-replayed"]) == (first.content, "true")
@@ -180,7 +180,7 @@ async def test_two_keys_are_400(service: Service) -> None:
 
 
 async def test_a_request_that_was_refused_or_changed_nothing_leaves_its_key_free(service: Service, path: str) -> None:
-    """A key stands on its event: where there is none, the request is simply asked anew."""
+    """A key is kept in an event: if there is none, the request is simply carried out anew."""
     nothing = await service.client.patch(f"{path}/complete", json={"completed": False}, headers=KEY)
     refused = await service.client.post(TASKS, json={"title": ""}, headers=KEY)
     missed = await service.client.delete(path, headers={**KEY, "If-Match": '"7"'})

@@ -138,7 +138,7 @@ async def test_requests_do_not_wait_for_an_unreachable_issuer() -> None:
 
 
 async def at_once(coroutine: Coroutine[Any, Any, IssuerKey]) -> IssuerKey:
-    """What it returns without waiting for anything."""
+    """Return the coroutine's result, and fail if it waits for anything."""
     task = asyncio.create_task(coroutine)
     await asyncio.sleep(0)
     assert task.done()

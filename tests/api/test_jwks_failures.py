@@ -29,7 +29,7 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 @pytest.fixture
 def warned() -> Iterator[Callable[[], MutableMapping[str, Any]]]:
-    """The one line of the log since it was last looked at, which is a warning."""
+    """Yield a function that returns the log's only line since its last call, which is a warning."""
     with capture_logs() as lines:
 
         def line() -> MutableMapping[str, Any]:
@@ -163,7 +163,7 @@ async def test_a_list_without_a_key_that_can_be_named_is_warned_of(
 
 @asynccontextmanager
 async def fetching(url: str, **options: Any) -> AsyncIterator[None]:
-    """While the keys at `url` have been asked for, and didn't come."""
+    """Ask for the keys at `url`, which don't come, and run the block while the client is open."""
     async with httpx2.AsyncClient(trust_env=False, **options) as client:
         with pytest.raises(KeysUnavailable):
             await Jwks(url, client).key("k")

@@ -95,7 +95,7 @@ def combinations() -> Iterator[tuple[list[tuple[str, str]], Callable[[Task], boo
 
 
 async def pages(service: Service, parameters: list[tuple[str, str]]) -> list[str]:
-    """The ids of all pages, by their links."""
+    """Return the ids of all pages, by their links."""
     answer = await service.client.get(f"{TASKS}?{urlencode(parameters)}")
     assert answer.status_code == 200, answer.text
     found = [task["id"] for task in answer.json()]

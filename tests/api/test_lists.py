@@ -37,7 +37,7 @@ def next_page(answer: httpx2.Response) -> str | None:
 
 
 async def walk(service: Service, query: str) -> list[list[str]]:
-    """The titles of each page from the first to the last."""
+    """Return the titles of each page from the first to the last."""
     pages = []
     path: str | None = f"{TASKS}?{query}"
     while path:
@@ -214,7 +214,7 @@ async def test_words_are_found_in_title_or_description_in_any_case(service: Serv
 
 
 async def test_the_number_of_words_in_a_search_is_bounded(service: Service) -> None:
-    """Each costs a look at every text, so repeated ones and those within another are left out."""
+    """Each word costs a look at every text, so repeated words and those within another are left out."""
     await create(service, "abcdefghijklmnopqrstuvwxyz")
     many = [f"{chr(97 + n)}{chr(98 + n)}" for n in range(MOST_WORDS + 1)]
     assert len(await titles(service, f"q={'+'.join(many[:-1])}")) == 1
@@ -227,7 +227,7 @@ async def test_the_number_of_words_in_a_search_is_bounded(service: Service) -> N
 
 
 def test_words_are_in_the_same_order_in_every_process() -> None:
-    """A cursor is bound to them."""
+    """A cursor is bound to these words, and another process may read it."""
     assert distinct_words("b oat a milk b oatmilk A") == ("oatmilk", "b", "A")
 
 

@@ -21,7 +21,7 @@ KINDS = ("list", "version", "moment", "restore")
 
 @pytest.fixture
 async def history(service: Service) -> str:
-    """The id of a task of ann with a long history. Her log is long, too; bob's is, carl's isn't."""
+    """Make a task of ann with a long history, and return its id. Her log is long, too; bob's is, carl's isn't."""
     async with service.pool.acquire() as connection:
         task = await make_history(connection, "ann", LONG)
         await make_tasks(connection, "bob", LONG)
@@ -35,7 +35,7 @@ def reads(service: Service) -> LongReads:
 
 
 def request(kind: str, task: str) -> tuple[str, str, str]:
-    """Method, path and query of a request for which ann's log or that task's history must be read."""
+    """Return method, path and query of a request for which ann's log or that task's history must be read."""
     path = f"/api/ann/tasks/{task}"
     return {
         "list": ("GET", "/api/ann/tasks", f"as_of={LATER}&limit=1"),

@@ -34,7 +34,7 @@ ANSWERS = [(name, status) for name, operation in OPERATIONS.items() for status i
 
 @pytest.fixture
 async def service(database: str) -> AsyncIterator[Service]:
-    """The app, which knows auditors by the claim `auditor`."""
+    """Yield the app, which knows auditors by the claim `auditor`."""
     async with serving(database, auditor_claim="auditor") as service:
         yield service
 

@@ -19,7 +19,7 @@ HEADER = "X-Forwarded-Prefix"
 
 
 class Front(NamedTuple):
-    """How a proxy and the service are set up."""
+    """A set-up of a proxy and the service."""
 
     settings: dict[str, Any]
     strips: bool
@@ -38,7 +38,7 @@ FRONTS = {
 
 @asynccontextmanager
 async def in_front(database: str, front: Front, prefix: str = "/daybook") -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of the service as that proxy serves it; relative URLs begin behind the prefix."""
+    """Yield a client of the service as that proxy serves it; relative URLs begin behind the prefix."""
     async with (
         serving(database, **front.settings) as service,
         listening(service.asgi) as port,
@@ -49,7 +49,7 @@ async def in_front(database: str, front: Front, prefix: str = "/daybook") -> Asy
 
 
 async def pages(client: httpx2.AsyncClient, path: str) -> list[Any]:
-    """All that is on this page and those that `Link` leads to."""
+    """Return all that is on this page and on those that `Link` leads to."""
     found: list[Any] = []
     answer = await client.get(path)
     while True:
@@ -111,7 +111,7 @@ async def test_probes_reach_the_service_without_the_prefix_too(database: str) ->
 
 @asynccontextmanager
 async def trusting(database: str, **options: Any) -> AsyncIterator[Service]:
-    """A service that believes the tests' own client."""
+    """Yield a service that believes the tests' own client."""
     async with serving(database, forwarded_allow_ips="192.0.2.0/24", **options) as service:
         yield service
 

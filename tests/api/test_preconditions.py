@@ -46,7 +46,7 @@ CONDITIONS: list[tuple[dict[str, str], str]] = [
 
 
 async def filled_in(service: Service, path: str, headers: dict[str, str]) -> dict[str, str]:
-    """The headers with the present tag, and its number with another hash."""
+    """Fill the present tag into the headers, and its number with another hash."""
     now = (await service.client.get(path)).headers["etag"].strip('"')
     lost = now[:-1] + ("0" if now[-1] != "0" else "1")
     return {name: value.replace(NOW, now).replace(LOST, lost) for name, value in headers.items()}

@@ -1,4 +1,4 @@
-"""What a connection may do to the server: too much, too slowly, or not HTTP at all."""
+"""The server bears connections that send too much, too slowly, or no HTTP at all."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ async def port(app: App) -> AsyncIterator[int]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests must arrive within a tenth of a second. To be asked for before the connection."""
+    """Have requests arrive within a tenth of a second. To be asked for before the connection."""
     monkeypatch.setattr(protocol, "_SLOWEST", 0.1)
 
 

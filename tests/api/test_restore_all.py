@@ -1,4 +1,4 @@
-"""All tasks are put back to a moment (docs/http-api.md, "Restore all tasks")."""
+"""A restoration puts all tasks back to a moment (docs/http-api.md, "Restore all tasks")."""
 
 import asyncio
 from typing import Any
@@ -97,7 +97,7 @@ async def test_a_dry_run_is_refused_as_the_restoration_would_be(service: Service
 
 
 async def test_a_restoration_that_changed_nothing_leaves_no_key(service: Service, task: dict[str, Any]) -> None:
-    """With If-Match, it is refused when it comes again after a change."""
+    """The restoration has an If-Match, so it is refused when it comes again after a change."""
     tag = (await service.client.get(TASKS)).headers["etag"]
     restoration: Any = {"json": {"as_of": await moment(service)}, "headers": {**KEY, "If-Match": tag}}
     assert (await service.client.post(RESTORE, **restoration)).json()["changes"] == []

@@ -30,13 +30,13 @@ def decoded(part: str) -> bytes:
 
 
 def openssl(folder: Path, text: str) -> int:
-    """The status of openssl's check of a text by `signature` and `public.der`."""
+    """Return the status of openssl's check of a text by `signature` and `public.der`."""
     verify = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-keyform", "DER", "-inkey", "public.der"]
     return subprocess.run([*verify, "-in", text, "-sigfile", "signature"], cwd=folder, capture_output=True).returncode
 
 
 async def kept(service: Service, folder: Path) -> dict[str, Any]:
-    """A log of two events, its head and the keys, as files; the head as it was answered."""
+    """Write a log of two events, its head and the keys as files; return the head as it was answered."""
     await service.client.post(TASKS, json={"title": "Buy milk"})
     await service.client.post(TASKS, json={"title": "Buy tea"})
     for path, name in ((HEAD, "head.json"), (KEYS, "keys.json"), ("/api/ann/audit?format=ndjson", "ann.ndjson")):

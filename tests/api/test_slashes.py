@@ -12,7 +12,7 @@ pytestmark = pytest.mark.edge
 
 @pytest.mark.parametrize("path", ["//api/ann/tasks", "/api//ann///tasks", "/api/ann/tasks//", "///api/ann/tasks/"])
 async def test_doubled_slashes_are_served_like_single_ones(service: Service, path: str) -> None:
-    """On the wire: a client would take what begins with two of them for a host."""
+    """The test sends the bytes itself: a client would take a path that begins with two slashes for a host."""
     body = b'{"title": "x"}'
     async with listening(service.asgi) as port, connected(port) as connection:
         for head in (f"POST {path} HTTP/1.1\r\nContent-Length: {len(body)}", f"GET {path}?limit=1 HTTP/1.1"):

@@ -22,7 +22,7 @@ CELL = re.compile(r'(?:"((?:[^"]|"")*)"|([^",;\t\r\n][^,;\t\r\n]*)?)([,;\t]|\r\n
 
 
 def cells(text: str) -> list[list[str]]:
-    """A quote opens a cell only at its start, and is doubled inside; line ends, of any kind, count outside quotes."""
+    """Split into cells: a quote opens one only at its start, and is doubled inside; line ends count outside quotes."""
     rows: list[list[str]] = [[]]
     for quoted, bare, end in CELL.findall(text):
         rows[-1].append(quoted.replace('""', '"') or bare)
@@ -32,7 +32,7 @@ def cells(text: str) -> list[list[str]]:
 
 
 def runs(cell: str) -> bool:
-    """Whether it is a formula, or becomes one where control characters are dropped."""
+    """Say if a cell is a formula, or becomes one when control characters are dropped."""
     return re.sub(r"[\0-\x1f\x7f]", "", cell).lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b"))
 
 

@@ -21,7 +21,7 @@ KEY = SigningKey.new()
 
 @pytest.fixture
 def verifications(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The tokens whose signatures were checked, in order."""
+    """Return the tokens whose signatures were checked, in order."""
     checked: list[str] = []
     decode = jwt.decode
 

@@ -59,7 +59,7 @@ async def test_what_was_changed_since_is_409_and_named(service: Service, pool: P
 
 
 async def test_the_event_of_a_task_that_was_deleted_since_is_409(service: Service, pool: Pool, path: str) -> None:
-    """No field is named, since none was changed."""
+    """The problem names no field, since none was changed."""
     await service.client.delete(path)
     answer = await service.client.post(UNDO, json={"seq": 1})
     problem = answer.json()
@@ -108,7 +108,7 @@ async def test_another_users_path_is_403(service: Service) -> None:
 async def test_an_undo_sent_again_with_its_key_is_answered_again(
     service: Service, pool: Pool, path: str, body: Any
 ) -> None:
-    """Also one without a `seq`, of which the last event is by now its own."""
+    """An undo without a `seq` would mean another event by now."""
     await service.client.put(path, json={"title": "Buy oat milk"})
     first = await service.client.post(UNDO, json=body, headers=KEY)
     await service.client.post(TASKS, json={"title": str(uuid4())})

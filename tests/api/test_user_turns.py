@@ -1,4 +1,4 @@
-"""What one user has under way at once is bounded, and nobody else waits for it."""
+"""The requests that a user has under way at once are bounded, and nobody else waits for them."""
 
 import asyncio
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def head(method: str, target: str, *more: str) -> bytes:
 async def test_long_reads_wait_for_each_other_and_end_with_their_clients(
     service: Service, kind: type[LongReads], query: str
 ) -> None:
-    """As a search box has them that asks anew at each key."""
+    """A search box that asks anew at each key makes reads whose clients leave."""
     for _ in range(log.READ_BATCH + 1):  # past lists of shorter logs take no turn
         await service.client.post(TASKS, json={"title": "x"})
     reads: LongReads = service.state["scans"] if kind is Scans else service.state["store"].long_reads

@@ -28,7 +28,7 @@ def config_of(page: httpx2.Response) -> Any:
 
 
 def loaded(page: httpx2.Response) -> list[str]:
-    """The URLs that a browser gets with the page."""
+    """Return the URLs that a browser gets with the page."""
     return [urljoin(str(page.url), each) for each in re.findall(r'(?:src|href)="([^"]+)"', page.text)]
 
 

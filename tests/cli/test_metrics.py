@@ -31,7 +31,7 @@ LIVEZ = 'daybook_http_request_duration_seconds_count{method="GET",route="/livez"
 
 
 def ask(serving: Serving, times: int, port: int) -> None:
-    """And wait until all of it is counted: each is when its answer has gone."""
+    """Send requests, and wait until all are counted: each is when its answer has gone."""
     for _ in range(times):
         urllib.request.urlopen(f"{serving.url}/livez", timeout=10).close()
     while told(port).get(LIVEZ, 0) < times:
@@ -126,7 +126,7 @@ def test_a_result_that_cannot_be_kept_is_no_reason_to_fail(database: str, folder
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
-    """An OpenTelemetry collector's address, and what it was sent: path and body."""
+    """Yield an OpenTelemetry collector's address, and what it was sent: path and body."""
     received = []
 
     class Handler(BaseHTTPRequestHandler):

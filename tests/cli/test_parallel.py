@@ -53,11 +53,11 @@ async def _load(dsn: str) -> int:
 
 @pytest.fixture
 def tasks(database: str) -> int:
-    """How many there are."""
+    """Fill the database, and return the number of tasks."""
     return asyncio.run(_load(database))
 
 
-def test_sound_books_are_told_from_others_and_mended(database: str, folder: Path, tasks: int) -> None:
+def test_verify_finds_a_wrong_projection_and_rebuild_mends_it(database: str, folder: Path, tasks: int) -> None:
     def daybook(*arguments: str) -> tuple[int, str]:
         result = run(folder, *arguments, DATABASE_URL=database)
         assert result.stderr == ""
@@ -211,12 +211,12 @@ class OnTerminal:
         self._shown = b""
 
     def until(self, text: str) -> None:
-        """Until it is shown."""
+        """Read until the text is shown."""
         while text.encode() not in self._shown:
             self._shown += os.read(self.terminal, 65536)
 
     def end(self) -> tuple[int, str, str]:
-        """Exit status, output, and all that was shown on the terminal."""
+        """Return the exit status, the output, and all that was shown on the terminal."""
         with suppress(OSError):  # the other end is closed
             while piece := os.read(self.terminal, 65536):
                 self._shown += piece
@@ -227,7 +227,7 @@ class OnTerminal:
 
 @pytest.fixture
 def locked(database: str, tasks: int) -> Iterator[str]:  # noqa: ARG001 - there must be some
-    """The DSN; a rebuild comes no further than to user-20."""
+    """Lock user-20's stream, so that a rebuild comes no further; yield the DSN."""
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(**connect_arguments(database)))
         transaction = connection.transaction()

@@ -23,7 +23,7 @@ ISSUER = {"BETTER_AUTH_URL": "https://127.0.0.1:1"}
 
 
 def told(result: "subprocess.CompletedProcess[str]") -> str:
-    """The one sentence that the command ended with."""
+    """Return the one sentence that the command ended with."""
     assert (result.returncode, result.stdout, result.stderr.count("daybook: ")) == (2, "", 1), result.stderr
     assert "Traceback" not in result.stderr
     return result.stderr.partition("daybook: ")[2]
@@ -65,7 +65,7 @@ def test_a_proxy_is_nothing_to_one_who_reads_no_keys_through_it(unchanged_databa
 def test_one_worker_that_cannot_start_ends_all_and_says_why(
     unchanged_database: str, folder: Path, content: bytes
 ) -> None:
-    """The supervisor and each worker read the settings; here, they get others."""
+    """The supervisor and each worker read the settings, and here they get different ones."""
     pipe = folder / ".env"
     os.mkfifo(pipe)
     variables = {"DATABASE_URL": unchanged_database, "JWT_SECRET": SECRET}

@@ -18,7 +18,7 @@ from tests.service import bearer
 
 @dataclass(slots=True)
 class Writer:
-    """One user, who does one thing after the other; with a key, each until it is answered."""
+    """A user who does one thing after the other; with a key, each until it is answered."""
 
     user: str
     keyed: bool
@@ -59,7 +59,7 @@ class Writer:
                 return
 
     async def check(self, connection: asyncpg.Connection) -> None:
-        """Every acknowledged write is in the log, once; and no other, but for those that nobody can know of."""
+        """Check that every acknowledged write is in the log, once, and no other but those whose outcome is unknown."""
         rows = await connection.fetch("SELECT task_id, version FROM events WHERE user_id = $1", self.user)
         there = {(str(row["task_id"]), row["version"]) for row in rows}
         assert len(set(self.acknowledged)) == len(self.acknowledged)
@@ -69,7 +69,7 @@ class Writer:
 
 @asynccontextmanager
 async def busy(url: str, writers: Sequence[Writer]) -> AsyncIterator[None]:
-    """All of them write for as long as the block lasts."""
+    """Have all of them write for as long as the block lasts."""
     over = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for writer in writers:

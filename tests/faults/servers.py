@@ -14,7 +14,7 @@ from tests.service import SECRET
 
 
 class Postgres:
-    """On its own data, for as long as the block lasts."""
+    """A server on data of its own, for as long as the block lasts."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "server"
@@ -32,7 +32,7 @@ class Postgres:
         self.dsn = self._uses.enter_context(running(self._folder))
 
     def kill(self) -> None:
-        """All of its processes at once, as when the machine fails."""
+        """Kill all processes of the server at once, as when the machine fails."""
         first = int((self._folder / "postgres" / "postmaster.pid").read_text().split()[0])
         everyone = [first, *children(first)]
         for pid in everyone:
@@ -43,7 +43,7 @@ class Postgres:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that this one, or one of its threads, has started and not yet buried."""
+    """Return the processes that this one, or one of its threads, has started and not yet buried."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
@@ -59,13 +59,13 @@ def _runs(pid: int) -> bool:
 
 
 def service(folder: Path, dsn: str, *arguments: str, **variables: str) -> Serving:
-    """`daybook serve` as in production."""
+    """Start `daybook serve` as in production."""
     settings = {"ENVIRONMENT": "production", "DATABASE_URL": dsn, "JWT_SECRET": SECRET, "LOG_LEVEL": "WARNING"}
     return Serving(folder, *arguments, **{**settings, **variables})
 
 
 def verified(folder: Path, dsn: str) -> bool:
-    """Whether `daybook verify` finds nothing."""
+    """Say if `daybook verify` finds nothing."""
     result = run(folder, "verify", "--json", DATABASE_URL=dsn)
     found = json.loads(result.stdout)
     assert found["events"] > 0

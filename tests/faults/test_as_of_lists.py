@@ -34,7 +34,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%
 
 @asynccontextmanager
 async def asking(serving: Serving, path: str, number: int) -> AsyncIterator[None]:
-    """So many requests of ann, each on a connection of its own, all of which are reset at the end of the block."""
+    """Send so many requests of ann, each on a connection of its own, and reset all at the end of the block."""
     writers = []
     for _ in range(number):
         _, writer = await asyncio.open_connection("127.0.0.1", serving.port)

@@ -89,7 +89,7 @@ def test_a_start_that_fails_later_leaves_no_server(folder: Path) -> None:
 
 
 def test_a_server_whose_socket_was_removed_is_stopped_too(folder: Path) -> None:
-    """As programs that clean up temporary folders do."""
+    """Programs that clean up temporary folders may remove a socket."""
     with Serving(folder) as serving:
         serving.wait_until_ready()
         (folder / ".daybook" / "postgres" / ".s.PGSQL.5432").unlink()

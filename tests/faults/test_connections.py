@@ -24,7 +24,7 @@ MEGABYTE = 1024 * 1024
 
 @pytest.fixture
 def serving(database: str, folder: Path) -> Iterator[Serving]:
-    """A service that was started with few file descriptors, of which it may have more."""
+    """Yield a service that was started with few file descriptors, of which it may have more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:
@@ -54,7 +54,7 @@ def test_connections_that_are_reset_leave_nothing_behind(serving: Serving) -> No
 
 
 def exchange(client: socket.socket, method: str, body: bytes = b"") -> bytes:
-    """Send a request for ann's tasks; the first bytes of the answer."""
+    """Send a request for ann's tasks; return the first bytes of the answer."""
     head = f"{method} /api/ann/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer()['Authorization']}\r\n"
     client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     return client.recv(12)

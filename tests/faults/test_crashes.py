@@ -39,7 +39,7 @@ async def test_postgres_killed_under_load_and_started_again(folder: Path) -> Non
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_the_service_killed_under_load_and_started_again(folder: Path, workers: int) -> None:
-    """With several workers it is the one that supervises them that is killed; they end by themselves."""
+    """The supervisor is killed if there are several workers; they end by themselves."""
     chance, writers, port = random.Random(2), some_writers(), str(free_port())  # noqa: S311 - draws lots
     with Postgres(folder) as postgres, ExitStack() as services:
 

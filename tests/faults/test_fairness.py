@@ -1,4 +1,4 @@
-"""One user's requests never have other users' requests refused."""
+"""A user's requests never have other users' requests refused."""
 
 import asyncio
 from collections import Counter
@@ -53,7 +53,7 @@ async def test_one_users_searches_leave_room_for_others(database: str, folder: P
 async def test_writes_that_wait_for_their_users_lock_leave_connections_for_others(
     database: str, other: asyncpg.Connection, folder: Path
 ) -> None:
-    """As restores and creations with a precondition do, which hold it for a transaction."""
+    """Restores and creations with a precondition hold their user's lock for a transaction."""
     async with started(folder, database, **FEW) as (_, client), as_greedy(client) as greedy:
         made = await greedy.post(GREEDY, json={"title": "x"})
         transaction = other.transaction()
@@ -76,7 +76,7 @@ async def as_greedy(client: httpx2.AsyncClient) -> AsyncIterator[httpx2.AsyncCli
 
 
 async def asked(client: httpx2.AsyncClient, times: int) -> Counter[int]:
-    """What others get meanwhile: for a list, a write, a task, and the probe."""
+    """Count the statuses that others get meanwhile: for a list, a write, a task, the log, and the probe."""
     found = Counter[int]()
     for _ in range(times):
         written = await client.post(TASKS, json={"title": "x"})

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.once
 
 @pytest.fixture
 def small(folder: Path) -> Iterator[Path]:
-    """A file system of its own, of a megabyte."""
+    """Yield a file system of its own, of a megabyte."""
     place = folder / "small"
     place.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], check=False, stderr=-3)
@@ -42,12 +42,12 @@ def fill(place: Path) -> None:
 
 
 def statuses(serving: Serving) -> list[int]:
-    """What workers ended with. (On a machine that is too slow, the supervisor kills some.)"""
+    """Return the workers' exit statuses. (On a machine that is too slow, the supervisor kills some.)"""
     return [json.loads(line)["status"] for line in serving.errors if "a worker ended" in line]
 
 
 def ask_for_much(serving: Serving) -> None:
-    """Requests with many kinds of labels, so that there is more and more to count."""
+    """Send requests with many kinds of labels, so that there is more and more to count."""
     for path in ("/livez", "/readyz", "/health", "/nowhere", "/api/ann/tasks", "/api/ann/audit", "/openapi.json"):
         for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
             request = urllib.request.Request(serving.url + path, method=method)

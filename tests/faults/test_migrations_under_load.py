@@ -108,7 +108,7 @@ async def test_a_migration_whose_connection_is_killed_says_so_and_goes_on_when_r
 
 
 async def sentence(dsn: str) -> str:
-    """What stops migrating this database."""
+    """Return the sentence that migrating this database stops with."""
 
     def work() -> None:
         with reaching():

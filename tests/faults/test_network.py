@@ -35,7 +35,7 @@ async def started(folder: Path, dsn: str, **variables: str) -> AsyncIterator[tup
 async def test_when_the_server_ends_every_idle_connection_the_next_requests_succeed(
     database: str, other: asyncpg.Connection, folder: Path
 ) -> None:
-    """As when Neon suspends a database: reads and writes, with no moment to notice."""
+    """Neon ends idle connections when it suspends a database; reads and writes have no moment to notice."""
     end_all = """
         SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -92,7 +92,7 @@ async def test_requests_end_while_the_network_stalls_and_succeed_afterwards(data
 
 
 async def test_a_login_that_is_refused_is_an_outage_too(database: str, other: asyncpg.Connection, folder: Path) -> None:
-    """Each request would find that out by itself, and be refused half a dozen times."""
+    """Each request would otherwise try the login itself, and be refused half a dozen times."""
     name, port = f"outcast_{uuid4().hex}", free_port()
     await asyncio.to_thread(run, folder, "migrate", DATABASE_URL=as_login(database, name), DATABASE_URL_DIRECT=database)
     async with started(folder, as_login(database, name), DATABASE_URL_DIRECT=database, METRICS_PORT=str(port)) as (
@@ -111,7 +111,7 @@ async def test_a_login_that_is_refused_is_an_outage_too(database: str, other: as
 
 
 async def test_connections_from_before_an_outage_are_not_used_again(database: str, folder: Path) -> None:
-    """Most of them idled through it, and lead nowhere by now."""
+    """Most connections idled through the outage, and lead nowhere by now."""
     link, port = Link(database), free_port()
     async with (
         link.open() as dsn,
@@ -130,7 +130,7 @@ async def test_connections_from_before_an_outage_are_not_used_again(database: st
 
 
 async def test_one_request_finds_out_that_all_connections_lead_nowhere(database: str, folder: Path) -> None:
-    """As when an address has moved: none of them ends, and new ones are well."""
+    """The old connections don't end and new ones are well, as when an address has moved."""
     link = Link(database)
     async with link.open() as dsn, started(folder, dsn, DATABASE_TIMEOUT="1") as (_, client):
         await asyncio.gather(*(client.get(TASKS) for _ in range(20)))

@@ -53,7 +53,7 @@ def test_even_migrations_run_through_it_one_after_the_other(empty_database: str,
 
 
 async def test_a_database_killed_behind_it_is_away_and_then_back(folder: Path) -> None:
-    """The pooler still takes connections and lets them wait; what is asked through it gets no answer."""
+    """The pooler still takes connections and lets them wait, but no statement gets an answer."""
     (folder / "pooler").mkdir()
     with Postgres(folder) as postgres, pooled(postgres.dsn, folder / "pooler") as dsn:
         with service(folder, dsn, DATABASE_TIMEOUT="1", DATABASE_URL_DIRECT=postgres.dsn) as serving:
@@ -75,7 +75,7 @@ async def test_a_database_killed_behind_it_is_away_and_then_back(folder: Path) -
 
 
 async def test_a_pooler_that_the_dsn_does_not_name_costs_no_answer(database: str, folder: Path) -> None:
-    """Statements that were prepared through it are soon asked of another server connection, which doesn't know them."""
+    """Statements prepared through the pooler soon reach another server connection, which doesn't know them."""
     with (
         pooled(database, folder, connections=3, told=False) as dsn,
         service(folder, dsn, DATABASE_URL_DIRECT=database) as serving,
@@ -138,7 +138,7 @@ async def _use(client: httpx2.AsyncClient, user: str, answers: Counter[tuple[str
     ids=["load", "is there", "history", "lock", "append"],
 )
 async def test_a_write_is_done_whichever_of_its_statements_is_lost(database: str, folder: Path, statement: str) -> None:
-    """Its row was removed from the projection, so that it comes by all of them, the last three in a transaction."""
+    """The task's row was deleted, so that the write runs every statement, the last three in a transaction."""
     ann: dict[str, Any] = {"user_id": "ann", "task_id": uuid7()}
     with pooled(database, folder, connections=1, told=False) as dsn:
         async with open_pool(dsn, size=1) as pool:
@@ -215,7 +215,7 @@ def test_each_mode_verifies_what_it_says(database: str, folder: Path, host: str,
 
 
 async def test_a_pooler_without_room_for_more_is_not_away(database: str, folder: Path) -> None:
-    """Those connections that there are work, and do for everybody."""
+    """The existing connections work, and are enough for everybody."""
     port = free_port()
     with pooled(database, folder, clients=4) as dsn:
         async with started(folder, dsn, DATABASE_URL_DIRECT=database, METRICS_PORT=str(port)) as (serving, client):
@@ -249,7 +249,7 @@ async def test_connections_that_were_refused_are_made_when_there_is_room_again(d
 
 
 async def test_a_database_behind_a_pooler_without_room_is_still_found_to_be_away(folder: Path) -> None:
-    """The refusal alone doesn't show that it is there."""
+    """The pooler's refusal alone doesn't show that the database is up."""
     (folder / "pooler").mkdir()
     with Postgres(folder) as postgres, pooled(postgres.dsn, folder / "pooler", clients=3) as dsn:
         async with started(folder, dsn, DATABASE_TIMEOUT="1", DATABASE_URL_DIRECT=postgres.dsn) as (serving, client):

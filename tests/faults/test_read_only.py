@@ -29,7 +29,7 @@ WRITABLE = (
 
 
 async def test_a_read_only_phase_is_an_outage_and_ends_by_itself(folder: Path) -> None:
-    """As at providers whose disk is full: no connection ends."""
+    """Providers make a database read-only when its disk is full, and no connection ends."""
     port = free_port()
     with Postgres(folder) as postgres:
         async with started(folder, postgres.dsn, METRICS_PORT=str(port)) as (serving, client):
@@ -55,7 +55,7 @@ async def test_a_read_only_phase_is_an_outage_and_ends_by_itself(folder: Path) -
 
 
 async def test_no_connection_to_a_standby_is_kept(folder: Path) -> None:
-    """The address led there for a moment, in a failover, and its connections end no more than any other's."""
+    """The address led to the standby for a moment, in a failover; connections to it don't end by themselves."""
     with Postgres(folder) as primary, standby(folder, primary.dsn) as replica:
         link = Link(primary.dsn)
         async with link.open() as dsn, started(folder, dsn) as (serving, client):
@@ -95,7 +95,7 @@ async def until(client: httpx2.AsyncClient, status: int, path: str = "/readyz") 
 
 @contextmanager
 def standby(folder: Path, primary: str) -> Iterator[str]:
-    """The DSN of a server that follows the primary, and can be read."""
+    """Yield the DSN of a server that follows the primary, and can be read."""
     sockets = primary.partition("host=")[2].replace("%2F", "/")
     copy = folder / "standby" / "postgres"
     copy.parent.mkdir(mode=0o711)

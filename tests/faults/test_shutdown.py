@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.once, pytest.mark.parametrize("workers", ["1", "2"])]
 
 @asynccontextmanager
 async def writing(serving: Serving, database: str) -> AsyncIterator["asyncio.Task[httpx2.Response]"]:
-    """A write that waits in the database for as long as the block lasts."""
+    """Start a write that waits in the database for as long as the block lasts."""
     other = await asyncpg.connect(**connect_arguments(database))
     async with httpx2.AsyncClient(base_url=serving.url, headers=bearer(), timeout=60) as client:
         assert (await client.post(TASKS, json={"title": "x"})).status_code == 201

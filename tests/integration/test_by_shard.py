@@ -107,7 +107,7 @@ async def test_each_statement_is_about_users_of_one_shard(connection: asyncpg.Co
 
 
 class Counted:
-    """What the command would print is counted instead."""
+    """A report that counts what the command would print."""
 
     def __init__(self) -> None:
         self.users = self.mismatches = 0

@@ -200,7 +200,7 @@ async def test_a_second_event_for_one_version_is_a_conflict(pool: Pool) -> None:
 
 @pytest.mark.parametrize("what", ["update", "toggle", "delete", "restore", "nothing"])
 async def test_a_write_that_finds_no_row_is_decided_on_the_log(pool: Pool, what: str) -> None:
-    """As while an emptied projection is being rebuilt. The key shows that a repeat is known there too."""
+    """The projection is empty, as at the start of a rebuild. The key shows that a repeat is known there too."""
     of_task: Ids = {"user_id": "ann", "task_id": (await create(pool)).id}
     await run(pool, ToggleTask(**of_task))
     commands: dict[str, Command] = {
@@ -237,8 +237,8 @@ async def test_a_task_that_never_was_or_was_deleted_is_not_looked_for_under_the_
                 await run(pool, ToggleTask(user_id="ann", task_id=task_id))
 
 
-async def test_a_deletion_strikes_the_row_that_a_rebuild_posts_meanwhile(pool: Pool) -> None:
-    """Its statement began without the row, and waited for the lock that the rebuild held."""
+async def test_a_deletion_removes_the_row_that_a_rebuild_writes_meanwhile(pool: Pool) -> None:
+    """The deletion's statement began without the row, and waited for the lock that the rebuild held."""
     task = await create(pool)
     deleted = event(TaskDeleted(task.title, task.description, task.completed), 2, task_id=task.id)
     await sql(pool, "TRUNCATE tasks")
@@ -323,7 +323,7 @@ async def test_a_row_that_the_log_does_not_know_is_no_task(pool: Pool) -> None:
 async def test_a_retry_that_comes_while_the_first_request_ends_is_its_replay(
     database: str, pool: Pool, tags: set[EntityTag] | None
 ) -> None:
-    """Between the look for the row, which is missing, and the look into the log."""
+    """The first request ends after the retry looked for the row, which is missing, and before it looks into the log."""
     of_task: Ids = {"user_id": "ann", "task_id": (await create(pool)).id}
     await sql(pool, "TRUNCATE tasks")
     command = (

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.once
 
 @pytest.fixture(scope="module")
 def asking() -> Iterator[str]:
-    """The address of a server without TLS that asks for passwords; ann's is `secret`."""
+    """Yield the address of a server without TLS that asks for passwords; ann's is `secret`."""
     with TemporaryDirectory(prefix="daybook-tests-") as folder:
         Path(folder).chmod(0o755)
         rules, port = Path(folder) / "rules", free_port()
@@ -46,7 +46,7 @@ async def who(dsn: str) -> tuple[object, ...]:
 
 
 async def test_the_address_alone_decides(asking: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither variables nor files of the home folder, which drivers look into."""
+    """Variables and files of the home folder, which drivers look into, change nothing."""
     for name, value in MISLEADING.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("PGPASSFILE")
@@ -101,7 +101,7 @@ asyncio.run(main())
 
 
 def test_no_other_process_prepares_a_statement_under_the_same_name(unchanged_database: str) -> None:
-    """Behind a pooler that we don't know of, it would be run instead of ours."""
+    """Behind a pooler that we don't know of, the other's statement would be run instead of ours."""
     arguments = [sys.executable, "-c", NAMES, unchanged_database]
     found = [subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.split() for _ in range(2)]
     assert [len(names) for names in found] == [3, 3]

@@ -141,7 +141,7 @@ async def test_a_filled_database_is_distributed(empty_database: str) -> None:
 
 @pytest.fixture
 async def former(empty_database: str, migrations: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The DSN of a database that was distributed before there was a record of auditors' reads, and erasure."""
+    """Return the DSN of a database that was distributed before auditors' reads were recorded, and before erasure."""
     later = {path: path.read_text() for path in (migrations / "versions").glob("*.py") if path.name > "0003"}
     for path in later:
         path.unlink()

@@ -32,7 +32,7 @@ with running(Path(sys.argv[1])) as dsn:
 
 
 def servers(folder: Path) -> list[str]:
-    """The command lines of servers that run on this folder's data, or of what they left running."""
+    """Return the command lines of servers that run on this folder's data, or of what they left running."""
     found: dict[int, tuple[int, str]] = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -59,7 +59,7 @@ def ask(dsn: str, question: str) -> object:
 
 @contextmanager
 def using(folder: Path, **options: Any) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Another process that uses the server until its standard input is closed, and the DSN that it was given."""
+    """Start another process that uses the server until its standard input is closed; yield it and its DSN."""
     arguments = [sys.executable, "-c", USE, str(folder)]
     with subprocess.Popen(arguments, stdin=PIPE, stdout=PIPE, text=True, **options) as process:
         assert process.stdout

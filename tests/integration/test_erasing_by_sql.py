@@ -1,4 +1,4 @@
-"""By SQL, the service or the owner can erase content that the log records as erased, and change nothing else."""
+"""The service or the owner can erase by SQL what the log records as erased, and change nothing else."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -195,7 +195,7 @@ async def test_whoever_acts_and_however_users_are_named(pool: Pool) -> None:
 
 
 async def test_an_erasure_without_a_record_is_found(log: Log, database: str) -> None:
-    """As by somebody who may switch the triggers off: the chain alone doesn't tell it."""
+    """Somebody who switches the triggers off can erase without a record, which the chain alone doesn't show."""
     await let_the_log_change(database)
     await sql(log.pool, f"UPDATE events SET {ERASED} WHERE user_id = 'ann' AND seq = 1", log.digests[1])
     async with log.pool.acquire() as connection:

@@ -68,7 +68,7 @@ async def observe(pool: Pool, note: Callable[[float, Sequence[str]], None]) -> N
 
 @pytest.fixture
 async def statements(pool: Pool) -> list[Sequence[str]]:
-    """The users of each statement that appends, once for each of their events."""
+    """Return the users of each statement that appends, once for each of their events."""
     found: list[Sequence[str]] = []
     await observe(pool, lambda _, users: found.append(users))
     return found
@@ -81,7 +81,7 @@ def creation(user: str, *, title: str = "x", key: str | None = None, task_id: UU
 
 
 def backdated(pending: PendingAppend) -> PendingAppend:
-    """An append of a task that was changed before it was created, which no row can say."""
+    """Return an append of a task that was changed before it was created, which no row can say."""
     assert pending.task is not None
     return pending._replace(event=replace(pending.event, at=pending.event.at - timedelta(days=1)))
 
@@ -193,7 +193,7 @@ async def test_an_event_that_cannot_be_encoded_fails_alone(pool: Pool) -> None:
 
 
 async def test_an_append_to_a_log_without_its_stream_ends(database: str) -> None:
-    """Its first event is there, and so the append is told to try again."""
+    """The log has the first event already, so the append is told to try again."""
     async with open_pool(database, timeout=0.5, sharded=SHARDED) as pool:
         await create(pool, "ann")
         await sql(pool, "DELETE FROM streams")
@@ -203,7 +203,7 @@ async def test_an_append_to_a_log_without_its_stream_ends(database: str) -> None
 
 
 async def test_of_several_events_for_one_version_or_key_one_is_written(pool: Pool) -> None:
-    """Both decided on the same state; neither makes the others' statement fail."""
+    """The appends were decided on the same state, and none makes another's statement fail."""
     appends = store_of(pool)
     task = creation("ann")
     await appends.append(task)
@@ -236,7 +236,7 @@ async def test_fifty_toggles_at_once_are_fifty_events(pool: Pool) -> None:
 
 
 async def test_a_cancelled_append_cancels_no_other(pool: Pool, other: asyncpg.Connection) -> None:
-    """One whose event is being written, and one that waits for a connection: the second is never written."""
+    """The first one's event is being written; the last one waits for a connection, and is never written."""
     await asyncio.gather(*(create(pool, user) for user in EVERYBODY))
     async with AsyncExitStack() as stack:
         for _ in range(pool.size - 1):
@@ -273,7 +273,7 @@ async def test_a_backend_killed_in_the_middle_loses_nothing(
 async def test_a_write_without_an_answer_is_in_doubt_within_the_pools_timeout(
     database: str, other: asyncpg.Connection
 ) -> None:
-    """Its statement gets less, so that there is time to find out."""
+    """The statement gets less time than the pool's timeout, to leave some for finding out."""
     async with open_pool(database, timeout=4, sharded=SHARDED) as pool, other.transaction():
         await create(pool, "ann")
         await other.execute("LOCK TABLE events IN SHARE MODE")
@@ -336,7 +336,7 @@ async def test_a_flood_of_one_user_does_not_take_the_others_places(database: str
 
 
 async def test_cancelled_appends_hold_up_no_other(pool: Pool, other: asyncpg.Connection) -> None:
-    """However many there are, and first in the queue."""
+    """A hundred cancelled appends are first in the queue."""
     async with other.transaction():
         await other.execute("LOCK TABLE events IN SHARE MODE")
         appends = store_of(pool)
@@ -352,7 +352,7 @@ async def test_cancelled_appends_hold_up_no_other(pool: Pool, other: asyncpg.Con
 
 
 async def test_a_refused_append_keeps_no_other_waiting(pool: Pool, other: asyncpg.Connection) -> None:
-    """Nor for the locks of those whose events were in the same statement."""
+    """The refusal and later appends don't wait for the locks of other users in the refused append's statement."""
     held = ["bob", "cat", "dan"]
     appends = store_of(pool)
     await appends.append(creation("ann", key="a key"))

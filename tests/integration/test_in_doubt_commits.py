@@ -101,7 +101,7 @@ async def test_a_first_try_that_arrives_late_is_found(
 async def test_a_lost_connection_followed_by_another_writers_event_is_decided_anew(
     database: str, pool: Pool, losses: int, fails: bool
 ) -> None:
-    """Again and again, also under the lock, which ends with the connection."""
+    """The connection is lost again and again, also under the lock, which ends with it."""
     task_id = uuid7()
     await do(pool, CreateTask(user_id="ann", task_id=task_id, fields={"title": "x"}), "before")
     link, tries = Link(database), 0
@@ -193,7 +193,7 @@ class _LosesTheFirst(EventStore):
 async def test_a_batch_whose_commit_takes_long_is_carried_out_once(
     pool: Pool, other: asyncpg.Connection, new: bool, key: str | None, atomic: bool
 ) -> None:
-    """Also if the user has no event yet, and so no stream whose lock the next try waits for."""
+    """A user without an event has no stream yet whose lock the next try waits for."""
     create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": "x"})
     if not new:
         await do(pool, replace(create, task_id=uuid7()), "before")

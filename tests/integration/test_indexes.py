@@ -40,7 +40,7 @@ async def drop(connection: asyncpg.Connection) -> None:
 
 @pytest.fixture
 async def without(other: asyncpg.Connection) -> asyncpg.Connection:
-    """A session on a database that was migrated and has no such index yet."""
+    """Return a session on a database that was migrated and has no such index yet."""
     await drop(other)
     return other
 

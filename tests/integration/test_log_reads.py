@@ -23,7 +23,7 @@ MANY = 2 * log.READ_BATCH + 7
 
 @pytest.fixture
 async def states(pool: Pool) -> list[Task]:
-    """A task as each of more events left it than two batches hold, with another user's and another task's between."""
+    """Return a task as each of its events left it, more than two batches of them, mixed with others' events."""
     ids = {"ann": uuid7(), "bob": uuid7()}
 
     async def toggle_on(user: str) -> list[Task]:

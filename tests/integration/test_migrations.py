@@ -28,7 +28,7 @@ from tests.service import serving
 
 @pytest.fixture
 async def database(empty_database: str) -> str:
-    """The DSN of a new database as a release makes it, with all partitions."""
+    """Return the DSN of a new database as a release makes it, with all partitions."""
     await asyncio.to_thread(migrate, empty_database)
     return empty_database
 
@@ -136,7 +136,7 @@ FROM pg_class c JOIN pg_stat_user_tables s ON s.relid = c.oid WHERE c.relname <>
 async def disturbed(dsn: str) -> set[str]:
     """Migrate. Return the tables that were there before and that it rewrote or read through, rows or no rows.
 
-    Whoever uses such a table is kept waiting for as long as its size takes.
+    Any user of such a table is kept waiting for as long as its size takes.
     """
     connection = await asyncpg.connect(**connect_arguments(dsn))
     before = {row["name"]: row for row in await connection.fetch(TABLES)}

@@ -24,7 +24,7 @@ PARTITIONS = 16
 
 @pytest.fixture
 async def database(empty_database: str) -> str:
-    """The DSN of a new database as a release makes it, with all partitions."""
+    """Return the DSN of a new database as a release makes it, with all partitions."""
     await asyncio.to_thread(migrate, empty_database)
     return empty_database
 
@@ -50,7 +50,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 async def explained(pool: Pool, statement: str, *arguments: Any) -> list[dict[str, Any]]:
-    """The plan as the service would have it, and what of it was carried out (and undone)."""
+    """Return the plan's nodes as the service would have them, and what was carried out (and undone)."""
     async with pool.acquire() as connection:
         assert await connection.fetchval("SHOW plan_cache_mode") == "force_generic_plan"
         await connection.execute(f"PREPARE it AS {statement}")

@@ -98,7 +98,7 @@ async def test_a_rebuild_that_is_killed_leaves_nothing_wrong_behind(service: Ser
 
 
 async def _no_one_is_left(connection: asyncpg.Connection) -> None:
-    """The workers of those that were killed have ended."""
+    """Wait until the workers of killed processes have ended."""
     others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%= ANY($1)%'"
     while await connection.fetchval(f"{others} AND pid <> pg_backend_pid()"):
         await asyncio.sleep(0.05)
@@ -124,7 +124,7 @@ async def _rebuild(pool: Pool, user: str) -> Rebuilt:
 
 
 async def test_events_appended_while_the_log_is_read_are_folded_too(pool: Pool) -> None:
-    """The lock is waited for after the log was read; what came in between is read once more."""
+    """The rebuild reads the log, waits for the lock, and then reads what came in between."""
     events = list(Author("ann").events(30))
     async with pool.acquire() as connection, pool.acquire() as other:
         tasks: dict[object, Task] = {}
@@ -168,7 +168,7 @@ class Meanwhile:
 async def test_content_that_is_erased_while_the_log_is_read_is_no_damage(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A long log is read in several statements: content may be gone that was there when its end was looked up."""
+    """A long log is read in several statements, so content may go after the log's end was looked up."""
     for module in (reads, work_units):
         monkeypatch.setattr(module, "BATCH", 7)
     monkeypatch.setattr(reads, "MAX_EVENTS", 9)

@@ -91,7 +91,7 @@ async def test_servers_that_start_at_once_make_it_once(database: str, name: str)
 
 
 async def test_the_login_is_made_in_several_databases_of_one_server_at_once(server: str, name: str) -> None:
-    """Roles are the server's: there a turn in one database doesn't hold."""
+    """Roles belong to the server, so a turn in one database doesn't hold in the others."""
     async with AsyncExitStack() as stack:
         databases = [await stack.enter_async_context(new_database(server, FROM_TEMPLATE)) for _ in range(6)]
         made = await asyncio.gather(*(grant_service_role(database, as_login(database, name)) for database in databases))

@@ -55,7 +55,7 @@ async def fill(dsn: str, rows: list[dict[str, Any]]) -> Task:
 
 @pytest.fixture
 async def former(empty_database: str, migrations: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The DSN of a database with the schema of the release before 0002."""
+    """Return the DSN of a database with the schema of the release before 0002."""
     later = [(path, path.read_text()) for path in (migrations / "versions").glob("*.py") if "0001" not in path.name]
     for path, _ in later:
         path.unlink()

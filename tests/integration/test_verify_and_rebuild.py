@@ -37,7 +37,7 @@ async def connected(dsn: str) -> asyncpg.Connection:
 
 @pytest.fixture(scope="module")
 def shared(server: str) -> Iterator[str]:
-    """The DSN of a database for the whole module: each test damages a user of its own, and nothing refuses."""
+    """Yield the DSN of a database for the whole module: each test damages its own user, unhindered."""
 
     async def unguarded(stack: AsyncExitStack) -> str:
         dsn = await stack.enter_async_context(new_database(server, FROM_TEMPLATE))
@@ -63,7 +63,7 @@ async def connection(shared: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture(autouse=True, params=[work_units.BATCH, 7], ids=["at once", "piece by piece"])
 def _batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read logs at once, or piece by piece, as those that are too long for that."""
+    """Have logs read at once, or piece by piece, as those that are too long for that."""
     for module in (reads, verify_module, rebuild_module):
         monkeypatch.setattr(module, "BATCH", request.param)
     monkeypatch.setattr(reads, "MAX_EVENTS", request.param + 2)
@@ -71,7 +71,7 @@ def _batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.fixture
 async def user(connection: asyncpg.Connection, request: pytest.FixtureRequest) -> str:
-    """Somebody with tasks and a past, which is the same for all."""
+    """Make a user with tasks and a past, which is the same for all tests."""
     name = f"user-{uuid5(NAMESPACE_OID, request.node.nodeid)}"
     author = Author(name)
     author.chance.seed(5)
@@ -96,7 +96,7 @@ async def everything(connection: Connection, user: str) -> list[list[tuple[Any, 
     ]
 
 
-async def test_sound_books_have_no_difference(connection: asyncpg.Connection, user: str) -> None:
+async def test_a_sound_log_has_no_mismatch(connection: asyncpg.Connection, user: str) -> None:
     assert await check(connection, user) == Verified(1, EVENTS, len(await reads.tasks(connection, [user])), [])
     assert (await rebuild(connection, [StreamSize(user, EVENTS)])).written == 0
 
@@ -175,10 +175,10 @@ async def test_a_row_that_is_not_as_the_log_says_is_named_and_mended(
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_a_row_that_no_task_stands_for_is_named_and_removed(
+async def test_a_row_without_a_task_is_named_and_removed(
     connection: asyncpg.Connection, user: str, known: bool
 ) -> None:
-    """Either that of a task which was deleted, or one that the log never heard of."""
+    """The row is either of a task that was deleted, or of one that the log never had."""
     sound = await everything(connection, user)
     deleted = "SELECT task_id FROM events WHERE user_id = $1 AND type = 'TaskDeleted' ORDER BY seq DESC LIMIT 1"
     task_id = await connection.fetchval(deleted, user) if known else uuid4()
@@ -353,7 +353,7 @@ async def test_damage_to_the_log_is_named_and_no_row_changes_on_its_word(
 
 
 async def seal(connection: asyncpg.Connection, user: str) -> None:
-    """Make all hashes anew, so that the chain holds whatever stands in the log: as a newer release might leave it."""
+    """Make all hashes anew, so that the chain holds whatever the log has: as a newer release might leave it."""
     rows = await connection.fetch("SELECT *, data::text AS data FROM events WHERE user_id = $1 ORDER BY seq", user)
     for row, hash_ in zip(rows, independent.chain(rows), strict=True):
         await connection.execute("UPDATE events SET hash = $3 WHERE user_id = $1 AND seq = $2", user, row["seq"], hash_)
@@ -518,12 +518,12 @@ async def test_one_user_with_a_damaged_log_keeps_nobody_else_from_being_mended(
     assert {task_of(row["document"].encode()).title for row in await reads.tasks(connection, [user])} == {"Wrong"}
 
 
-async def walked(connection: asyncpg.Connection, after: str = "") -> list[StreamSize]:
+async def visited(connection: asyncpg.Connection, after: str = "") -> list[StreamSize]:
     return [stream async for unit in work_units.everyone(connection, after=after) for stream in unit.streams]
 
 
 @on_plain_postgres  # it takes users of several shards together
-async def test_everyone_is_walked_once_also_who_has_no_journal(
+async def test_everyone_is_visited_once_also_without_a_stream(
     connection: asyncpg.Connection, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work_units, "_PAGE", 3)
@@ -533,16 +533,16 @@ async def test_everyone_is_walked_once_also_who_has_no_journal(
     await connection.copy_records_to_table("tasks", records=rows, columns=TaskRow._fields)
     everybody = "SELECT user_id FROM tasks UNION SELECT user_id FROM events UNION SELECT user_id FROM streams"
     known = sorted(row["user_id"] for row in await connection.fetch(everybody))
-    streams = await walked(connection)
+    streams = await visited(connection)
     assert sorted(stream.user_id for stream in streams) == known
     assert StreamSize(user, 0) in streams
-    orphans = await walked(connection, after="zz-")
+    orphans = await visited(connection, after="zz-")
     assert sorted(stream.user_id for stream in orphans) == [each for each in known if each > "zz-"]
     assert (await rebuild(connection, orphans)).removed == 4
-    assert await walked(connection, after="zz-") == []
+    assert await visited(connection, after="zz-") == []
 
 
-async def test_a_sample_sees_that_there_are_no_journals(pool: Pool) -> None:
+async def test_a_sample_finds_users_without_a_stream(pool: Pool) -> None:
     async with pool.acquire() as connection:
         for number in range(3):
             await load(connection, Author(f"user-{number}"), 5)
@@ -553,7 +553,7 @@ async def test_a_sample_sees_that_there_are_no_journals(pool: Pool) -> None:
 
 async def test_a_sample_is_of_so_many_users(connection: asyncpg.Connection, user: str) -> None:
     await load(connection, Author(f"{user}-other"), 1)
-    everyone = set(await walked(connection))
+    everyone = set(await visited(connection))
     drawn = [stream async for unit in work_units.some(connection, 2) for stream in unit.streams if stream.events]
     assert len(drawn) == len(set(drawn)) == 2
     assert set(drawn) <= everyone
@@ -576,7 +576,7 @@ FOUND_BY_A_SPOT_CHECK = {
 
 
 @pytest.mark.parametrize("damage", FOUND_BY_A_SPOT_CHECK)
-async def test_a_glance_sees_what_is_wrong_everywhere(database: str, pool: Pool, damage: str) -> None:
+async def test_a_spot_check_finds_what_is_wrong_everywhere(database: str, pool: Pool, damage: str) -> None:
     await let_the_log_change(database)
     async with pool.acquire() as connection:
         for number in range(3):

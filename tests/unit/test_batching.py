@@ -14,7 +14,7 @@ POOL: Any = SimpleNamespace(size=2, max_waiting=48)
 
 
 class Reads:
-    """Squares of numbers; of 13 none can be had, and a statement ends when it is told to."""
+    """Reads that return squares of numbers, fail for 13, and wait until they are told to end."""
 
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
@@ -105,7 +105,7 @@ async def test_reads_past_the_bound_are_refused() -> None:
 
 
 async def test_users_take_turns() -> None:
-    """Odd numbers are one user's, who asks for as many as may wait."""
+    """The odd numbers are one user's, who asks for as many as may wait."""
     reads = Reads()
     together = BatchLoader(POOL, reads, user_of=lambda key: str(key % 2))
     waiting = [*await asked(together, [1]), *await asked(together, [3]), *await asked(together, range(101, 201, 2))]

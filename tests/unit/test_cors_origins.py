@@ -66,7 +66,7 @@ def test_each_pattern_allows_the_origins_that_browsers_send(written: str, sent: 
         "",
     ],
 )
-def test_a_star_stands_for_one_label_and_no_more(sent: str) -> None:
+def test_a_star_matches_one_label_and_no_more(sent: str) -> None:
     assert sent not in Origins([parse("https://*.example.app")])
 
 

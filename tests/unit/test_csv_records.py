@@ -24,7 +24,7 @@ def row(event: Event) -> dict[str, Any]:
 
 
 def read(cell: str) -> str | None:
-    """A cell as its reader gets the value back: an apostrophe at the start is taken away."""
+    """Return the value that a reader gets from a cell: an apostrophe at the start is taken away."""
     return cell.removeprefix("'") or None
 
 

@@ -195,7 +195,7 @@ def test_every_character_of_a_name_or_password_can_be_written(user: str, passwor
     assert (written["user"], written["password"]) == (asked["user"], asked["password"]) == (user, password)
 
 
-def test_a_password_with_a_plus_an_at_or_a_percent_sign_may_stand_as_it_is() -> None:
+def test_a_password_may_have_a_plus_an_at_or_a_percent_sign_as_it_is() -> None:
     assert connect_arguments("postgresql://ann:a+b@c%@h/d")["password"] == "a+b@c%"
     assert connect_arguments("postgresql://h/d?password=a+b")["password"] == "a+b"
 
@@ -263,7 +263,7 @@ def test_certificates_of_ones_own_are_read(tmp_path: Path) -> None:
 
 
 def test_direct_tls_says_that_postgres_is_spoken(tmp_path: Path) -> None:
-    """A server of version 17 or newer refuses it otherwise."""
+    """A server of version 17 or newer refuses the connection otherwise."""
     authority = Authority.made(tmp_path)
     ours = connect_arguments(f"postgresql://h/d?sslnegotiation=direct&sslrootcert={authority.file}")["ssl"]
     theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -1,4 +1,4 @@
-"""Whoever removes, adds or moves events of an export is found out, and the first misfit is named."""
+"""Removing, adding or moving events of an export is found out, and the first misfit is named."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def test_events_that_are_missing_are_named(gone: list[int], seq: int, line: int,
     ids=["removed", "added", "swapped", "moved"],
 )
 def test_among_events_numbered_anew_the_first_that_does_not_follow_was_changed(touched: list[Record]) -> None:
-    """With another number, an event whose predecessor isn't the one before it is like one that was changed."""
+    """An event with a new number, whose predecessor isn't the one before it, is like one that was changed."""
     for export, line in ((numbered(touched), 5), (numbered(touched)[::-1], len(touched) - 4)):
         mismatch = found(export)
         assert (mismatch.kind, mismatch.seq, mismatch.line, mismatch.field) == ("changed", 5, line, "hash")
@@ -49,7 +49,7 @@ def test_among_events_numbered_anew_the_first_that_does_not_follow_was_changed(t
 
 @pytest.mark.parametrize("which", range(10))
 @pytest.mark.parametrize("where", range(11))
-def test_a_line_that_stands_twice_is_found_wherever_the_second_is(which: int, where: int) -> None:
+def test_a_repeated_line_is_found_wherever_the_second_is(which: int, where: int) -> None:
     export = [*LOG[:where], LOG[which], *LOG[where:]]
     for each in (export, export[::-1]):
         mismatch = found(each)
@@ -58,14 +58,14 @@ def test_a_line_that_stands_twice_is_found_wherever_the_second_is(which: int, wh
         assert each[mismatch.line - 1] is LOG[which]
 
 
-def test_a_line_that_stands_twice_beside_a_gap_is_found() -> None:
+def test_a_repeated_line_beside_a_gap_is_found() -> None:
     assert named([*LOG[:2], LOG[3], *LOG[3:]]) == ("removed", 3, 3)
     assert named([*LOG[:2], LOG[1], *LOG[3:]]) == ("added", 2, 3)
 
 
 @pytest.mark.parametrize("place", [1, 4, 9])
 def test_a_forgery_between_two_events_is_found(place: int) -> None:
-    """Of two events that follow on the one before, nothing tells the true one: the second is the one that is named."""
+    """Nothing tells which of two events that follow on the one before is the true one: the second is named."""
     export = [*LOG[:place], forged(LOG[place - 1]), *LOG[place:]]
     assert named(export) == ("added", place + 1, place + 2)
     assert named(export[::-1]) == ("added", place + 1, 10 - place)

@@ -1,4 +1,4 @@
-"""Whoever changes a value of an export is found out, and the event is named."""
+"""Changing a value of an export is found out, and the event is named."""
 
 from copy import deepcopy
 from typing import Any
@@ -84,7 +84,7 @@ def test_one_is_not_true() -> None:
         assert (mismatch.seq, mismatch.field) == (6, field)
 
 
-def test_a_name_that_stands_twice_is_found_even_where_its_last_value_is_the_true_one() -> None:
+def test_a_repeated_name_is_found_even_if_its_last_value_is_the_true_one() -> None:
     shown = lines(LOG).replace(b'"to":"Buy milk"', b'"to":"Buy silk","to":"Buy milk"', 1)
     assert named(shown) == ("changed", 1, 1)
     assert "'to' stands in it twice" in found(shown).message

@@ -197,7 +197,7 @@ GUIDE = (pathlib.Path(__file__).parents[2] / "docs/guides/audit.md").read_text()
 
 
 def test_the_verifier_in_the_guide_is_right(tmp_path: pathlib.Path) -> None:
-    """It was written from the design alone, for people who trust none of our code."""
+    """The guide's verifier was written from the design alone, for people who trust none of our code."""
     [program] = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     (tmp_path / "verify.py").write_text(program)
 

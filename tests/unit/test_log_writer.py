@@ -32,7 +32,7 @@ def test_after_a_line_that_is_too_long_come_the_next_ones() -> None:
 
 
 def test_a_descriptor_that_does_not_block_loses_no_line() -> None:
-    """Whoever else has standard error open may have made it so."""
+    """A process that shares standard error may have made it non-blocking."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     number = 3000

@@ -1,4 +1,4 @@
-"""How much is told of one user, how work is shared out, and what a terminal shows of it."""
+"""A report limits what it lists of one user, work is split by events, and a terminal shows no control characters."""
 
 import json
 from dataclasses import asdict, replace
@@ -21,7 +21,7 @@ def mismatch(number: int) -> Mismatch:
     return Mismatch(table="tasks", user_id="ann", task_id=UUID(int=number), message=f"task {number}")
 
 
-def test_a_thousand_differences_of_a_user_are_told_and_the_others_counted() -> None:
+def test_a_thousand_mismatches_of_a_user_are_listed_and_the_others_counted() -> None:
     found = Mismatches("ann")
     found.add(mismatch(number) for number in range(1000))
     assert found.listed() == [mismatch(number) for number in range(1000)]

@@ -55,7 +55,7 @@ def test_case_and_form_make_no_difference(text: str) -> None:
 
 @given(st.text(), st.text(), st.text())
 def test_a_part_between_spaces_is_found_in_the_whole(before: str, word: str, after: str) -> None:
-    """Since no character's form depends on what is around it but a letter's own marks."""
+    """A character's form depends on nothing around it but a letter's own marks."""
     assert search_text(word) in search_text(f"{before} {word} {after}")
 
 
@@ -71,7 +71,7 @@ def test_sorted_marks_make_an_equivalent_text(text: str) -> None:
 
 @pytest.mark.parametrize("mark", MARKS)
 def test_a_long_run_of_marks_is_sorted_before_it_is_normalised(mark: str) -> None:
-    """Since that takes quadratic time for marks in the reverse order."""
+    """Normalising takes quadratic time for marks in the reverse order."""
     text = with_sorted_marks(f"a{MARKS * 10}b{mark * 300}c")
     for run in text[1:-1].split("b"):
         assert list(map(unicodedata.combining, run)) == sorted(map(unicodedata.combining, run))

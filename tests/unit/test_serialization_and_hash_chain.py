@@ -42,7 +42,7 @@ def as_row(event: Event) -> dict[str, Any]:
 
 
 @given(facts)
-def test_a_fact_is_decoded_as_it_was_encoded(payload: TaskEvent) -> None:
+def test_a_payload_is_decoded_as_it_was_encoded(payload: TaskEvent) -> None:
     assert decode(type(payload).__name__, encode(payload)) == payload
 
 

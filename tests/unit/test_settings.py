@@ -281,7 +281,7 @@ def test_a_setting_without_a_value_in_the_file_may_be_set_elsewhere(
 
 @contextmanager
 def piped(text: str) -> Iterator[None]:
-    """`.env` as a pipe, whose text can be read once."""
+    """Make `.env` a pipe, whose text can be read once."""
     os.mkfifo(".env")
     writing = threading.Thread(target=Path(".env").write_text, args=(text,))
     writing.start()

@@ -53,7 +53,7 @@ def modules() -> Iterator[str]:
 
 
 def constants() -> Iterator[tuple[str, str]]:
-    """Every SQL statement on the tables, by the name of its constant."""
+    """Yield every SQL statement on the tables, by the name of its constant."""
     for module in modules():
         for name, value in vars(importlib.import_module(module)).items():
             if name.lstrip("_").isupper():
@@ -64,7 +64,7 @@ def constants() -> Iterator[tuple[str, str]]:
 
 
 def queries(parsed: Any) -> Iterator[str]:
-    """Every expression and statement in a parsed function, in its order."""
+    """Yield every expression and statement in a parsed function, in its order."""
     for key, value in parsed.items() if isinstance(parsed, dict) else enumerate(parsed):
         if key == "query" and isinstance(value, str):
             yield value
@@ -73,7 +73,7 @@ def queries(parsed: Any) -> Iterator[str]:
 
 
 def in_functions() -> Iterator[tuple[str, str]]:
-    """Every statement on the tables in a database function, with the function's parameters as the statement's."""
+    """Yield every statement on the tables in a database function, with the function's parameters as the statement's."""
     for path in (Path(__file__).parents[2] / "db" / "functions").glob("*.sql"):
         for number, text in enumerate(queries(pglast.parse_plpgsql(path.read_text()))):
             if SQL.search(text):
@@ -162,7 +162,7 @@ class Binds(Visitor):
                 self._note(table, is_bound=self._names_the_user(where, table))
 
     def _names_the_user(self, where: Any, table: Any) -> bool:
-        """Whether one of the conditions that must all hold is `user_id = $n`, `= ANY($n)`, or of rows so brought."""
+        """Say if a condition that must hold is `user_id = $n` or `= ANY($n)`, or equates it with rows of parameters."""
         match where:
             case BoolExpr(boolop=BoolExprType.AND_EXPR):
                 return any(self._names_the_user(each, table) for each in where.args or ())
@@ -272,7 +272,7 @@ def test_no_statement_hides_outside_such_a_constant() -> None:
 
 
 def _text(node: ast.AST) -> str:
-    """What a string, an f-string or a sum of them says, as far as it stands there."""
+    """Return the text of a string, an f-string or a sum of them, as far as it is constant."""
     match node:
         case ast.Constant(value=str(text)):
             return text

@@ -49,7 +49,7 @@ def conjuncts(where: Any) -> Iterator[Any]:
 
 
 def of_user(side: Any) -> tuple[str, ...] | None:
-    """The column `user_id` as its table and itself, or itself alone; None for anything else."""
+    """Return the column `user_id` as its table and itself, or itself alone; None for anything else."""
     names = tuple(getattr(each, "sval", "*") for each in side.fields or ()) if isinstance(side, ColumnRef) else ()
     return names if names[-1:] == ("user_id",) else None
 
@@ -101,7 +101,7 @@ class Refused(Visitor):
             self.why.append("a write that isn't limited to given users")
 
     def _joined(self, clause: Any, where: Any) -> tuple[list[Any], list[Any]]:
-        """The tables and subqueries of a FROM, and all conditions on them; notes if these don't join by user_id."""
+        """Return a FROM's tables and subqueries and all conditions on them; note if these don't join by user_id."""
         sources, conditions, linked = list[Any](), list(conjuncts(where)), list[set[str]]()
 
         def go_through(each: Any) -> set[str]:
@@ -128,7 +128,7 @@ class Refused(Visitor):
         return sources, conditions
 
     def _whose(self, side: Any) -> str | None:
-        """What a side of an equation says of a user: the table, or the parameter."""
+        """Return the table or the parameter that a side of an equation names; None for anything else."""
         if isinstance(side, ParamRef):
             return f"${side.number}"
         names = of_user(side)

@@ -10,7 +10,7 @@ from db.time_slices import TimeSlices
 
 
 class Clock:
-    """Stands still but for what the test says that something took."""
+    """A clock that moves only by what the test says that something took."""
 
     now = 100.0
 

@@ -1,4 +1,4 @@
-"""Users take turns: who asks for much waits, and nobody else waits for them."""
+"""Users take turns: a user who asks for much waits, and nobody else waits for them."""
 
 import asyncio
 
