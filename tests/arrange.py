@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import count
 from weakref import WeakKeyDictionary
 
+import pytest
 from uuid_utils.compat import uuid7
 
 from commands.commands import Command, CreateTask
 from commands.erasure import UserErasure
 from commands.handler import handle
 from commands.precondition import UNCONDITIONAL
+from db import time_slices
 from db.pool import Executor, Pool
 from events.store.event_store import EventStore
 from events.task import Metadata, Task
@@ -25,6 +28,15 @@ def store_of(pool: Pool) -> EventStore:
     if pool not in _stores:
         _stores[pool] = EventStore(pool)
     return _stores[pool]
+
+
+def end_a_slice_at_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each step of work that is done in time slices take a slice: two milliseconds by its clock."""
+
+    class Clock:
+        perf_counter = count(0, 0.002).__next__
+
+    monkeypatch.setattr(time_slices, "time", Clock)
 
 
 async def run(pool: Pool, command: Command) -> Task | None:

@@ -2,16 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
-from itertools import count
 from typing import cast
 
 import pytest
 
 from bench.load import Author
-from db import time_slices
 from db.pool import Connection
 from events.store.append import PendingAppend, append
 from events.task import TaskCreated, evolve
+from tests.arrange import end_a_slice_at_each_step
 
 
 class Recorder:
@@ -40,17 +39,11 @@ def creations(user: str, number: int) -> list[PendingAppend]:
     return [PendingAppend(event, evolve(None, event)) for event, _ in zip(events, range(number), strict=False)]
 
 
-@pytest.fixture
-def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Clock:
-        perf_counter = count(0, 0.002).__next__  # two milliseconds at each look
-
-    monkeypatch.setattr(time_slices, "time", Clock)
-
-
-@pytest.mark.usefixtures("_slow")
 @pytest.mark.parametrize(("users", "sliced"), [(["ann"], True), (["ann", "bob"], False)])
-async def test_other_requests_run_between_the_events_of_one_user(users: Sequence[str], sliced: bool) -> None:
+async def test_other_requests_run_between_the_events_of_one_user(
+    users: Sequence[str], sliced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_a_slice_at_each_step(monkeypatch)
     connection = Recorder()
     others = asyncio.create_task(connection.others())
     await asyncio.sleep(0)

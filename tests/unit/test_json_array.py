@@ -1,14 +1,13 @@
 """An array of long documents is made in slices, between which other requests run."""
 
 import asyncio
-from itertools import count
 
 import orjson
 import pytest
 
-from db import time_slices
 from events.projection import array_of
 from queries.json_array import json_array
+from tests.arrange import end_a_slice_at_each_step
 
 
 def documents(number: int, length: int) -> list[bytes]:
@@ -28,10 +27,7 @@ async def test_no_documents_make_an_empty_array() -> None:
 async def test_other_requests_run_between_long_documents_and_each_is_freed_once_it_is_copied(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Clock:
-        perf_counter = count(0, 0.002).__next__  # two milliseconds at each look
-
-    monkeypatch.setattr(time_slices, "time", Clock)
+    end_a_slice_at_each_step(monkeypatch)
     left, seen = documents(20, 20_000), list[int]()
     making = asyncio.create_task(json_array("ann", left))
     while not making.done():

@@ -3,18 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from itertools import count
 from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
 
-from db import time_slices
 from db.pool import Connection
 from events.hash_chain import Head
 from events.store import log
 from events.store.event_store import LockedStream
 from events.task import NO_TASK
+from tests.arrange import end_a_slice_at_each_step
 
 _EVENTS = 30
 _CREATION = (1, "TaskCreated", datetime.now(UTC), True, b'{"v": 3, "changes": {"title": {"from": null, "to": "one"}}}')
@@ -44,10 +43,7 @@ def _one_task(stream: LockedStream) -> AsyncIterator[object]:
 async def test_a_read_under_the_lock_lets_others_run_but_does_not_wait_for_them_to_end(
     read: Callable[[LockedStream], AsyncIterator[object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Clock:
-        perf_counter = count(0, 0.002).__next__  # two milliseconds at each look
-
-    monkeypatch.setattr(time_slices, "time", Clock)
+    end_a_slice_at_each_step(monkeypatch)
     monkeypatch.setattr(log, "history", _history)
     monkeypatch.setattr(log, "READ_BATCH", _EVENTS + 1)
     turns, done = 0, False
