@@ -146,6 +146,7 @@ async def database(generator: LoadGenerator, candidate: Candidate, ratios: Ratio
     scripts = {
         "append, a creation": pgbench.append(),
         "plain INSERT of the same event": pgbench.plain_insert(),
+        "the append's rows in one statement": pgbench.rows(),
         "list, page of 50": pgbench.page(),
     }
     _say("\n| pgbench | a second | of the rounds |\n|---|--:|--:|")

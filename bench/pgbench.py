@@ -82,6 +82,22 @@ def plain_insert() -> str:
     return _of_some_user(f"INSERT INTO events (user_id, seq, hash, {', '.join(_EVENT)}) VALUES ({values})")  # noqa: S608 - constants
 
 
+def rows() -> str:
+    """Return a script that writes the rows of an append in one statement, without the function, for one of 500 users.
+
+    It has no locks to wait for and no conflict to tell: the least that an append costs Postgres.
+    """
+    stream = f"""INSERT INTO streams (user_id, seq, hash) VALUES ('rows-' || (:u)::text, 1, {_DIGEST})
+        ON CONFLICT (user_id) DO UPDATE SET seq = streams.seq + 1, hash = sha256(streams.hash || excluded.hash)
+        RETURNING user_id, seq, hash"""  # noqa: S608 - constants
+    event = f"""INSERT INTO events (user_id, seq, hash, {", ".join(_EVENT)})
+        SELECT user_id, seq, hash, {", ".join(_EVENT.values())} FROM stream"""  # noqa: S608 - constants
+    task = f"""INSERT INTO tasks (
+            user_id, id, version, completed, created_at, updated_at, title_key, search_text, document
+        ) SELECT user_id, {_KEY}::uuid, 1, false, now(), now(), {", ".join(_TASK)} FROM stream"""  # noqa: S608 - constants
+    return _of_some_user(f"WITH stream AS ({stream}), event AS ({event}) {task}".replace("\n", " "))
+
+
 def _of_some_user(statement: str) -> str:
     return f"\\set u random(1, 500)\n\\set n random(1, 9000000000000000000)\n{statement};\n"
 

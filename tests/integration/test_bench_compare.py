@@ -84,6 +84,25 @@ async def test_pgbench_inserts_the_same_event_and_does_no_more(pool: Pool, datab
     assert not await pool.fetchval("SELECT count(*) FROM streams WHERE user_id LIKE 'plain-%'")
 
 
+async def test_pgbench_writes_the_same_rows_without_the_function(pool: Pool, database: str, folder: Path) -> None:
+    await asyncio.to_thread(_pgbench, database, folder, pgbench.rows())
+    await asyncio.to_thread(_pgbench, database, folder, pgbench.append())
+    for written_to, columns in (
+        ("events", _ALIKE),
+        ("tasks", "version, completed, priority, due_date, tags, title_key, search_text, length(document)"),
+    ):
+        written, appended = [
+            await pool.fetch(f"SELECT DISTINCT {columns} FROM {written_to} WHERE user_id LIKE $1", f"{who}-%")
+            for who in ("rows", "pgbench")
+        ]
+        assert len(written) == 1
+        assert written == appended
+    assert await pool.fetchval(
+        """SELECT bool_and(s.seq = (SELECT count(*) FROM events AS e WHERE e.user_id = s.user_id))
+        FROM streams AS s WHERE s.user_id LIKE 'rows-%'"""
+    )
+
+
 @on_plain_postgres
 async def test_pgbench_reads_pages(database: str, folder: Path) -> None:
     await asyncio.to_thread(_pgbench, database, folder, pgbench.page())
