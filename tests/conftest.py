@@ -16,6 +16,7 @@ from uuid import uuid4
 import asyncpg
 import hypothesis
 import pytest
+from coverage import Coverage
 
 from db import migrate as migrating
 from db.dsn import connect_arguments
@@ -91,6 +92,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
         if "api" in item.path.parts:
             item.add_marker(pytest.mark.api)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Leave a test that is marked `unmeasured`, and the processes that it starts, out of the coverage."""
+    coverage = Coverage.current()
+    if coverage is None or not item.get_closest_marker("unmeasured"):
+        return (yield)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS_")]:
+            monkeypatch.delenv(name)
+        coverage.stop()
+        try:
+            return (yield)
+        finally:
+            coverage.start()
 
 
 @contextmanager

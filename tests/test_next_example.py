@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples/next"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 
-pytestmark = [pytest.mark.once, needs_npm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.once, pytest.mark.unmeasured, needs_npm, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

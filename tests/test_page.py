@@ -22,7 +22,7 @@ BUDGET = {".js": 45_000, ".css": 12_000}
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.unmeasured]
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="Chromium isn't installed")
 
 

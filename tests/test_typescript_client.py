@@ -6,7 +6,7 @@ import pytest
 
 from tests.npm import CLIENT, install, needs_npm, run
 
-pytestmark = [pytest.mark.once, needs_npm]
+pytestmark = [pytest.mark.once, pytest.mark.unmeasured, needs_npm]
 
 
 def test_the_client_is_typed_as_the_document_says_and_passes_its_tests(database: str) -> None:

@@ -187,6 +187,7 @@ class Remembered(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.unmeasured
 def test_the_past_is_what_get_answered_then(server: str, runner: asyncio.Runner) -> None:
     opened = AsyncExitStack()
     try:

@@ -14,7 +14,7 @@ from tests.processes import Serving, free_port, until_free
 
 ROUNDS = 10
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.unmeasured]
 
 
 async def test_postgres_killed_under_load_and_started_again(folder: Path) -> None:

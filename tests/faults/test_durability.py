@@ -11,7 +11,7 @@ from tests.faults.load import Writer, busy, check_all
 from tests.faults.servers import Postgres, service, verified
 from tests.pooler import PGBOUNCER, pooled
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.unmeasured]
 
 
 @pytest.mark.parametrize("setting", ["ALTER DATABASE postgres SET", "ALTER ROLE daybook SET", "ALTER SYSTEM SET"])

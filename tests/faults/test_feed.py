@@ -17,7 +17,7 @@ from tests.faults.servers import Postgres, children, service
 from tests.feeds import reading
 from tests.service import bearer
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.unmeasured]
 
 USERS = ("ann", "bob", "cleo")
 EVENTS = 150

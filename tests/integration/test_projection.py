@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Literal, TypeAlias
 from uuid import UUID, uuid4
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -155,6 +156,7 @@ class Daybook(RuleBasedStateMachine):
                 assert (await verify(connection, [work_units.StreamSize(user, upto)])).mismatches == []
 
 
+@pytest.mark.unmeasured
 def test_the_projection_always_equals_the_fold_of_the_log(server: str, runner: asyncio.Runner) -> None:
     opened = AsyncExitStack()
     try:

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -102,6 +103,7 @@ class Clients(RuleBasedStateMachine):
             self.sync(client, 3)
 
 
+@pytest.mark.unmeasured
 def test_each_clients_copy_is_the_list(server: str, runner: asyncio.Runner) -> None:
     opened = AsyncExitStack()
     try:

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.exports import Record, checked, head_of, leaves, lines, noticed, put, records
 from tests.strategies import events
+
+pytestmark = pytest.mark.unmeasured
 
 exports = st.lists(events, min_size=1, max_size=6).map(
     lambda log: records([replace(each, user_id="ann") for each in log])
