@@ -114,6 +114,8 @@ def decide(command: Command, known: TaskState) -> TaskEvent | None:
         raise TaskNotFound(f"There is no task {command.task_id}.")
     if known.erased and isinstance(command, RestoreTask | UndoEvent):
         raise ErasedForGood(f"The content of task {command.task_id} was erased: nothing of it can be brought back.")
+    if known.erased and isinstance(command, EraseTask):
+        return None  # whatever its precondition: an erasure that was interrupted is gone on with by the same request
     current = EntityTag(known.version, known.hash)
     if not command.precondition.holds(current, exists=task is not None):
         raise VersionMismatch(current, command.precondition)
@@ -157,10 +159,10 @@ def _restored(command: RestoreTask, known: TaskState) -> TaskRestored | None:
     return TaskRestored(then.version, then.created_at, before, after) if after else None
 
 
-def _erased(command: EraseTask, known: TaskState) -> TaskErased | None:
+def _erased(command: EraseTask, known: TaskState) -> TaskErased:
     if known.task is not None and not command.forced:
         raise NotDeleted(f"Task {command.task_id} is there: delete it before it is erased.")
-    return None if known.erased else TaskErased(command.reason)
+    return TaskErased(command.reason)
 
 
 def _undone(known: TaskState) -> TaskEvent:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from commands.commands import EraseTask
-from commands.decider import TaskState, check_list
+from commands.decider import TaskState, VersionMismatch, check_list
 from commands.handler import Outcome, check_fingerprint, event_of, handle, without_client
 from commands.precondition import EntityTag, Precondition
 from db.errors import UNAVAILABLE, TooManyRequests, is_transient, retry
@@ -77,11 +77,12 @@ class UserErasure:
     async def _once(self) -> Outcome:
         async with self._store.long_change(self._user) as head:
             outcome = await self._recorded(head)
-            if outcome is None:
-                if not self._begun:
-                    check_list(self._precondition, EntityTag(head.seq, head.hash))
-                end = await self._record(since=head.seq) if head.seq else head
-                outcome = Outcome(None, end.hash, end.seq or None, "done" if head.seq else "unchanged")
+            if outcome is None and not head.seq:
+                check_list(self._precondition, EntityTag(head.seq, head.hash))
+                outcome = Outcome(None, head.hash, None, "unchanged")
+            elif outcome is None:
+                end = await self._record(since=head.seq)
+                outcome = Outcome(None, end.hash, end.seq, "done")
             await self._store.erase_content_of_user(self._user, before=outcome.seq or head.seq)
         return outcome
 
@@ -98,16 +99,30 @@ class UserErasure:
         last = NO_TASK
         while True:
             async with self._store.locked(self._user) as stream:
+                if not self._begun:
+                    await self._check(stream)
                 tasks = await stream.tasks_not_erased(self._user, after=last, limit=_AT_ONCE)
+                if len(tasks) < _AT_ONCE:
+                    late = await stream.tasks_not_erased_since(self._user, since)
+                    every = {each.task_id: self._task_erased(each) for each in (*tasks, *late)}
+                    await self._append(stream, [*every.values(), await self._user_erased(stream)])
+                    return await stream.head(self._user)
                 await self._append(stream, [self._task_erased(each) for each in tasks])
-            if len(tasks) < _AT_ONCE:
-                break
             last = tasks[-1].task_id
-        async with self._store.locked(self._user) as stream:
-            late = await stream.tasks_not_erased_since(self._user, since)
-            events = [self._task_erased(each) for each in late]
-            await self._append(stream, [*events, await self._user_erased(stream)])
-            return await stream.head(self._user)
+
+    async def _check(self, stream: LockedStream) -> None:
+        """Check the precondition under the lock, or what was written before the erasure would be erased unseen.
+
+        Records of erasures don't count as changes of the list: the same request must be able to go on where it was
+        interrupted. Raise `VersionMismatch`.
+        """
+        head = await stream.head(self._user)
+        try:
+            check_list(self._precondition, EntityTag(head.seq, head.hash))
+        except VersionMismatch:
+            before = await stream.head_before_erasures(self._user)
+            if not self._precondition.holds(EntityTag(before.seq, before.hash), exists=True):
+                raise
 
     async def _append(self, stream: LockedStream, events: Sequence[Event]) -> None:
         for start in range(0, len(events), _AT_ONCE):

@@ -301,6 +301,10 @@ class LockedStream:
         """Return the number and hash of the user's last event."""
         return self._head
 
+    async def head_before_erasures(self, user_id: str) -> Head:
+        """Read the number and hash of the user's last event that isn't a `TaskErased`."""
+        return await log.head_before_erasures(self._connection, user_id)
+
     async def history(self, user_id: str, task_id: UUID, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
         """Read a task's events in order, after version `after`."""
         slices = TimeSlices(user_id, locked=True)

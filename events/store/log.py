@@ -48,6 +48,17 @@ async def head(database: Executor, user_id: str) -> Head:
     return Head() if row is None else Head(*row)
 
 
+BEFORE_ERASURES = """
+SELECT seq, hash FROM events WHERE user_id = $1 AND type <> 'TaskErased' ORDER BY seq DESC LIMIT 1
+"""
+
+
+async def head_before_erasures(database: Executor, user_id: str) -> Head:
+    """Read the number and hash of the user's last event that isn't a `TaskErased`."""
+    row = await database.fetchrow(BEFORE_ERASURES, user_id)
+    return Head() if row is None else Head(*row)
+
+
 READ = f"""
 SELECT {COLUMNS} FROM events
 WHERE user_id = $1 AND seq > $2 AND seq <= $3 AND at <= coalesce($4::timestamptz, 'infinity')

@@ -4,10 +4,12 @@ import asyncio
 import io
 from typing import Any
 
+import asyncpg
 import httpx2
 import orjson
 import pytest
 
+from commands import erasure
 from db.pool import Pool
 from events.export.verification import verify_export
 from events.hash_chain import Head
@@ -16,6 +18,8 @@ from events.integrity.verify import verify
 from events.integrity.work_units import StreamSize
 from events.store import content, past
 from tests import independent
+from tests.arrange import until_locked_out
+from tests.conftest import on_plain_postgres
 from tests.service import TASKS, Service
 
 USER = "/api/ann"
@@ -24,6 +28,9 @@ NIL = "00000000-0000-0000-0000-000000000000"
 CANARY = "Xylophone-7341"
 INTERRUPTED = "SELECT pg_terminate_backend(pg_backend_pid()), $1::text, $2::bigint[], $3::bytea[]"
 """Statement in the place of `content.ERASE` that ends the connection, as if the process were killed there."""
+
+INTERRUPTED_BEFORE = "SELECT pg_terminate_backend(pg_backend_pid()), $1::text, $2::bigint"
+"""Likewise in the place of `content.NOT_ERASED_SINCE`, before the last tasks are recorded as erased."""
 
 pytestmark = pytest.mark.once
 
@@ -322,6 +329,43 @@ async def test_only_the_list_that_is_known_is_erased(service: Service) -> None:
     answer = await service.client.request("DELETE", USER, json={"confirm": "ann"}, headers={"If-Match": known})
     assert answer.status_code == 412
     assert len((await service.client.get(TASKS)).json()) == 2
+
+
+@on_plain_postgres  # a worker's locks are seen there only
+@pytest.mark.usefixtures("task")
+async def test_what_was_written_before_it_had_the_lock_is_not_erased_unseen(
+    service: Service, other: asyncpg.Connection
+) -> None:
+    known = (await service.client.get(TASKS)).headers["etag"]
+    condition = {"If-Match": known}
+    async with asyncio.TaskGroup() as group, other.transaction():
+        await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
+        made = group.create_task(service.client.post(TASKS, json={"title": "Not seen"}))
+        await until_locked_out(other)
+        erased = group.create_task(service.client.request("DELETE", USER, json={"confirm": "ann"}, headers=condition))
+        await until_locked_out(other, 2)
+    assert (made.result().status_code, erased.result().status_code) == (201, 412)
+    assert made.result().json() in (await service.client.get(TASKS)).json()
+
+
+async def test_one_that_was_cut_short_goes_on_with_the_same_if_match(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        await service.client.post(TASKS, json={"title": f"{CANARY} {number}"})
+    known = (await service.client.get(TASKS)).headers["etag"]
+    condition = {"If-Match": known}
+    monkeypatch.setattr(erasure, "_AT_ONCE", 2)
+    with monkeypatch.context() as second_transaction:
+        second_transaction.setattr(content, "NOT_ERASED_SINCE", INTERRUPTED_BEFORE)
+        cut = await service.client.request("DELETE", USER, json={"confirm": "ann"}, headers=condition)
+    assert cut.status_code == 503
+    assert len((await service.client.get(TASKS)).json()) == 1
+    assert (await service.client.get(TASKS)).headers["etag"] != known
+    again = await service.client.request("DELETE", USER, json={"confirm": "ann"}, headers=condition)
+    assert again.status_code == 204
+    assert CANARY.encode() not in await export(service)
+    await verified(service)
 
 
 @pytest.mark.usefixtures("task")

@@ -5,13 +5,23 @@ from datetime import timedelta
 
 import pytest
 
-from commands.commands import CreateTask, DeleteTask, RestoreTask, ToggleTask, UndoEvent, UpdateTask
-from commands.decider import ChangedSince, NotRestorable, TaskExists, TaskNotFound, VersionMismatch, moment
+from commands.commands import CreateTask, DeleteTask, EraseTask, RestoreTask, ToggleTask, UndoEvent, UpdateTask
+from commands.decider import (
+    ChangedSince,
+    NotRestorable,
+    TaskExists,
+    TaskNotFound,
+    TaskState,
+    VersionMismatch,
+    decide,
+    moment,
+)
 from commands.precondition import EntityTag, Precondition
 from events.task import (
     Fields,
     TaskCreated,
     TaskDeleted,
+    TaskErased,
     TaskEvent,
     TaskRestored,
     TaskToggled,
@@ -301,3 +311,11 @@ def test_a_value_that_was_changed_and_changed_back_can_be_undone() -> None:
 def test_an_undo_has_the_tasks_precondition() -> None:
     stale = Precondition(match={EntityTag(1)})
     given(MILK, RENAMED).when(undo(2, precondition=stale)).then_raises(VersionMismatch)
+
+
+def test_an_erasure_that_is_recorded_is_not_refused_for_its_condition() -> None:
+    deleted = given(MILK, TaskDeleted("Buy milk"))
+    condition = Precondition(match=frozenset({EntityTag(2)}))
+    command = EraseTask(**ID, reason=None, precondition=condition)
+    deleted.when(command).then(TaskErased(None))
+    assert decide(command, TaskState(version=3, hash=b"hash", at=DAWN, erased=True)) is None
