@@ -31,7 +31,7 @@ _SENTENCES = {
 }
 """Sentences by Pydantic's error type. The placeholders are the field's name and the error's context."""
 
-_MOST = 20
+MOST_ERRORS = 20
 """Largest number of errors that are listed: those of one mistake may be hundreds."""
 
 _BODY = "body"
@@ -43,7 +43,7 @@ def body_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
 
     The field of an operation of a batch has its number, as in `operations.0.title`.
     """
-    return [_of_operation(error) or _error(error, error["loc"], in_words) for error in errors[:_MOST]]
+    return [_of_operation(error) or _error(error, error["loc"], in_words) for error in errors[:MOST_ERRORS]]
 
 
 def _of_operation(error: Any) -> dict[str, str] | None:
@@ -64,7 +64,7 @@ def in_words(name: str) -> str:
 
 def parameter_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
     """List the first errors of path and query, as `body_errors` does. A message begins with the name as it is sent."""
-    return [_error(error, error["loc"][1:], str) for error in errors[:_MOST]]
+    return [_error(error, error["loc"][1:], str) for error in errors[:MOST_ERRORS]]
 
 
 def summary(errors: Sequence[Mapping[str, str]]) -> str:

@@ -1,11 +1,12 @@
 """`If-Match`, `If-None-Match` and `Idempotency-Key` (docs/http-api.md, "Safe writes")."""
 
-import json
 import re
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
+import orjson
 from fastapi import Request
 from starlette.datastructures import Headers
 
@@ -111,13 +112,25 @@ def _canonical_id(text: str) -> str:
 
 def _canonical_body(body: bytes) -> bytes:
     try:
-        value = json.loads(without_mark(body).decode(), parse_float=_number)
-        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode() if value != {} else b""
+        value = orjson.loads(without_mark(body))
+        if _FRACTION.search(body):
+            value = _spelled_alike(value)
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if value != {} else b""
     except (ValueError, RecursionError):
         return body
 
 
-def _number(text: str) -> int | float:
-    """Read a JSON number; a whole one becomes an int, as 1.0 and 1e0 are spellings of 1."""
-    value = float(text)
-    return int(value) if value.is_integer() else value
+_FRACTION = re.compile(rb"[0-9][.eE]")
+_MOST_EXACT = 2**53
+"""The whole numbers up to this one can be told apart as floats (RFC 8259, section 6)."""
+
+
+def _spelled_alike(value: Any) -> Any:
+    """Make ints of whole numbers, as 1.0 and 1e0 are spellings of 1."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) <= _MOST_EXACT else value
+    if isinstance(value, list):
+        return [each if isinstance(each, str) else _spelled_alike(each) for each in value]
+    if isinstance(value, dict):
+        return {name: each if isinstance(each, str) else _spelled_alike(each) for name, each in value.items()}
+    return value

@@ -3,14 +3,16 @@
 import asyncio
 import codecs
 import json
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Set
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Request
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, from_json, to_json
 from starlette.requests import ClientDisconnect
 
-from api.field_errors import body_errors, summary
+from api import large_bodies
+from api.field_errors import MOST_ERRORS, body_errors, summary
 from api.problems import BadRequest, ContentTooLarge, Invalid, Problem, RequestTimeout, UnsupportedMediaType
 from db.time_slices import TimeSlices
 
@@ -26,6 +28,9 @@ _SLOWEST = 10
 _DIGITS = 9
 """Longest Content-Length in digits that is worth parsing."""
 
+_FEW_FIELDS = 200
+"""Number of colons in a body up to which nobody counts its unknown fields: they take no time worth speaking of."""
+
 _LONGEST_SHOWN = 100
 """Characters of a refused media type that a hint shows."""
 
@@ -33,20 +38,31 @@ _Body = TypeVar("_Body")
 
 
 async def _read(request: Request) -> bytes:
-    """Read the whole body, unparsed. Raises `ContentTooLarge` or `RequestTimeout`."""
+    """Read the whole body, unparsed. Raises `ContentTooLarge`, `RequestTimeout`, or `Overloaded` for large ones.
+
+    Who reads a large one has a slice of time: to take a megabyte apart keeps the loop busy for some milliseconds, and
+    one user may send many at once.
+    """
     length = request.headers.get("content-length", "")
     largest = LARGEST_BATCH if request.scope["route"].path.endswith("/batch") else LARGEST
     if length.isdecimal() and (len(length) > _DIGITS or int(length) > largest):
         raise _too_large(largest)
+    user = request.path_params["user_id"]
+    if length.isdecimal() and int(length) > LARGEST:
+        large_bodies.admit(request.scope, user, int(length))
     if getattr(request.state, "arrived", False):  # set by `api.server.protocol`
-        return await _chunks(request, largest)
-    try:
-        async with asyncio.timeout(_SLOWEST):
-            return await _chunks(request, largest)
-    except TimeoutError:
-        raise RequestTimeout(
-            hint=f"The body must arrive within {_SLOWEST} seconds.", headers={"Connection": "close"}
-        ) from None
+        body = await _chunks(request, largest)
+    else:
+        try:
+            async with asyncio.timeout(_SLOWEST):
+                body = await _chunks(request, largest)
+        except TimeoutError:
+            raise RequestTimeout(
+                hint=f"The body must arrive within {_SLOWEST} seconds.", headers={"Connection": "close"}
+            ) from None
+    if len(body) > LARGEST:
+        await TimeSlices(user).next_slice()
+    return body
 
 
 async def _chunks(request: Request, largest: int) -> bytes:
@@ -59,6 +75,8 @@ async def _chunks(request: Request, largest: int) -> bytes:
         more = message["more_body"]
         if len(chunks) > largest:
             raise _too_large(largest)
+        if len(chunks) > LARGEST:  # of a length that nobody said
+            large_bodies.admit(request.scope, request.path_params["user_id"], largest)
     return bytes(chunks)
 
 
@@ -77,8 +95,6 @@ def json_body(type_: type[_Body]) -> Callable[[Request, bytes], Awaitable[_Body]
     async def body(request: Request, raw: RawBody) -> _Body:
         if not raw:
             raise BadRequest(hint="The body is empty; send a JSON object.")
-        if len(raw) > LARGEST:  # to validate a megabyte takes the loop 5 ms, and one user may send many at once
-            await TimeSlices(request.path_params["user_id"]).next_slice()
         return reader.read(request, raw)
 
     return body
@@ -100,10 +116,13 @@ class _Reader(Generic[_Body]):
     def __init__(self, type_: type[_Body]) -> None:
         self._model = TypeAdapter(type_)
         self._known = tuple(type_.__annotations__)
+        self._names = _property_names(self._model.json_schema())
 
     def read(self, request: Request, raw: bytes) -> _Body:
         _refuse_other_media_types(request)
         body = without_mark(raw)
+        if body.count(b":") > _FEW_FIELDS:
+            body = _without_excess(body, self._names)
         try:
             value = _validate(self._model, body)
         except ValidationError as error:
@@ -113,7 +132,7 @@ class _Reader(Generic[_Body]):
         return value
 
     def _problem(self, body: bytes, error: ValidationError) -> Problem:
-        problems = error.errors(include_url=False, include_input=False)
+        problems = _errors(error)
         if problems[0]["type"] == "json_invalid":
             return BadRequest(hint=f"The body isn't JSON: {problems[0].get('ctx', {}).get('error')}.")
         errors = body_errors(problems)
@@ -153,6 +172,39 @@ def without_mark(body: bytes) -> bytes:
     return body.removeprefix(codecs.BOM_UTF8)
 
 
+def _property_names(schema: dict[str, Any]) -> Set[str]:
+    """Collect the names of all fields in a JSON schema."""
+    parts = (schema, *schema.get("$defs", {}).values())
+    return {name for part in parts for name in part.get("properties", ())}
+
+
+def _without_excess(body: bytes, names: Set[str]) -> bytes:
+    """Leave out the unknown fields past those whose errors are listed: a megabyte has room for a hundred thousand.
+
+    JSON that can't be read is returned as it is.
+    """
+    try:
+        return to_json(_few_unknown(from_json(body, cache_strings=False), names))
+    except ValueError:
+        return body
+
+
+def _few_unknown(value: Any, names: Set[str]) -> Any:
+    if isinstance(value, list):
+        return [_few_unknown(each, names) if isinstance(each, dict) else each for each in value]
+    if not isinstance(value, dict):
+        return value
+    unknown = [name for name in value if name not in names]
+    for name in unknown[MOST_ERRORS:]:
+        del value[name]
+    return {name: _few_unknown(each, names) for name, each in value.items()}
+
+
+def _errors(error: ValidationError) -> list[ErrorDetails]:
+    """List the errors without their inputs, which may be long."""
+    return error.errors(include_url=False, include_input=False)
+
+
 def _validate(model: TypeAdapter[_Body], raw: bytes) -> _Body:
     """Validate JSON. Raises `ValidationError`, which names the field at fault even for a lone surrogate.
 
@@ -162,7 +214,7 @@ def _validate(model: TypeAdapter[_Body], raw: bytes) -> _Body:
     try:
         return model.validate_json(raw)
     except ValidationError as error:
-        if "hex escape" not in str(error.errors()[0].get("ctx", {}).get("error")):
+        if error.error_count() > 1 or "hex escape" not in str(_errors(error)[0].get("ctx", {}).get("error")):
             raise
         try:
             value = json.loads(raw.decode())

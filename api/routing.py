@@ -21,6 +21,7 @@ from fastapi.telemetry import get_telemetry_data
 from starlette.datastructures import QueryParams
 from starlette.types import Message, Receive, Scope, Send
 
+from api import large_bodies
 from api.user_turns import give_turn_back
 from db import deadline
 
@@ -69,6 +70,7 @@ class Route(APIRoute):
                 response = await _walked(steps, Request(scope, receive, send))
             finally:
                 give_turn_back(scope)
+                large_bodies.release(scope)
                 deadline.lift()  # a stream takes as long as it takes
             await response(scope, receive, send)
 

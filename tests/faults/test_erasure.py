@@ -21,7 +21,7 @@ CANARY = b"xylophone7341"
 WORD = CANARY.decode()
 USER = "/api/ann"
 
-pytestmark = [pytest.mark.once, pytest.mark.unmeasured]
+pytestmark = pytest.mark.once
 
 
 def fill(client: httpx2.Client, batches: int = 1) -> str:
