@@ -321,8 +321,10 @@ class AuditParameters(BaseModel):
     """Which events to show, and how. Parameters that aren't known are ignored."""
 
     task_id: UUID | None = Field(default=None, description="only this task's", examples=[TASK_ID])
-    type: list[EventType] = Field(default=[], description="only these types; repeatable", examples=[["TaskDeleted"]])
-    actor: list[Actor] = Field(
+    type: Annotated[list[EventType], Field(max_length=20)] = Field(
+        default=[], description="only these types; repeatable", examples=[["TaskDeleted"]]
+    )
+    actor: Annotated[list[Actor], Field(max_length=20)] = Field(
         default=[], description="only what these did: the user, or who acted for them; repeatable", examples=[["demo"]]
     )
     since: Moment | None = Field(

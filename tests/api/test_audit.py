@@ -506,3 +506,11 @@ async def test_a_stream_that_cannot_begin_is_an_error(service: Service, pool: Po
     await sql(pool, "ALTER TABLE events RENAME TO away")
     answer = await service.client.get(AUDIT, headers=NDJSON)
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+
+
+@pytest.mark.parametrize("name", ["type", "actor"])
+async def test_a_filter_has_at_most_twenty_values(service: Service, name: str) -> None:
+    value = {"type": "TaskCreated", "actor": "ann"}[name]
+    assert (await service.client.get("/api/ann/audit", params={name: [value] * 20})).status_code == 200
+    refused = await service.client.get("/api/ann/audit", params={name: [value] * 21})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, name)
