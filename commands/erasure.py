@@ -29,7 +29,7 @@ async def erase_task(store: EventStore, command: EraseTask, *, actor: str, metad
     try:
         await retry(lambda: store.erase_content_of_task(command.user_id, command.task_id))
     except UNAVAILABLE as error:
-        raise InDoubt(str(error)) from error
+        raise InDoubt(repr(error)) from error
     return outcome
 
 
@@ -68,7 +68,7 @@ class UserErasure:
             raise TooManyRequests(f"others write tasks of {self._user} all the time") from error
         except UNAVAILABLE as error:
             if self._begun:
-                raise InDoubt(str(error)) from error
+                raise InDoubt(repr(error)) from error
             raise
         finally:
             metrics.COMMANDS.labels("EraseUser", what).inc()

@@ -77,11 +77,11 @@ class SeveralWrites(ABC, Generic[_Change]):
             what = "replayed" if done.replayed else "unchanged" if done.seq is None else "done"
         except Conflict as error:
             if self._in_doubt:  # since an earlier try
-                raise InDoubt(str(error)) from error
+                raise InDoubt(repr(error)) from error
             raise TooManyRequests(f"others write tasks of {self.user_id} all the time") from error
         except UNAVAILABLE as error:
             if self._in_doubt:
-                raise InDoubt(str(error)) from error
+                raise InDoubt(repr(error)) from error
             raise
         except Refusal:
             what = "refused"

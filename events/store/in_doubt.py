@@ -49,4 +49,4 @@ async def resolve(store: EventStore, sent: PendingAppend) -> RecordedEvent:
         async with asyncio.timeout_at(deadline.at_most(RESOLVE_SECONDS)):
             return await retry(once_more, on=lambda error: is_ambiguous(error) or isinstance(error, _Undecided))
     except _STILL_IN_DOUBT as error:
-        raise InDoubt(str(error)) from error
+        raise InDoubt(repr(error)) from error

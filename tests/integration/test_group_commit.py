@@ -280,7 +280,7 @@ async def test_a_write_without_an_answer_is_in_doubt_within_the_pools_timeout(
         writing = asyncio.create_task(create(pool, "ann"))
         await until_locked_out(other)
         async with asyncio.timeout(pool.timeout + 0.45):
-            with pytest.raises(InDoubt):
+            with pytest.raises(InDoubt, match="TimeoutError"):
                 await writing
 
 
