@@ -81,7 +81,7 @@ def serve_command(
 def migrate_command(
     partitions: Annotated[
         int | None,
-        typer.Option(min=1, max=100, help="Partitions of each table, of a database that has none.", show_default="16"),
+        typer.Option(min=1, max=100, help="Partitions of each table, of a database that has none.", show_default="4"),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Change nothing: only say if all is done.")] = False,
 ) -> None:

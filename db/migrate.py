@@ -55,7 +55,7 @@ class TableInUse(CannotMigrate):
 def migrate(dsn: str, *, partitions: int | None = None, sharded: bool = False) -> list[str]:
     """Upgrade to this release's schema. Return the revisions applied, oldest first; none if it was up to date.
 
-    `partitions` is the number of partitions of each table that is made, at most 100: 16 if it is None. If `sharded`,
+    `partitions` is the number of partitions of each table that is made, at most 100: 4 if it is None. If `sharded`,
     there are none, and the tables are distributed over a Citus cluster, which is done after the upgrade.
     Blocks, and must not be called from a running event loop, nor in two threads at once (Alembic isn't made for it).
     Each revision is applied in a transaction of its own under an advisory lock: servers may race, and a failure leaves

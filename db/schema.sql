@@ -428,9 +428,9 @@ COMMENT ON CONSTRAINT tasks_version_check ON tasks IS 'A task that is there has 
 CREATE TABLE tasks_p00 (… its parent's columns and checks …)
 WITH (fillfactor='80', autovacuum_analyze_scale_factor='0.30');
 
-ALTER TABLE ONLY events ATTACH PARTITION events_p00 FOR VALUES WITH (modulus 16, remainder 0);
+ALTER TABLE ONLY events ATTACH PARTITION events_p00 FOR VALUES WITH (modulus 4, remainder 0);
 
-ALTER TABLE ONLY tasks ATTACH PARTITION tasks_p00 FOR VALUES WITH (modulus 16, remainder 0);
+ALTER TABLE ONLY tasks ATTACH PARTITION tasks_p00 FOR VALUES WITH (modulus 4, remainder 0);
 
 ALTER TABLE ONLY accesses
     ADD CONSTRAINT accesses_pkey PRIMARY KEY (user_id, id);

@@ -34,8 +34,7 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/de
 IMAGE = os.environ.get("DAYBOOK_TEST_IMAGE", "postgres:18-alpine")
 TEMPLATE = f"daybook_template_{os.environ.get('PYTEST_XDIST_WORKER', 'all')}"
 PARTITIONS = 0 if citus.URL else 4
-"""Partitions of each table in a test's database: with a release's 16, an API test takes a quarter more. What is about
-them has all 16, by a fixture of its own."""
+"""Partitions of each table in a test's database, as a release makes it."""
 FROM_TEMPLATE = f"TEMPLATE {TEMPLATE} STRATEGY FILE_COPY"
 
 
@@ -194,7 +193,7 @@ def server() -> Iterator[str]:
         else:
             asyncio.run(execute(dsn, f"DROP DATABASE IF EXISTS {TEMPLATE}", f"CREATE DATABASE {TEMPLATE}"))
             stack.callback(lambda: asyncio.run(execute(dsn, f"DROP DATABASE {TEMPLATE}")))
-            migrate(named(dsn, TEMPLATE), partitions=PARTITIONS)
+            migrate(named(dsn, TEMPLATE))
         if POOLED:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="daybook-tests-", dir=MEMORY)))
             by_way = stack.enter_context(pooled(dsn, folder, connections=5))

@@ -1,6 +1,5 @@
 """Query plans: each statement reads one partition by an index, however many rows there are (docs/adr/0016)."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,7 +9,6 @@ from uuid import UUID
 import pytest
 
 from bench.load import Author, load, settle
-from db.migrate import migrate
 from db.pool import Pool
 from events.store import log, past, stored_tasks
 from queries import accesses, audit, changes, feed, stats, tasks
@@ -19,14 +17,6 @@ from tests.conftest import on_plain_postgres
 pytestmark = pytest.mark.once
 
 USER = "user-007"
-PARTITIONS = 16
-
-
-@pytest.fixture
-async def database(empty_database: str) -> str:
-    """Return the DSN of a new database as a release makes it, with all partitions."""
-    await asyncio.to_thread(migrate, empty_database)
-    return empty_database
 
 
 def literal(value: Any) -> str:
@@ -91,6 +81,7 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
         "audit of a task": (audit.AUDIT_OF_TASK["desc"], of_task, {"events_task_version_key"}),
         "head": (audit.HEAD_JSON, (USER,), {"events_pkey"}),
         "read": (log.READ, (USER, 10, 20, None, 5), {"events_pkey"}),
+        "before erasures": (log.BEFORE_ERASURES, (USER,), {"events_pkey"}),
         "history": (log.HISTORY, (USER, task.id, 0, None, None, 200), {"events_task_version_key"}),
         "past": (past.FACTS_AT, (USER, 150, middle.created_at, *behind_task), {"events_task_version_key"}),
         "past of a page": (

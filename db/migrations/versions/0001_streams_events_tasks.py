@@ -7,9 +7,9 @@ from alembic import context, op
 revision = "0001"
 down_revision = None
 
-PARTITIONS = 16
-"""Number of partitions of each table, unless `daybook migrate --partitions` says another. With 0 there are none: Citus
-has shards instead.
+PARTITIONS = 4
+"""Number of partitions of each table, unless `daybook migrate --partitions` says another (docs/adr/0039). With 0 there
+are none: Citus has shards instead.
 """
 
 # fillfactor 50: seq and hash change with every write and are in no index, so that the updates stay HOT.
@@ -68,9 +68,9 @@ CREATE TABLE tasks (
 ) {storage}
 """
 
-# Each ANALYZE of a partition makes all connections plan their statements anew: 2 to 3 ms for each statement, with 16
-# partitions. No plan needs statistics as fresh as with the default scale factor of 0.1. Users are spread evenly, so
-# all partitions would be due in one minute: each has a scale factor of its own, from 0.3 to 1.1.
+# Each ANALYZE of a partition makes all connections plan their statements anew: 2 to 3 ms for each with 16 partitions,
+# less with fewer. No plan needs statistics as fresh as with the default scale factor of 0.1. Users are spread evenly,
+# so all partitions would be due in one minute: each has a scale factor of its own, from 0.3 to 1.1.
 # fillfactor: room for a task's next version beside it, so that no index has to be touched (HOT).
 STORAGE = {
     "events": "WITH (autovacuum_analyze_scale_factor = {share:.2f})",
