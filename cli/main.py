@@ -94,6 +94,7 @@ def migrate_command(
     from db.distribute import check_distribution
     from db.indexes import NotBuilt, check_indexes
     from db.migrate import migrate
+    from db.public_rights import check_public_rights, revoke_from_public
     from db.roles import grant_service_role
     from db.schema import check_schema
 
@@ -101,7 +102,7 @@ def migrate_command(
     sharded = settings.database_sharded
     if partitions is not None and (check or sharded):
         raise typer.BadParameter("--partitions goes neither with --check nor with DATABASE_SHARDED=true")
-    applied, made, not_built = [], False, None
+    applied, made, revoked, not_built = [], False, False, None
     with database(settings.migration_url, settings.daybook_data_dir) as dsn, reaching():
         if check:
             asyncio.run(check_schema(dsn))
@@ -111,11 +112,15 @@ def migrate_command(
                 applied = migrate(dsn, partitions=partitions, sharded=sharded)
             except NotBuilt as error:  # all else is done
                 not_built = error
+            revoked = asyncio.run(revoke_from_public(dsn))
             made = asyncio.run(grant_service_role(dsn, settings.service_url or dsn))
+        asyncio.run(check_public_rights(dsn))
         distributed = asyncio.run(check_distribution(dsn)) if sharded else None
     say(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
     if distributed:
         say(distributed)
+    if revoked:
+        say("Took the right to write to the log from everybody: a restore without privileges had given it back.")
     if made:
         say("Made the role that DATABASE_URL names: it may append to the log, and no more.")
     if not_built:

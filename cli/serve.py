@@ -38,6 +38,7 @@ from config.errors import BadSettings, CannotRun
 from config.settings import Settings
 from db.embedded import database
 from db.indexes import NotBuilt
+from db.public_rights import revoke_from_public
 from db.reach import reaching
 from db.roles import grant_service_role
 from db.schema import NotMigrated, check_schema
@@ -85,6 +86,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, reload: boo
                 if migrate_first:
                     owner = settings.migration_url or dsn
                     _migrate(owner, sharded=settings.database_sharded)
+                    asyncio.run(revoke_from_public(owner))
                     asyncio.run(grant_service_role(owner, dsn))
                 asyncio.run(check_schema(dsn))
             if settings.jwks_url:

@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from config.errors import CannotRun
 from db.errors import FAILED
 from db.pool import Pool
+from db.public_rights import open_to_public
 from db.server import standing
 from events.integrity.spot_check import spot_check, unguarded
 
@@ -20,18 +21,25 @@ _TIMEOUT_SECONDS = 2.0
 
 
 async def check_integrity(pool: Pool) -> None:
-    """Log warnings for mismatches in a spot check of some users, and for a log that isn't append-only.
+    """Log warnings for mismatches in a spot check of some users, and for a log that others could change.
 
     The cost doesn't grow with the number of users. Never fails.
     """
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             found, open_tables = await spot_check(pool), await unguarded(pool)
+            functions = await open_to_public(pool)
     except FAILED as error:
         _log.warning("the spot check couldn't run", error=repr(error))
         return
     if open_tables:
         _log.warning("the log can be changed: its append-only triggers aren't ENABLE ALWAYS", tables=open_tables)
+    if functions:
+        _log.warning(
+            "every login of the database's server may write to any user's log:"
+            " run `daybook migrate` with the owner of these functions as DATABASE_URL_DIRECT",
+            functions=functions,
+        )
     if found:
         _log.warning(
             "the spot check found a mismatch: run `daybook verify`",
