@@ -152,9 +152,18 @@ async def _unavailable(request: Request, error: Exception) -> Response:
         metrics.DATABASE_ERRORS.labels(error.sqlstate).inc()
     if not isinstance(error, DatabaseUnavailable):  # the log has that one already
         _log.warning("database unavailable", error=repr(error))
-    read_only = isinstance(error, ReadOnly | asyncpg.ReadOnlySQLTransactionError)
-    why = "The database takes no writes just now." if read_only else "The database can't be reached."
-    return await _problem(request, Unavailable(hint=f"{why} {_NOTHING}", headers=_soon()))
+    return await _problem(request, Unavailable(hint=f"{_why(error)} {_NOTHING}", headers=_soon()))
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case ReadOnly() | asyncpg.ReadOnlySQLTransactionError():
+            return "The database takes no writes just now."
+        case asyncpg.DiskFullError():
+            return "The database's disk is full."
+        case asyncpg.LockNotAvailableError() | asyncpg.QueryCanceledError():
+            return "The database didn't get to it in time."
+    return "The database can't be reached."
 
 
 async def _overloaded(request: Request, error: Exception) -> Response:

@@ -70,18 +70,33 @@ async def test_a_write_that_fails_is_counted(service: Service, pool: Pool) -> No
 
 
 @on_plain_postgres
-async def test_a_write_that_finds_the_disk_full_is_counted_by_its_sqlstate(service: Service, pool: Pool) -> None:
-    before = value("daybook_database_errors_total", sqlstate="53100")
+@pytest.mark.parametrize(
+    ("condition", "sqlstate", "why"),
+    [
+        ("disk_full", "53100", "The database's disk is full."),
+        ("query_canceled", "57014", "The database didn't get to it in time."),
+        ("read_only_sql_transaction", "25006", "The database takes no writes just now."),
+        ("out_of_memory", "53200", "The database can't be reached."),
+    ],
+)
+async def test_a_write_that_the_database_could_not_do_says_why_and_is_counted_by_its_sqlstate(
+    service: Service, pool: Pool, condition: str, sqlstate: str, why: str
+) -> None:
+    before = value("daybook_database_errors_total", sqlstate=sqlstate) or 0
     await sql(
         pool,
-        """
-        CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$
+        f"""
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '{condition}'; END $$
     """,
     )
-    await sql(pool, "CREATE TRIGGER no_room BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION no_room()")
-    assert (await service.client.post(TASKS, json={"title": "x"})).status_code == 503
-    assert value("daybook_database_errors_total", sqlstate="53100") == before + 1
+    await sql(pool, "CREATE TRIGGER fail BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION fail()")
+    refused = await service.client.post(TASKS, json={"title": "x"})
+    assert refused.status_code == 503
+    assert refused.json()["hint"] == f"{why} Nothing was changed: send the same request again."
+    assert value("daybook_database_errors_total", sqlstate=sqlstate) == before + 1
+    assert (await service.client.get(TASKS)).status_code == 200
+    assert (await service.client.get("/readyz")).status_code == 200  # reads are served
 
 
 async def test_connections_in_use_are_none_when_nothing_is_asked(service: Service) -> None:
