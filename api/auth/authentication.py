@@ -65,11 +65,11 @@ async def authenticate(
     structlog.contextvars.bind_contextvars(user=user)
     if actor != user:
         structlog.contextvars.bind_contextvars(actor=actor)
+    request.state.requester = user
+    if request.state.limits is not None:  # also a request that is refused below
+        await request.state.limits.admit_user(request.scope, user)
     if user != user_id:
         _admit_auditor(user_id, audits=audits, for_auditors=for_auditors)
-    request.state.requester = user
-    if request.state.limits is not None:
-        await request.state.limits.admit_user(request.scope, user)
     if request.method in ("GET", "HEAD"):  # a write takes its turn once its body has arrived (`api.routers.tasks`)
         deadline.begin(request.state.pool.timeout)
         await take_turn(request, user)

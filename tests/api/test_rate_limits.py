@@ -33,6 +33,28 @@ async def test_a_user_is_limited_and_others_are_not(database: str, tmp_path: Pat
         assert len((await client.get("/api/bob/audit", headers=bearer("bob"))).json()) == 0
 
 
+async def test_what_is_refused_for_its_path_or_scope_counts_for_the_tokens_user(database: str, tmp_path: Path) -> None:
+    auditor = bearer("ann", auditor=True, scope="audit:read")
+    async with serving(
+        database, rate_limit="user:4/600", daybook_data_dir=tmp_path, auditor_claim="auditor"
+    ) as service:
+        client = service.client
+        others = "/api/bob/tasks"
+        refused = [
+            await client.get(others),
+            await client.get(others, headers=auditor),
+            await client.get(f"/api/{'b' * 256}/audit", headers=auditor),
+            await client.post(TASKS, json={"title": "x"}, headers=bearer("ann", scope="tasks:read")),
+        ]
+        assert [answer.status_code for answer in refused] == [403, 403, 400, 403]
+        assert [answer.headers["ratelimit"].partition(";t")[0] for answer in refused] == [
+            f'"user";r={left}' for left in (3, 2, 1, 0)
+        ]
+        assert (await client.get(others)).status_code == 429
+        assert (await client.get(TASKS)).status_code == 429
+        assert (await client.get(others, headers=bearer("bob"))).status_code == 200
+
+
 async def test_an_address_is_limited_whoever_asks_and_probes_are_not(database: str, tmp_path: Path) -> None:
     async with serving(
         database, rate_limit="address:2/600", daybook_data_dir=tmp_path, forwarded_allow_ips="192.0.2.7"
