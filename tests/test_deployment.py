@@ -79,7 +79,14 @@ def test_every_image_and_every_variable_has_a_place_in_the_example() -> None:
 
 
 SERVICES = yaml.safe_load(COMPOSE)["services"]
-SECRET_SETTINGS = {"DATABASE_URL": "database_url", "JWT_SECRET": "jwt_secret"}
+SECRET_SETTINGS = {
+    "DATABASE_URL": "database_url",
+    "JWT_SECRET": "jwt_secret",
+    "DAYBOOK_SIGNING_KEY": "daybook_signing_key",
+}
+SECRETS = yaml.safe_load(COMPOSE)["secrets"]
+NOT_MADE = "daybook_signing_key"
+"""The secret that the service does without."""
 
 
 def test_every_setting_reaches_the_service() -> None:
@@ -88,10 +95,21 @@ def test_every_setting_reaches_the_service() -> None:
         "DATABASE_URL_DIRECT",  # the migration's
         "DAYBOOK_DATA_DIR",  # the embedded Postgres's
         "BETTER_AUTH_SECRET",  # another name of JWT_SECRET
-        "DAYBOOK_SIGNING_KEY",  # a secret that isn't made: whoever wants it adds daybook_signing_key
         *SECRET_SETTINGS,
     }
     assert SERVICES["api"]["secrets"] == list(SECRET_SETTINGS.values())
+
+
+def test_every_setting_of_the_example_reaches_a_container() -> None:
+    example = re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    reaching = {*SERVICES["api"]["environment"], *(name.upper() for name in SECRETS)}
+    assert {name for name in example if name.removesuffix("_FILE") not in reaching} == {"DAYBOOK_DATA_DIR"}
+
+
+def test_without_a_key_the_service_is_given_an_empty_file() -> None:
+    """The container's runtime refuses a file that isn't there, and the service takes an empty one for none."""
+    [(variable, default)] = re.findall(r"\$\{(\w+):-([^}]+)\}", SECRETS[NOT_MADE]["file"])
+    assert (variable, (ROOT / default).read_bytes()) == ("DAYBOOK_SIGNING_KEY_FILE", b"")
 
 
 def test_no_password_is_in_an_environment() -> None:
@@ -106,8 +124,8 @@ def test_the_secrets_are_those_that_are_made(tmp_path: Path) -> None:
     subprocess.run(making, check=True, capture_output=True)
     made = {path.name: path.read_text() for path in folder.iterdir()}
     assert folder.stat().st_mode & 0o777 == 0o700
-    for name, secret in yaml.safe_load(COMPOSE)["secrets"].items():
-        assert secret["file"].startswith("${SECRETS:-./secrets}/")
+    for name in SECRETS.keys() - {NOT_MADE}:
+        assert SECRETS[name]["file"].startswith("${SECRETS:-./secrets}/")
         assert name in made
     assert f":{made['postgres_password']}@" in made["database_url_direct"]
     assert len(set(re.findall("[0-9a-f]{48}", "".join(made.values())))) == 3

@@ -70,6 +70,11 @@ def test_secrets_are_read_from_files_too(secrets: Path, monkeypatch: pytest.Monk
     assert load_with(monkeypatch, DATABASE_URL="postgresql://other/d").service_url == "postgresql://other/d"
 
 
+def test_an_empty_secrets_file_counts_as_none(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secrets / "daybook_signing_key").touch()
+    assert load_with(monkeypatch).daybook_signing_key is None
+
+
 @pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_URL_DIRECT", "JWT_SECRET", "BETTER_AUTH_SECRET"])
 def test_a_secrets_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     file = tmp_path / "a secret"
