@@ -37,6 +37,9 @@ class LongReads:
         self._requester: str | None = None
         self._pool = pool
         self._process = asyncio.Semaphore(at_once)
+        self._holders: set[str] = set()
+        self._waiting: set[str] = set()
+        """Users whose read waits for another user's to end."""
         self._servers = UserSemaphore((at_once + 1) // 2, max_waiting=sys.maxsize)
         self.users = UserSemaphore(1, max_waiting=WAITING)
 
@@ -45,6 +48,10 @@ class LongReads:
         theirs = copy(self)
         theirs._requester = requester
         return theirs
+
+    def others_wait(self, user_id: str) -> bool:
+        """Say whether a read of the user's log has a turn for which other users' reads wait."""
+        return bool(self._waiting) and (self._requester or user_id) in self._holders
 
     @asynccontextmanager
     async def turn(self, user_id: str) -> AsyncIterator[None]:
@@ -58,10 +65,17 @@ class LongReads:
                 async with asyncio.timeout_at(deadline.at_most(self._timeout)):
                     await self.users.acquire(turn_of := self._requester or user_id)
                     turn.callback(self.users.release, turn_of)
-                    if (server := await self._pool.server_of(user_id)) is not None:
-                        await self._servers.acquire(str(server))
-                        turn.callback(self._servers.release, str(server))
-                    await turn.enter_async_context(self._process)
+                    server = await self._pool.server_of(user_id)
+                    self._waiting.add(turn_of)
+                    try:
+                        if server is not None:
+                            await self._servers.acquire(str(server))
+                            turn.callback(self._servers.release, str(server))
+                        await turn.enter_async_context(self._process)
+                    finally:
+                        self._waiting.discard(turn_of)
+                    self._holders.add(turn_of)
+                    turn.callback(self._holders.discard, turn_of)
             except QueueFull:
                 raise overloaded(f"{WAITING} long reads of the user wait already", by_user=True) from None
             except TimeoutError:

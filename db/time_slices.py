@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 from db.turns import FairQueue
@@ -19,10 +20,11 @@ class TimeSlices:
 
     `locked`: the work holds a lock or a connection, for which others may wait. So it doesn't wait until nothing else is
     ready, but gives others as much time as it takes: it takes twice as long at most, however busy the loop is.
+    `others_wait`: says whether that is so now, of work that holds something only at times.
     """
 
-    def __init__(self, user_id: str, *, locked: bool = False) -> None:
-        self._user_id, self._locked = user_id, locked
+    def __init__(self, user_id: str, *, locked: bool = False, others_wait: Callable[[], bool] | None = None) -> None:
+        self._user_id, self._locked, self._others_wait = user_id, locked, others_wait
         self._since = time.perf_counter()
 
     async def pause(self) -> None:
@@ -33,7 +35,7 @@ class TimeSlices:
         taken = time.perf_counter() - self._since
         if taken <= _SLICE:
             return
-        if self._locked:
+        if self._locked or (self._others_wait is not None and self._others_wait()):
             await _until_idle(longest=min(taken, _LONGEST_WAIT))
             self._since = time.perf_counter()
         else:

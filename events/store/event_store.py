@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from copy import copy
 from datetime import datetime
+from functools import partial
 from operator import itemgetter
 from uuid import UUID
 
@@ -58,8 +59,11 @@ class EventStore:
         return theirs
 
     def slices(self, user_id: str) -> TimeSlices:
-        """Begin a piece of work on a user's events, in time slices of the user, or of the requester (`read_by`)."""
-        return TimeSlices(self._requester or user_id)
+        """Begin a piece of work on a user's events, in time slices of the user, or of the requester (`read_by`).
+
+        It waits until the loop is idle, unless it has a turn of `long_reads` for which others wait.
+        """
+        return TimeSlices(self._requester or user_id, others_wait=partial(self.long_reads.others_wait, user_id))
 
     async def append(self, pending: PendingAppend) -> RecordedEvent:
         """Append an event, and upsert its task in the projection or delete its row, in one transaction.

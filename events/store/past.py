@@ -1,6 +1,6 @@
 """Reads of the past: one task at a version or a moment, or all of a user's tasks at a moment."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from uuid import UUID
@@ -98,7 +98,7 @@ ORDER BY task_id, version
 
 
 async def tasks_at_versions(
-    database: Executor, user_id: str, versions: Mapping[UUID, int]
+    database: Executor, user_id: str, versions: Mapping[UUID, int], *, new_slices: Callable[[], TimeSlices]
 ) -> Mapping[UUID, Task | Erased | None]:
     """Fold several of a user's tasks, up to a version each, by statements that they share.
 
@@ -110,7 +110,7 @@ async def tasks_at_versions(
     while left:
         places, goals = [done[id_] for id_ in left], [versions[id_] for id_ in left]
         rows = await database.fetch(FACTS_UPTO, user_id, left, places, goals, max(1, log.READ_BATCH // len(left)))
-        slices = TimeSlices(user_id)  # without the wait for the database
+        slices = new_slices()  # without the wait for the database
         for task_id, version, type_, at, data in rows:
             step = FoldedEvent(user_id, task_id, version, at, payload_of(type_, data))
             tasks[task_id], done[task_id] = evolve_erased(tasks[task_id], step), version

@@ -237,9 +237,9 @@ async def test_the_turns_are_the_auditors(
     seen: set[str | None] = set()
 
     def noted(function: Any) -> Any:
-        def call(itself: Any, user: str | None, *arguments: Any) -> Any:
+        def call(itself: Any, user: str | None, *arguments: Any, **options: Any) -> Any:
             seen.add(user)
-            return function(itself, user, *arguments)
+            return function(itself, user, *arguments, **options)
 
         return call
 
