@@ -64,7 +64,7 @@ export function createDaybook({ url, userId, token, ...options }: DaybookOptions
   const open = sender(tokens, options, { stream: true });
   const user = { user_id: userId };
   const of = (task_id: string) => ({ ...user, task_id });
-  const task = (call: Call<Task>) => written(call, (data) => ({ task: data }));
+  const task = (call: Call<Task>) => written(call, (data) => ({ task: ofDaybook(data) }));
 
   return {
     userId,
@@ -160,6 +160,12 @@ async function written<T, R>(call: Call<T>, read: (data: T) => R): Promise<R & W
     etag: response.headers.get("ETag"),
     replayed: response.headers.has("Idempotency-Replayed"),
   };
+}
+
+/** Return the task of an answer. Throw if it is none, since something else than Daybook has answered with 200. */
+function ofDaybook(task: Task): Task {
+  if (!task?.version) throw new SyntaxError("The answer isn't Daybook's.");
+  return task;
 }
 
 async function page<T>(call: Call<T[]>): Promise<Page<T>> {

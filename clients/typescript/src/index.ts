@@ -25,7 +25,7 @@ export {
   problemOf,
   type ProblemType,
 } from "./problems.js";
-export { isTransient, type RetryOptions } from "./retry.js";
+export { isRefusal, isTransient, type RetryOptions } from "./retry.js";
 export type { components, operations, paths } from "./schema.js";
 export { MemoryStore } from "./memory_store.js";
 export { stream, type StreamedEvent, type StreamOptions } from "./stream.js";

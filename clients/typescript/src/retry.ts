@@ -53,6 +53,18 @@ export function isTransient(error: unknown): boolean {
   return isNetworkError(error) || (error instanceof DaybookError && [408, 429, 502, 503, 504].includes(error.status));
 }
 
+/** Say if Daybook itself has refused a request for good. Anything else is no reason to lose what the user did: a page of
+ * a proxy or a captive portal, an error of the service, a token that has ended, a limit of requests. */
+export function isRefusal(error: unknown): error is DaybookError {
+  return (
+    error instanceof DaybookError &&
+    /^\/problems\//.test(error.problem.type) &&
+    error.status >= 400 &&
+    error.status < 500 &&
+    ![401, 408, 425, 429].includes(error.status)
+  );
+}
+
 /** Return how long to wait after so many failures in a row: twice as long each time, between half of it and all. */
 export function backoff(failures: number, first: number, most = 30_000): number {
   return Math.min(most, first * 2 ** (failures - 1)) * (0.5 + Math.random() / 2);

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { all, DaybookError, isProblem, newKey, pages } from "daybook-client";
+import { all, DaybookError, isProblem, isRefusal, newKey, pages } from "daybook-client";
 import { answering, client, eventsOf, type Fault, lots, problem, proxy, tokenOf } from "./support.js";
 
 const source = (path: string) => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
@@ -128,7 +128,7 @@ test("only 503 with Retry-After and network errors are tried again, with the sam
   const answers = [
     () => problem("overloaded", 503, { "Retry-After": "0" }),
     () => Promise.reject(new TypeError("fetch failed")),
-    () => Response.json({ id: "1" }, { status: 201 }),
+    () => Response.json({ id: "1", version: 1 }, { status: 201 }),
   ];
   const { seen, daybook } = answering(() => answers[seen.length - 1]!());
   await daybook.createTask({ title: "Buy milk" });
@@ -185,6 +185,33 @@ test("problems are told apart by their type, and what isn't Daybook's by its sta
     502,
     "The tasks can't be reached (502).",
   ]);
+});
+
+test.each<[string, () => Response, boolean]>([
+  ["an older version", () => problem("precondition-failed", 412), true],
+  ["a task that is gone", () => problem("task-not-found", 404), true],
+  ["a token that may only read", () => problem("read-only", 403), true],
+  ["a title that is too long", () => problem("invalid", 422), true],
+  ["a token that has ended", () => problem("not-authenticated", 401), false],
+  ["a body that came too slowly", () => problem("request-timeout", 408), false],
+  ["a limit of requests", () => problem("rate-limited", 429), false],
+  ["an error of the service", () => problem("internal-server-error", 500), false],
+  ["a service without its database", () => problem("unavailable", 503), false],
+  ...[403, 404, 413, 425, 502, 521, 522].map((status): [string, () => Response, boolean] => [
+    `a proxy's page (${status})`,
+    () => new Response("<html>", { status, headers: { "Content-Type": "text/html" } }),
+    false,
+  ]),
+  ["another service's problem", () => Response.json({ type: "https://waf.test/x", status: 403, detail: "" }, { status: 403 }), false],
+  ["another service's error", () => Response.json({ type: 7, status: 403, detail: "" }, { status: 403 }), false],
+  ["a captive portal's document", () => Response.json({ login: "https://portal.test" }), false],
+  ["a captive portal's page", () => new Response("<html>", { headers: { "Content-Type": "text/html" } }), false],
+  ["a network that is away", () => { throw new TypeError("offline"); }, false],
+])("tells what Daybook refuses for good from all else: %s", async (_, answer, refused) => {
+  const { daybook } = answering(answer, { attempts: 1 });
+  const error = await daybook.completeTask("a").catch((thrown: unknown) => thrown);
+  expect(error).toBeInstanceOf(Error);
+  expect(isRefusal(error)).toBe(refused);
 });
 
 test("the types of problems are those that the service documents", () => {

@@ -1,6 +1,5 @@
 import type { Daybook } from "../client.js";
-import { DaybookError } from "../problems.js";
-import { backoff, isTransient, sleep } from "../retry.js";
+import { backoff, isRefusal, sleep } from "../retry.js";
 import { carryOut, type Operation, type Result } from "./operation.js";
 
 /** Where the queue survives a reload: `localStorage`, or anything like it, also if it answers later. */
@@ -110,14 +109,6 @@ export class OfflineQueue {
     this.#turn = turn.catch(() => {});
     return turn;
   }
-}
-
-/** Say if Daybook itself has refused an operation. A proxy's page, or a token that can't be got, is no reason to lose
- * what the user did. */
-function isRefusal(error: unknown): boolean {
-  return (
-    error instanceof DaybookError && error.problem.type !== "about:blank" && error.status !== 401 && !isTransient(error)
-  );
 }
 
 /** Take an operation out. Later ones of the same task, made on the same version, then mean the version that it made. */
