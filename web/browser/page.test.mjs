@@ -241,6 +241,25 @@ test("a change of an older version is taken back, and can be made anyway", async
   assert.equal(await page.getByLabel("Done: Buy oat milk").isChecked(), true);
 });
 
+test("a change that a proxy refuses waits, and can be given up", async (t) => {
+  for (const title of ["Buy milk", "Call Ann"]) await api("walled", "POST", "/tasks", { title });
+  const page = await open(t, browser, "walled");
+  await until(() => titles(page), ["Call Ann", "Buy milk"]);
+  let first;
+  await page.route("**/complete", (route) => {
+    first ??= route.request().url();
+    return route.request().url() === first ? route.fulfill({ status: 403, body: "<html>" }) : route.continue();
+  });
+  await page.getByLabel("Done: Buy milk").check();
+  await page.getByLabel("Done: Call Ann").check();
+  await page.getByText("“Buy milk” can't be sent: The tasks can't be reached (403). 2 changes wait.").waitFor();
+  assert.equal(await page.getByLabel("Done: Buy milk").isChecked(), true);
+  await page.getByRole("button", { name: "Discard this change" }).click();
+  await until(async () => (await api("walled", "GET", "/tasks?status=completed")).map(({ title }) => title), ["Call Ann"]);
+  assert.equal(await page.getByLabel("Done: Buy milk").isChecked(), false);
+  await page.getByText("can't be sent").waitFor({ state: "hidden" });
+});
+
 test("a tab that nobody looks at holds no connection, and catches up once it is looked at", async (t) => {
   const page = await open(t, browser, "hidden");
   const feeds = new Set();

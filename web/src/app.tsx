@@ -1,5 +1,6 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
+import { nameOf } from "./model/changes";
 import { hrefOf, route, type Route } from "./route";
 import { session } from "./session";
 import { leave, user } from "./state";
@@ -95,16 +96,25 @@ function View({ view, id }: { view: Route["view"]; id: string }) {
   return <Tasks />;
 }
 
-/** Say if the service can't be reached just now, and how many changes wait. */
+/** Say if the service can't be reached just now, how many changes wait, and why, if the first one is in the way. */
 function Connection() {
-  const { offline, pending, failure } = user.value!.store;
+  const { store } = user.value!;
+  const { offline, pending, failure, blocked } = store;
+  const [first] = pending.value;
   const count = pending.value.length;
   const waits = count === 1 ? "One change waits" : `${count} changes wait`;
   const why = navigator.onLine ? "Daybook can't be reached just now." : "You are offline.";
-  const text = failure.value || (offline.value ? `${why} ${count ? `${waits}, and will be sent.` : "You can go on."}` : "");
+  const away = offline.value && `${why} ${count ? `${waits}, and will be sent.` : "You can go on."}`;
+  const inTheWay = !failure.value && !away && blocked.value && first;
+  const text = failure.value || away || (inTheWay && `${nameOf(inTheWay)} can't be sent: ${blocked.value} ${waits}.`);
   return (
     <p role="status" class={text ? "connection" : "connection none"}>
-      {text}
+      {text}{" "}
+      {inTheWay && (
+        <button type="button" class="quiet" onClick={() => store.discard(inTheWay.key)}>
+          Discard this change
+        </button>
+      )}
     </p>
   );
 }

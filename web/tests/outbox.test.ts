@@ -44,18 +44,18 @@ function outboxWith(replies: Reply[], waiting: Waiting[] = [], pause = 1) {
   });
   const made: Made[] = [];
   const refused: string[] = [];
-  const unreachable: boolean[] = [];
+  const held: unknown[] = [];
   const outbox = new Outbox(
     waiting,
     {
       changed: () => {},
       made: (_, each) => made.push(each),
       refused: (_, error) => refused.push((error as Error).message),
-      unreachable: (is) => unreachable.push(is),
+      held: (error) => held.push(error),
     },
     pause,
   );
-  return { outbox, daybook, sent, made, refused, unreachable, signal: new AbortController() };
+  return { outbox, daybook, sent, made, refused, held, signal: new AbortController() };
 }
 
 test("sends changes of one task one after the other, each on the version before it", async () => {
@@ -72,12 +72,12 @@ test("sends changes of one task one after the other, each on the version before 
 
 test("sends the same key again after the network was away, and says so", async () => {
   const away = () => Promise.reject(new TypeError("offline"));
-  const { outbox, daybook, sent, made, unreachable, signal } = outboxWith([away, away, () => json(taskOf(), 201)]);
+  const { outbox, daybook, sent, made, held, signal } = outboxWith([away, away, () => json(taskOf(), 201)]);
   outbox.add({ op: "create", id: "a", fields: { title: "Buy milk" } }, null);
   await outbox.send(daybook, signal.signal);
   expect(new Set(sent.map(({ key }) => key)).size).toBe(1);
   expect(sent).toHaveLength(3);
-  expect(unreachable).toEqual([true, true, false]);
+  expect(held).toEqual([new TypeError("offline"), new TypeError("offline"), null]);
   expect(made).toEqual([{ task: taskOf(), seq: null, version: 1 }]);
 });
 
@@ -211,9 +211,79 @@ test("waits as long as the service asks for", async () => {
   expect(sent).toHaveLength(2);
 });
 
-test("takes any other error for a refusal", async () => {
-  const { outbox, daybook, refused, signal } = outboxWith([() => problem("invalid", 422)]);
+test("takes back what Daybook refuses for another reason, too", async () => {
+  const { outbox, daybook, refused, held, signal } = outboxWith([() => problem("invalid", 422)]);
   outbox.add({ op: "update", id: "a", fields: { title: "" } }, taskOf());
   await outbox.send(daybook, signal.signal);
   expect(refused).toEqual(["invalid"]);
+  expect(held).toEqual([null]);
+});
+
+const page = (status: number) => () =>
+  new Response("<html>", { status, headers: { "Content-Type": "text/html" } });
+
+test.each<[string, () => Response]>([
+  ["an ingress without a service behind it", page(404)],
+  ["a firewall", page(403)],
+  ["a proxy's bound on sizes", page(413)],
+  ["a CDN whose origin is down", page(521)],
+  ["a CDN whose origin is slow", page(522)],
+  ["a captive portal", page(200)],
+  ["a captive portal with a document", () => json({ login: "https://portal.test" })],
+  ["a failure of Daybook's own", () => problem("internal-server-error", 500)],
+])("loses nothing by an answer that refuses nothing: %s", async (_, answer) => {
+  const { outbox, daybook, sent, made, refused, held, signal } = outboxWith([
+    answer,
+    answer,
+    () => json(taskOf(), 201),
+    () => json(taskOf({ version: 2 })),
+  ]);
+  outbox.add({ op: "create", id: "a", fields: { title: "Written offline" } }, null);
+  outbox.add({ op: "complete", id: "a", completed: true }, null);
+  await outbox.send(daybook, signal.signal);
+  expect(refused).toEqual([]);
+  expect(made.map(({ version }) => version)).toEqual([1, 2]);
+  expect(sent.slice(0, 3).map(({ key }) => key)).toEqual(Array(3).fill(sent[0]!.key));
+  expect(held).toEqual([expect.any(Error), expect.any(Error), null, null]);
+});
+
+test("goes on without a change that can't be sent, once the user gives it up", async () => {
+  const { outbox, daybook, sent, held, signal } = outboxWith(
+    [page(413), () => json(taskOf({ version: 5 })), () => json(taskOf({ id: "b", version: 2 }))],
+    [],
+    1_000_000,
+  );
+  const key = outbox.add({ op: "update", id: "a", fields: { description: "long" } }, taskOf({ version: 4 }));
+  outbox.add({ op: "complete", id: "a", completed: true }, taskOf({ version: 4 }));
+  outbox.add({ op: "complete", id: "b", completed: true }, taskOf({ id: "b" }));
+  const sending = outbox.send(daybook, signal.signal);
+  await vi.waitFor(() => expect(held).toHaveLength(1));
+  expect(outbox.discard(key).map((each) => each.key)).toEqual([key]);
+  await sending;
+  expect(sent.map(({ ifMatch }) => ifMatch)).toEqual(['"4"', '"4"', '"1"']);
+  expect(outbox.discard(key)).toEqual([]);
+});
+
+test("gives up a task that can't be created with all that was done to it", async () => {
+  const { outbox, daybook, held, signal } = outboxWith([page(403)], [], 1_000_000);
+  const key = outbox.add({ op: "create", id: "a", fields: { title: "Buy milk" } }, null);
+  outbox.add({ op: "complete", id: "a", completed: true }, null);
+  const sending = outbox.send(daybook, signal.signal);
+  await vi.waitFor(() => expect(held).toHaveLength(1));
+  expect(outbox.discard(key).map(({ change }) => change.op)).toEqual(["create", "complete"]);
+  await sending;
+  expect(outbox.waiting).toEqual([]);
+});
+
+test("doesn't wait for a change that was given up while it was on its way", async () => {
+  let answer = (_: Response) => {};
+  const asked = () => new Promise<Response>((resolve) => (answer = resolve));
+  const { outbox, daybook, sent, held, refused, signal } = outboxWith([asked], [], 1_000_000);
+  const key = outbox.add({ op: "complete", id: "a", completed: true }, taskOf());
+  const sending = outbox.send(daybook, signal.signal);
+  await vi.waitFor(() => expect(sent).toHaveLength(1));
+  outbox.discard(key);
+  answer(page(403)());
+  await sending;
+  expect([held, refused]).toEqual([[null], []]);
 });

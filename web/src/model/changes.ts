@@ -24,6 +24,12 @@ export interface Waiting {
   at: string;
 }
 
+/** Return how to name a change's task to the user. */
+export function nameOf({ change, seen }: Waiting): string {
+  const title = "fields" in change ? change.fields.title : undefined;
+  return `“${seen?.title ?? (change.op === "restore" ? change.task.title : title) ?? "The task"}”`;
+}
+
 /** Return the task as it will be after the change, as far as a browser can tell. Null: it will be gone. */
 export function applied(task: Task | null, { change, at }: Waiting, userId: string): Task | null {
   switch (change.op) {

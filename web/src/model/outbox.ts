@@ -1,4 +1,4 @@
-import { type Daybook, DaybookError, isTransient, newKey, type Task } from "daybook-client";
+import { type Daybook, DaybookError, isRefusal, newKey, type Task } from "daybook-client";
 import type { Change, Waiting } from "./changes";
 
 /** What became of a change: the task after it (null if it is gone), and its event's number (null if there is none). */
@@ -13,16 +13,17 @@ export interface OutboxEvents {
   /** Called whenever what waits has changed. */
   changed(waiting: readonly Waiting[]): void;
   made(waiting: Waiting, made: Made): void;
-  /** Called for a change that can't be made. It and what follows on it don't wait any more. */
+  /** Called for a change that Daybook has refused. It and what follows on it don't wait any more. */
   refused(waiting: Waiting, error: unknown): void;
-  /** Called when the service can't be reached (true), and when it answers again (false). */
-  unreachable(is: boolean): void;
+  /** Called with the reason why the first change can't be sent just now, and with null once it needn't wait for it. */
+  held(error: unknown): void;
 }
 
 /** Sends changes in the order in which they were made, each with the version that the user saw.
  *
- * Invariant: a change leaves the list only when the service has answered, so none is lost or made twice by a
- * connection that ends, a token that is refused, or a reload (`waiting` is kept, and given back to the next one). */
+ * Invariant: a change leaves the list only when Daybook itself has answered it, or the user gives it up. So none is lost
+ * or made twice by a connection that ends, the page of a proxy, a failure of the service, a token that is refused, or a
+ * reload (`waiting` is kept, and given back to the next one). */
 export class Outbox {
   #waiting: Waiting[];
   #made = new Map<string, number>(); // a version that a change from here was made on -> the version that it led to
@@ -62,6 +63,19 @@ export class Outbox {
     return true;
   }
 
+  /** Give up a change that can't be sent, with what follows on it if it was to create the task. The service may have
+   * made it nevertheless, if only the answer was lost. Return what was given up. */
+  discard(key: string): Waiting[] {
+    const found = this.#waiting.find((each) => each.key === key);
+    if (!found) return [];
+    const { change, version, follows } = found;
+    const gone = change.op === "create" ? this.#chain(change.id) : [found];
+    for (const each of gone) this.#remove(each.key, { version, follows });
+    this.events.held(null);
+    this.#wake();
+    return gone;
+  }
+
   /** Try again now, since the network may be back. */
   hurry(): void {
     this.#wake();
@@ -80,29 +94,41 @@ export class Outbox {
     this.#sending = true;
     try {
       for (let next = this.#waiting[0]; next && !signal.aborted; next = this.#waiting[0]) {
+        let made: Made;
         try {
-          const made = await this.#write(daybook, next, signal);
-          this.events.unreachable(false);
-          this.#made.set(placeOf(next.change.id, next.version ?? versionBefore(next.change)), made.version);
-          this.#remove(next.key, { version: made.version, follows: null });
-          this.events.made(next, made);
+          made = await this.#write(daybook, next, signal);
         } catch (error) {
           if (signal.aborted || (error instanceof DaybookError && error.status === 401)) return;
-          if (isTransient(error)) {
-            const wait = error instanceof DaybookError ? error.retryAfter : undefined;
-            this.events.unreachable(true);
-            await this.#waitAWhile(wait);
-          } else {
-            const { id } = next.change;
-            this.#set(this.#waiting.filter((each) => each.change.id !== id));
-            this.events.refused(next, error);
-          }
+          await this.#failed(next, error);
+          continue;
         }
+        this.events.held(null);
+        this.#made.set(placeOf(next.change.id, next.version ?? versionBefore(next.change)), made.version);
+        this.#remove(next.key, { version: made.version, follows: null });
+        this.events.made(next, made);
       }
     } finally {
       this.#sending = false;
       signal.removeEventListener("abort", wake);
     }
+  }
+
+  /** Take back what Daybook has refused; wait before anything else is tried again. */
+  async #failed(next: Waiting, error: unknown): Promise<void> {
+    if (!this.#waiting.some(({ key }) => key === next.key)) return; // the user has given it up meanwhile
+    if (!isRefusal(error)) {
+      this.events.held(error);
+      return this.#waitAWhile(error instanceof DaybookError ? error.retryAfter : undefined);
+    }
+    this.events.held(null);
+    const chain = this.#chain(next.change.id);
+    this.#set(this.#waiting.filter((each) => !chain.includes(each)));
+    this.events.refused(next, error);
+  }
+
+  /** Return the changes of a task that wait: each follows on the one before. */
+  #chain(id: string): Waiting[] {
+    return this.#waiting.filter(({ change }) => change.id === id);
   }
 
   /** Return the version that the changes from here have led to, beginning with the given one. */

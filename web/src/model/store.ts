@@ -4,6 +4,7 @@ import {
   type Daybook,
   DaybookError,
   isProblem,
+  isRefusal,
   isTransient,
   newKey,
   stream,
@@ -11,7 +12,7 @@ import {
   type Task,
 } from "daybook-client";
 import { TaskCopy } from "./copy";
-import { withWaiting, type Change, type Waiting } from "./changes";
+import { nameOf, withWaiting, type Change, type Waiting } from "./changes";
 import { Outbox } from "./outbox";
 
 /** A message for the user, with what its button does. */
@@ -40,6 +41,7 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
   const pending = signal<readonly Waiting[]>(waiting);
   const loaded = signal(false);
   const offline = signal(false);
+  const blocked = signal(""); // why the first change can't be sent, though the service is there; a sentence
   const failure = signal("");
   const toasts = signal<readonly Toast[]>([]);
   const event = signal<StreamedEvent | null>(null);
@@ -63,7 +65,10 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
       if (seq !== null) written.value = [...written.value, seq];
     },
     refused: (each, error) => void refused(each, error),
-    unreachable: (is) => (offline.value = is),
+    held(error) {
+      offline.value = isTransient(error);
+      blocked.value = error === null || offline.value ? "" : messageOf(error);
+    },
   });
 
   /** Tell the user something, for a while, or until they dismiss it. */
@@ -77,8 +82,9 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
     toasts.value = toasts.value.filter((each) => each.id !== id);
   }
 
-  async function refused({ change, seen }: Waiting, error: unknown): Promise<void> {
-    const name = `“${seen?.title ?? ("fields" in change ? change.fields.title : undefined) ?? "The task"}”`;
+  async function refused(waiting: Waiting, error: unknown): Promise<void> {
+    const { change } = waiting;
+    const name = nameOf(waiting);
     if (!isProblem(error, "/problems/precondition-failed") && !isProblem(error, "/problems/task-not-found")) {
       tell(`${name}: ${messageOf(error)}`, undefined, true);
       return;
@@ -97,7 +103,7 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
       if (copy.put(task)) moved();
       return task;
     } catch (error) {
-      if (error instanceof DaybookError && error.status === 404) {
+      if (isProblem(error, "/problems/task-not-found")) {
         const known = copy.tasks.get(id);
         if (known && copy.remove(id, known.version + 1)) moved();
       } else if (!until.aborted) tell(messageOf(error));
@@ -110,6 +116,14 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
     const key = outbox.add(change, seen);
     void flush();
     return key;
+  }
+
+  /** Give up a change that can't be sent. The user can still change their mind. */
+  function discard(key: string): void {
+    const gone = outbox.discard(key);
+    if (!gone[0]) return;
+    const undo = () => gone.forEach(({ change, seen }) => submit(change, seen));
+    tell(`${nameOf(gone[0])}: ${countText(gone.length)} discarded.`, { name: "Undo", run: undo });
   }
 
   async function flush(): Promise<void> {
@@ -162,7 +176,8 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
       attempt = new AbortController();
       const either = AbortSignal.any([signal, attempt.signal]);
       try {
-        last ??= await load(client, either);
+        if (last === undefined) last = await load(client, either);
+        else if (offline.value) await reached(client, either);
         await looked(either);
         for await (const each of stream(client, { after: last, signal: either })) {
           last = each.seq;
@@ -173,12 +188,12 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
         if (isProblem(error, "/problems/log-replaced")) {
           copy.clear();
           last = undefined;
-        } else if (isTransient(error) || (error instanceof DaybookError && error.status >= 500)) {
-          offline.value = true;
-          await settled(2000, either);
-        } else if (!attempt.signal.aborted) {
+        } else if (isRefusal(error)) {
           failure.value = messageOf(error);
           return;
+        } else if (!attempt.signal.aborted) {
+          offline.value = true;
+          await settled(2000, either);
         }
       }
     }
@@ -193,6 +208,12 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
     [loaded.value, offline.value, failure.value] = [true, false, ""];
     moved();
     return seq;
+  }
+
+  /** Ask for something small, since a feed says nothing until something happens. */
+  async function reached(client: Daybook, signal: AbortSignal): Promise<void> {
+    await client.getHead({ signal });
+    offline.value = false;
   }
 
   /** Show each page as it comes: the first tasks don't wait for the last ones. */
@@ -217,11 +238,13 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
     pending,
     loaded,
     offline,
+    blocked,
     failure,
     toasts,
     event,
     written,
     submit,
+    discard,
     remove,
     undo,
     follow,
@@ -250,9 +273,15 @@ function looked(signal: AbortSignal): Promise<void> {
   });
 }
 
+/** Return how many changes there are, in words. */
+export function countText(changes: number): string {
+  return changes === 1 ? "one change" : `${changes} changes`;
+}
+
 /** Return what to tell the user about an error. */
 export function messageOf(error: unknown): string {
   if (error instanceof DaybookError) return error.message;
   if (isTransient(error)) return "The service can't be reached just now.";
+  if (error instanceof SyntaxError) return "Something else than Daybook has answered."; // a captive portal, say
   return error instanceof Error ? error.message : String(error);
 }
