@@ -43,14 +43,14 @@ function outboxWith(replies: Reply[], waiting: Waiting[] = [], pause = 1) {
     },
   });
   const made: Made[] = [];
-  const refused: string[] = [];
+  const refused: string[][] = [];
   const held: unknown[] = [];
   const outbox = new Outbox(
     waiting,
     {
       changed: () => {},
       made: (_, each) => made.push(each),
-      refused: (_, error) => refused.push((error as Error).message),
+      refused: (chain, error) => refused.push([(error as Error).message, ...chain.map(({ change }) => change.op)]),
       held: (error) => held.push(error),
     },
     pause,
@@ -81,7 +81,7 @@ test("sends the same key again after the network was away, and says so", async (
   expect(made).toEqual([{ task: taskOf(), seq: null, version: 1 }]);
 });
 
-test("takes back what follows on a change that is refused, and goes on with other tasks", async () => {
+test("takes back what follows on a change that is refused, tells all of it, and goes on with other tasks", async () => {
   const { outbox, daybook, sent, refused, signal } = outboxWith([
     () => problem("precondition-failed", 412),
     () => json(taskOf({ id: "b", version: 2 })),
@@ -90,7 +90,7 @@ test("takes back what follows on a change that is refused, and goes on with othe
   outbox.add({ op: "complete", id: "b", completed: true }, taskOf({ id: "b" }));
   outbox.add({ op: "update", id: "a", fields: { title: "B" } }, taskOf());
   await outbox.send(daybook, signal.signal);
-  expect(refused).toEqual(["precondition-failed"]);
+  expect(refused).toEqual([["precondition-failed", "complete", "update"]]);
   expect(sent.map(({ path }) => path.split("/").at(-2))).toEqual(["a", "b"]);
   expect(outbox.waiting).toEqual([]);
 });
@@ -215,7 +215,7 @@ test("takes back what Daybook refuses for another reason, too", async () => {
   const { outbox, daybook, refused, held, signal } = outboxWith([() => problem("invalid", 422)]);
   outbox.add({ op: "update", id: "a", fields: { title: "" } }, taskOf());
   await outbox.send(daybook, signal.signal);
-  expect(refused).toEqual(["invalid"]);
+  expect(refused).toEqual([["invalid", "update"]]);
   expect(held).toEqual([null]);
 });
 

@@ -84,10 +84,64 @@ test("tells why a change waits that something else than Daybook refuses, and goe
   await vi.waitFor(() => expect(sent).toEqual(['{"completed":true} made', '{"description":"long"} made']));
 });
 
-test("keeps a task on the screen if a proxy has no page for it", async () => {
-  const { store, follow } = following([taskOf()], (asked) => (asked === "GET /tasks/a" ? html(404) : undefined));
+/** Three changes of a task that has changed elsewhere since the user saw it. */
+function changeAll(store: ReturnType<typeof createStore>, seen: Task) {
+  store.submit({ op: "update", id: "a", fields: { description: "an hour of typing" } }, seen);
+  store.submit({ op: "update", id: "a", fields: { tags: ["home"] } }, seen);
+  store.submit({ op: "complete", id: "a", completed: true }, seen);
+}
+
+const CHANGES = ['{"description":"an hour of typing"}', '{"tags":["home"]}', '{"completed":true}'];
+
+test("makes all changes anyway, in order, that were refused with the first one", async () => {
+  const { store, sent, there, follow } = following([taskOf({ version: 6 })]);
+  changeAll(store, taskOf({ version: 5 }));
+  follow();
+  await vi.waitFor(() => expect(store.toasts.value).toHaveLength(1));
+  const { text, action } = store.toasts.value[0]!;
+  expect(text).toBe("“Buy milk” was changed elsewhere, so your 3 changes weren't made.");
+  expect(action?.name).toBe("Make them anyway");
+  action!.run();
+  await vi.waitFor(() => expect(store.pending.value).toEqual([]));
+  expect(sent).toEqual([`${CHANGES[0]} refused`, ...CHANGES.map((each) => `${each} made`)]);
+  const { version, description, tags, completed } = there.get("a")!;
+  expect([version, description, tags, completed]).toEqual([9, "an hour of typing", ["home"], true]);
+});
+
+test("offers what came after a change that is refused for what it says", async () => {
+  const { store, sent, follow } = following([taskOf()], (asked) =>
+    asked === "PATCH /tasks/a" && !sent.length && store.pending.value.length === 3 ? problem("invalid", 422) : undefined,
+  );
+  changeAll(store, taskOf());
+  follow();
+  await vi.waitFor(() => expect(store.toasts.value).toHaveLength(1));
+  const { text, action } = store.toasts.value[0]!;
+  expect(text).toBe("“Buy milk”: It is invalid. What you did to it later wasn't done either (2 changes).");
+  action!.run();
+  await vi.waitFor(() => expect(sent).toEqual(CHANGES.slice(1).map((each) => `${each} made`)));
+});
+
+test("tells how much was refused of a task that was deleted elsewhere", async () => {
+  const { store, follow } = following([]);
+  changeAll(store, taskOf());
+  follow();
+  await vi.waitFor(() => expect(store.toasts.value).toHaveLength(1));
+  const { text, action } = store.toasts.value[0]!;
+  expect(text).toBe("“Buy milk” was deleted elsewhere, so your 3 changes weren't made.");
+  expect(action).toBeUndefined();
+});
+
+test("doesn't take a task for deleted if a proxy has no page for it", async () => {
+  const { store, sent, follow } = following([taskOf({ version: 6 })], (asked) =>
+    asked === "GET /tasks/a" ? html(404) : undefined,
+  );
   follow();
   await vi.waitFor(() => expect(store.loaded.value).toBe(true));
-  expect(await store.refresh("a")).toBeNull();
-  expect(store.tasks.value).toEqual([taskOf()]);
+  store.submit({ op: "complete", id: "a", completed: true }, taskOf({ version: 5 }));
+  await vi.waitFor(() => expect(store.toasts.value.at(-1)?.stays).toBe(true));
+  expect(store.tasks.value).toEqual([taskOf({ version: 6 })]);
+  const { text, action } = store.toasts.value.at(-1)!;
+  expect(text).toBe("“Buy milk” was changed elsewhere, so your change wasn't made.");
+  action!.run();
+  await vi.waitFor(() => expect(sent.at(-1)).toBe('{"completed":true} made'));
 });

@@ -13,8 +13,8 @@ export interface OutboxEvents {
   /** Called whenever what waits has changed. */
   changed(waiting: readonly Waiting[]): void;
   made(waiting: Waiting, made: Made): void;
-  /** Called for a change that Daybook has refused. It and what follows on it don't wait any more. */
-  refused(waiting: Waiting, error: unknown): void;
+  /** Called for a change that Daybook has refused, with what was to follow on it. None of it waits any more. */
+  refused(chain: readonly Waiting[], error: unknown): void;
   /** Called with the reason why the first change can't be sent just now, and with null once it needn't wait for it. */
   held(error: unknown): void;
 }
@@ -123,7 +123,7 @@ export class Outbox {
     this.events.held(null);
     const chain = this.#chain(next.change.id);
     this.#set(this.#waiting.filter((each) => !chain.includes(each)));
-    this.events.refused(next, error);
+    this.events.refused(chain, error);
   }
 
   /** Return the changes of a task that wait: each follows on the one before. */

@@ -64,7 +64,7 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
       if (task ? copy.put(task) : copy.remove(change.id, version)) moved();
       if (seq !== null) written.value = [...written.value, seq];
     },
-    refused: (each, error) => void refused(each, error),
+    refused: (chain, error) => void refused(chain, error),
     held(error) {
       offline.value = isTransient(error);
       blocked.value = error === null || offline.value ? "" : messageOf(error);
@@ -82,33 +82,40 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
     toasts.value = toasts.value.filter((each) => each.id !== id);
   }
 
-  async function refused(waiting: Waiting, error: unknown): Promise<void> {
-    const { change } = waiting;
-    const name = nameOf(waiting);
+  /** Tell what was refused, with all that was to follow on it, and offer to make what still can be. */
+  async function refused(chain: readonly Waiting[], error: unknown): Promise<void> {
+    const [first, ...later] = chain as [Waiting, ...Waiting[]];
+    const name = nameOf(first);
     if (!isProblem(error, "/problems/precondition-failed") && !isProblem(error, "/problems/task-not-found")) {
-      tell(`${name}: ${messageOf(error)}`, undefined, true);
-      return;
+      const too = later.length ? ` What you did to it later wasn't done either (${countText(later.length)}).` : "";
+      const others = later.length && first.change.op !== "create";
+      const action = others ? { name: "Do the rest", run: () => repeat(later) } : undefined;
+      return tell(`${name}: ${messageOf(error)}${too}`, action, true);
     }
-    const now = await refresh(change.id);
-    if (!now) return tell(`${name} was deleted elsewhere, so your change wasn't made.`, undefined, true);
-    const again = { name: "Make it anyway", run: () => submit(change, now) };
-    tell(`${name} was changed elsewhere, so your change wasn't made.`, change.op === "create" ? undefined : again, true);
+    const lost = later.length ? `your ${countText(chain.length)} weren't made` : "your change wasn't made";
+    if (await isGone(first.change.id)) return tell(`${name} was deleted elsewhere, so ${lost}.`, undefined, true);
+    const again = later.length ? "Make them anyway" : "Make it anyway";
+    tell(`${name} was changed elsewhere, so ${lost}.`, { name: again, run: () => repeat(chain) }, true);
   }
 
-  /** Read a task anew, and return it; null if it is gone, or can't be read just now: the feed will bring it. */
-  async function refresh(id: string): Promise<Task | null> {
-    if (!daybook) return null;
+  /** Make changes of a task once more, in order, on the task as the user sees it now. */
+  function repeat(chain: readonly Waiting[]): void {
+    for (const { change, seen } of chain) submit(change, copy.tasks.get(change.id) ?? seen);
+  }
+
+  /** Read a task anew, and say if it is gone. One that can't be read just now isn't: the feed will bring it. */
+  async function isGone(id: string): Promise<boolean> {
     try {
-      const task = await daybook.getTask(id, {}, { signal: until });
-      if (copy.put(task)) moved();
-      return task;
+      if (daybook && copy.put(await daybook.getTask(id, {}, { signal: until }))) moved();
     } catch (error) {
       if (isProblem(error, "/problems/task-not-found")) {
         const known = copy.tasks.get(id);
         if (known && copy.remove(id, known.version + 1)) moved();
-      } else if (!until.aborted) tell(messageOf(error));
-      return null;
+        return true;
+      }
+      if (!until.aborted) tell(messageOf(error));
     }
+    return false;
   }
 
   /** Make a change: it shows at once, and is sent as soon as can be. Return its key. */
@@ -122,8 +129,7 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
   function discard(key: string): void {
     const gone = outbox.discard(key);
     if (!gone[0]) return;
-    const undo = () => gone.forEach(({ change, seen }) => submit(change, seen));
-    tell(`${nameOf(gone[0])}: ${countText(gone.length)} discarded.`, { name: "Undo", run: undo });
+    tell(`${nameOf(gone[0])}: ${countText(gone.length)} discarded.`, { name: "Undo", run: () => repeat(gone) });
   }
 
   async function flush(): Promise<void> {
@@ -250,7 +256,6 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
     follow,
     tell,
     dismiss,
-    refresh,
   };
 }
 
