@@ -1,8 +1,8 @@
 import { MutationObserver, QueryClient, QueryObserver } from "@tanstack/query-core";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import type { Daybook, Task } from "daybook-client";
-import { createTaskQueries, type QueueStorage } from "daybook-client/tanstack";
-import { client, eventsOf, type Fault, proxy, tokenOf, until } from "./support.js";
+import { createTaskQueries, OfflineQueue, type Operation, type QueueStorage } from "daybook-client/tanstack";
+import { answering, client, eventsOf, type Fault, proxy, tokenOf, until } from "./support.js";
 
 function memory(): QueueStorage & { kept: Map<string, string> } {
   const kept = new Map<string, string>();
@@ -203,4 +203,69 @@ test("a token that can't be got keeps the queue", async () => {
   signedIn = true;
   expect(await tasks.queue.flush()).toBe(true);
   expect((await created).task?.title).toBe("Buy milk");
+});
+
+/** Have Web Locks as browsers do, for all tabs of an origin. Node 20 has none. */
+function withWebLocks(): void {
+  const last = new Map<string, Promise<unknown>>();
+  const request = (name: string, work: () => unknown) => {
+    const turn = (last.get(name) ?? Promise.resolve()).then(work);
+    last.set(name, turn.catch(() => {}));
+    return turn;
+  };
+  vi.stubGlobal("navigator", { onLine: true, locks: { request } });
+  onTestFinished(() => void vi.unstubAllGlobals());
+}
+
+/** Storage as IndexedDB is: it answers later. */
+function slow(): QueueStorage {
+  const { getItem, setItem } = memory();
+  const later = () => new Promise((resolve) => setTimeout(resolve, 1));
+  return {
+    getItem: async (name) => (await later(), getItem(name)),
+    setItem: async (name, value) => (await later(), setItem(name, value)),
+  };
+}
+
+/** Storage as `localStorage` is: it answers at once. */
+function fast(): QueueStorage {
+  const { kept, setItem } = memory();
+  return { getItem: (name) => kept.get(name) ?? null, setItem };
+}
+
+function creation(title: string): Operation {
+  return { op: "create", key: `key of ${title}`, id: `id of ${title}`, task: { title }, at: "" };
+}
+
+const titlesOf = async (queue: OfflineQueue) =>
+  (await queue.pending()).map((each) => (each.op === "create" ? each.task.title : each.op));
+
+test.each([
+  ["that answers later, with Web Locks", slow, withWebLocks],
+  ["that answers at once, with Web Locks", fast, withWebLocks],
+  ["that answers at once, without Web Locks", fast, () => {}],
+])("two tabs that store at the same moment lose nothing, in storage %s", async (_, make, prepare) => {
+  prepare();
+  const { daybook } = answering(() => Promise.reject(new TypeError("offline")), { attempts: 1 });
+  const storage = make();
+  const [one, two] = [new OfflineQueue(daybook, { storage }), new OfflineQueue(daybook, { storage })];
+  for (const title of ["One", "Two", "Three"]) {
+    void one.add(creation(title));
+    void two.add(creation(`${title} too`));
+  }
+  await until(async () => (await titlesOf(one)).includes("Three") && (await titlesOf(one)).includes("Three too"));
+  const titles = await titlesOf(one);
+  expect(titles.filter((title) => !title.endsWith("too"))).toEqual(["One", "Two", "Three"]);
+  expect(titles.filter((title) => title.endsWith("too"))).toEqual(["One too", "Two too", "Three too"]);
+});
+
+test("an operation is stored while another tab's is on its way", async () => {
+  withWebLocks();
+  const { daybook, seen } = answering(() => new Promise<Response>(() => {}), { attempts: 1 });
+  const storage = slow();
+  const [one, two] = [new OfflineQueue(daybook, { storage }), new OfflineQueue(daybook, { storage })];
+  void one.add(creation("One"));
+  await until(() => seen.length);
+  void two.add(creation("Two"));
+  await until(async () => (await titlesOf(two)).join() === "One,Two");
 });

@@ -40,7 +40,7 @@ export class OfflineQueue {
 
   /** Return the operations that wait, also those from before a reload. */
   async pending(): Promise<Operation[]> {
-    return JSON.parse((await this.#storage.getItem(this.#name)) ?? "[]") as Operation[];
+    return operations(await this.#storage.getItem(this.#name));
   }
 
   /** Store an operation, and send it when its turn comes. The result is the answer, however late. */
@@ -101,14 +101,22 @@ export class OfflineQueue {
     else waiting?.reject(failure);
   }
 
-  /** Change what is stored, as it is now: another tab may have changed it. */
+  /** Change what is stored, as it is now: another tab may have changed it. The lock isn't that of sending, so that an
+   * operation is stored while others are on their way. */
   #change(change: (all: Operation[]) => Operation[]): Promise<void> {
-    const turn = this.#turn.then(async () => {
-      await this.#storage.setItem(this.#name, JSON.stringify(change(await this.pending())));
-    });
+    const rewrite = async () => {
+      const found = this.#storage.getItem(this.#name);
+      const text = found === null || typeof found === "string" ? found : await found; // a pause would let others in
+      await this.#storage.setItem(this.#name, JSON.stringify(change(operations(text))));
+    };
+    const turn = this.#turn.then(() => exclusively(`${this.#name} stored`, rewrite));
     this.#turn = turn.catch(() => {});
     return turn;
   }
+}
+
+function operations(stored: string | null): Operation[] {
+  return JSON.parse(stored ?? "[]") as Operation[];
 }
 
 /** Take an operation out. Later ones of the same task, made on the same version, then mean the version that it made. */
@@ -123,7 +131,8 @@ function rebased(all: Operation[], done: Operation, result: Result | undefined):
     );
 }
 
-/** Run the work while no other tab does. Without Web Locks, tabs may send the same operation: its key makes it one. */
+/** Run the work while no other tab does. Without Web Locks (on a page without https), tabs may send the same operation:
+ * its key makes it one; and storage that answers later may lose one of two that are stored at the same moment. */
 function exclusively<T>(name: string, work: () => Promise<T>): Promise<T> {
   const locks = globalThis.navigator?.locks as LockManager | undefined;
   return locks ? (locks.request(name, work) as Promise<T>) : work();
