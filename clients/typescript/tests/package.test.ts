@@ -8,7 +8,7 @@ test("apps get no more than they import, and not much", async () => {
   const bytes: Record<string, number> = await sizes();
   expect(bytes.createDaybook).toBeLessThan(4800);
   expect(bytes["createDaybook, stream, sync, verify"]).toBeLessThan(10_300);
-  expect(bytes.everything).toBeLessThan(13_000);
+  expect(bytes.everything).toBeLessThan(13_500);
 });
 
 test("the examples of the README are those that are checked here", () => {

@@ -269,3 +269,86 @@ test("an operation is stored while another tab's is on its way", async () => {
   void two.add(creation("Two"));
   await until(async () => (await titlesOf(two)).join() === "One,Two");
 });
+
+/** Two tabs with a queue each, behind a proxy that passes nothing on whose title is `walled`. */
+function walled(status: number) {
+  withWebLocks();
+  const { daybook, seen } = answering(
+    async (request) => {
+      const { id, title } = (await request.clone().json()) as { id?: string; title?: string };
+      if (title === "walled") return new Response("<html>", { status });
+      return Response.json({ id: id ?? "x", version: 1 }, { status: 201, headers: { "Daybook-Seq": "1" } });
+    },
+    { attempts: 1 },
+  );
+  const storage = slow();
+  const tab = () => {
+    const ended: string[] = [];
+    const onEnd = (operation: Operation, result: unknown, error: unknown) =>
+      ended.push(`${operation.key}: ${result ? "done" : (error as Error).name}`);
+    return { queue: new OfflineQueue(daybook, { storage, onEnd }), ended };
+  };
+  return { one: tab(), two: tab(), seen };
+}
+
+test.each([403, 413, 500, 521])("a queue tells which operation is in the way, and why (%d)", async (status) => {
+  const { one } = walled(status);
+  const told: unknown[] = [];
+  const leave = one.queue.subscribe(() => told.push(one.queue.status()));
+  const first = one.queue.add(creation("walled"));
+  const second = one.queue.add(creation("Two"));
+  await until(() => one.queue.status());
+  expect(one.queue.status()).toMatchObject({ operation: creation("walled"), error: { status } });
+  expect(await one.queue.flush()).toBe(false);
+  expect(await titlesOf(one.queue)).toEqual(["walled", "Two"]);
+  expect(await one.queue.discard("key of walled")).toEqual([creation("walled")]);
+  await expect(first).rejects.toMatchObject({ name: "AbortError" });
+  expect((await second).task?.id).toBe("id of Two");
+  expect([one.queue.status(), told.at(-1)]).toEqual([null, null]);
+  expect(one.ended).toEqual(["key of walled: AbortError", "key of Two: done"]);
+  const calls = told.length;
+  leave();
+  await expect(one.queue.discard("key of Two")).resolves.toEqual([]);
+  expect(told).toHaveLength(calls);
+});
+
+test("what one tab discards, the other tab that waits for it doesn't send", async () => {
+  const { one, two, seen } = walled(403);
+  const first = one.queue.add(creation("walled"));
+  await until(() => one.queue.status());
+  await two.queue.discard("key of walled");
+  const sent = seen.length;
+  const rejected = expect(first).rejects.toMatchObject({ name: "AbortError" });
+  expect(await one.queue.flush()).toBe(true);
+  await rejected;
+  expect(seen).toHaveLength(sent);
+  expect(one.queue.status()).toBeNull();
+});
+
+test("a task that can't be created is discarded with what was done to it", async () => {
+  const { one } = walled(403);
+  const { id } = creation("walled");
+  const promises = [
+    one.queue.add(creation("walled")),
+    one.queue.add({ op: "complete", key: "k", id, completed: true }),
+    one.queue.add(creation("Two")),
+  ];
+  await until(async () => (await titlesOf(one.queue)).length === 3);
+  const ended = Promise.allSettled(promises);
+  expect((await one.queue.discard("key of walled")).map(({ key }) => key)).toEqual(["key of walled", "k"]);
+  expect((await ended).map((each) => each.status)).toEqual(["rejected", "rejected", "fulfilled"]);
+});
+
+test("a write that the app discards goes back in the lists, and isn't told as refused", async () => {
+  const [daybook] = await behind(() => "busy");
+  const direct = client({ userId: daybook.userId });
+  const { create, shown, tasks, loaded, refused } = page({ ...daybook, listTasks: direct.listTasks });
+  await loaded();
+  const created = create("Buy milk");
+  const ended = expect(created).rejects.toMatchObject({ name: "AbortError" });
+  await until(() => tasks.queue.status());
+  expect(shown()).toEqual(["Buy milk"]);
+  await tasks.queue.discard(tasks.queue.status()!.operation.key);
+  await ended;
+  expect([shown(), refused]).toEqual([[], []]);
+});

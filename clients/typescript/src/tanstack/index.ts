@@ -1,7 +1,7 @@
 import type { Daybook, NewTask, Task, TaskChanges } from "../client.js";
 import { newKey } from "../keys.js";
 import { isProblem } from "../problems.js";
-import { backoff, isTransient, sleep } from "../retry.js";
+import { backoff, isRefusal, isTransient, sleep } from "../retry.js";
 import { stream } from "../stream.js";
 import { type QueryClient, TaskCache, taskKeys, type TaskList } from "./cache.js";
 import type { Operation, Result } from "./operation.js";
@@ -9,7 +9,7 @@ import { OfflineQueue, type QueueStorage } from "./queue.js";
 
 export { type QueryClient, taskKeys, type TaskList } from "./cache.js";
 export type { Operation, Result } from "./operation.js";
-export { OfflineQueue, type QueueOptions, type QueueStorage } from "./queue.js";
+export { OfflineQueue, type QueueOptions, type QueueStatus, type QueueStorage } from "./queue.js";
 
 type ListQuery = NonNullable<Parameters<Daybook["listTasks"]>[0]>;
 
@@ -37,7 +37,7 @@ export function createTaskQueries({ daybook, client, storage, onRefused }: TaskQ
       cache.end(operation);
       if (result) return;
       void client.invalidateQueries({ queryKey: keys.all });
-      onRefused?.(error, operation);
+      if (isRefusal(error)) onRefused?.(error, operation); // else the app has discarded it
     },
   });
   let since = 0;

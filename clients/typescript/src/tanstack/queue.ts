@@ -10,9 +10,25 @@ export interface QueueStorage {
 
 export interface QueueOptions {
   storage?: QueueStorage | undefined;
-  /** Called with each operation once it was carried out or refused, also those from before a reload. */
+  /** Called with each operation once it was carried out, refused or discarded, also those from before a reload. */
   onEnd?: ((operation: Operation, result: Result | undefined, error: unknown) => void) | undefined;
 }
+
+/** What all other operations wait for. */
+export interface QueueStatus {
+  /** The operation that was tried last, and is tried again. */
+  operation: Operation;
+  /** Why it couldn't be carried out: the network, a proxy, an error of the service, or no token. */
+  error: unknown;
+}
+
+/** What stays of an operation that was discarded: another tab may wait for its answer, and must not send it. */
+interface Discarded {
+  op: "discarded";
+  key: string;
+}
+
+const MOST_DISCARDED = 100;
 
 interface Waiting {
   operation: Operation;
@@ -30,6 +46,8 @@ export class OfflineQueue {
   #turn: Promise<unknown> = Promise.resolve();
   #sending: Promise<boolean> = Promise.resolve(true);
   #next: Promise<boolean> | undefined;
+  #status: QueueStatus | null = null;
+  readonly #listeners = new Set<() => void>();
 
   constructor(daybook: Daybook, { storage, onEnd }: QueueOptions = {}) {
     this.#daybook = daybook;
@@ -40,8 +58,17 @@ export class OfflineQueue {
 
   /** Return the operations that wait, also those from before a reload. */
   async pending(): Promise<Operation[]> {
-    return operations(await this.#storage.getItem(this.#name));
+    return (await this.#stored()).filter(isOperation);
   }
+
+  /** Return the operation that all others wait for, and why; null if nothing is in the way, as far as is known. */
+  readonly status = (): QueueStatus | null => this.#status;
+
+  /** Call the function whenever `status` has changed. Return what ends that. */
+  readonly subscribe = (listener: () => void): (() => void) => {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  };
 
   /** Store an operation, and send it when its turn comes. The result is the answer, however late. */
   async add(operation: Operation): Promise<Result> {
@@ -50,6 +77,22 @@ export class OfflineQueue {
       this.#waiting.set(operation.key, { operation, resolve, reject });
       void this.flush();
     });
+  }
+
+  /** Give up an operation that can't be sent. If it creates a task, what was done to the task goes, too. Daybook may have
+   * carried it out nevertheless, if only the answer was lost. Return what was given up; its promises are rejected. */
+  async discard(key: string): Promise<Operation[]> {
+    let gone: Operation[] = [];
+    await this.#change((all) => {
+      const found = all.filter(isOperation).find((each) => each.key === key);
+      const follows = (each: Operation) => found?.op === "create" && each.id === found.id;
+      gone = all.filter(isOperation).filter((each) => each === found || follows(each));
+      return without(all, gone);
+    });
+    for (const operation of gone) this.#end(operation, undefined, discarded());
+    if (gone.some((each) => each.key === this.#status?.operation.key)) this.#tell(null);
+    void this.flush();
+    return gone;
   }
 
   /** Send all that waits. Return false if some of it must wait longer: for the network, the service, or a token. */
@@ -78,22 +121,30 @@ export class OfflineQueue {
       try {
         result = await carryOut(this.#daybook, operation);
       } catch (error) {
-        if (!isRefusal(error)) return false;
+        if (isDiscarded(await this.#stored(), operation)) continue; // meanwhile
+        if (!isRefusal(error)) {
+          this.#tell({ operation, error });
+          return false;
+        }
         failure = error;
       }
-      await this.#done(operation, result, failure);
+      this.#tell(null);
+      await this.#change((all) => rebased(all, operation, result));
+      this.#end(operation, result, failure);
     }
+    this.#tell(null); // another tab may have sent or discarded what was in the way
     return true;
   }
 
   /** Return the operation to be sent next. One that another tab has sent is sent again, to get its answer. */
   async #first(): Promise<Operation | undefined> {
-    const [first] = await this.pending();
-    return first ?? this.#waiting.values().next().value?.operation;
+    const stored = await this.#stored();
+    for (const { operation } of [...this.#waiting.values()])
+      if (isDiscarded(stored, operation)) this.#end(operation, undefined, discarded()); // in another tab
+    return stored.find(isOperation) ?? this.#waiting.values().next().value?.operation;
   }
 
-  async #done(operation: Operation, result: Result | undefined, failure: unknown): Promise<void> {
-    await this.#change((all) => rebased(all, operation, result));
+  #end(operation: Operation, result: Result | undefined, failure: unknown): void {
     this.#onEnd?.(operation, result, failure);
     const waiting = this.#waiting.get(operation.key);
     this.#waiting.delete(operation.key);
@@ -101,13 +152,23 @@ export class OfflineQueue {
     else waiting?.reject(failure);
   }
 
+  #tell(status: QueueStatus | null): void {
+    if (status === this.#status) return;
+    this.#status = status;
+    for (const listener of this.#listeners) listener();
+  }
+
+  async #stored(): Promise<Stored[]> {
+    return parsed(await this.#storage.getItem(this.#name));
+  }
+
   /** Change what is stored, as it is now: another tab may have changed it. The lock isn't that of sending, so that an
    * operation is stored while others are on their way. */
-  #change(change: (all: Operation[]) => Operation[]): Promise<void> {
+  #change(change: (all: Stored[]) => Stored[]): Promise<void> {
     const rewrite = async () => {
       const found = this.#storage.getItem(this.#name);
       const text = found === null || typeof found === "string" ? found : await found; // a pause would let others in
-      await this.#storage.setItem(this.#name, JSON.stringify(change(operations(text))));
+      await this.#storage.setItem(this.#name, JSON.stringify(change(parsed(text))));
     };
     const turn = this.#turn.then(() => exclusively(`${this.#name} stored`, rewrite));
     this.#turn = turn.catch(() => {});
@@ -115,17 +176,39 @@ export class OfflineQueue {
   }
 }
 
-function operations(stored: string | null): Operation[] {
-  return JSON.parse(stored ?? "[]") as Operation[];
+type Stored = Operation | Discarded;
+
+function parsed(stored: string | null): Stored[] {
+  return JSON.parse(stored ?? "[]") as Stored[];
+}
+
+function isOperation(stored: Stored): stored is Operation {
+  return stored.op !== "discarded";
+}
+
+function isDiscarded(all: Stored[], { key }: Operation): boolean {
+  return all.some((each) => !isOperation(each) && each.key === key);
+}
+
+function discarded(): DOMException {
+  return new DOMException("The operation was discarded.", "AbortError");
+}
+
+/** Take operations out, and keep for other tabs that they were discarded. */
+function without(all: Stored[], gone: Operation[]): Stored[] {
+  const before = all.filter((each): each is Discarded => !isOperation(each));
+  const now = gone.map(({ key }): Discarded => ({ op: "discarded", key }));
+  const left = all.filter(isOperation).filter((each) => !gone.includes(each));
+  return [...[...before, ...now].slice(-MOST_DISCARDED), ...left];
 }
 
 /** Take an operation out. Later ones of the same task, made on the same version, then mean the version that it made. */
-function rebased(all: Operation[], done: Operation, result: Result | undefined): Operation[] {
+function rebased(all: Stored[], done: Operation, result: Result | undefined): Stored[] {
   const version = result?.task?.version;
   return all
-    .filter(({ key }) => key !== done.key)
+    .filter((each) => !isOperation(each) || each.key !== done.key)
     .map((each) =>
-      version !== undefined && each.id === done.id && each.ifMatch === done.ifMatch
+      version !== undefined && isOperation(each) && each.id === done.id && each.ifMatch === done.ifMatch
         ? { ...each, ifMatch: version }
         : each,
     );
