@@ -1,4 +1,4 @@
-"""Logs, and what they fold into and verify as: for the page's own `evolve` and its check of the chain."""
+"""Logs, and what they fold into and verify as, and tokens with their users: for what the page does by itself."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from random import Random
 from typing import Any, cast
 from uuid import UUID
 
+from api.auth.claims import BadToken, bearer
 from commands.commands import (
     Command,
     CreateTask,
@@ -35,6 +36,56 @@ VALUES: dict[str, list[Any]] = {
     "due_date": [None, "2026-12-01", "2026-12-01T09:30:00.000000Z"],
     "tags": [[], ["home"], ["home", "urgent"]],
 }
+
+CLAIMS = ("sub", "user.id", "user.0", "https://example.com/user_id", "constructor.name", "__proto__.id", "")
+CLAIM_SETS = (
+    "{}",
+    "null",
+    '{"user": {"sub": "ann"}}',
+    '{"https://example.com/user_id": "ann"}',
+    '{"https://example": {"com/user_id": "ann"}}',
+    '{"user.id": "ann", "user": {"id": "bob"}}',
+    '{"user.id": null, "user": {"id": "bob"}}',
+    '{"user.id": "", "user": {"id": "bob"}}',
+    '{"user.id": false, "user": {"id": "bob"}}',
+    '{"user": ["ann"]}',
+    '{"user": "ann"}',
+    '{"user": null}',
+    '{"": "ann"}',
+    '{"sub": "ann", "sub": "bob"}',
+    *(
+        f'{{"sub": {value}, "user": {{"id": {value}}}}}'
+        for value in (
+            '"ann"',
+            '"änn/"',
+            r'"\u00e4nn \"42\" 7"',
+            '"änn?"',
+            '"."',
+            '".."',
+            '"..."',
+            r'"a\nb"',
+            r'"a\u0000b"',
+            r'"\ud800"',
+            r'"\ud83e\udd5b"',
+            f'"{"🥛" * 255}"',
+            f'"{"a" * 256}"',
+            '""',
+            '"42"',
+            "42",
+            "0",
+            "-0",
+            "-7",
+            "12345678901234567890",
+            "42.0",
+            "1e3",
+            "true",
+            "null",
+            "[42]",
+            '{"id": 42}',
+        )
+    ),
+)
+"""What the payload of a token may say of its user, and the claims that `JWT_USER_CLAIM` may name."""
 
 
 def shown(event: FoldedEvent, data: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -157,5 +208,20 @@ def chains() -> list[dict[str, Any]]:
     return found
 
 
+def users() -> list[dict[str, Any]]:
+    """Return payloads of tokens, each with the user that the service finds by a claim; null if there is none."""
+    found = []
+    for payload in CLAIM_SETS:
+        for claim in CLAIMS:
+            claims = json.loads(payload)
+            try:
+                user = bearer(claims or {}, user_claim=claim, actor_claim=None, auditor_claim=None).user
+            except BadToken:
+                user = None
+            found.append({"payload": payload, "claim": claim, "user": user})
+    return found
+
+
 if __name__ == "__main__":
-    json.dump({"user": USER, "folds": [*folds(), *old_forms()], "chains": chains()}, sys.stdout)
+    made = {"user": USER, "folds": [*folds(), *old_forms()], "chains": chains(), "users": users()}
+    json.dump(made, sys.stdout)

@@ -2,7 +2,7 @@
 export interface Config {
   /** The path that the service is under: "" or one such as "/daybook". */
   base: string;
-  /** The claim of the token that names the user; dots lead inwards. */
+  /** The claim of the token that names the user; dots lead inwards, unless a claim has that very name. */
   userClaim: string;
   /** The page of the operator's frontend that signs users in; null in development. */
   loginUrl: string | null;

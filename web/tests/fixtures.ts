@@ -11,6 +11,8 @@ export interface Fixtures {
   folds: { events: Foldable[]; tasks: (Task | null | "impossible")[] }[];
   /** Exports, a head that was kept, and the number of the event that doesn't fit; null if all do. */
   chains: { log: string; head: Head; seq: number | null }[];
+  /** Payloads of tokens, and the user that the service finds by a claim; null if there is none. */
+  users: { payload: string; claim: string; user: string | null }[];
 }
 
 declare module "vitest" {

@@ -1,12 +1,13 @@
-import { expect, test } from "vitest";
+import { expect, inject, test } from "vitest";
 import { hrefOf, parseRoute } from "../src/route";
 import { readClaims, readFragment } from "../src/token";
 
-const tokenOf = (claims: unknown) => `e30.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.c2ln`;
+const tokenWith = (payload: string) => `e30.${Buffer.from(payload).toString("base64url")}.c2ln`;
+const tokenOf = (claims: unknown) => tokenWith(JSON.stringify(claims));
 
 test("reads the user of a token, also from an inner claim", () => {
   expect(readClaims(tokenOf({ sub: "ann" }), "sub")).toEqual({ userId: "ann" });
-  expect(readClaims(tokenOf({ user: { id: "änn/?" } }), "user.id")).toEqual({ userId: "änn/?" });
+  expect(readClaims(tokenOf({ user: { id: "änn?ÿ~" } }), "user.id")).toEqual({ userId: "änn?ÿ~" });
 });
 
 test.each([
@@ -14,12 +15,18 @@ test.each([
   "x",
   "a.b.c",
   tokenOf({}),
-  tokenOf({ sub: 7, exp: 5 }),
   tokenOf({ sub: "", exp: 5 }),
   tokenOf(null),
 ])("takes %j for no token", (text) => {
   expect(readClaims(text, "sub")).toBeNull();
   expect(readClaims(text, "user.id")).toBeNull();
+});
+
+test("finds the user whom the service finds in a token, and nobody where it finds nobody", () => {
+  const { users } = inject("fixtures");
+  const found = users.map(({ payload, claim }) => readClaims(tokenWith(payload), claim)?.userId ?? null);
+  expect(users.map((each, index) => ({ ...each, user: found[index] }))).toEqual(users);
+  expect(new Set(found)).toContain("12345678901234567890");
 });
 
 test("takes a token from the fragment only with the state that the tab has sent", () => {
