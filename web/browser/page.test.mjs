@@ -300,6 +300,48 @@ test("a token that is refused asks to sign in again, and nothing is lost", async
   assert.equal(await page.evaluate(() => sessionStorage.getItem("daybook.token")), null);
 });
 
+test("signing out asks before changes are lost, and leaves nothing of them behind", async (t) => {
+  await api("leaver", "POST", "/tasks", { title: "Buy milk" });
+  const page = await open(t, browser, "leaver");
+  await until(() => titles(page), ["Buy milk"]);
+  const kept = () => page.evaluate(() => Object.keys(sessionStorage).filter((name) => name.startsWith("daybook.out")));
+  await page.context().setOffline(true);
+  await page.getByText("You are offline.").waitFor();
+  await add(page, "Nobody's business");
+  await page.getByLabel("Done: Buy milk").check();
+  await until(kept, ["daybook.outbox.leaver"]);
+  const question = page.getByText("2 changes haven't been sent. Sign out and lose them?");
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await question.waitFor();
+  await page.getByRole("button", { name: "Cancel" }).click();
+  await question.waitFor({ state: "hidden" });
+  await until(() => titles(page), ["Nobody's business", "Buy milk"]);
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("button", { name: "Sign out and lose them" }).click();
+  await page.getByLabel("Link or token").waitFor();
+  assert.deepEqual(await kept(), []);
+  await page.context().setOffline(false);
+  await page.getByLabel("Link or token").fill(tokenOf("leaver"));
+  await page.getByRole("dialog").getByRole("button", { name: "Sign in" }).click();
+  await until(() => titles(page), ["Buy milk"]);
+  assert.equal(await page.getByRole("dialog").count(), 0);
+  assert.equal((await api("leaver", "GET", "/audit")).length, 1);
+});
+
+test("closing the tab asks first while changes wait", async (t) => {
+  const page = await open(t, browser, "closer");
+  await page.getByText("Nothing to do yet.").waitFor();
+  const asks = () => page.evaluate(() => !dispatchEvent(new Event("beforeunload", { cancelable: true })));
+  assert.equal(await asks(), false);
+  await page.context().setOffline(true);
+  await page.getByText("You are offline.").waitFor();
+  await add(page, "Buy milk");
+  await until(asks, true);
+  await page.context().setOffline(false);
+  await until(async () => (await api("closer", "GET", "/tasks")).length, 1);
+  await until(asks, false);
+});
+
 test("a clock that is wrong doesn't keep anybody out", async (t) => {
   const context = await browser.newContext();
   const token = tokenOf("skewed");

@@ -10,6 +10,7 @@ import { Learn } from "./views/learn";
 import { Proof } from "./views/proof";
 import { Shortcuts } from "./views/shortcuts";
 import { SignIn } from "./views/sign_in";
+import { SignOutDialog } from "./views/sign_out_dialog";
 import { TaskPage } from "./views/task_page";
 import { Tasks } from "./views/tasks";
 import { Time } from "./views/time";
@@ -33,6 +34,7 @@ const TITLES: Record<Route["view"], string> = {
 
 export function App() {
   const shortcuts = useSignal(false);
+  const leaving = useSignal(false);
   const main = useRef<HTMLElement>(null);
   const { view } = route.value;
   const first = useRef(true);
@@ -43,8 +45,12 @@ export function App() {
     first.current = false;
   }, [view, route.value.id]);
   useKeys({ "?": () => (shortcuts.value = true) });
+  useEffect(() => {
+    if (!user.value) leaving.value = false;
+  }, [user.value]);
   if (!user.value) return <SignIn />;
   const { store } = user.value;
+  const signOut = () => (store.pending.value.length ? (leaving.value = true) : leave());
   return (
     <>
       <button type="button" class="skip" onClick={() => main.current?.focus()}>
@@ -70,7 +76,7 @@ export function App() {
             >
               ?
             </button>
-            <button type="button" class="quiet" onClick={leave}>
+            <button type="button" class="quiet" onClick={signOut}>
               Sign out
             </button>
           </div>
@@ -82,6 +88,7 @@ export function App() {
       </main>
       <Toasts store={store} />
       <Shortcuts open={shortcuts} />
+      {leaving.value && <SignOutDialog close={() => (leaving.value = false)} />}
       {!session.value && <SignIn />}
     </>
   );

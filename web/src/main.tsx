@@ -9,9 +9,10 @@ import { render } from "preact";
 import { App } from "./app";
 import { followAddress } from "./route";
 import { begin } from "./session";
-import { followSession } from "./state";
+import { followSession, warnBeforeLoss } from "./state";
 
 begin(); // first: it takes the token out of the address
 followAddress();
 followSession();
+warnBeforeLoss();
 render(<App />, document.getElementById("app")!);

@@ -1,6 +1,6 @@
 import { effect, signal } from "@preact/signals";
 import { createDaybook, type Daybook } from "daybook-client";
-import type { Waiting } from "./model/changes";
+import { keptIn } from "./model/kept";
 import { createStore, type Store } from "./model/store";
 import { config, session, signOut } from "./session";
 
@@ -8,10 +8,19 @@ import { config, session, signOut } from "./session";
  * goes on where they were. */
 export const user = signal<{ store: Store; daybook: Daybook } | null>(null);
 
-/** Sign out since the user wants to: nothing of theirs stays on the screen. */
+/** Sign out since the user wants to: nothing of theirs stays on the screen or in the tab, nor is anything sent. */
 export function leave(): void {
+  const store = user.value?.store;
   user.value = null;
   signOut();
+  store?.forget();
+}
+
+/** Have the browser ask before the tab is closed while changes wait that would be lost with it. */
+export function warnBeforeLoss(): void {
+  addEventListener("beforeunload", (event) => {
+    if (session.value && user.value?.store.atRisk.value) event.preventDefault();
+  });
 }
 
 /** Follow who is signed in: make the user's state, and keep it up to date as long as the token is taken. */
@@ -24,7 +33,7 @@ export function followSession(): void {
     stop = new AbortController();
     const { userId } = now;
     const known = user.peek();
-    const store = known?.store.userId === userId ? known.store : createStore({ userId, ...outboxOf(userId) });
+    const store = known?.store.userId === userId ? known.store : createStore({ userId, ...keptIn(sessionStorage, userId) });
     const daybook = createDaybook({
       url: location.origin + config.base,
       userId,
@@ -39,14 +48,4 @@ export function followSession(): void {
     user.value = { store, daybook };
     void store.follow(daybook, stop.signal);
   });
-}
-
-/** Keep what waits in the tab's storage, so that a reload, or the way to the sign-in page and back, loses nothing. */
-function outboxOf(userId: string) {
-  const name = `daybook.outbox.${userId}`;
-  const kept = sessionStorage.getItem(name);
-  return {
-    waiting: kept ? (JSON.parse(kept) as Waiting[]) : [],
-    keep: (waiting: readonly Waiting[]) => sessionStorage.setItem(name, JSON.stringify(waiting)),
-  };
 }

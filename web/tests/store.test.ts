@@ -1,5 +1,7 @@
 import { createDaybook, type Task } from "daybook-client";
 import { beforeEach, expect, onTestFinished, test, vi } from "vitest";
+import type { Waiting } from "../src/model/changes";
+import { keptIn } from "../src/model/kept";
 import { createStore } from "../src/model/store";
 import { taskOf } from "./support";
 
@@ -144,4 +146,48 @@ test("doesn't take a task for deleted if a proxy has no page for it", async () =
   expect(text).toBe("“Buy milk” was changed elsewhere, so your change wasn't made.");
   action!.run();
   await vi.waitFor(() => expect(sent.at(-1)).toBe('{"completed":true} made'));
+});
+
+/** The tab's storage; `room` is how many characters a value may have. */
+function storage(room = Infinity) {
+  const kept = new Map<string, string>();
+  const tab = {
+    getItem: (name: string) => kept.get(name) ?? null,
+    removeItem: (name: string) => void kept.delete(name),
+    setItem(name: string, value: string) {
+      if (value.length > room) throw new DOMException("It is full.", "QuotaExceededError");
+      kept.set(name, value);
+    },
+  };
+  return { kept, tab: tab as unknown as Storage };
+}
+
+test("leaves nothing of what waits in the tab after the user has signed out", async () => {
+  const { kept, tab } = storage();
+  const store = createStore({ userId: "ann", ...keptIn(tab, "ann") });
+  store.submit({ op: "create", id: "a", fields: { title: "Nobody's business" } }, null);
+  store.submit({ op: "complete", id: "a", completed: true }, null);
+  expect(keptIn(tab, "ann").waiting.map(({ change }: Waiting) => change.op)).toEqual(["create", "complete"]);
+  store.forget();
+  expect([store.pending.value, [...kept]]).toEqual([[], []]);
+});
+
+test("tells whether changes would be lost with the tab", async () => {
+  const { tab } = storage();
+  const store = createStore({ userId: "ann", ...keptIn(tab, "ann") });
+  store.offline.value = true;
+  expect(store.atRisk.value).toBe(false); // nothing waits
+  store.submit({ op: "complete", id: "a", completed: true }, taskOf());
+  expect(store.atRisk.value).toBe(true);
+  store.offline.value = false;
+  expect(store.atRisk.value).toBe(false); // it is on its way
+  store.blocked.value = "The tasks can't be reached (413).";
+  expect(store.atRisk.value).toBe(true);
+});
+
+test("goes on with what waits if the tab's storage is full, and tells that it would be lost", async () => {
+  const { tab } = storage(10);
+  const store = createStore({ userId: "ann", ...keptIn(tab, "ann") });
+  store.submit({ op: "complete", id: "a", completed: true }, taskOf());
+  expect([store.pending.value.length, store.atRisk.value]).toEqual([1, true]);
 });

@@ -76,6 +76,11 @@ export class Outbox {
     return gone;
   }
 
+  /** Forget all that waits, since the user signs out. */
+  clear(): void {
+    this.#set([]);
+  }
+
   /** Try again now, since the network may be back. */
   hurry(): void {
     this.#wake();

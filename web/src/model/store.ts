@@ -28,8 +28,8 @@ export interface StoreOptions {
   userId: string;
   /** What waited in this tab when it was left or reloaded. */
   waiting?: readonly Waiting[] | undefined;
-  /** Called with all that waits, after each change. */
-  keep?: ((waiting: readonly Waiting[]) => void) | undefined;
+  /** Called with all that waits, after each change. Returns whether a reload will give it back. */
+  keep?: ((waiting: readonly Waiting[]) => boolean) | undefined;
 }
 
 export type Store = ReturnType<typeof createStore>;
@@ -42,6 +42,7 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
   const loaded = signal(false);
   const offline = signal(false);
   const blocked = signal(""); // why the first change can't be sent, though the service is there; a sentence
+  const kept = signal(true);
   const failure = signal("");
   const toasts = signal<readonly Toast[]>([]);
   const event = signal<StreamedEvent | null>(null);
@@ -55,10 +56,13 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
     return withWaiting(copy.tasks, pending.value, userId);
   });
 
+  /** Whether changes wait for more than the answer that is on its way: they would be lost with the tab. */
+  const atRisk = computed(() => pending.value.length > 0 && (offline.value || blocked.value !== "" || !kept.value));
+
   const outbox = new Outbox(waiting, {
     changed(now) {
       pending.value = now;
-      keep?.(now);
+      kept.value = keep?.(now) ?? false;
     },
     made({ change }, { task, seq, version }) {
       if (task ? copy.put(task) : copy.remove(change.id, version)) moved();
@@ -130,6 +134,11 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
     const gone = outbox.discard(key);
     if (!gone[0]) return;
     tell(`${nameOf(gone[0])}: ${countText(gone.length)} discarded.`, { name: "Undo", run: () => repeat(gone) });
+  }
+
+  /** Forget the changes that wait, since the user signs out. */
+  function forget(): void {
+    outbox.clear();
   }
 
   async function flush(): Promise<void> {
@@ -245,12 +254,14 @@ export function createStore({ userId, waiting = [], keep }: StoreOptions) {
     loaded,
     offline,
     blocked,
+    atRisk,
     failure,
     toasts,
     event,
     written,
     submit,
     discard,
+    forget,
     remove,
     undo,
     follow,
