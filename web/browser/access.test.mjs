@@ -79,6 +79,21 @@ const VIEWS = {
   ],
   learn: ["#/learn", (page) => page.locator(".agrees").waitFor()],
   proof: ["#/proof", (page) => page.locator(".fits").waitFor()],
+  waiting: [
+    "#/tasks",
+    async (page) => {
+      await page.route("**/complete", (route) => route.fulfill({ status: 403, body: "<html>" }));
+      await page.getByLabel("Done: Renew the passport").check();
+      await page.getByText("“Renew the passport” can't be sent").waitFor();
+    },
+  ],
+  leaving: [
+    "#/tasks",
+    async (page) => {
+      await page.getByRole("button", { name: "Sign out" }).click();
+      await page.getByText("One change hasn't been sent. Sign out and lose it?").waitFor();
+    },
+  ],
 };
 
 for (const colorScheme of ["light", "dark"]) {
@@ -100,8 +115,10 @@ for (const colorScheme of ["light", "dark"]) {
         }, RULES);
         await page.screenshot({ path: `${SHOTS}${name}-${colorScheme}-${width}.png` });
         assert.deepEqual(found, [], name);
-        if (["toast", "erase", "restore"].includes(name)) await page.keyboard.press("Escape");
+        if (["toast", "erase", "restore", "leaving"].includes(name)) await page.keyboard.press("Escape");
       }
+      await page.getByRole("button", { name: "Discard this change" }).click();
+      await page.getByText("can't be sent").waitFor({ state: "hidden" });
       await page.getByRole("button", { name: "Sign out" }).click();
       await page.getByRole("dialog").waitFor();
       const found = await page.evaluate((rules) => globalThis.axe.run(document, rules), RULES);
