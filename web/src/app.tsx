@@ -118,7 +118,7 @@ function Connection() {
     <p role="status" class={text ? "connection" : "connection none"}>
       {text}{" "}
       {inTheWay && (
-        <button type="button" class="quiet" onClick={() => store.discard(inTheWay.key)}>
+        <button type="button" onClick={() => store.discard(inTheWay.key)}>
           Discard this change
         </button>
       )}

@@ -9,7 +9,7 @@ export function SignOutDialog({ close }: { close: () => void }) {
   const many = `${count} changes haven't been sent. Sign out and lose them?`;
   const text = count === 1 ? "One change hasn't been sent. Sign out and lose it?" : many;
   return (
-    <dialog ref={dialog} aria-labelledby="sign-out" onClose={close}>
+    <dialog ref={dialog} class="sign-out" aria-labelledby="sign-out" onClose={close}>
       <h2 id="sign-out">Sign out?</h2>
       <p role="status">{count ? text : "All changes have been sent."}</p>
       <div class="buttons">
