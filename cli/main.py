@@ -122,7 +122,7 @@ def migrate_command(
     if revoked:
         say("Took the right to write to the log from everybody: a restore without privileges had given it back.")
     if made:
-        say("Made the role that DATABASE_URL names: it may append to the log, and no more.")
+        say("Made the role that DATABASE_URL names: it may append to the log, and erase content on record.")
     if not_built:
         raise not_built
 

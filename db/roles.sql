@@ -1,5 +1,5 @@
--- The role that the service runs as: it may read, append to the log, put auditors' reads on record, and nothing
--- else (docs/adr/0025, docs/adr/0036).
+-- The role that the service runs as: it may read, append to the log, erase content after an event that records
+-- it, put auditors' reads on record, and nothing else (docs/adr/0025, 0036 and 0037).
 -- Run once as the owner of the tables, after `daybook migrate` and after each upgrade; running it again does no harm:
 --     psql "$DATABASE_URL_DIRECT" -f db/roles.sql
 -- then give it to the login that DATABASE_URL names:

@@ -1,4 +1,4 @@
-"""The service's own login: made by the migration, and able to append and no more."""
+"""The service's own login: made by the migration, and able to append, erase on record, and no more."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -137,6 +137,6 @@ def test_migrate_makes_it(empty_database: str, folder: Path, name: str) -> None:
     ).stdout
     assert [line for line in said.splitlines() if not line.startswith("The tables are distributed")] == [
         APPLIED,
-        "Made the role that DATABASE_URL names: it may append to the log, and no more.",
+        "Made the role that DATABASE_URL names: it may append to the log, and erase content on record.",
     ]
     assert connect_arguments(empty_database)["user"] != name
