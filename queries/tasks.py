@@ -58,7 +58,7 @@ _FAR = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListQuery:
-    """A filter and an order of tasks, and a page of the list. Each of `words` occurs in title or description."""
+    """A filter and an order of tasks, and a page of the list. Each of `words` occurs in title, description or tags."""
 
     completed: bool | None = None
     priority: Priority | None = None

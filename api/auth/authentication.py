@@ -70,7 +70,7 @@ async def authenticate(
         await request.state.limits.admit_user(request.scope, user)
     if user != user_id:
         _admit_auditor(user_id, audits=audits, for_auditors=for_auditors)
-    if request.method in ("GET", "HEAD"):  # a write takes its turn once its body has arrived (`api.routers.tasks`)
+    if request.method in ("GET", "HEAD"):  # a write takes its turn once its body has arrived (`api.writes`)
         deadline.begin(request.state.pool.timeout)
         await take_turn(request, user)
     elif reads_only:
