@@ -357,9 +357,9 @@ def _to_go_on(job: "Job", choice: "Choice", after: str) -> str:
 
 
 def _verify_export(export: str, head: str | None, after: str | None, keys: str | None, *, as_json: bool) -> None:
-    from cli.verify import for_machines, for_people, report_on
+    from cli.verify import for_machines, for_people, verify_file
 
-    report = report_on(export, head=head, after=after, keys=keys)
-    say(for_machines(report) if as_json else for_people(report))
-    if report.mismatch:
+    verified = verify_file(export, head=head, after=after, keys=keys)
+    say(for_machines(verified) if as_json else for_people(verified))
+    if verified.report.mismatch:
         raise MismatchFound

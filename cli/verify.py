@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import copyfileobj
 from tempfile import TemporaryFile
@@ -17,7 +17,7 @@ from events.export.verification import BadHead, NothingToSay, Report, read_head,
 from events.hash_chain import Head
 from events.integrity.mismatch import Mismatch
 from events.serialization import UnknownEvent
-from events.signed_head import BadSignature, signer_of
+from events.signed_head import BadSignature, Signed, check_signature
 
 FROM_STDIN = "-"
 
@@ -26,8 +26,16 @@ class CannotVerify(CannotRun):
     """There is nothing that could be said of the export."""
 
 
-def report_on(export: str, *, head: str | None, after: str | None, keys: str | None) -> Report:
-    """Return the report on the file `export` (`-`: stdin). The heads must be signed by one of `keys`, if it is given.
+@dataclass(frozen=True, slots=True)
+class VerifiedExport:
+    """The report on an export, and the ids of the keys that signed its heads, if that was checked."""
+
+    report: Report
+    signed_by: tuple[str, ...]
+
+
+def verify_file(export: str, *, head: str | None, after: str | None, keys: str | None) -> VerifiedExport:
+    """Verify the file `export` (`-`: stdin). The heads must be signed by one of `keys`, if it is given.
 
     Raises `CannotVerify`.
     """
@@ -45,16 +53,30 @@ def report_on(export: str, *, head: str | None, after: str | None, keys: str | N
         told = f"{name}: {_shown(str(error))}.\nWhere a newer release made the export, verify it with that one."
         raise CannotVerify(told) from error
     for path, each in ((head, kept), (after, begun)):
-        if each and each.user_id is not None and report.user_id not in (None, each.user_id):
-            raise CannotVerify(f"{path}: this head is {_shown(each.user_id)}'s, and {name} is another user's log")
-    return report
+        if each and each.signed and report.user_id not in (None, each.signed.user_id):
+            raise CannotVerify(
+                f"{path}: this head is {_shown(each.signed.user_id)}'s, and {name} is another user's log"
+            )
+    if begun:
+        _check_beginning(name, report, begun.head)
+    signed_by = dict.fromkeys(each.signed.key_id for each in (kept, begun) if each and each.signed)
+    return VerifiedExport(report, tuple(signed_by))
+
+
+def _check_beginning(name: str, report: Report, after: Head) -> None:
+    """Check that the export's first event isn't one that the head `after` covers. Raises `CannotVerify`."""
+    found = report.mismatch
+    if found and not report.events and found.kind == "added" and found.seq is not None and found.seq <= after.seq:
+        raise CannotVerify(
+            f"{name} begins at event {found.seq}, and the head is event {after.seq}: export it with after={after.seq}"
+        )
 
 
 class _Kept(NamedTuple):
-    """A head that was kept, and its user, if its signature was checked."""
+    """A head that was kept, and what its signature says, if it was checked."""
 
     head: Head
-    user_id: str | None
+    signed: Signed | None
 
 
 _LARGEST_HEAD = 64 * 1024
@@ -67,7 +89,7 @@ def _head(path: str, keys: bytes | None) -> _Kept:
         head = read_head(text)
         if keys is None:
             return _Kept(head, None)
-        return _Kept(head, signer_of(_signed(text), head, keys))
+        return _Kept(head, check_signature(_signed(text), head, keys))
     except (BadHead, BadSignature) as error:
         raise CannotVerify(f"{path}: {error}") from error
 
@@ -102,13 +124,19 @@ def _opened(path: str) -> Iterator[BinaryIO]:
             yield spool
 
 
-def for_machines(report: Report) -> str:
+def for_machines(verified: VerifiedExport) -> str:
     """Return the report as a JSON object. After a mismatch, the other figures are those of the events before it."""
-    return orjson.dumps({"clean": report.mismatch is None, **asdict(report)}).decode()
+    report = verified.report
+    return orjson.dumps({"clean": report.mismatch is None, **asdict(report), "signed_by": verified.signed_by}).decode()
 
 
-def for_people(report: Report) -> str:
-    """Return the report as one to three lines."""
+def for_people(verified: VerifiedExport) -> str:
+    """Return the report as one to four lines."""
+    signed = [f"The head's signature holds, by the key {_shown(key)}." for key in verified.signed_by]
+    return "\n".join((_reported(verified.report), *signed))
+
+
+def _reported(report: Report) -> str:
     found = report.mismatch
     if not report.events:
         return _said(found) if found else _none(report.head or 0)

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 import orjson
@@ -52,8 +52,15 @@ class HeadSigner:
         return jwt.encode(claims, self._key, "EdDSA", headers={"typ": _TYPE, "kid": self._kid})
 
 
-def signer_of(signed: str, head: Head, keys: bytes) -> str:
-    """Check that `signed` is this head's, by one of the `keys` (a JWK Set as JSON). Return the head's user.
+class Signed(NamedTuple):
+    """What the signature of a head says: whose the head is, and which key signed it."""
+
+    user_id: str
+    key_id: str
+
+
+def check_signature(signed: str, head: Head, keys: bytes) -> Signed:
+    """Check that `signed` is this head's, by one of the `keys` (a JWK Set as JSON).
 
     Raises `BadSignature`.
     """
@@ -73,8 +80,7 @@ def signer_of(signed: str, head: Head, keys: bytes) -> str:
         raise BadSignature("what was signed is no head")
     if (claims.get("seq"), claims.get("hash"), claims.get("at")) != (head.seq, head.hash.hex(), head.at):
         raise BadSignature("the head isn't the one that was signed: it was changed")
-    user: str = claims["sub"]
-    return user
+    return Signed(claims["sub"], str(kid))
 
 
 def _decoded(signed: str, key: jwt.PyJWK) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from api.app import create_app
-from cli.verify import CannotVerify, report_on
+from cli.verify import CannotVerify, for_people, verify_file
 from config.errors import BadSettings
 from config.settings import Settings
 from tests.service import SECRET, TASKS, Service, serving
@@ -72,7 +72,10 @@ async def test_verify_checks_who_signed_a_head(database: str, tmp_path: Path, mo
 
     def verified(head: Any, keys: str = "keys.json", export: str = "ann.ndjson") -> None:
         Path("kept.json").write_text(json.dumps(head))
-        assert report_on(export, head="kept.json", after=None, keys=keys).mismatch is None
+        found = verify_file(export, head="kept.json", after=None, keys=keys)
+        key = json.loads(decoded(head["signed"].split(".")[0]))["kid"]
+        assert (found.report.mismatch, found.signed_by) == (None, (key,))
+        assert for_people(found).endswith(f"\nThe head's signature holds, by the key {key}.")
 
     verified(head)
     (tmp_path / "marked.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "keys.json").read_bytes())
@@ -106,7 +109,7 @@ async def test_a_signed_head_of_another_user_is_no_proof(
         async with service.as_user("bob") as bob:
             (tmp_path / "bobs.json").write_bytes((await bob.get("/api/bob/audit/head")).content)
     with pytest.raises(CannotVerify, match=r"bobs.json: this head is bob's, and ann.ndjson is another user's log"):
-        report_on("ann.ndjson", head="bobs.json", after=None, keys="keys.json")
+        verify_file("ann.ndjson", head="bobs.json", after=None, keys="keys.json")
 
 
 async def test_without_a_key_heads_are_not_signed(service: Service) -> None:

@@ -18,7 +18,7 @@ import jwt
 import pytest
 
 from events.task import TaskToggled
-from tests.exports import LOG, lines, records, rehashed
+from tests.exports import LOG, Record, lines, records, rehashed
 from tests.faults.servers import children
 from tests.faults.servers import service as server
 from tests.forking import Command
@@ -371,7 +371,7 @@ def test_a_machine_gets_the_result_as_json(folder: Path, export: Path) -> None:
     assert clean.returncode == 0
     assert json.loads(clean.stdout) == {
         "clean": True, "user_id": "ann", "events": 10, "first": 1, "last": 10, "hash": LOG[9]["hash"],
-        "head": None, "mismatch": None,
+        "head": None, "mismatch": None, "signed_by": [],
     }  # fmt: skip
     export.write_bytes(lines([*LOG[:4], {**LOG[4], "changes": {}}, *LOG[5:]]))
     touched = run(folder, "verify", "--export", "ann.ndjson", "--json")
@@ -383,6 +383,7 @@ def test_a_machine_gets_the_result_as_json(folder: Path, export: Path) -> None:
             "field": "changes", "found": None, "expected": None, "more": 0,
             "message": "event 5 was changed: `changes` doesn't follow from `data`",
         },
+        "signed_by": [],
     }  # fmt: skip
 
 
@@ -406,6 +407,20 @@ def test_an_export_that_follows_on_a_head_is_held_against_it(folder: Path, expor
     assert (rest.returncode, "Events 5 to 10 of ann" in rest.stdout) == (0, True)
     whole = run(folder, "verify", "--export", "ann.ndjson", "--head", "head.json")
     assert (whole.returncode, "Line 1: events 1 to 4 are missing" in whole.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("export_of", [LOG[2:], LOG[:1:-1], LOG[2:3]])
+def test_an_export_that_overlaps_the_head_before_it_is_asked_for_anew(
+    folder: Path, export: Path, export_of: list[Record]
+) -> None:
+    (folder / "head.json").write_text(json.dumps({name: LOG[3][name] for name in ("seq", "hash", "at")}))
+    export.write_bytes(lines(export_of))
+    told = run(folder, "verify", "--export", "ann.ndjson", "--after", "head.json")
+    assert (told.returncode, told.stdout, told.stderr) == (
+        2,
+        "",
+        "daybook: ann.ndjson begins at event 3, and the head is event 4: export it with after=4\n",
+    )
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
