@@ -1,6 +1,7 @@
 """Events of earlier releases stay readable: one of each type as stored in each form, with its hash."""
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,21 @@ import pytest
 from events import hash_chain
 from events.records import record
 from events.serialization import DATA_VERSION, UnknownEvent, decode, from_row, header, meta, upcast
-from events.task import Task, TaskCreated, TaskDeleted, TaskEvent, TaskRestored, TaskToggled, TaskUpdated, evolve
+from events.task import (
+    FIELDS,
+    Task,
+    TaskCreated,
+    TaskDeleted,
+    TaskEvent,
+    TaskRestored,
+    TaskToggled,
+    TaskUpdated,
+    evolve,
+)
 from tests import independent
 
 HEX = ("fingerprint", "salt", "hash")
+VERIFIER = Path(__file__).parents[2] / "clients/typescript/src/verify/changes.ts"
 
 
 def stored(name: str) -> list[dict[str, Any]]:
@@ -167,3 +179,11 @@ def test_an_old_log_verifies_as_it_was_hashed(rows: list[dict[str, Any]]) -> Non
 def test_damaged_data_is_refused_and_not_guessed_at(data: Any) -> None:
     with pytest.raises(UnknownEvent, match="TaskCreated"):
         decode("TaskCreated", data)
+
+
+def test_the_verifier_in_typescript_knows_each_form_and_field() -> None:
+    source = VERIFIER.read_text()
+    [forms] = re.findall(r"\(\[([\d, ]+)\] as unknown\[\]\)\.includes\(form\)", source)
+    [fields] = re.findall(r"const FIELDS = \[(.*?)\];", source, re.DOTALL)
+    assert json.loads(f"[{forms}]") == list(range(1, DATA_VERSION + 1))
+    assert tuple(re.findall(r'"(\w+)"', fields)) == tuple(FIELDS)
