@@ -10,8 +10,8 @@ _SENTENCES = {
     "string_too_short": "{name} must not be empty.",
     "string_too_long": "{name} must have at most {max_length:,} characters.",
     "list_type": "{name} must be a list.",
-    "too_short": "{name} must be at least {min_length}.",
-    "too_long": "{name} must be at most {max_length:,}.",
+    "too_short": "Send at least one {one}.",
+    "too_long": "{name} must have at most {max_length:,} entries.",
     "bool_type": "{name} must be true or false.",
     "int_type": "{name} must be a whole number.",
     "int_parsing": "{name} must be a whole number.",
@@ -29,7 +29,8 @@ _SENTENCES = {
     "model_type": "{name} must be a JSON object.",
     "model_attributes_type": "{name} must be a JSON object.",
 }
-"""Sentences by Pydantic's error type. The placeholders are the field's name and the error's context."""
+"""Sentences by Pydantic's error type. The placeholders are the field's name, that of one of its entries, and the
+error's context. Lists that may not be empty want one entry."""
 
 MOST_ERRORS = 20
 """Largest number of errors that are listed: those of one mistake may be hundreds."""
@@ -76,5 +77,9 @@ def _error(error: Any, location: Sequence[str | int], spelling: Callable[[str], 
     field = ".".join(step for step in location if isinstance(step, str)) or _BODY
     name = "The body" if field == _BODY else spelling(field)
     template = _SENTENCES.get(error["type"])
-    message = template.format(name=name, **error.get("ctx", {})) if template else f"{name}: {error['msg']}."
+    message = (
+        template.format(name=name, one=name.lower().removesuffix("s"), **error.get("ctx", {}))
+        if template
+        else f"{name}: {error['msg']}."
+    )
     return {"field": field, "message": message, "type": error["type"]}

@@ -33,7 +33,7 @@ def _known_elsewhere(value: str) -> str:
     if value.isdecimal() and value.isascii():
         raise NotFound(hint=f"There is no task {value[:_LONGEST_SHOWN]}: ids are UUIDs here.")
     if value.lower() in _OTHERS_WORDS:
-        raise NotFound("Not found.", hint=f"There is no route {value} here. The document lists the routes.")
+        raise NotFound("Not found.", hint=f"There is no route {value} here: /docs lists the routes.")
     return value
 
 

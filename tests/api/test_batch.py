@@ -334,6 +334,20 @@ async def test_a_body_that_breaks_a_rule_is_422_as_a_whole(
     assert await count(pool) == 0
 
 
+@pytest.mark.parametrize(
+    ("operations", "says"),
+    [
+        ([], "Send at least one operation."),
+        ([{"op": "delete", "id": ID}] * 101, "Operations must have at most 100 entries."),
+    ],
+)
+async def test_too_few_or_too_many_operations_are_refused_in_a_sentence(
+    service: Service, operations: list[dict[str, Any]], says: str
+) -> None:
+    answer = await service.client.post(BATCH, json={"operations": operations})
+    assert (answer.status_code, answer.json()["detail"]) == (422, says)
+
+
 async def test_the_first_faults_of_a_batch_are_named_with_their_operations(service: Service) -> None:
     answer = await batch(service, *[{"op": "create", "title": "", "tags": [1] * 1000}] * 100)
     problem = answer.json()

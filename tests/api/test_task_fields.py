@@ -85,7 +85,7 @@ async def test_when_a_task_was_completed_is_said(service: Service) -> None:
         ({"tags": ["x" * 51]}, "Tags must have at most 50 characters."),
         ({"tags": ["a\nb"]}, "Tags must not contain control characters (U+000A)."),
         ({"tags": ["\u200b"]}, "Tags must hold something visible."),
-        ({"tags": [f"tag {number}" for number in range(21)]}, "Tags must be at most 20."),
+        ({"tags": [f"tag {number}" for number in range(21)]}, "Tags must have at most 20 entries."),
     ],
 )
 async def test_what_cannot_be_meant_is_refused(service: Service, body: dict[str, Any], message: str) -> None:

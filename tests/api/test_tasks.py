@@ -272,6 +272,7 @@ async def test_a_route_of_another_backend_is_404(service: Service, word: str) ->
         answer = await service.client.request(method, f"{TASKS}/{word}", json={"title": "x"})
         assert (answer.status_code, "not found" in answer.json()["detail"].lower()) == (404, True)
         assert "UUID" not in answer.text
+        assert answer.json()["hint"] == f"There is no route {word} here: /docs lists the routes."
 
 
 async def test_a_trailing_slash_is_served_like_none(service: Service) -> None:
