@@ -14,13 +14,13 @@ const daybook = createDaybook({
   },
 });
 
-const { task, seq } = await daybook.createTask({ title: "Buy milk", due_date: "2026-12-01" });
+const { task } = await daybook.createTask({ title: "Buy milk", due_date: "2026-12-01" });
 try {
-  await daybook.updateTask(task.id, { title: "Buy oat milk" }, { ifMatch: task.version });
+  const { seq } = await daybook.updateTask(task.id, { title: "Buy oat milk" }, { ifMatch: task.version });
+  if (seq) await daybook.undo({ seq }); // "Buy milk" again
 } catch (error) {
   if (!isProblem(error, "/problems/precondition-failed")) throw error; // else: show what is there now
 }
-if (seq) await daybook.undo({ seq });
 
 for await (const tasks of pages(daybook.listTasks, { status: "pending" })) console.log(tasks);
 for await (const event of stream(daybook, { signal })) console.log(event.type, event.task);
