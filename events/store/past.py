@@ -10,7 +10,7 @@ from db.time_slices import TimeSlices
 from events.serialization import payload_of
 from events.store import log
 from events.store.event_store import EventStore
-from events.task import NO_TASK, ContentErased, Erased, FoldedEvent, Snapshot, Task, evolve_erased
+from events.task import NO_TASK, ContentErased, Erased, FoldedEvent, Snapshot, Task, TaskErased, evolve_erased
 
 
 async def task_at(
@@ -57,9 +57,10 @@ async def tasks_at(
 ) -> AsyncIterator[Sequence[Task]]:
     """Fold a user's first `upto` events into the tasks as they were at the moment `at` (inclusive).
 
-    Yield all tasks, or those with the given ids, in order of their ids, batch by batch, in constant memory. Those with
-    erased content are left out. On a pool, a connection is held only while a batch is fetched. A task's events are
-    ordered by their time; a user's needn't be, if clocks differ. Raise `UnknownEvent` or `ImpossibleEvent`.
+    Yield all tasks, or those with the given ids, in order of their ids, batch by batch, in constant memory. Those that
+    are recorded as erased by now are left out, also while their content is still there. On a pool, a connection is held
+    only while a batch is fetched. A task's events are ordered by their time; a user's needn't be, if clocks differ.
+    Raise `UnknownEvent` or `ImpossibleEvent`.
     """
     statement, some = (FACTS_AT, ()) if ids is None else (FACTS_AT_OF_SOME, (ids,))
     state: Task | Erased | None = None
@@ -74,7 +75,9 @@ async def tasks_at(
                 if isinstance(state, Task):
                     finished.append(state)
                 state = None
-            if wanted:
+            if type_ == TaskErased.__name__:
+                state = Erased.ERASED
+            elif wanted:
                 step = FoldedEvent(user_id, task_id, version, moment, payload_of(type_, data))
                 state = evolve_erased(state, step)
             last = (task_id, version)

@@ -384,9 +384,12 @@ async def test_a_users_key_makes_it_repeatable(service: Service) -> None:
 async def test_what_was_interrupted_is_finished(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first erasure is recorded, and its connection ends before content is erased, as in a kill."""
     await service.client.post(TASKS, json={"title": CANARY})
+    now = (await audit(service))[-1]["at"]
+    assert len((await service.client.get(TASKS, params={"as_of": now})).json()) == 1
     real = content.ERASE
     monkeypatch.setattr(content, "ERASE", INTERRUPTED)
     assert (await delete_user(service)).status_code == 503
+    assert (await service.client.get(TASKS, params={"as_of": now})).json() == []
     assert CANARY.encode() in await export(service)
     assert (await service.client.get(TASKS)).json() == []
     monkeypatch.setattr(content, "ERASE", real)
