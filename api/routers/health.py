@@ -36,7 +36,7 @@ _HEALTH: dict[str, Any] = {
         200: answer(examples.HEALTHY),
         503: {
             "model": Health,
-            "description": "Requests can't be served: no database that takes writes",
+            "description": "Requests can't be served: no database, or a read-only one",
             **answer(examples.UNHEALTHY),
         },
     },
@@ -95,7 +95,7 @@ async def livez() -> JSONResponse:
 @router.get("/readyz", operation_id="readyz", summary="Can it serve?", **_HEALTH)
 @router.get("/health", operation_id="health", summary="Can it serve? (as /readyz)", **_HEALTH)
 async def health(request: Request) -> JSONResponse:
-    """Requests can be served: the database answers, and takes writes."""
+    """Requests can be served: the database answers, and isn't read-only. A full disk shows only in a write."""
     found = await request.state.readiness.check()
     ready = found == "reachable"
     body = {"status": "healthy" if ready else "unhealthy", "database": found, "version": _VERSION}

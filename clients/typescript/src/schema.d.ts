@@ -415,7 +415,7 @@ export interface paths {
         };
         /**
          * Can it serve? (as /readyz)
-         * @description Requests can be served: the database answers, and takes writes.
+         * @description Requests can be served: the database answers, and isn't read-only. A full disk shows only in a write.
          */
         get: operations["health"];
         put?: never;
@@ -435,7 +435,7 @@ export interface paths {
         };
         /**
          * Can it serve?
-         * @description Requests can be served: the database answers, and takes writes.
+         * @description Requests can be served: the database answers, and isn't read-only. A full disk shows only in a write.
          */
         get: operations["readyz"];
         put?: never;
@@ -4974,7 +4974,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description Requests can't be served: no database that takes writes */
+            /** @description Requests can't be served: no database, or a read-only one */
             503: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -5012,7 +5012,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description Requests can't be served: no database that takes writes */
+            /** @description Requests can't be served: no database, or a read-only one */
             503: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
