@@ -138,19 +138,22 @@ async def through_pooler(
     ratios[POOLER_LINE] = _ratios(*loads)
 
 
-async def database(generator: LoadGenerator, candidate: Candidate, ratios: Ratios) -> None:
+async def database(
+    generator: LoadGenerator, candidate: Candidate, ratios: Ratios, numbers_of_connections: Sequence[int] = (1, 32)
+) -> None:
     """Print the rates of appends, plain INSERTs and lists in pgbench: the upper limits that Postgres sets."""
     connection = await asyncpg.connect(**connect_arguments(candidate.dsn))
     await connection.execute(pgbench.PLAIN_SEQUENCE)
     await connection.close()
+    append, insert = "append, a creation", "plain INSERT of the same event"
     scripts = {
-        "append, a creation": pgbench.append(),
-        "plain INSERT of the same event": pgbench.plain_insert(),
+        append: pgbench.append(),
+        insert: pgbench.plain_insert(),
         "the append's rows in one statement": pgbench.rows(),
         "list, page of 50": pgbench.page(),
     }
     _say("\n| pgbench | a second | of the rounds |\n|---|--:|--:|")
-    for connections in (1, 32):
+    for connections in numbers_of_connections:
         rates: dict[str, list[float]] = {name: [] for name in scripts}
         for number in range(generator.rounds + 1):
             for name, text in scripts.items():
@@ -163,8 +166,7 @@ async def database(generator: LoadGenerator, candidate: Candidate, ratios: Ratio
                 f"| {name}, {plural(connections, 'connection')} | {statistics.median(found):,.0f} | "
                 f"{min(found):,.0f} to {max(found):,.0f} |"
             )
-        append, insert, _ = rates.values()
-        ratios[append_line(connections)] = [a / b for a, b in zip(append, insert, strict=True)]
+        ratios[append_line(connections)] = [a / b for a, b in zip(rates[append], rates[insert], strict=True)]
 
 
 PARTS = ("peer", "ceiling", "unchanged", "mixed", "pooler", "database")

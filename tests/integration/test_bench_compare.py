@@ -5,14 +5,18 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from bench import pgbench, pooler
-from bench.bounds import BOUNDS, table
+from bench import compare, pgbench, pooler
+from bench.bounds import BOUNDS, append_line, table
+from bench.load_generator import Candidate, LoadGenerator
 from bench.machine import tree_cpu_seconds
+from bench.people import People
+from bench.service import Service
 from db.dsn import connect_arguments
 from db.pool import Pool
 from tests.conftest import execute, on_plain_postgres
@@ -101,6 +105,18 @@ async def test_pgbench_writes_the_same_rows_without_the_function(pool: Pool, dat
         """SELECT bool_and(s.seq = (SELECT count(*) FROM events AS e WHERE e.user_id = s.user_id))
         FROM streams AS s WHERE s.user_id LIKE 'rows-%'"""
     )
+
+
+@on_plain_postgres
+async def test_each_statement_of_the_database_has_a_line(
+    database: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = LoadGenerator(folder, "", People((), ()), postmaster=0, rounds=1, seconds=1)
+    ratios: dict[str, Sequence[float]] = {}
+    await compare.database(generator, Candidate("ours 1", Service(0, 0, ""), database), ratios, [2])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "2 connections" in line]
+    assert len(lines) == 4
+    assert list(ratios) == [append_line(2)]
 
 
 @on_plain_postgres
