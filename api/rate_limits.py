@@ -76,7 +76,7 @@ class Buckets:
             file.write(bytes(max(0, _GROUP_SIZE * _GROUPS - file.tell())))
 
     def close(self) -> None:
-        """Close the file. What is in it stays."""
+        """Close the file. Its content stays."""
         os.close(self._file)
 
     def take(self, key: str, rate: Rate) -> _Verdict:

@@ -34,7 +34,7 @@ def confirm(user: str, task: UUID | None) -> None:
 
 
 async def erase_content(dsn: str, user: str, task: UUID | None, *, reason: str, actor: str, sharded: bool) -> str:
-    """Erase the content, and say what was done. A task needn't have been deleted.
+    """Erase the content, and report it. A task needn't have been deleted.
 
     Raise `CannotRun` if it can't be, and the errors of connecting.
     """

@@ -73,7 +73,7 @@ def _check_beginning(name: str, report: Report, after: Head) -> None:
 
 
 class _Kept(NamedTuple):
-    """A head that was kept, and what its signature says, if it was checked."""
+    """A head that was kept, and its signature's claims, if it was checked."""
 
     head: Head
     signed: Signed | None

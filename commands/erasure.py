@@ -23,7 +23,7 @@ _AT_ONCE = 100
 async def erase_task(store: EventStore, command: EraseTask, *, actor: str, metadata: Metadata) -> Outcome:
     """Carry the command out as `commands.handler.handle` does, and erase the content of the task's events.
 
-    If it was recorded before, go on with what was interrupted. Raise `InDoubt` if only a part may have been done.
+    If it was recorded before, go on with the rest. Raise `InDoubt` if only a part may have been done.
     """
     outcome = await handle(store, command, actor=actor, metadata=metadata)
     try:
@@ -111,7 +111,7 @@ class UserErasure:
             last = tasks[-1].task_id
 
     async def _check(self, stream: LockedStream) -> None:
-        """Check the precondition under the lock, or what was written before the erasure would be erased unseen.
+        """Check the precondition under the lock, or changes from just before the erasure would be erased unseen.
 
         Records of erasures don't count as changes of the list: the same request must be able to go on where it was
         interrupted. Raise `VersionMismatch`.

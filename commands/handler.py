@@ -207,7 +207,7 @@ def event_of(command: Command, state: TaskState, payload: TaskEvent, actor: str,
 
 
 def without_client(metadata: Metadata) -> Metadata:
-    """Return the metadata of an event that records an erasure: what is personal in them could never be erased."""
+    """Return the metadata of an event that records an erasure, without personal ones: they could never be erased."""
     return replace(metadata, client_address=None, client_agent=None)
 
 

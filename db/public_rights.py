@@ -10,7 +10,7 @@ from db.roles import take_advisory_lock
 
 
 class OpenToPublic(CannotRun):
-    """Every login of the database's server may write to any log. The message says by what, and how to end it."""
+    """Every login of the database's server may write to any log. The message names the functions, and the remedy."""
 
 
 # Functions without SECURITY DEFINER have no more rights than their caller.

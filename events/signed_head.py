@@ -53,7 +53,7 @@ class HeadSigner:
 
 
 class Signed(NamedTuple):
-    """What the signature of a head says: whose the head is, and which key signed it."""
+    """A signature's claims about a head: its user, and the key that signed it."""
 
     user_id: str
     key_id: str

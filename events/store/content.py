@@ -1,4 +1,4 @@
-"""Erasure of content: the statements that find what is to be erased, and that erase it."""
+"""Erasure of content: the statements that find it, and that erase it."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -97,8 +97,8 @@ ERASE = "SELECT daybook_erase($1, $2, $3)"
 async def erase_content_of_task(database: Executor, user_id: str, task_id: UUID) -> int:
     """Erase the content of a task's events, some at a time, and return their number. Its last must be `TaskErased`.
 
-    What was erased before is left as it is: an erasure that was interrupted is gone on with. Raise `ErasureRefused` at
-    the end if the content of damaged events is still there.
+    Content that was erased before is left as it is: an erasure that was interrupted is gone on with. Raise
+    `ErasureRefused` at the end if the content of damaged events is still there.
     """
     return await _erase_all(database, CONTENT_OF_TASK, "version", user_id, task_id)
 
