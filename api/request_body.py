@@ -124,7 +124,7 @@ class _Reader(Generic[_Body]):
         if body.count(b":") > _FEW_FIELDS:
             body = _without_excess(body, self._names)
         try:
-            value = _validate(self._model, body)
+            value = _validate(self._model, body, self._names)
         except ValidationError as error:
             raise self._problem(body, error) from None
         if not value and self._names_none(body):
@@ -205,7 +205,7 @@ def _errors(error: ValidationError) -> list[ErrorDetails]:
     return error.errors(include_url=False, include_input=False)
 
 
-def _validate(model: TypeAdapter[_Body], raw: bytes) -> _Body:
+def _validate(model: TypeAdapter[_Body], raw: bytes, names: Set[str]) -> _Body:
     """Validate JSON. Raises `ValidationError`, which names the field at fault even for a lone surrogate.
 
     Pydantic's parser stops at one (half a character, which no text can hold) before it can name the field; the standard
@@ -220,4 +220,4 @@ def _validate(model: TypeAdapter[_Body], raw: bytes) -> _Body:
             value = json.loads(raw.decode())
         except (ValueError, RecursionError):
             raise error from None
-        return model.validate_python(value)
+        return model.validate_python(_few_unknown(value, names))

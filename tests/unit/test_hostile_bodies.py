@@ -5,13 +5,14 @@ from typing import Any
 import orjson
 import pytest
 from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
 
 from api import large_bodies
 from api.large_bodies import LargeBodies
 from api.operations import Operations
 from api.preconditions import _canonical_body, fingerprint
 from api.problems import Invalid, Overloaded
-from api.request_body import LARGEST, LARGEST_BATCH, _without_excess, json_body
+from api.request_body import LARGEST, LARGEST_BATCH, _validate, _without_excess, json_body
 
 _ID = "01a1faae-1629-7326-8868-5894cfd36f95"
 
@@ -46,6 +47,15 @@ async def test_of_many_unknown_fields_as_many_are_looked_at_as_are_listed() -> N
     errors = (await refusal(many)).errors
     assert errors == (await refusal(few)).errors
     assert len(errors) == 20
+
+
+def test_so_it_is_beside_half_a_character() -> None:
+    operation = with_fields(1_000, op="complete", id=_ID)
+    body = orjson.dumps({"operations": [operation] * 3}).replace(b'"unknown0":0', b'"unknown0":"\\ud800"')
+    assert b"\\ud800" in body
+    with pytest.raises(ValidationError) as refused:
+        _validate(TypeAdapter(Operations), body, {"operations", "op", "id"})
+    assert refused.value.error_count() == 3 * 20
 
 
 async def test_known_fields_behind_many_unknown_ones_are_read() -> None:
