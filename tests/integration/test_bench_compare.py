@@ -88,6 +88,7 @@ async def test_pgbench_inserts_the_same_event_and_does_no_more(pool: Pool, datab
     assert not await pool.fetchval("SELECT count(*) FROM streams WHERE user_id LIKE 'plain-%'")
 
 
+@on_plain_postgres  # Citus distributes no statement that writes to several tables
 async def test_pgbench_writes_the_same_rows_without_the_function(pool: Pool, database: str, folder: Path) -> None:
     await asyncio.to_thread(_pgbench, database, folder, pgbench.rows())
     await asyncio.to_thread(_pgbench, database, folder, pgbench.append())

@@ -126,7 +126,9 @@ async def test_a_start_warns_of_it(database: str, capsys: pytest.CaptureFixture[
 async def test_it_is_taken_on_each_server_of_a_cluster(database: str, other: asyncpg.Connection) -> None:
     """A worker may be open where the coordinator isn't."""
     alone = "SET citus.enable_ddl_propagation = off; GRANT EXECUTE ON FUNCTION daybook_erase TO PUBLIC"
-    [worker, *_] = await other.fetch("SELECT nodename, nodeport FROM pg_dist_node WHERE groupid <> 0 ORDER BY nodeid")
+    worker = await other.fetchrow("SELECT nodename, nodeport FROM pg_dist_node WHERE groupid <> 0 ORDER BY nodeid")
+    if worker is None:
+        pytest.skip("needs a cluster with a worker beside the coordinator")
     there = {**connect_arguments(database), "host": worker["nodename"], "port": worker["nodeport"]}
     connection = await asyncpg.connect(**there)
     await connection.execute(alone)
