@@ -99,7 +99,7 @@ class UserErasure:
         last = NO_TASK
         while True:
             async with self._store.locked(self._user) as stream:
-                if not self._begun:
+                if last == NO_TASK:
                     await self._check(stream)
                 tasks = await stream.tasks_not_erased(self._user, after=last, limit=_AT_ONCE)
                 if len(tasks) < _AT_ONCE:

@@ -10,6 +10,9 @@ import orjson
 import pytest
 
 from commands import erasure
+from commands.decider import VersionMismatch
+from commands.erasure import UserErasure
+from commands.precondition import EntityTag, Precondition
 from db.pool import Pool
 from events.export.verification import verify_export
 from events.hash_chain import Head
@@ -17,8 +20,9 @@ from events.integrity.rebuild import rebuild
 from events.integrity.verify import verify
 from events.integrity.work_units import StreamSize
 from events.store import content, past
+from events.task import Metadata
 from tests import independent
-from tests.arrange import until_locked_out
+from tests.arrange import store_of, until_locked_out
 from tests.conftest import on_plain_postgres
 from tests.service import TASKS, Service
 
@@ -346,6 +350,18 @@ async def test_what_was_written_before_it_had_the_lock_is_not_erased_unseen(
         await until_locked_out(other, 2)
     assert (made.result().status_code, erased.result().status_code) == (201, 412)
     assert made.result().json() in (await service.client.get(TASKS)).json()
+
+
+@pytest.mark.usefixtures("task")
+async def test_a_retry_checks_the_list_again(service: Service, pool: Pool) -> None:
+    """The first try was lost before its commit, and a task was added before the second."""
+    await service.client.post(TASKS, json={"title": "Since"})
+    condition = Precondition(match=frozenset({EntityTag(1)}))
+    erasing = UserErasure(store_of(pool), "ann", reason=None, precondition=condition, actor="ann", metadata=Metadata())
+    erasing._begun = True
+    with pytest.raises(VersionMismatch):
+        await erasing.handle()
+    assert len((await service.client.get(TASKS)).json()) == 2
 
 
 async def test_one_that_was_cut_short_goes_on_with_the_same_if_match(
