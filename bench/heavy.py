@@ -1,8 +1,8 @@
 """A benchmark of the cost of a heavy user to the others: `make bench-heavy`.
 
-Twenty users read and write at times that are fixed beforehand. For each route, their latencies are measured at rest,
-and then while one user with a long log and many long tasks sends requests to it from twenty connections. Fails if
-another user was refused or waited for too long, or the service took too much memory.
+Twenty users read and write, at times that are fixed beforehand or each as fast as they are answered. For each route,
+their latencies are measured at rest, and then while one user with a long log and many long tasks sends requests to it
+from twenty connections. Fails if another user was refused or waited for too long, or the service took too much memory.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from db.migrate import migrate
 OTHERS = 20
 EVENTS_OF_OTHERS = 100
 PERIOD = 0.1
-"""Seconds between two requests of one of the other users, on average."""
+"""Seconds between two requests of one of the other users, on average, unless they send without a pause."""
 CONNECTIONS = 20
 """Connections of the heavy user. Each is a closed loop: it sends its next request when it has the response."""
 
@@ -178,7 +178,10 @@ def closed_loop(port: int, token: str, name: str, ids: Sequence[str], moment: da
 
 @dataclass(slots=True)
 class Others:
-    """The other users' latencies, in seconds from when a request was due, and their refusals."""
+    """The other users' latencies, in seconds from when a request was due, and their refusals.
+
+    Without a pause, a request is due when the one before it is answered.
+    """
 
     latencies: list[float] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
@@ -188,14 +191,16 @@ class Others:
         return f"{len(self.latencies):,} | {figures} | {sum(self.refused.values())}"
 
 
-async def others(lines: Sequence[Line], until: asyncio.Event) -> Others:
+async def others(lines: Sequence[Line], until: asyncio.Event, *, pause: bool) -> Others:
     """Send the other users' requests until the event is set."""
     found = Others()
 
     async def send(line: Line) -> None:
         due = time.perf_counter() + line.chance.random() * PERIOD
         while not until.is_set():
-            if (early := due - time.perf_counter()) > 0:
+            if not pause:
+                due = time.perf_counter()
+            elif (early := due - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
             try:
                 await line.send_one()
@@ -212,7 +217,7 @@ async def others(lines: Sequence[Line], until: asyncio.Event) -> Others:
 
 
 async def prepare(
-    dsn: str, service: Service, events: int, long_tasks: int
+    dsn: str, service: Service, events: int, long_tasks: int, *, pause: bool
 ) -> tuple[list[Visitor], list[str], datetime, str]:
     """Load all logs.
 
@@ -237,7 +242,8 @@ async def prepare(
         f"{machine()}. {await versions(connection)} ({await settings(connection)}).\n"
         f"One user with {events:,} events and {len(ids):,} tasks, {long_tasks:,} of them with 5,000 characters, "
         f"{CONNECTIONS} requests at once; "
-        f"{OTHERS} others with {EVENTS_OF_OTHERS} events each, {OTHERS / PERIOD:,.0f} requests a second."
+        f"{OTHERS} others with {EVENTS_OF_OTHERS} events each, "
+        + (f"{OTHERS / PERIOD:,.0f} requests a second." if pause else "each without a pause.")
     )
     await connection.close()
     return visitors, ids, moment, about
@@ -248,12 +254,14 @@ def _token(service: Service, user: str) -> str:
     return jwt.encode({"sub": user, "exp": until}, service.secret, algorithm="HS256")
 
 
-async def measure(service: Service, visitors: Sequence[Visitor], seconds: float, attack: "Attack | None") -> Others:
+async def measure(
+    service: Service, visitors: Sequence[Visitor], seconds: float, attack: "Attack | None", *, pause: bool
+) -> Others:
     """Measure the other users for some seconds, at rest or while the heavy user sends requests."""
     lines = [Line(await connect(service.port), [each], random.Random()) for each in visitors]
     until = asyncio.Event()
     try:
-        working = asyncio.create_task(others(lines, until))
+        working = asyncio.create_task(others(lines, until, pause=pause))
         await (asyncio.sleep(seconds) if attack is None else attack(seconds))
         until.set()
         return await working
@@ -279,11 +287,13 @@ class Attack:
         self.found.update(await asyncio.get_running_loop().run_in_executor(self.pool, closed_loop, *arguments))
 
 
-async def run(service: Service, dsn: str, events: int, long_tasks: int, seconds: float, only: str) -> list[str]:
+async def run(
+    service: Service, dsn: str, events: int, long_tasks: int, seconds: float, only: str, *, pause: bool
+) -> list[str]:
     """Measure all routes, print them, and return the faults."""
-    visitors, ids, moment, about = await prepare(dsn, service, events, long_tasks)
+    visitors, ids, moment, about = await prepare(dsn, service, events, long_tasks, pause=pause)
     print(about, flush=True)
-    await measure(service, visitors, seconds, None)  # warm up
+    await measure(service, visitors, seconds, None, pause=pause)  # warm up
     print("\n| heavy user | their answers | at rest: p50 | p99 | others' requests | p50 | p99 | max | refused ", end="")
     print("| p99 / rest | MB |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     faults = []
@@ -291,13 +301,12 @@ async def run(service: Service, dsn: str, events: int, long_tasks: int, seconds:
         for name in routes(ids, moment):
             if only not in name:
                 continue
-            rest = (
-                await measure(service, visitors, seconds, None)
-            ).latencies  # directly before, as the machine's speed changes
+            # directly before, as the machine's speed changes
+            rest = (await measure(service, visitors, seconds, None, pause=pause)).latencies
             median = percentile(rest, 0.5)
             attack = Attack(service, pool, name, ids[:200], moment)
             with watched(service.pid) as memory:
-                met = await measure(service, visitors, seconds, attack)
+                met = await measure(service, visitors, seconds, attack, pause=pause)
             ratio = percentile(met.latencies, 0.99) / median
             responses = ", ".join(f"{count} x {status}" for status, count in sorted(attack.found.items()))
             before = f"{1000 * median:.1f} | {1000 * percentile(rest, 0.99):.1f}"
@@ -314,11 +323,13 @@ def main() -> int:
     parser.add_argument("--long-tasks", type=int, default=20_000, help="long tasks of the heavy user (%(default)s)")
     parser.add_argument("--seconds", type=float, default=5, help="seconds for each route (%(default)s)")
     parser.add_argument("--only", default="", help="routes whose name contains this")
+    parser.add_argument("--no-pause", action="store_true", help="have the others send as fast as they are answered")
     chosen = parser.parse_args()
+    size, only, pause = (chosen.events, chosen.long_tasks, chosen.seconds), chosen.only, not chosen.no_pause
     with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name, running(Path(name)) as dsn:
         migrate(dsn)
         with serving(dsn, Path(name)) as service:
-            faults = uvloop.run(run(service, dsn, chosen.events, chosen.long_tasks, chosen.seconds, chosen.only))
+            faults = uvloop.run(run(service, dsn, *size, only, pause=pause))
     for fault in faults:
         print(f"FAILED: {fault}", file=sys.stderr)
     return int(bool(faults))
