@@ -31,10 +31,10 @@ def store_of(pool: Pool) -> EventStore:
 
 
 def end_a_slice_at_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have each step of work that is done in time slices take a slice: two milliseconds by its clock."""
+    """Have each step of work that is done in time slices take a slice: five milliseconds by its clock."""
 
     class Clock:
-        perf_counter = count(0, 0.002).__next__
+        perf_counter = count(0, 0.005).__next__
 
     monkeypatch.setattr(time_slices, "time", Clock)
 

@@ -62,9 +62,17 @@ async def test_ready_tasks_go_before_long_work(clock: Clock) -> None:
 async def test_work_goes_on_also_where_there_is_always_something_ready(clock: Clock) -> None:
     done: list[str] = []
     others = asyncio.create_task(short_work(clock, done, 1000))
-    await long_work(clock, done, "long", 3)
-    assert done.count("long") == 3
-    assert 30 < done.count("short") < 100
+    await long_work(clock, done, "long", 5)
+    assert done.count("long") == 5
+    assert 30 < done.count("short") < 200
+    await others
+
+
+async def test_long_work_has_a_part_of_a_loop_that_is_always_busy(clock: Clock) -> None:
+    done: list[str] = []
+    others = asyncio.create_task(short_work(clock, done, 2000))
+    await long_work(clock, done, "long", 100)
+    assert 600 < done.count("short") < 1100  # a millisecond each, beside 200 of long work
     await others
 
 
