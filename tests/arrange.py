@@ -1,7 +1,8 @@
 """Arrangements that several tests share: commands that are carried out, and moments that are waited for."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from itertools import count
 from weakref import WeakKeyDictionary
 
@@ -37,6 +38,31 @@ def end_a_slice_at_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
         perf_counter = count(0, 0.005).__next__
 
     monkeypatch.setattr(time_slices, "time", Clock)
+
+
+class BusyLoop:
+    """An event loop that is always busy. `turns` counts the turns it has made since."""
+
+    turns = 0
+
+
+@asynccontextmanager
+async def busy_loop() -> AsyncIterator[BusyLoop]:
+    """Keep the event loop busy for the block, as other requests would."""
+    busy, done = BusyLoop(), False
+
+    async def others() -> None:
+        while not done:
+            busy.turns += 1
+            await asyncio.sleep(0)
+
+    working = asyncio.create_task(others())
+    await asyncio.sleep(0)
+    try:
+        yield busy
+    finally:
+        done = True
+        await working
 
 
 async def run(pool: Pool, command: Command) -> Task | None:

@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 from api.problems import Overloaded
 from api.server import unsent
 from api.server.unsent import UnsentAnswers
-from tests.arrange import until
+from tests.arrange import busy_loop, until
 from tests.service import listening
 from tests.sockets import GET, connected
 
@@ -132,22 +132,17 @@ async def test_one_or_two_slices_of_an_answer_are_buffered() -> None:
 
 
 async def test_others_have_turns_while_a_list_is_read_as_fast_as_it_is_written() -> None:
-    sent = turns = 0
+    sent = 0
 
     async def send(message: Message) -> None:
         nonlocal sent
         sent += len(message.get("body", b""))
 
-    async def others() -> None:
-        nonlocal turns
-        while sent < 4_000_000:
-            turns += 1
-            await asyncio.sleep(0)
-
     async def receive() -> Message:
         raise AssertionError("nothing is received")
 
     response = unsent.response(b"x" * 4_000_000, {}, "application/json")
-    await asyncio.gather(others(), response({"state": {"requester": "ann"}}, receive, send))
+    async with busy_loop() as loop:
+        await response({"state": {"requester": "ann"}}, receive, send)
     assert sent == 4_000_000
-    assert turns > 3
+    assert loop.turns > 3

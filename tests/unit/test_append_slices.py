@@ -1,6 +1,5 @@
 """Many long events of one user are encoded in slices, between which other requests run."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import cast
 
@@ -10,26 +9,20 @@ from bench.load import Author
 from db.pool import Connection
 from events.store.append import PendingAppend, append
 from events.task import TaskCreated, evolve
-from tests.arrange import end_a_slice_at_each_step
+from tests.arrange import BusyLoop, busy_loop, end_a_slice_at_each_step
 
 
 class Recorder:
     """A connection that keeps how many turns other requests had when a statement came."""
 
-    turns = 0
-
-    def __init__(self) -> None:
+    def __init__(self, loop: BusyLoop) -> None:
+        self._loop = loop
         self.at_statement: int | None = None
-
-    async def others(self) -> None:
-        while self.at_statement is None:
-            self.turns += 1
-            await asyncio.sleep(0)
 
     async def fetch(
         self, _statement: str, _users: str | Sequence[str], *parameters: object
     ) -> list[tuple[object, ...]]:
-        self.at_statement = self.turns
+        self.at_statement = self._loop.turns
         events = cast("Sequence[bytes]", parameters[0])
         return [(number, number, b"", None, None) for number in range(1, len(events) + 1)]
 
@@ -44,11 +37,9 @@ async def test_other_requests_run_between_the_events_of_one_user(
     users: Sequence[str], sliced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end_a_slice_at_each_step(monkeypatch)
-    connection = Recorder()
-    others = asyncio.create_task(connection.others())
-    await asyncio.sleep(0)
     appends = [each for user in users for each in creations(user, 20 // len(users))]
-    assert len(await append(cast("Connection", connection), appends)) == 20
-    await others
+    async with busy_loop() as loop:
+        connection = Recorder(loop)
+        assert len(await append(cast("Connection", connection), appends)) == 20
     assert connection.at_statement is not None
     assert (connection.at_statement >= 20) == sliced

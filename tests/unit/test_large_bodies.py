@@ -11,6 +11,7 @@ from starlette.types import Message
 from api import large_bodies
 from api.operations import Operations
 from api.request_body import LARGEST, _read, json_body
+from tests.arrange import busy_loop
 
 _validated = json_body(Operations)
 
@@ -19,7 +20,7 @@ async def turns_of_others(length: int) -> list[int]:
     """Validate five bodies that arrive at once; return how many turns other requests had had after each."""
     operations = [{"op": "create", "title": "long", "description": 4_000 * "x"}] * (length // 4_000 + 1)
     body = orjson.dumps({"operations": operations})
-    turns, after = 0, list[int]()
+    after = list[int]()
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -29,15 +30,10 @@ async def turns_of_others(length: int) -> list[int]:
         arriving = Request({"type": "http", "headers": [], "path_params": {"user_id": "ann"}, "route": route}, receive)
         assert len((await _validated(arriving, await _read(arriving))).operations) == len(operations)
         large_bodies.release(arriving.scope)
-        after.append(turns)
+        after.append(loop.turns)
 
-    async def others() -> None:
-        nonlocal turns
-        while len(after) < 5:
-            turns += 1
-            await asyncio.sleep(0)
-
-    await asyncio.gather(others(), *(request() for _ in range(5)))
+    async with busy_loop() as loop:
+        await asyncio.gather(*(request() for _ in range(5)))
     return after
 
 

@@ -1,6 +1,5 @@
 """Work under a stream's lock goes on soon, however busy the event loop is."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -13,7 +12,7 @@ from events.hash_chain import Head
 from events.store import log
 from events.store.event_store import LockedStream
 from events.task import NO_TASK
-from tests.arrange import end_a_slice_at_each_step
+from tests.arrange import busy_loop, end_a_slice_at_each_step
 
 _EVENTS = 30
 _CREATION = (1, "TaskCreated", datetime.now(UTC), True, b'{"v": 3, "changes": {"title": {"from": null, "to": "one"}}}')
@@ -46,17 +45,7 @@ async def test_a_read_under_the_lock_lets_others_run_but_does_not_wait_for_them_
     end_a_slice_at_each_step(monkeypatch)
     monkeypatch.setattr(log, "history", _history)
     monkeypatch.setattr(log, "READ_BATCH", _EVENTS + 1)
-    turns, done = 0, False
-
-    async def others() -> None:
-        nonlocal turns
-        while not done:
-            turns += 1
-            await asyncio.sleep(0)
-
-    busy = asyncio.create_task(others())
-    async for _ in read(LockedStream(cast("Connection", Log()), Head(_EVENTS, bytes(32)))):
-        pass
-    done = True
-    await busy
-    assert _EVENTS <= turns <= 2 * _EVENTS
+    async with busy_loop() as loop:
+        async for _ in read(LockedStream(cast("Connection", Log()), Head(_EVENTS, bytes(32)))):
+            pass
+    assert _EVENTS <= loop.turns <= 2 * _EVENTS

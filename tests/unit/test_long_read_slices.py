@@ -14,7 +14,7 @@ from db.pool import Pool
 from events.store import log, past
 from events.store.event_store import EventStore
 from events.task import NO_TASK
-from tests.arrange import end_a_slice_at_each_step
+from tests.arrange import busy_loop, end_a_slice_at_each_step
 
 _EVENTS = 30
 _DATA = b'{"v": 3, "changes": {"title": {"from": null, "to": "one"}}}'
@@ -79,29 +79,15 @@ async def turns_of_the_loop(
     store: EventStore, read: Callable[[EventStore], Any], *, holders: tuple[str, ...], waiting: tuple[str, ...]
 ) -> int:
     """Count the turns that a busy loop makes during ann's read, while these users hold and wait for long reads."""
-    turns, done = 0, False
-
-    async def others() -> None:
-        nonlocal turns
-        while not done:
-            turns += 1
-            await asyncio.sleep(0)
-
-    async def wait(user: str) -> None:
-        async with store.long_reads.turn(user):
-            pass
-
     async with AsyncExitStack() as held:
         for user in holders:
             await held.enter_async_context(store.long_reads.turn(user))
-        waiters = [asyncio.create_task(wait(user)) for user in waiting]
+        waiters = [asyncio.create_task(_hold(store, user)) for user in waiting]
         await asyncio.sleep(0)
-        busy = asyncio.create_task(others())
-        await read(store)
-        done = True
-        await busy
+        async with busy_loop() as loop:
+            await read(store)
     await asyncio.gather(*waiters)
-    return turns
+    return loop.turns
 
 
 READS = [_then_and_now, _one_task, _list, _page_of_feed]
