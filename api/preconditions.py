@@ -116,7 +116,7 @@ def _canonical_body(body: bytes) -> bytes:
         if _FRACTION.search(body):
             value = _spelled_alike(value)
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if value != {} else b""
-    except (ValueError, RecursionError):
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):  # it reads deeper nesting than it writes
         return body
 
 

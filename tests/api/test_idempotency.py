@@ -131,6 +131,19 @@ async def test_a_key_is_bound_to_the_content_however_its_json_is_spelled(
     assert await count(pool) == 1
 
 
+@pytest.mark.parametrize("depth", [250, 300, 1000, 2000])
+async def test_a_key_is_bound_to_a_body_however_deep_it_is(service: Service, pool: Pool, path: str, depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+    made = await service.client.post(TASKS, content=b'{"title": "x", "n": %b}' % deep, headers=KEY)
+    assert (made.status_code, made.json()["type"]) == (400, "/problems/bad-request")
+    for again in (False, True):  # a deletion has no use for its body
+        gone = await service.client.request("DELETE", path, content=deep, headers=KEY)
+        assert (gone.status_code, "idempotency-replayed" in gone.headers) == (204, again)
+    other = await service.client.request("DELETE", path, content=b"[%b]" % deep, headers=KEY)
+    assert other.status_code == 422
+    assert await count(pool) == 2
+
+
 async def test_a_key_is_bound_to_the_task_however_its_path_is_spelled(service: Service, pool: Pool, path: str) -> None:
     await service.client.patch(f"{path}/complete", headers=KEY)
     user, _, task_id = path.rpartition("/")
