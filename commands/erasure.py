@@ -1,10 +1,11 @@
 """Erasure of content: a deleted task's, or all of a user's."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from commands.commands import EraseTask
-from commands.decider import TaskState, VersionMismatch, check_list
+from commands.decider import TaskState, check_list
 from commands.handler import Outcome, check_fingerprint, event_of, handle, without_client
 from commands.precondition import EntityTag, Precondition
 from db.errors import UNAVAILABLE, TooManyRequests, is_transient, retry
@@ -117,12 +118,13 @@ class UserErasure:
         interrupted. Raise `VersionMismatch`.
         """
         head = await stream.head(self._user)
-        try:
-            check_list(self._precondition, EntityTag(head.seq, head.hash))
-        except VersionMismatch:
-            before = await stream.head_before_erasures(self._user)
-            if not self._precondition.holds(EntityTag(before.seq, before.hash), exists=True):
-                raise
+        condition = self._precondition
+        if condition.match is not None and condition.match != "*":
+            seqs = [tag.number for tag in condition.match if tag.number <= head.seq]
+            heads = await stream.heads_since_change(self._user, seqs)
+            if any(tag.names(EntityTag(each.seq, each.hash)) for each in heads for tag in condition.match):
+                condition = replace(condition, match=None)
+        check_list(condition, EntityTag(head.seq, head.hash))
 
     async def _append(self, stream: LockedStream, events: Sequence[Event]) -> None:
         for start in range(0, len(events), _AT_ONCE):

@@ -305,9 +305,9 @@ class LockedStream:
         """Return the number and hash of the user's last event."""
         return self._head
 
-    async def head_before_erasures(self, user_id: str) -> Head:
-        """Read the number and hash of the user's last event that isn't a `TaskErased`."""
-        return await log.head_before_erasures(self._connection, user_id)
+    async def heads_since_change(self, user_id: str, seqs: Sequence[int]) -> Sequence[Head]:
+        """Read the number and hash of those of the events that only `TaskErased` follow in the user's stream."""
+        return await log.heads_since_change(self._connection, user_id, seqs)
 
     async def history(self, user_id: str, task_id: UUID, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
         """Read a task's events in order, after version `after`."""

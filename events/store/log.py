@@ -48,15 +48,17 @@ async def head(database: Executor, user_id: str) -> Head:
     return Head() if row is None else Head(*row)
 
 
-BEFORE_ERASURES = """
-SELECT seq, hash FROM events WHERE user_id = $1 AND type <> 'TaskErased' ORDER BY seq DESC LIMIT 1
+HEADS_SINCE_CHANGE = """
+SELECT seq, hash FROM events
+WHERE user_id = $1 AND seq = ANY ($2::bigint[]) AND seq >= (
+    SELECT seq FROM events WHERE user_id = $1 AND type <> 'TaskErased' ORDER BY seq DESC LIMIT 1
+)
 """
 
 
-async def head_before_erasures(database: Executor, user_id: str) -> Head:
-    """Read the number and hash of the user's last event that isn't a `TaskErased`."""
-    row = await database.fetchrow(BEFORE_ERASURES, user_id)
-    return Head() if row is None else Head(*row)
+async def heads_since_change(database: Executor, user_id: str, seqs: Sequence[int]) -> Sequence[Head]:
+    """Read the number and hash of those of the events that only `TaskErased` follow in the user's stream."""
+    return [Head(*row) for row in await database.fetch(HEADS_SINCE_CHANGE, user_id, seqs)]
 
 
 READ = f"""

@@ -384,6 +384,39 @@ async def test_one_that_was_cut_short_goes_on_with_the_same_if_match(
     await verified(service)
 
 
+async def delete_tasks(service: Service, number: int) -> list[str]:
+    """Create and delete tasks; return their paths."""
+    paths = []
+    for each in range(number):
+        made = await service.client.post(TASKS, json={"title": f"{CANARY} {each}"})
+        paths.append(f"{TASKS}/{made.json()['id']}")
+        await service.client.delete(paths[-1])
+    return paths
+
+
+async def test_a_list_that_only_erasures_have_changed_is_known(service: Service) -> None:
+    """Also one whose last event was an erasure when it was read."""
+    first, second, _ = await delete_tasks(service, 3)
+    await service.client.post(f"{first}/erase")
+    known = (await service.client.get(TASKS)).headers["etag"]
+    assert (await service.client.post(f"{second}/erase")).status_code == 204
+    for etag in (f'{known[:-2]}x"', '"5"', '"9"', '"9999999999999999999"', f'"7-{"0" * 16}"'):
+        headers = {"If-Match": etag}
+        answer = await service.client.request("DELETE", USER, json={"confirm": "ann"}, headers=headers)
+        assert answer.status_code == 412, etag
+    answer = await service.client.request("DELETE", USER, json={"confirm": "ann"}, headers={"If-Match": known})
+    assert answer.status_code == 204
+    await verified(service)
+
+
+async def test_a_list_that_is_not_to_be_erased_is_named_after_an_erasure_too(service: Service) -> None:
+    (path,) = await delete_tasks(service, 1)
+    await service.client.post(f"{path}/erase")
+    known = (await service.client.get(TASKS)).headers["etag"]
+    answer = await service.client.request("DELETE", USER, json={"confirm": "ann"}, headers={"If-None-Match": known})
+    assert answer.status_code == 412
+
+
 @pytest.mark.usefixtures("task")
 async def test_a_users_key_makes_it_repeatable(service: Service) -> None:
     key = {"Idempotency-Key": "k-1"}
