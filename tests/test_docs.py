@@ -99,6 +99,13 @@ def test_every_path_module_and_name_in_a_document_exists(document: Path) -> None
     assert not [name for name in NAME.findall(document.read_text()) if not is_there(name)]
 
 
+def test_every_partition_in_a_document_is_one_that_a_release_makes() -> None:
+    number = re.findall(r"modulus (\d+)", (ROOT / "db/schema.sql").read_text())[0]
+    for document in DOCUMENTS:
+        for partition in re.findall(r"\b(?:events|tasks)_p(\d\d)\b", document.read_text()):
+            assert int(partition) < int(number), document.name
+
+
 def test_every_word_of_the_glossary_has_one_row_and_a_place_in_the_code() -> None:
     text = (ROOT / "docs/glossary.md").read_text()
     rows = [row.strip("| ").split(" | ") for row in re.findall(r"(?m)^\| (?!word ).+$", text)]
