@@ -155,9 +155,10 @@ WRITING = ["token ann", "verify --json", "--help"]
 """Commands that write by themselves, as results, and by Typer."""
 
 
-def shell(folder: Path, command: str, database: str) -> "subprocess.CompletedProcess[str]":
+def shell(folder: Path, command: str, database: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command line, in which `daybook` stands for the program and for nothing else."""
     (folder / "log.ndjson").write_bytes(lines(LOG))
-    environment = {"DATABASE_URL": database, "JWT_SECRET": SECRET, "LOG_LEVEL": "WARNING"}
+    environment = {"DATABASE_URL": database, "JWT_SECRET": SECRET, "LOG_LEVEL": "WARNING", **more}
     return subprocess.run(
         ["bash", "-c", command.replace("daybook", shlex.join(DAYBOOK))],
         cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=120,
@@ -241,7 +242,8 @@ def test_a_data_folder_that_no_postgres_can_run_in_is_named(folder: Path, comman
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "token ann", "verify", "rebuild"])
 def test_a_folder_that_was_deleted_is_told(unchanged_database: str, folder: Path, command: str) -> None:
-    gone = shell(folder, f"mkdir x; cd x; rmdir ../x; PYTHONPATH={Path.cwd()} daybook {command}", unchanged_database)
+    inside = f"mkdir x; cd x; rmdir ../x; daybook {command}"
+    gone = shell(folder, inside, unchanged_database, PYTHONPATH=str(Path.cwd()))
     assert told(gone).startswith("The folder that this was started in is gone")
 
 
