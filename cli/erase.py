@@ -49,6 +49,7 @@ async def erase_content(dsn: str, user: str, task: UUID | None, *, reason: str, 
                 store, user, reason=reason, precondition=UNCONDITIONAL, actor=actor, metadata=Metadata()
             )
             seq = (await erasure.handle()).seq
+            unknown = seq is None and not (await store.head(user)).seq
         except Refusal as refusal:
             raise CannotRun(str(refusal)) from refusal
         except _CUT_SHORT as error:
@@ -59,6 +60,8 @@ async def erase_content(dsn: str, user: str, task: UUID | None, *, reason: str, 
             raise CannotRun("The database has no schema of Daybook's: run `daybook migrate` first.") from None
         except asyncpg.PostgresError as error:
             raise CannotRun(f"It wasn't finished: {error}") from error
+    if unknown:
+        return f"The log has no event of {user!r}, so there is nothing to erase: is the user's id spelled right?"
     if seq is None:
         return f"There is nothing of {user!r} left to erase."
     return f"All content of {user!r} is erased for good; event {seq} records it."

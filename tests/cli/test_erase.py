@@ -48,6 +48,9 @@ async def test_all_of_a_users_content_is_erased_once(folder: Path, database: str
     assert await types(pool) == ["TaskCreated", "TaskErased", "UserErased", "TaskCreated"]
     status, out, _ = await erase(folder, database, *WHY, "--yes")
     assert (status, out) == (0, "There is nothing of 'ann' left to erase.\n")
+    status, out, _ = await erase(folder, database, "--user", "Ann", "--reason", "x", "--yes")
+    unknown = "The log has no event of 'Ann', so there is nothing to erase: is the user's id spelled right?\n"
+    assert (status, out) == (0, unknown)
     assert await pool.fetchval("SELECT count(*) FROM events") == 4
 
 
