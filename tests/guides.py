@@ -6,7 +6,7 @@ from textwrap import dedent
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples/next"
-GUIDES = [ROOT / "docs/guides" / name for name in ("better-auth.md", "frontend.md", "teams.md")]
+GUIDES = [ROOT / f"docs/guides/{name}.md" for name in ("better-auth", "frontend", "page", "safe-writes", "teams")]
 
 _BLOCK = re.compile(r"(?ms)^```(tsx?|js)\n(.*?)^```$")
 _REGION = re.compile(r"(?m)^ *// #(?:end)?region.*\n")

@@ -29,7 +29,8 @@ def built() -> None:
     build_client()
     install(EXAMPLE, CLIENT / "dist/index.js")
     with locked(EXAMPLE):
-        sources = [path for folder in ("app", "components", "e2e", "lib") for path in (EXAMPLE / folder).rglob("*.*")]
+        folders = ("alternatives", "app", "components", "e2e", "lib")
+        sources = [path for folder in folders for path in (EXAMPLE / folder).rglob("*.*")]
         if is_newer(EXAMPLE / ".next/BUILD_ID", EXAMPLE / "node_modules/.package-lock.json", *sources):
             return
         run(EXAMPLE, "npx", "biome", "ci")
