@@ -1,4 +1,7 @@
-"""Search text: the form in which texts are searched and sorted, so that case, accents and width make no difference."""
+"""Search text: the form in which texts are searched and sorted, so that case, accents and width make no difference.
+
+It is made here, and not in Postgres, so that lists of the past, which Python filters and sorts, agree with the others.
+"""
 
 from itertools import groupby
 from unicodedata import combining, normalize

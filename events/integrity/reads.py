@@ -45,8 +45,8 @@ async def snapshot(connection: Connection) -> AsyncIterator[None]:
         yield
 
 
-# Every write of the service ends within 5 s, so a lock held for longer isn't the service's. If this process disappears,
-# the server releases its locks after 60 s.
+# A write holds its lock for milliseconds, so one that is held for 5 s isn't the service's, or a long restoration's. If
+# this process disappears, the server releases its locks after 60 s.
 TIMEOUTS = f"{BY_INDEX}; SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'"
 
 
