@@ -9,6 +9,7 @@ import { SignOut } from "./sign-out";
 import { TaskRow } from "./task-row";
 import { useTasks } from "./tasks-provider";
 import { useUndo } from "./use-undo";
+import { WaitingWrites } from "./waiting-writes";
 
 export function TaskList({ name }: { name: string }) {
   const { tasks, notice, setNotice } = useTasks();
@@ -39,6 +40,7 @@ export function TaskList({ name }: { name: string }) {
           </button>
         </p>
       )}
+      <WaitingWrites />
       <form onSubmit={add}>
         <input name="title" aria-label="New task" placeholder="New task" required maxLength={255} />
         <button type="submit" disabled={!hydrated}>

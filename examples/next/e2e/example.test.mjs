@@ -144,6 +144,22 @@ describe("a user's tasks", { concurrency: true }, () => {
     assert.deepEqual(await ann.events(), ["TaskCreated", "TaskCreated"]);
   });
 
+  it("don't wait for ever for a change that something on the way refuses", async (test) => {
+    const ann = await arrive(test);
+    const page = await ann.signUp();
+    await ann.context.route("**/daybook/**/tasks", (route, request) =>
+      request.postData()?.includes("by a proxy") ? route.fulfill({ status: 413 }) : route.continue(),
+    );
+    await add(page, "Refused by a proxy");
+    await add(page, "Behind it");
+    await page.getByRole("button", { name: "Discard the first of them" }).click();
+    await row(page, "Refused by a proxy").waitFor({ state: "detached" });
+    await ann.sent(page);
+    assert.equal(await page.getByRole("status").count(), 0);
+    assert.deepEqual(await ann.events(), ["TaskCreated"]);
+    await row(page, "Behind it").waitFor();
+  });
+
   it("aren't overwritten: who was second is told, and what to do", async (test) => {
     const ann = await arrive(test);
     const page = await ann.signUp();
