@@ -18,6 +18,7 @@ from api.auth.verifier import Expected, Verifier
 from api.cors import Cors
 from api.dependencies import State
 from api.error_handlers import handle_errors
+from api.large_bodies import LargeBodies
 from api.middleware import (
     BehindProxies,
     CatchAll,
@@ -142,6 +143,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 head_signer=signer,
                 readiness=health.Readiness(pool),
                 turns=UserTurns(timeout=pool.timeout),
+                large_bodies=LargeBodies(timeout=pool.timeout),
                 origins=origins,
                 trusted_proxies=TrustedProxies(settings.forwarded_allow_ips or ""),
             )

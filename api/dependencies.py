@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from api.auth.authentication import Credentials, UserId, authenticate
 from api.auth.verifier import Verifier
+from api.large_bodies import LargeBodies
 from api.middleware import TrustedProxies
 from api.preconditions import fingerprint, idempotency_key
 from api.rate_limits import Limits
@@ -36,6 +37,7 @@ class State(TypedDict):
     """The signer of heads; `None` if they aren't signed."""
     readiness: Readiness
     turns: UserTurns
+    large_bodies: LargeBodies
     feeds: Feeds
     origins: Origins
     """Origins of the pages that may call; `api.server.protocol` reads them, too."""

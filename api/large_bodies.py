@@ -1,63 +1,73 @@
-"""A limit on the bytes of large request bodies in memory."""
+"""Room for large request bodies in memory."""
 
-from collections import Counter
+import asyncio
+from contextlib import ExitStack
 
+from fastapi import Request
 from starlette.types import Scope
 
-from api.problems import Overloaded
 from api.user_turns import user_overloaded
+from db import deadline
+from db.turns import overloaded
+from db.user_semaphore import QueueFull, UserSemaphore
 
-_MOST = 48 * 1024 * 1024
-"""Largest number of bytes of this process's large bodies together."""
-_MOST_OF_USER = 16 * 1024 * 1024
-"""Largest number of bytes of one user's large bodies together."""
+_AT_ONCE, _OF_USER = 48, 16
+"""Largest numbers of a process's large bodies, and of one user's: each has up to a megabyte."""
+_WAITING, WAITING_OF_USER = 200, 30
+"""Largest numbers of a process's large bodies that wait, and of one user's. Each takes up to 300 KiB, which have been
+read ahead."""
 
-_BODY = "daybook.large_body"
-"""Key of a request's large body in its scope: its user and its size."""
-
-_HINT = "Too many large bodies at once: send fewer at a time. Nothing was changed."
+_ROOM = "daybook.large_body"
+"""Key of a large body's room in its request's scope."""
 
 
 class LargeBodies:
-    """A process's large bodies, in bytes: in all, and by user.
+    """Room for the large bodies of a process.
 
-    Invariant: a body counts with its whole size from before it is read to the end of its request, as it may wait for
-    its user's turn all that time.
+    Invariant: a body has its room from before it is read to the end of its request, as it may wait for its user's turn
+    all that time. At most `waiting` find no room and wait, with the body unread: refused clients would send the whole
+    megabyte all the same, and send it again, which costs everybody else more than the wait.
     """
 
-    def __init__(self, most: int = _MOST, most_of_user: int = _MOST_OF_USER) -> None:
-        self._most, self._most_of_user = most, most_of_user
-        self.bytes = 0
-        self.of_users = Counter[str]()
+    def __init__(
+        self, *, timeout: float, at_once: int = _AT_ONCE, of_user: int = _OF_USER, waiting: int = _WAITING
+    ) -> None:
+        self._timeout, self._most_waiting = timeout, waiting
+        self._process = asyncio.Semaphore(at_once)
+        self._waiting = 0
+        self.users = UserSemaphore(of_user, max_waiting=WAITING_OF_USER)
 
-    def admit(self, user: str, size: int) -> None:
-        """Count a body. Raises `Overloaded` if the user, or the process, has too many already."""
-        if self.of_users[user] + size > self._most_of_user:
-            raise user_overloaded(_HINT)
-        if self.bytes + size > self._most:
-            raise Overloaded(hint=_HINT, headers={"Retry-After": "1"})
-        self.of_users[user] += size
-        self.bytes += size
+    async def enter(self, room: ExitStack, user_id: str) -> None:
+        """Wait for room, which `room` gives back.
 
-    def release(self, user: str, size: int) -> None:
-        """Count a body no more."""
-        self.bytes -= size
-        self.of_users[user] -= size
-        if not self.of_users[user]:
-            del self.of_users[user]
+        Raise `Overloaded` if too many of the user's bodies wait, and `TooManyRequests` if too many of all users' do, or
+        if there is no room in time.
+        """
+        if self._waiting >= self._most_waiting:
+            raise overloaded(f"{self._waiting} large bodies wait already")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout_at(deadline.at_most(self._timeout)):
+                await self.users.acquire(user_id)
+                room.callback(self.users.release, user_id)
+                await self._process.acquire()
+                room.callback(self._process.release)
+        except QueueFull:
+            raise user_overloaded(f"{WAITING_OF_USER} of your long bodies wait already. Nothing was changed.") from None
+        except TimeoutError:
+            raise overloaded(f"large bodies took more than {self._timeout:g} s") from None
+        finally:
+            self._waiting -= 1
 
 
-_bodies = LargeBodies()
-
-
-def admit(scope: Scope, user: str, size: int) -> None:
-    """Count a request's body in this process, once, until `release`. Raises as `LargeBodies.admit` does."""
-    if _BODY not in scope:
-        _bodies.admit(user, size)
-        scope[_BODY] = user, size
+async def admit(request: Request, user_id: str) -> None:
+    """Wait for room for the request's body, until `release`. Raises as `LargeBodies.enter` does."""
+    bodies: LargeBodies = request.state.large_bodies
+    room = request.scope[_ROOM] = ExitStack()
+    await bodies.enter(room, user_id)
 
 
 def release(scope: Scope) -> None:
-    """Count the request's body no more, if it was counted."""
-    if _BODY in scope:
-        _bodies.release(*scope.pop(_BODY))
+    """Give back the room of the request's body, if it has one. A second call does nothing."""
+    if room := scope.pop(_ROOM, None):
+        room.close()

@@ -40,46 +40,52 @@ _Body = TypeVar("_Body")
 
 
 async def _read(request: Request) -> bytes:
-    """Read the whole body, unparsed. Raises `ContentTooLarge`, `RequestTimeout`, or `Overloaded` for large ones.
+    """Read the whole body, unparsed. Raises `ContentTooLarge`, `RequestTimeout`, or as `large_bodies.admit` does.
 
-    Who reads a large one has a slice of time: to take a megabyte apart keeps the loop busy for some milliseconds, and
-    one user may send many at once.
+    A large one first waits for room. Who has read it has a slice of time: to take a megabyte apart keeps the loop busy
+    for some milliseconds, and one user may send many at once.
     """
     length = request.headers.get("content-length", "")
     largest = LARGEST_BATCH if request.scope["route"].path.endswith("/batch") else LARGEST
     if length.isdecimal() and (len(length) > _DIGITS or int(length) > largest):
         raise _too_large(largest)
-    user = request.path_params["user_id"]
-    if length.isdecimal() and int(length) > LARGEST:
-        large_bodies.admit(request.scope, user, int(length))
-    if getattr(request.state, "arrived", False):  # set by `api.server.protocol`
-        body = await _chunks(request, largest)
-    else:
-        try:
-            async with asyncio.timeout(_SLOWEST):
-                body = await _chunks(request, largest)
-        except TimeoutError:
-            raise RequestTimeout(
-                hint=f"The body must arrive within {_SLOWEST} seconds.", headers={"Connection": "close"}
-            ) from None
-    if len(body) > LARGEST:
+    body = bytearray()
+    more = length.isdecimal() and int(length) > LARGEST
+    if not more:
+        more = await _receive(request, body, largest=largest, most=LARGEST)
+    if more or len(body) > LARGEST:
+        user = request.path_params["user_id"]
+        await large_bodies.admit(request, user)
+        if more:
+            await _receive(request, body, largest=largest, most=largest)
         await TimeSlices(user).next_slice()
-    return body
+    return bytes(body)
 
 
-async def _chunks(request: Request, largest: int) -> bytes:
-    chunks, more = bytearray(), True
-    while more:
+async def _receive(request: Request, body: bytearray, *, largest: int, most: int) -> bool:
+    """Receive more of the body, until it has more than `most` bytes, and say whether there is more to come."""
+    if getattr(request.state, "arrived", False):  # set by `api.server.protocol`
+        return await _pieces(request, body, largest, most)
+    try:
+        async with asyncio.timeout(_SLOWEST):
+            return await _pieces(request, body, largest, most)
+    except TimeoutError:
+        raise RequestTimeout(
+            hint=f"The body must arrive within {_SLOWEST} seconds.", headers={"Connection": "close"}
+        ) from None
+
+
+async def _pieces(request: Request, body: bytearray, largest: int, most: int) -> bool:
+    more = True
+    while more and len(body) <= most:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        chunks += message["body"]
+        body += message["body"]
         more = message["more_body"]
-        if len(chunks) > largest:
+        if len(body) > largest:
             raise _too_large(largest)
-        if len(chunks) > LARGEST:  # of a length that nobody said
-            large_bodies.admit(request.scope, request.path_params["user_id"], largest)
-    return bytes(chunks)
+    return more
 
 
 def _too_large(largest: int) -> ContentTooLarge:

@@ -1,4 +1,4 @@
-"""Bodies that are made to keep the event loop busy, or to fill the memory."""
+"""Bodies that are made to keep the event loop busy."""
 
 from typing import Any
 
@@ -7,12 +7,10 @@ import pytest
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 
-from api import large_bodies
-from api.large_bodies import LargeBodies
 from api.operations import Operations
 from api.preconditions import _canonical_body, fingerprint
-from api.problems import Invalid, Overloaded
-from api.request_body import LARGEST, LARGEST_BATCH, _has_many_fields, _validate, _without_excess, json_body
+from api.problems import Invalid
+from api.request_body import _has_many_fields, _validate, _without_excess, json_body
 
 _ID = "01a1faae-1629-7326-8868-5894cfd36f95"
 
@@ -103,31 +101,3 @@ def test_different_bodies_have_different_fingerprints(one: bytes, other: bytes) 
 def test_a_large_float_stays_as_short_as_it_was_sent() -> None:
     body = b"[" + b",".join([b"1e308"] * 1_000) + b"]"
     assert len(_canonical_body(body)) < 2 * len(body)
-
-
-def test_a_user_with_many_large_bodies_is_refused_and_others_are_not() -> None:
-    bodies = LargeBodies(most=10, most_of_user=4)
-    bodies.admit("ann", 3)
-    with pytest.raises(Overloaded):
-        bodies.admit("ann", 2)
-    bodies.admit("bob", 4)
-    bodies.admit("cy", 3)
-    with pytest.raises(Overloaded):
-        bodies.admit("dee", 1)
-    bodies.release("bob", 4)
-    bodies.admit("dee", 1)
-    for user, size in (("ann", 3), ("cy", 3), ("dee", 1)):
-        bodies.release(user, size)
-    assert (bodies.bytes, bodies.of_users) == (0, {})
-
-
-def test_a_body_counts_once_until_its_request_ends() -> None:
-    scope = request().scope
-    for _ in range(2):
-        large_bodies.admit(scope, "ann", LARGEST_BATCH)
-    assert large_bodies._bodies.bytes == LARGEST_BATCH
-    for _ in range(2):
-        large_bodies.release(scope)
-    assert large_bodies._bodies.bytes == 0
-    large_bodies.release({"type": "http"})
-    assert LARGEST < LARGEST_BATCH
