@@ -87,12 +87,16 @@ export class Visitor {
   }
 
   /**
-   * Wait until nothing waits to be sent.
+   * Wait until nothing waits to be sent. Of discarded changes, something stays for the other windows.
    *
    * @param {import("playwright-core").Page} page
    */
   async sent(page) {
-    await page.waitForFunction((name) => (localStorage.getItem(name) ?? "[]") === "[]", `daybook:${this.id}`);
+    await page.waitForFunction((name) => {
+      /** @type {{ op: string }[]} */
+      const kept = JSON.parse(localStorage.getItem(name) ?? "[]");
+      return kept.every(({ op }) => op === "discarded");
+    }, `daybook:${this.id}`);
   }
 }
 
