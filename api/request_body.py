@@ -31,7 +31,7 @@ _DIGITS = 9
 _FEW_FIELDS = 200
 """Number of fields in a body whose validation takes no time worth speaking of, also if all of them are unknown."""
 _BYTES_OF_FIELD = 1_000
-"""So it is with a field for each so many bytes, beside the time that these take."""
+"""Number of bytes that take longer to read than one more field takes to validate."""
 
 _LONGEST_SHOWN = 100
 """Characters of a refused media type that a hint shows."""
@@ -187,7 +187,10 @@ def _property_names(schema: dict[str, Any]) -> Set[str]:
 
 
 def _has_many_fields(body: bytes) -> bool:
-    """Say whether so many are possible: each has a colon. A full batch of long texts has few."""
+    """Say whether the body may have so many fields that unknown ones must be counted. Each field has a colon.
+
+    A full batch of long texts has few.
+    """
     return body.count(b":") > max(_FEW_FIELDS, len(body) // _BYTES_OF_FIELD)
 
 

@@ -325,11 +325,19 @@ def main() -> int:
     parser.add_argument("--only", default="", help="routes whose name contains this")
     parser.add_argument("--no-pause", action="store_true", help="have the others send as fast as they are answered")
     chosen = parser.parse_args()
-    size, only, pause = (chosen.events, chosen.long_tasks, chosen.seconds), chosen.only, not chosen.no_pause
     with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name, running(Path(name)) as dsn:
         migrate(dsn)
         with serving(dsn, Path(name)) as service:
-            faults = uvloop.run(run(service, dsn, *size, only, pause=pause))
+            measuring = run(
+                service,
+                dsn,
+                chosen.events,
+                chosen.long_tasks,
+                chosen.seconds,
+                chosen.only,
+                pause=not chosen.no_pause,
+            )
+            faults = uvloop.run(measuring)
     for fault in faults:
         print(f"FAILED: {fault}", file=sys.stderr)
     return int(bool(faults))
