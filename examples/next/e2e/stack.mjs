@@ -24,9 +24,11 @@ export async function startStack() {
       BETTER_AUTH_URL: `${url}/`,
       LOG_LEVEL: "WARNING",
     });
-  const next = ["node_modules/next/dist/bin/next", "start", "--hostname", "localhost", "--port", String(port)];
+  // kept connections outlive the test: a busy server would close one in the moment in which a request arrives on it
+  const next = ["node_modules/next/dist/bin/next", "start", "--keepAliveTimeout", "240000"];
+  const address = ["--hostname", "localhost", "--port", String(port)];
   const started = await Promise.allSettled([
-    start("node", next, APP, `${url}/sign-in`, {
+    start("node", [...next, ...address], APP, `${url}/sign-in`, {
       BETTER_AUTH_URL: `${url}/`,
       BETTER_AUTH_SECRET: "a secret for tests, of 32 bytes or more",
       DATABASE_URL: AUTH_DATABASE_URL,
