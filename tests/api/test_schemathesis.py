@@ -11,7 +11,7 @@ import pytest
 from tests.openapi import SNAPSHOT
 from tests.processes import Serving
 
-pytestmark = [pytest.mark.once, pytest.mark.unmeasured, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.edge, pytest.mark.unmeasured, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 
