@@ -15,7 +15,7 @@ from db.time_slices import TimeSlices
 from events.store.append import PendingAppend, VersionTaken
 from events.store.event_store import EventStore, LockedStream
 from events.store.stored_tasks import StoredTask
-from events.task import ErasedContent, Event, ImpossibleEvent, Metadata, Task
+from events.task import ErasedContent, Event, ImpossibleEvent, Metadata, Task, TaskErased
 
 
 class BatchRefused(Refusal):
@@ -117,8 +117,6 @@ class Batch(SeveralWrites[CommandResult]):
         results: list[CommandResult] = []
         for command in self._commands:
             state = await tasks.state(command)
-            if state.erased:
-                raise ErasedForGood(_GONE)
             try:
                 payload = decide(command, state)
             except Refusal as refusal:
@@ -155,15 +153,21 @@ class _Histories:
         """The tasks as they were at the versions that the batch restores."""
 
     async def read(self, stream: EventStore | LockedStream, task_id: UUID, *, before: int | None = None) -> TaskState:
-        """Read the task's further events, and of the user's only those before number `before`. Return its state."""
-        state = self._states.get(task_id, TaskState())
+        """Read the task's further events, and of the user's only those before number `before`. Return its state.
+
+        Raise `ErasedForGood` if the task was erased only after these: what it was isn't known then.
+        """
+        state, was_erased = self._states.get(task_id, TaskState()), False
         async with aclosing(stream.history(self._user_id, task_id, after=state.version)) as entries:
             async for entry in entries:
                 if before is not None and entry.seq >= before:
                     break
                 state = advance(state, entry.event, entry.hash, None)
+                was_erased = isinstance(entry.event.payload, TaskErased)
                 if (task_id, state.version) in self._asked:
                     self.versions[task_id, state.version] = state.task
+        if before is not None and state.erased and not was_erased:
+            raise ErasedForGood(_GONE)
         self._states[task_id] = state
         return state
 

@@ -215,6 +215,25 @@ async def test_a_batch_that_needs_what_was_erased_isnt_told_again(service: Servi
     assert (again.status_code, again.json()["type"]) == (410, "/problems/erased")
 
 
+@pytest.mark.usefixtures("deleted")
+async def test_what_was_erased_before_a_batch_doesnt_change_its_repetition(service: Service, path: str) -> None:
+    await service.client.post(f"{path}/erase")
+    id_, key = path.rpartition("/")[2], {"Idempotency-Key": "k-1"}
+    changes = [
+        {"op": "update", "id": id_, "title": "x"},
+        {"op": "restore", "id": id_},
+        {"op": "create", "id": id_, "title": "x"},
+        {"op": "create", "title": "Another"},
+    ]
+    body = {"atomic": False, "operations": changes}
+    first = await service.client.post(f"{USER}/batch", json=body, headers=key)
+    assert [each["status"] for each in first.json()["results"]] == [404, 410, 409, 201]
+    again = await service.client.post(f"{USER}/batch", json=body, headers=key)
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (200, "true")
+    assert [each["status"] for each in again.json()["results"]] == [404, 410, 409, 201]
+    assert again.json()["results"][-1] == first.json()["results"][-1]
+
+
 @pytest.mark.usefixtures("task")
 async def test_a_restoration_of_all_that_needs_it_isnt_told_again(service: Service) -> None:
     key, body = {"Idempotency-Key": "k-1"}, {"as_of": "2000-01-01T00:00:00Z"}
