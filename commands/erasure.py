@@ -7,7 +7,7 @@ from uuid import UUID
 from commands.commands import EraseTask
 from commands.decider import TaskState, check_list
 from commands.handler import Outcome, check_fingerprint, event_of, handle, without_client
-from commands.precondition import EntityTag, Precondition
+from commands.precondition import UNCONDITIONAL, EntityTag, Precondition
 from db.errors import UNAVAILABLE, TooManyRequests, is_transient, retry
 from events.hash_chain import Head
 from events.store.append import Conflict, PendingAppend
@@ -18,7 +18,7 @@ from events.task import NO_TASK, Event, Metadata, TaskErased, UserErased
 from telemetry import metrics
 
 _AT_ONCE = 100
-"""Number of tasks that are recorded as erased in one transaction."""
+"""Number of tasks that are recorded as erased by one statement; without a precondition, in one transaction."""
 
 
 async def erase_task(store: EventStore, command: EraseTask, *, actor: str, metadata: Metadata) -> Outcome:
@@ -38,6 +38,7 @@ class UserErasure:
     """A request to erase the content of all of a user's events so far.
 
     Each task gets an event that records its erasure, some in a transaction; then comes the one that records the user's.
+    With a precondition, these are all in one transaction.
     Only then is content erased, some at a time. Invariant: when `UserErased` is committed, all tasks with events before
     it are recorded as erased. So after a crash, the same request goes on where this one was.
     """
@@ -97,25 +98,37 @@ class UserErasure:
         return Outcome(None, head.hash, None, "unchanged") if last and last[0] == NO_TASK else None
 
     async def _record(self, *, since: int) -> Head:
-        last = NO_TASK
+        """Record that each task is erased, and then that all of the user's content is. Return the head after it.
+
+        With a precondition, all of it is one transaction: else what others write between two would be erased unseen.
+        """
+        last: UUID | None = NO_TASK
         while True:
             async with self._store.locked(self._user) as stream:
                 if last == NO_TASK:
                     await self._check(stream)
-                tasks = await stream.tasks_not_erased(self._user, after=last, limit=_AT_ONCE)
-                if len(tasks) < _AT_ONCE:
-                    late = await stream.tasks_not_erased_since(self._user, since)
-                    every = {each.task_id: self._task_erased(each) for each in (*tasks, *late)}
-                    await self._append(stream, [*every.values(), await self._user_erased(stream)])
+                while last is not None:
+                    last = await self._record_some(stream, after=last, since=since)
+                    if self._precondition == UNCONDITIONAL:
+                        break
+                if last is None:
                     return await stream.head(self._user)
-                await self._append(stream, [self._task_erased(each) for each in tasks])
-            last = tasks[-1].task_id
+
+    async def _record_some(self, stream: LockedStream, *, after: UUID, since: int) -> UUID | None:
+        """Record that tasks are erased, in order of their ids behind `after`. Return the last id; `None` at the end."""
+        tasks = await stream.tasks_not_erased(self._user, after=after, limit=_AT_ONCE)
+        if len(tasks) == _AT_ONCE:
+            await self._append(stream, [self._task_erased(each) for each in tasks])
+            return tasks[-1].task_id
+        late = await stream.tasks_not_erased_since(self._user, since)
+        every = {each.task_id: self._task_erased(each) for each in (*tasks, *late)}
+        await self._append(stream, [*every.values(), await self._user_erased(stream)])
+        return None
 
     async def _check(self, stream: LockedStream) -> None:
         """Check the precondition under the lock, or changes from just before the erasure would be erased unseen.
 
-        Records of erasures don't count as changes of the list: the same request must be able to go on where it was
-        interrupted. Raise `VersionMismatch`.
+        Records of erasures don't count as changes of the list (docs/http-api.md, "Erasure"). Raise `VersionMismatch`.
         """
         head = await stream.head(self._user)
         condition = self._precondition

@@ -20,6 +20,7 @@ from events.integrity.rebuild import rebuild
 from events.integrity.verify import verify
 from events.integrity.work_units import StreamSize
 from events.store import content, past
+from events.store.event_store import LockedStream
 from events.task import Metadata
 from tests import independent
 from tests.arrange import store_of, until_locked_out
@@ -371,6 +372,31 @@ async def test_what_was_written_before_it_had_the_lock_is_not_erased_unseen(
     assert made.result().json() in (await service.client.get(TASKS)).json()
 
 
+@on_plain_postgres  # as above
+@pytest.mark.usefixtures("task")
+async def test_what_is_written_between_two_tasks_is_not_erased_unseen(
+    service: Service, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.client.post(TASKS, json={"title": "Another"})
+    condition = {"If-Match": (await service.client.get(TASKS)).headers["etag"]}
+    made: list[asyncio.Task[httpx2.Response]] = []
+    tasks_not_erased = LockedStream.tasks_not_erased
+
+    async def write_first(stream: LockedStream, *arguments: Any, **options: Any) -> Any:
+        if not made:
+            made.append(asyncio.create_task(service.client.post(TASKS, json={"title": "Not seen"})))
+            await until_locked_out(other)
+        return await tasks_not_erased(stream, *arguments, **options)
+
+    monkeypatch.setattr(erasure, "_AT_ONCE", 1)
+    monkeypatch.setattr(LockedStream, "tasks_not_erased", write_first)
+    erased = await service.client.request("DELETE", USER, json={"confirm": "ann"}, headers=condition)
+    kept = (await made[0]).json()
+    assert erased.status_code == 204
+    assert (await service.client.get(TASKS)).json() == [kept]
+    await verified(service)
+
+
 @pytest.mark.usefixtures("task")
 async def test_a_retry_checks_the_list_again(service: Service, pool: Pool) -> None:
     """The first try was lost before its commit, and a task was added before the second."""
@@ -383,20 +409,21 @@ async def test_a_retry_checks_the_list_again(service: Service, pool: Pool) -> No
     assert len((await service.client.get(TASKS)).json()) == 2
 
 
-async def test_one_that_was_cut_short_goes_on_with_the_same_if_match(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("conditional", [True, False])
+async def test_one_that_was_cut_short_is_done_by_the_same_request(
+    service: Service, monkeypatch: pytest.MonkeyPatch, conditional: bool
 ) -> None:
     for number in range(3):
         await service.client.post(TASKS, json={"title": f"{CANARY} {number}"})
     known = (await service.client.get(TASKS)).headers["etag"]
-    condition = {"If-Match": known}
+    condition = {"If-Match": known} if conditional else {}
     monkeypatch.setattr(erasure, "_AT_ONCE", 2)
-    with monkeypatch.context() as second_transaction:
-        second_transaction.setattr(content, "NOT_ERASED_SINCE", INTERRUPTED_BEFORE)
+    with monkeypatch.context() as second_statement:
+        second_statement.setattr(content, "NOT_ERASED_SINCE", INTERRUPTED_BEFORE)
         cut = await service.client.request("DELETE", USER, json={"confirm": "ann"}, headers=condition)
     assert cut.status_code == 503
-    assert len((await service.client.get(TASKS)).json()) == 1
-    assert (await service.client.get(TASKS)).headers["etag"] != known
+    left = await service.client.get(TASKS)
+    assert (len(left.json()), left.headers["etag"] == known) == ((3, True) if conditional else (1, False))
     again = await service.client.request("DELETE", USER, json={"confirm": "ann"}, headers=condition)
     assert again.status_code == 204
     assert CANARY.encode() not in await export(service)
