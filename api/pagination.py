@@ -14,6 +14,7 @@ from fastapi import Request
 from api.parameters import ListParameters, distinct_words
 from api.problems import BadRequest
 from events.serialization import rfc3339
+from queries.audit import LAST_SEQ
 from queries.tasks import NULLABLE, UTC_ZONE, ListQuery, Order, PageKey, Sort
 
 _LONGEST_PAGE, _PAGE = 1000, 50
@@ -51,7 +52,10 @@ def list_query(parameters: ListParameters) -> ListQuery:
         limit=limit,
         offset=offset,
     )
-    return asked if parameters.cursor is None else replace(asked, after=_start(asked, parameters.cursor))
+    if parameters.cursor is None:
+        return asked
+    after, upto = _start(asked, parameters.cursor)
+    return replace(asked, after=after, upto=upto)
 
 
 def _span(parameters: ListParameters) -> tuple[int, int]:
@@ -76,27 +80,49 @@ def _either(parameters: ListParameters, name: str, other: str) -> Any:
     return two if one is None else one
 
 
-def cursor(asked: ListQuery, end: PageKey) -> str:
-    """Encode the end of a page as a cursor, opaque to the client and bound to the list's filter and order."""
+def cursor(asked: ListQuery, end: PageKey, head: int) -> str:
+    """Encode the end of a page as a cursor, opaque to the client and bound to the list's filter and order.
+
+    A past list's is also bound to the log as the first page has seen it: up to `asked.upto`, or else to the `head`.
+    """
     value, task_id = end
     key = rfc3339(value) if isinstance(value, datetime) else value
-    return base64.urlsafe_b64encode(orjson.dumps([_question(asked), key, task_id.hex])).rstrip(b"=").decode()
+    place = [_question(asked), key, task_id.hex]
+    if asked.as_of is not None:
+        place.append(head if asked.upto is None else asked.upto)
+    return base64.urlsafe_b64encode(orjson.dumps(place)).rstrip(b"=").decode()
 
 
-def _start(asked: ListQuery, text: str) -> PageKey:
-    """Decode a cursor to the end of its page. Raises `BadRequest` if it isn't ours, or is of another list."""
-    unreadable = BadRequest(hint="cursor can't be read; take it from the Link header as it is.")
+_UNREADABLE = "cursor can't be read; take it from the Link header as it is."
+
+
+def _start(asked: ListQuery, text: str) -> tuple[PageKey, int | None]:
+    """Decode a cursor to the end of its page, and of a past list to the number of the last event that counts.
+
+    Raises `BadRequest` if it isn't ours, or is of another list.
+    """
+    unreadable = BadRequest(hint=_UNREADABLE)
     try:
-        bound_to, key, task_id = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        bound_to, key, task_id, *upto = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         end = UUID(task_id)
     except (ValueError, TypeError, AttributeError):
         raise unreadable from None
     if bound_to != _question(asked):
         raise BadRequest(hint="cursor belongs to another filter or order; begin again without it.")
+    if asked.as_of is None and not upto:
+        return _key(asked, key, end), None
+    if asked.as_of is None or len(upto) != 1 or type(upto[0]) is not int or not 0 <= upto[0] <= LAST_SEQ:
+        raise unreadable
+    return _key(asked, key, end), upto[0]
+
+
+def _key(asked: ListQuery, key: object, end: UUID) -> PageKey:
+    """Read the key of a page's end. Raises `BadRequest` if no task can have it."""
+    unreadable = BadRequest(hint=_UNREADABLE)
     if key is None and asked.sort in NULLABLE:
         return None, end
     if asked.sort == "priority":
-        if key not in (1, 2, 3) or type(key) is not int:
+        if type(key) is not int or key not in (1, 2, 3):
             raise unreadable
         return key, end
     if not isinstance(key, str) or "\0" in key:
@@ -127,12 +153,15 @@ def here(request: Request) -> str:
     return quote(request.scope["path"], safe="/:@!$&'()*+,;=~")
 
 
-def next_list(request: Request, asked: ListQuery, end: PageKey) -> str:
-    """Make the `Link` header to the next page of tasks, by cursor even if this page was found by offset or number."""
+def next_list(request: Request, asked: ListQuery, end: PageKey, head: int) -> str:
+    """Make the `Link` header to the next page of tasks, by cursor even if this page was found by offset or number.
+
+    `head` is the number of the user's last event.
+    """
     by_number = [name for name in ("page", "page_size", "per_page") if name in request.query_params]
     instead_of = ("offset", "skip", *(by_number and (*by_number, "limit")))
     size = [("limit", asked.limit)] if by_number else []
-    return next_link(request, *size, ("cursor", cursor(asked, end)), instead_of=instead_of)
+    return next_link(request, *size, ("cursor", cursor(asked, end, head)), instead_of=instead_of)
 
 
 def next_link(request: Request, *places: tuple[str, str | int], instead_of: Collection[str] = ()) -> str:

@@ -23,13 +23,16 @@ _FOLDED_AT_ONCE = 50
 async def fetch_past_tasks(pool: Pool, store: EventStore, user_id: str, query: ListQuery) -> Page:
     """List a user's tasks as they were at the moment `query.as_of`, which must be given.
 
+    Events after number `query.upto` don't count: a write that was under way when the first page was read may have an
+    earlier time, and would move tasks from page to page.
+
     The log is folded twice: all of it for the ids of the page, then the events of the page's tasks. A log of more than
     one batch takes a turn of `LongReads`. Raise `TooManyRequests`, or the errors of `events.store.past.tasks_at`.
     """
     at = query.as_of
     assert at is not None  # noqa: S101 - lists of the present are another query's
     head = await store.head(user_id)
-    upto = head.seq
+    upto = head.seq if query.upto is None else query.upto
     page: Sequence[UUID] = ()
     bodies: Sequence[bytes] = ()
     async with AsyncExitStack() as turn:

@@ -75,6 +75,8 @@ class ListQuery:
     order: Order = "desc"
     as_of: datetime | None = None
     """Past moment at which to look, for `queries.as_of`; None for the present."""
+    upto: int | None = None
+    """Number of the last event that counts, for the pages behind the first one of a past list."""
     limit: int
     offset: int = 0
     after: PageKey | None = None

@@ -104,7 +104,7 @@ async def list_tasks(
     else:
         reading = as_of.fetch_past_tasks(caller.pool, caller.store, user, asked)
     page = await (while_connected(request, reading) if is_long else reading)
-    link = {"Link": next_list(request, asked, page.end)} if page.end else None
+    link = {"Link": next_list(request, asked, page.end, page.head.seq)} if page.end else None
     # What is overdue changes with time, without an event.
     hash_ = page.head.hash if asked.overdue is None else sha256(page.body).digest()
     return responses.of_read(request, page.body, EntityTag(page.head.seq, hash_), link)
