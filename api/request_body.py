@@ -4,6 +4,7 @@ import asyncio
 import codecs
 import json
 from collections.abc import Awaitable, Callable, Set
+from contextlib import suppress
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Request
@@ -129,6 +130,7 @@ class _Reader(Generic[_Body]):
     def read(self, request: Request, raw: bytes) -> _Body:
         _refuse_other_media_types(request)
         body = without_mark(raw)
+        _refuse_constants(body)
         if _has_many_fields(body):
             body = _without_excess(body, self._names)
         try:
@@ -173,6 +175,18 @@ def _refuse_other_media_types(request: Request) -> None:
         raise UnsupportedMediaType(hint=f"The body must be application/json, not {media_type[:_LONGEST_SHOWN]!r}.")
     if request.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMediaType(hint="The body must not be compressed.")
+
+
+def _refuse_constants(body: bytes) -> None:
+    """Raise `BadRequest` for `NaN` and `Infinity`, which many parsers take though they aren't JSON (RFC 8259)."""
+    if b"NaN" not in body and b"Infinity" not in body:
+        return
+    with suppress(ValueError, RecursionError):  # it can't be read for another reason, which the validation names
+        json.loads(body, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise BadRequest(hint=f"The body isn't JSON: {name} is no number there.")
 
 
 def without_mark(body: bytes) -> bytes:

@@ -167,12 +167,21 @@ async def test_half_a_character_in_a_field_that_is_not_known_is_ignored(service:
         '{"title": "x"}'.encode("utf-32"),
         b'{"title": "x", "y": ' + b"[" * 300 + b"]" * 300 + b"}",
         b'{"title": "\\ud800", }',
+        b'{"title": NaN}',
+        b'{"title": "x", "id": Infinity}',
+        b'{"title": "x", "other": [-Infinity]}',
     ],
 )
 async def test_a_body_that_is_no_json_is_400(service: Service, body: bytes) -> None:
     answer = await service.client.post(TASKS, content=body, headers=JSON)
     assert answer.status_code == 400
     assert isinstance(answer.json()["detail"], str)
+
+
+async def test_a_text_may_have_the_words_that_are_no_numbers(service: Service) -> None:
+    for body in (b'{"title": "NaN, -Infinity"}', b'{"title": "NaN", "other": "\\ud800"}'):
+        answer = await service.client.post(TASKS, content=body, headers=JSON)
+        assert answer.status_code == 201
 
 
 def _padded(size: int) -> bytes:
