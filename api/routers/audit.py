@@ -28,6 +28,7 @@ from api.user_turns import user_overloaded
 from db.time_slices import TimeSlices
 from events.records import CSV_COLUMNS, csv_cells, full_record, record
 from events.serialization import Row
+from events.task import NO_TASK
 from queries import audit as query
 from queries.audit import LAST_SEQ, Selection
 
@@ -146,6 +147,8 @@ async def get_history(
 ) -> Response:
     """The task's events, oldest first, also after it was deleted. `Link` leads to the next page, if there is one."""
     caller = await _admitted(reader)
+    if task_id == NO_TASK:
+        raise NotFound(hint=f"There is no task {task_id}.")
     selection = Selection(task_id=task_id, after=parameters.after, order="asc")
     answer = await _page(caller, selection, parameters.limit)
     if answer.body == b"[]" and not await query.page(caller.pool, caller.user, Selection(task_id=task_id), limit=1):

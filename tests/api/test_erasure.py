@@ -347,6 +347,19 @@ async def test_without_a_body_nothing_is_erased(service: Service, task: dict[str
 
 
 @pytest.mark.usefixtures("task")
+async def test_the_id_of_its_record_is_no_tasks(service: Service) -> None:
+    assert (await delete_user(service)).status_code == 204
+    for method, rest in (("GET", "/history"), ("POST", "/restore"), ("POST", "/erase")):
+        answer = await service.client.request(method, f"{TASKS}/{NIL}{rest}")
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/task-not-found")
+    body = {"atomic": False, "operations": [{"op": "restore", "id": NIL}]}
+    [result] = (await service.client.post(f"{USER}/batch", json=body)).json()["results"]
+    assert result["status"] == 404
+    assert (await service.client.post(f"{USER}/undo")).status_code == 410
+    assert [each["type"] for each in await audit(service, task_id=NIL)] == ["UserErased"]
+
+
+@pytest.mark.usefixtures("task")
 async def test_only_the_list_that_is_known_is_erased(service: Service) -> None:
     known = (await service.client.get(TASKS)).headers["etag"]
     await service.client.post(TASKS, json={"title": "Since"})
