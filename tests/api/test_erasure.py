@@ -20,7 +20,6 @@ from events.integrity.rebuild import rebuild
 from events.integrity.verify import verify
 from events.integrity.work_units import StreamSize
 from events.store import content, past
-from events.store.event_store import LockedStream
 from events.task import Metadata
 from tests import independent
 from tests.arrange import store_of, until_locked_out
@@ -184,23 +183,25 @@ async def test_lists_of_the_past_leave_it_out(service: Service, path: str) -> No
     await verified(service)
 
 
+@on_plain_postgres  # a worker's locks are seen there only
 @pytest.mark.parametrize("limit", [1, 2, 3])
 async def test_a_list_of_the_past_during_an_erasure_leaves_out_what_goes(
-    service: Service, monkeypatch: pytest.MonkeyPatch, limit: int
+    service: Service, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     """The list folds the log twice: for the page's ids, and for its tasks."""
     for n in range(3):
         await service.client.post(TASKS, json={"title": f"{CANARY} {n}"})
-    fetch, erased = Pool.fetch, list[int]()
-
-    async def erase_first(pool: Pool, query: str, *arguments: Any) -> Any:
-        if query == past.FACTS_AT_OF_SOME and not erased:
-            erased.append((await delete_user(service)).status_code)
-        return await fetch(pool, query, *arguments)
-
-    monkeypatch.setattr(Pool, "fetch", erase_first)
-    answer = await service.client.get(TASKS, params={"as_of": "2100-01-01T00:00:00Z", "limit": limit})
-    assert (answer.status_code, answer.json(), answer.links, erased) == (200, [], {}, [204])
+    held = "SELECT facts.* FROM ({}) AS facts, (SELECT pg_advisory_xact_lock_shared(1)) AS held"
+    monkeypatch.setattr(past, "FACTS_AT", held.format(past.FACTS_AT))  # has read, and ends when the lock is free
+    async with asyncio.TaskGroup() as group:
+        async with other.transaction():
+            await other.execute("SELECT pg_advisory_xact_lock(1)")
+            path = f"{TASKS}?as_of=2100-01-01T00:00:00Z&limit={limit}"
+            listed = group.create_task(service.client.get(path))
+            await until_locked_out(other)
+            erased = await delete_user(service)
+        answer = await listed
+    assert (answer.status_code, answer.json(), answer.links, erased.status_code) == (200, [], {}, 204)
 
 
 async def test_a_batch_that_needs_what_was_erased_isnt_told_again(service: Service) -> None:
@@ -390,23 +391,18 @@ async def test_what_was_written_before_it_had_the_lock_is_not_erased_unseen(
 async def test_what_is_written_between_two_tasks_is_not_erased_unseen(
     service: Service, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A writer who waits behind it has the lock as soon as it ends its first transaction."""
     await service.client.post(TASKS, json={"title": "Another"})
     condition = {"If-Match": (await service.client.get(TASKS)).headers["etag"]}
-    made: list[asyncio.Task[httpx2.Response]] = []
-    tasks_not_erased = LockedStream.tasks_not_erased
-
-    async def write_first(stream: LockedStream, *arguments: Any, **options: Any) -> Any:
-        if not made:
-            made.append(asyncio.create_task(service.client.post(TASKS, json={"title": "Not seen"})))
-            await until_locked_out(other)
-        return await tasks_not_erased(stream, *arguments, **options)
-
     monkeypatch.setattr(erasure, "_AT_ONCE", 1)
-    monkeypatch.setattr(LockedStream, "tasks_not_erased", write_first)
-    erased = await service.client.request("DELETE", USER, json={"confirm": "ann"}, headers=condition)
-    kept = (await made[0]).json()
-    assert erased.status_code == 204
-    assert (await service.client.get(TASKS)).json() == [kept]
+    async with asyncio.TaskGroup() as group, other.transaction():
+        await other.execute("SELECT FROM streams WHERE user_id = 'ann' FOR UPDATE")
+        erased = group.create_task(service.client.request("DELETE", USER, json={"confirm": "ann"}, headers=condition))
+        await until_locked_out(other)
+        made = group.create_task(service.client.post(TASKS, json={"title": "Not seen"}))
+        await until_locked_out(other, 2)
+    assert (erased.result().status_code, made.result().status_code) == (204, 201)
+    assert (await service.client.get(TASKS)).json() == [made.result().json()]
     await verified(service)
 
 
