@@ -1,4 +1,4 @@
-"""The role that the service runs as: it may read, and append to the log by a function, and nothing else."""
+"""The role that the service runs as: it may read, and write only by the database's functions (db/roles.sql)."""
 
 import base64
 import hashlib

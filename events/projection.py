@@ -93,7 +93,10 @@ def task_document(task: Task) -> bytes:
 
 
 _NEWEST_FIELD = b',"priority":'
-"""Bytes of every document but those of the former form: within a text, the quotes would be escaped."""
+"""Bytes of every document but those of former forms. Within a text, the quotes would be escaped."""
+
+_ADDED: dict[str, Any] = {"priority": None, "due_date": None, "tags": [], "completed_at": None}
+"""Fields that documents of former forms lack, with their values there."""
 
 
 def present_form(document: bytes) -> bytes:
@@ -112,11 +115,8 @@ def array_of(documents: list[bytes]) -> bytes:
 
 
 def _filled(document: bytes) -> bytes:
-    found: Any = orjson.loads(document)
-    version = found.pop("version")
-    times = {name: found.pop(name) for name in ("created_at", "updated_at")}
-    new: dict[str, Any] = {"priority": None, "due_date": None, "tags": [], **times, "completed_at": None}
-    return orjson.dumps({**found, **{name: found.get(name, value) for name, value in new.items()}, "version": version})
+    found = {**_ADDED, **orjson.loads(document)}
+    return orjson.dumps({name: found[name] for name in ("id", *filter("id".__ne__, Task._fields))})
 
 
 def task_of(document: bytes) -> Task:

@@ -86,7 +86,10 @@ def encode(payload: TaskEvent) -> Json:
 
 
 _ALWAYS = frozenset(("title", "description", "completed"))
-"""Fields that are written also if they are empty before and after."""
+"""Fields that are written also if there is nothing in them before and after."""
+
+_NOTHING: tuple[None, list[str]] = (None, [])
+"""Values of a field that reading sets if it isn't written. Empty text is another value than none."""
 
 
 def _data(before: Fields, after: Fields) -> Json:
@@ -95,7 +98,7 @@ def _data(before: Fields, after: Fields) -> Json:
         "changes": {
             name: {"from": before.get(name), "to": after.get(name)}
             for name in after or before
-            if name in _ALWAYS or before.get(name) or after.get(name)
+            if name in _ALWAYS or before.get(name) not in _NOTHING or after.get(name) not in _NOTHING
         },
     }
 

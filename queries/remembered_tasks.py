@@ -63,5 +63,5 @@ class RememberedTasks:
 
 def size_of(task: Task) -> int:
     """Return how many bytes a task takes, or more: texts get a second form, in UTF-8, when they are first written."""
-    texts = (task.title, task.description or "", *task.tags)
+    texts = (*(value for value in task if isinstance(value, str)), *task.tags)
     return _TASK + sum(len(text) if text.isascii() else 8 * len(text) for text in texts)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypedDict
+from typing import TypedDict, cast
 from uuid import UUID
 
 import pytest
@@ -47,6 +47,9 @@ def fold(*facts: TaskEvent) -> Task | None:
     for version, payload in enumerate(facts, 1):
         task = evolve(task, event(payload, version))
     return task
+
+
+MILK_TASK = cast("Task", evolve(None, event(MILK, 1)))
 
 
 @dataclass(frozen=True)

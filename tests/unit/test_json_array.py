@@ -2,16 +2,16 @@
 
 import asyncio
 
-import orjson
 import pytest
 
-from events.projection import array_of
+from events.projection import array_of, task_document
 from queries.json_array import json_array
 from tests.arrange import end_a_slice_at_each_step
+from tests.spec import MILK_TASK
 
 
 def documents(number: int, length: int) -> list[bytes]:
-    return [orjson.dumps({"id": each, "title": "x" * length, "priority": None}) for each in range(number)]
+    return [task_document(MILK_TASK._replace(title="x" * length, version=each)) for each in range(number)]
 
 
 @pytest.mark.parametrize("number", [1, 2, 100])

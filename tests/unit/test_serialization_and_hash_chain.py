@@ -46,6 +46,14 @@ def test_a_payload_is_decoded_as_it_was_encoded(payload: TaskEvent) -> None:
     assert decode(type(payload).__name__, encode(payload)) == payload
 
 
+def test_empty_text_is_another_value_than_none() -> None:
+    for payload in (
+        TaskCreated("x", None, completed=False, due_date=""),
+        TaskUpdated({"due_date": None}, {"due_date": ""}),
+    ):
+        assert decode(type(payload).__name__, encode(payload)) == payload
+
+
 @given(events)
 def test_an_event_is_read_from_its_row_as_it_was(event: Event) -> None:
     assert from_row(as_row(event)) == event
