@@ -111,8 +111,9 @@ def decide(command: Command, known: TaskState) -> TaskEvent | None:
         if known.version:
             raise TaskExists(f"There is, or was, a task {command.task_id} already.")
         return TaskCreated(**command.fields)
-    is_no_task = command.task_id == NO_TASK and not isinstance(command, UndoEvent)
-    if not known.version or is_no_task or (task is None and not isinstance(command, RestoreTask | UndoEvent | EraseTask)):
+    if not known.version or (command.task_id == NO_TASK and not isinstance(command, UndoEvent)):
+        raise TaskNotFound(f"There is no task {command.task_id}.")
+    if task is None and not isinstance(command, RestoreTask | UndoEvent | EraseTask):
         raise TaskNotFound(f"There is no task {command.task_id}.")
     if known.erased and isinstance(command, RestoreTask | UndoEvent):
         raise ErasedForGood(f"The content of task {command.task_id} was erased: nothing of it can be brought back.")
