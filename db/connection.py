@@ -1,6 +1,8 @@
 """One connection to Postgres, made from its address and from nothing else."""
 
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -30,6 +32,16 @@ async def connect(**arguments: Any) -> asyncpg.Connection:
     `arguments` are those of `connect_arguments`. Raises `CannotConnect` for every refusal.
     """
     return await connect_for_pool(**{**arguments, "statement_cache_size": 0})
+
+
+@asynccontextmanager
+async def connected(**arguments: Any) -> AsyncIterator[asyncpg.Connection]:
+    """Yield a connection as `connect` makes it, and close it after the block."""
+    connection = await connect(**arguments)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def connect_for_pool(*_dsn: Any, **arguments: Any) -> asyncpg.Connection:

@@ -3,7 +3,7 @@
 import asyncpg
 
 from config.errors import CannotRun
-from db.connection import connect
+from db.connection import connected
 from db.dsn import connect_arguments
 from db.roles import take_advisory_lock
 from db.shard_triggers import copy_triggers_to_shards, shards_with_others
@@ -68,8 +68,7 @@ async def distribute(dsn: str, *, lock_seconds: float) -> None:
     a table that isn't. Then the shards get the triggers that an upgrade has changed. Raise `NotCitus`, `NotOurTurn`,
     and the database's errors: `LockNotAvailableError` if a table is in use for `lock_seconds`.
     """
-    connection = await connect(**connect_arguments(dsn))
-    try:
+    async with connected(**connect_arguments(dsn)) as connection:
         await check_citus(connection)
         async with connection.transaction():
             await take_advisory_lock(connection)
@@ -88,8 +87,6 @@ async def distribute(dsn: str, *, lock_seconds: float) -> None:
             await take_advisory_lock(connection)
             for table in APPEND_ONLY:
                 await copy_triggers_to_shards(connection, table, lock_seconds=lock_seconds)
-    finally:
-        await connection.close()
 
 
 _DISTRIBUTE_TABLE = "SELECT create_distributed_table($1, 'user_id', colocate_with => $2)"
@@ -192,8 +189,7 @@ async def check_distribution(dsn: str) -> str:
 
     Raise `NotCitus`, `NotDistributed`, `Unguarded`, or the errors of connecting.
     """
-    connection = await connect(**connect_arguments(dsn))
-    try:
+    async with connected(**connect_arguments(dsn)) as connection:
         await check_citus(connection)
         if await connection.fetch(_LOCAL_TABLES, TABLES) or await connection.fetch(_LOCAL_FUNCTIONS, FUNCTIONS):
             raise NotDistributed(NotDistributed.__doc__)
@@ -211,6 +207,4 @@ async def check_distribution(dsn: str) -> str:
         if others:
             raise NotDistributed(NotDistributed.__doc__)
         [(shards, servers)] = await connection.fetch(_SHARDS, "events")
-    finally:
-        await connection.close()
     return f"The tables are distributed: {shards} shards of each, on {servers} server{'s' if servers > 1 else ''}."

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import asyncpg
 
 from config.errors import CannotRun
-from db.connection import connect
+from db.connection import connected
 from db.dsn import connect_arguments
 from db.roles import ADVISORY_LOCK_KEY
 
@@ -59,11 +59,8 @@ class NotIndexed(CannotRun):
 
 async def check_indexes(dsn: str) -> None:
     """Raise `NotIndexed` if an index is missing or unfinished, or the errors of connecting."""
-    connection = await connect(**connect_arguments(dsn))
-    try:
+    async with connected(**connect_arguments(dsn)) as connection:
         missing = await _missing(connection, NAMES)
-    finally:
-        await connection.close()
     if missing:
         raise NotIndexed(f"Lists are slower than they could be without {' and '.join(missing)}: run `daybook migrate`.")
 
@@ -76,14 +73,11 @@ async def build_indexes(dsn: str, *, lock_seconds: float) -> None:
     `lock_seconds` when the indexes of its partitions are joined.
     """
     arguments = connect_arguments(dsn)
-    connection = await connect(**arguments)
-    try:
+    async with connected(**arguments) as connection:
         names = await _missing(connection, NAMES)
         missing = [index for index in _INDEXES if index.name_on(index.table) in names]
         if missing:
             await _build_all(arguments, connection, missing, lock_seconds)
-    finally:
-        await connection.close()
 
 
 async def _build_all(
@@ -92,17 +86,13 @@ async def _build_all(
     # The lock is another session's: an index can't be built concurrently in a transaction, and locks that outlive one
     # break behind a pooler. A snapshot of that session's would be waited for: read committed has none between
     # statements, and the plain SET ends the portal that the SELECT has left open.
-    holder = await connect(**arguments)
-    try:
-        async with holder.transaction(isolation="read_committed"):
-            is_ours = await holder.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK_KEY)
-            await holder.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-            if is_ours:
-                for index in indexes:
-                    if await _missing(connection, [index.name_on(index.table)]):  # else another has built it meanwhile
-                        await _build(connection, index, lock_seconds)
-    finally:
-        await holder.close()
+    async with connected(**arguments) as holder, holder.transaction(isolation="read_committed"):
+        is_ours = await holder.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK_KEY)
+        await holder.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        if is_ours:
+            for index in indexes:
+                if await _missing(connection, [index.name_on(index.table)]):  # else another has built it meanwhile
+                    await _build(connection, index, lock_seconds)
 
 
 async def _build(connection: asyncpg.Connection, index: _Index, lock_seconds: float) -> None:

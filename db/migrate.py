@@ -2,7 +2,6 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import stamina
@@ -17,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from config.errors import CannotRun
-from db.connection import connect
+from db.connection import connect, connected
 from db.distribute import check_citus, distribute
 from db.dsn import connect_arguments
 from db.errors import UNAVAILABLE, ConnectionLost
@@ -70,7 +69,8 @@ async def _migrate(dsn: str, partitions: int | None, *, sharded: bool) -> list[s
     arguments = connect_arguments(dsn)
     if sharded:
         partitions = 0
-        await _require_citus(arguments)
+        async with connected(**arguments) as connection:
+            await check_citus(connection)
 
     async def creator() -> asyncpg.Connection:
         connection = await connect(**{**arguments, "command_timeout": _SILENCE_SECONDS})
@@ -115,14 +115,6 @@ async def _migrate(dsn: str, partitions: int | None, *, sharded: bool) -> list[s
         await retried(distribute_all)()
     await retried(build_all)()
     return applied
-
-
-async def _require_citus(arguments: dict[str, Any]) -> None:
-    connection = await connect(**arguments)
-    try:
-        await check_citus(connection)
-    finally:
-        await connection.close()
 
 
 _BOUNDS = """

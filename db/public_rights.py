@@ -3,7 +3,7 @@
 import asyncpg
 
 from config.errors import CannotRun
-from db.connection import connect
+from db.connection import connected
 from db.dsn import connect_arguments
 from db.pool import Executor
 from db.roles import take_advisory_lock
@@ -53,8 +53,7 @@ async def revoke_from_public(dsn: str) -> bool:
     Locks and writes nothing if there is nothing to take; leaves functions of other owners alone. On a Citus cluster,
     each server is looked at. Raises `NotOurTurn`, or the errors of connecting.
     """
-    connection = await connect(**connect_arguments(dsn))
-    try:
+    async with connected(**connect_arguments(dsn)) as connection:
         before = await _open_by_server(connection)
         if not before:
             return False
@@ -65,17 +64,12 @@ async def revoke_from_public(dsn: str) -> bool:
         if any(await _open_by_server(connection)):
             await connection.fetch(_ON_WORKERS, _REVOKE_THERE)
         return await _open_by_server(connection) != before
-    finally:
-        await connection.close()
 
 
 async def check_public_rights(dsn: str) -> None:
     """Raise `OpenToPublic` if every login of a server may write to the log, or the errors of connecting."""
-    connection = await connect(**connect_arguments(dsn))
-    try:
+    async with connected(**connect_arguments(dsn)) as connection:
         found = await _open_by_server(connection)
-    finally:
-        await connection.close()
     if found:
         where = "; ".join(f"{names} (on {server})" if server else names for server, names in found.items())
         raise OpenToPublic(

@@ -11,7 +11,7 @@ import asyncpg
 import stamina
 
 from config.errors import CannotRun
-from db.connection import connect
+from db.connection import connected
 from db.dsn import connect_arguments
 from db.errors import UNAVAILABLE
 
@@ -71,22 +71,18 @@ def _is_race(error: Exception) -> bool:
 
 
 async def _grant(own: dict[str, Any], name: str, password: str) -> bool:
-    connection = await connect(**own)
-    try:
-        async with connection.transaction():
-            await take_advisory_lock(connection)
-            await connection.execute(_RIGHTS.read_text())
-            made = not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", name)
-            if made:
-                statement = "SELECT format('CREATE ROLE %I LOGIN PASSWORD %L', $1::text, $2::text)"
-                verifier = _verifier(name, password) if password else None
-                await connection.execute(await connection.fetchval(statement, name, verifier))
-            if not await connection.fetchval("SELECT pg_has_role($1, 'daybook_app', 'MEMBER')", name):
-                await connection.execute(
-                    await connection.fetchval("SELECT format('GRANT daybook_app TO %I', $1::text)", name)
-                )
-    finally:
-        await connection.close()
+    async with connected(**own) as connection, connection.transaction():
+        await take_advisory_lock(connection)
+        await connection.execute(_RIGHTS.read_text())
+        made = not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", name)
+        if made:
+            statement = "SELECT format('CREATE ROLE %I LOGIN PASSWORD %L', $1::text, $2::text)"
+            verifier = _verifier(name, password) if password else None
+            await connection.execute(await connection.fetchval(statement, name, verifier))
+        if not await connection.fetchval("SELECT pg_has_role($1, 'daybook_app', 'MEMBER')", name):
+            await connection.execute(
+                await connection.fetchval("SELECT format('GRANT daybook_app TO %I', $1::text)", name)
+            )
     return made
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import asyncpg
 
 from config.errors import CannotRun
-from db.connection import connect
+from db.connection import connected
 from db.dsn import connect_arguments
 from db.server import check_encoding
 
@@ -38,10 +38,10 @@ async def check_schema(dsn: str) -> None:
 
     Raises `NewerSchema`, `DevelopmentSchema`, `NotMigrated`, `NotUtf8`, or the errors of connecting.
     """
-    connection = await connect(**connect_arguments(dsn))
     try:
-        check_encoding(connection)
-        rows = await connection.fetch(_REVISION)
+        async with connected(**connect_arguments(dsn)) as connection:
+            check_encoding(connection)
+            rows = await connection.fetch(_REVISION)
     except asyncpg.UndefinedTableError:
         rows = []
     except asyncpg.InsufficientPrivilegeError as error:
@@ -49,8 +49,6 @@ async def check_schema(dsn: str) -> None:
             "The login that DATABASE_URL names has no rights here: run `daybook migrate`, with the owner of the tables"
             " as DATABASE_URL_DIRECT."
         ) from error
-    finally:
-        await connection.close()
     if any(row["too_early"] for row in rows):
         raise DevelopmentSchema(DevelopmentSchema.__doc__)
     found = {row["version_num"] for row in rows}
