@@ -9,7 +9,6 @@ from uuid import UUID
 import asyncpg
 
 from db.pool import Connection
-from events.hash_chain import Head
 from events.integrity.mismatch import Mismatch
 from events.integrity.replay import Fold
 from events.integrity.work_units import BATCH
@@ -56,15 +55,6 @@ async def turn(connection: Connection) -> AsyncIterator[None]:
     async with connection.transaction(isolation="read_committed"):
         await connection.execute(TIMEOUTS)
         yield
-
-
-STREAMS = "SELECT user_id, seq, hash FROM streams WHERE user_id = ANY($1)"
-
-
-async def streams(connection: Connection, users: Sequence[str]) -> dict[str, Head]:
-    """Read the number and hash of the last event in these users' streams. Users without a stream are left out."""
-    rows = await connection.fetch(STREAMS, users)
-    return {row["user_id"]: Head(row["seq"], row["hash"]) for row in rows}
 
 
 EVENTS = f"SELECT {log.COLUMNS} FROM events WHERE user_id = ANY($1) LIMIT $2"  # noqa: S608 - a constant fragment

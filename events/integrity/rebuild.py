@@ -153,7 +153,7 @@ async def _lock(connection: Connection, users: Sequence[str]) -> tuple[dict[str,
         return {row["user_id"]: row["seq"] for row in await connection.fetch(LOCK, users)}, frozenset()
     ends = {row["user_id"]: row["seq"] for row in await connection.fetch(LOCK_FREE, users)}
     missing = [user for user in users if user not in ends]
-    return ends, (await reads.streams(connection, missing)).keys() if missing else frozenset()
+    return ends, (await log.heads(connection, missing)).keys() if missing else frozenset()
 
 
 async def _write(

@@ -15,6 +15,7 @@ from events.integrity.mismatch import Mismatch, Mismatches, Value
 from events.integrity.replay import Fold, compare, mismatches
 from events.integrity.work_units import BATCH, StreamSize, split
 from events.serialization import Json, header_of, meta_of, parsed
+from events.store.log import heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def _sum(parts: Sequence[Verified]) -> Verified:
 
 
 async def _batch(connection: Connection, users: list[str], *, log_only: bool) -> Verified:
-    streams = await reads.streams(connection, users)
+    streams = await heads(connection, users)
     rows = await reads.events(connection, users)
     if len(rows) == reads.MAX_EVENTS:
         return _sum([await _one(connection, user, streams.get(user), log_only=log_only) for user in users])
