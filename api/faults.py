@@ -21,11 +21,7 @@ class Fault:
 
     def value(self) -> dict[str, Any]:
         """Return the response's body."""
-        problem = self.problem
-        detail = self.detail or problem.sentence
-        return problems.problem_body(
-            *(problem.status, problem.type, problem.title, detail, self.hint), request_id=REQUEST_ID, errors=self.errors
-        )
+        return self.problem(self.detail, hint=self.hint, errors=self.errors).body(request_id=REQUEST_ID)
 
 
 def _of_fields(problem: type[Problem], summary: str, *faults: tuple[str, str, str]) -> Fault:

@@ -75,6 +75,12 @@ class Problem(Exception):
         self.headers = headers
         super().__init__(hint or self.detail)
 
+    def body(self, *, request_id: str) -> dict[str, Any]:
+        """Make the members of its document (`problem_body`)."""
+        return problem_body(
+            *(self.status, self.type, self.title, self.detail, self.hint), request_id=request_id, errors=self.errors
+        )
+
 
 class BadRequest(Problem):
     """The request can't be read: broken JSON, an id that is no UUID, a parameter that isn't allowed."""
@@ -270,16 +276,7 @@ class Overloaded(Problem):
 
 def problem_response(problem: Problem, *, request_id: str) -> Response:
     """Render a problem as an HTTP response."""
-    body = problem_body(
-        problem.status,
-        problem.type,
-        problem.title,
-        problem.detail,
-        problem.hint,
-        request_id=request_id,
-        errors=problem.errors,
-    )
-    return as_response(body, problem.headers)
+    return as_response(problem.body(request_id=request_id), problem.headers)
 
 
 def as_response(body: Mapping[str, Any], headers: Mapping[str, str] | None) -> Response:

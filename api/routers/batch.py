@@ -10,7 +10,6 @@ from api.entity_tags import entity_tags
 from api.error_handlers import problem_of
 from api.openapi import OF_BODY, OF_EVENT, OF_WRITE, answer, problems, writes
 from api.operations import BATCH_RESULTS, BATCHES, BatchResults, CreateOperation, Operation, Operations
-from api.problems import problem_body
 from api.request_body import json_body
 from api.responses import JSON, headers_of_several
 from api.routing import Route
@@ -92,11 +91,7 @@ def _response(done: SeveralChanges[CommandResult], commands: list[Command], requ
 def _result(command: Command, outcome: CommandResult, request_id: str) -> dict[str, Any]:
     if isinstance(outcome, Refusal):
         problem = problem_of(outcome)
-        kind = (problem.status, problem.type, problem.title, problem.detail, problem.hint)
-        return {
-            "status": problem.status,
-            "problem": problem_body(*kind, request_id=request_id, errors=problem.errors),
-        }
+        return {"status": problem.status, "problem": problem.body(request_id=request_id)}
     if outcome.task is None:
         return {"status": 204, "seq": outcome.seq, "task": None}
     status = 201 if isinstance(command, CreateTask) else 200
