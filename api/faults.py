@@ -24,18 +24,14 @@ class Fault:
         return self.problem(self.detail, hint=self.hint, errors=self.errors).body(request_id=REQUEST_ID)
 
 
-def _of_fields(problem: type[Problem], summary: str, *faults: tuple[str, str, str]) -> Fault:
+def _of_fields(problem: type[Problem], summary: str, *faults: tuple[str, str, str], hint: str | None = None) -> Fault:
     listed = tuple({"field": field, "message": message, "type": type_} for field, message, type_ in faults)
-    return Fault(problem, summary, detail=summarized(listed), errors=listed)
+    return Fault(problem, summary, hint, summarized(listed), listed)
 
 
 def _of_parameters(summary: str, field: str, message: str, type_: str) -> Fault:
     listed = ({"field": field, "message": message, "type": type_},)
     return Fault(problems.BadRequest, summary, message, errors=listed)
-
-
-def _nothing(sentence: str) -> tuple[str, tuple[dict[str, str], ...]]:
-    return sentence, ({"field": "body", "message": sentence, "type": "no_known_field"},)
 
 
 FAULTS = {
@@ -172,12 +168,12 @@ FAULTS = {
     "notBoolean": _of_fields(
         problems.Invalid, "It is no boolean", ("completed", "Completed must be true or false.", "bool_type")
     ),
-    "noKnownField": Fault(
+    "noKnownField": _of_fields(
         problems.Invalid,
         "The body names no field that is known",
-        "The body names no field that is known here. There are: title, description, completed, priority, due_date, "
-        "tags.",
-        *_nothing("The app sent nothing that can be changed here."),
+        ("body", "The app sent nothing that can be changed here.", "no_known_field"),
+        hint="The body names no field that is known here. There are: title, description, completed, priority, "
+        "due_date, tags.",
     ),
     "aQuery": Fault(problems.BadRequest, "A query, where there is none", "This takes no query: send it in the body."),
     "otherQuery": Fault(
