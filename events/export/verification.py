@@ -30,7 +30,10 @@ class Report:
 
 
 class NothingToSay(Exception):
-    """The export can't be called clean, and no mismatch was found either."""
+    """The export can't be called clean, and no mismatch was found either. The message is the class's docstring."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__doc__)
 
 
 class NotAnExport(NothingToSay):
@@ -43,22 +46,13 @@ class NotAnExport(NothingToSay):
 class EmptyExport(NothingToSay):
     """It has no events: there are none, or its download failed. A head that was kept (--head) can tell which."""
 
-    def __init__(self) -> None:
-        super().__init__(self.__doc__)
-
 
 class CutOff(NothingToSay):
     """Its last line is cut off: the download broke off, or isn't complete yet. Export it again."""
 
-    def __init__(self) -> None:
-        super().__init__(self.__doc__)
-
 
 class EarlierHead(NothingToSay):
     """The head is older than the one that the export goes on from: of an event that can't be in it."""
-
-    def __init__(self) -> None:
-        super().__init__(self.__doc__)
 
 
 class BadHead(Exception):
