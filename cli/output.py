@@ -83,6 +83,11 @@ def say_unbuffered(text: str) -> None:
             data = data[os.write(STDOUT, data) :]
 
 
+def shown(text: str) -> str:
+    """Return the text made harmless for a terminal: anybody may have written it."""
+    return text if text.isprintable() else repr(text)
+
+
 def note(text: str) -> None:
     """Write to standard error, which nothing depends on, after all that was logged."""
     log_writer.flush()

@@ -9,7 +9,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.output import note, say
+from cli.output import note, say, shown
 from cli.worker import Job, Result
 from events.integrity.mismatch import Mismatch, Value
 
@@ -111,7 +111,7 @@ def _counted(number: int, what: str, plural: str = "s") -> str:
 
 
 def _for_people(mismatch: Mismatch) -> str:
-    told = f"{_shown(mismatch.user_id)}: {_shown(mismatch.message)}"
+    told = f"{shown(mismatch.user_id)}: {shown(mismatch.message)}"
     if mismatch.found is None and mismatch.expected is None:
         return told
     return f"{told} ({mismatch.field}: found {_value(mismatch.found)}, expected {_value(mismatch.expected)})"
@@ -119,11 +119,6 @@ def _for_people(mismatch: Mismatch) -> str:
 
 def _value(value: Value) -> str:
     return orjson.dumps(value).decode()
-
-
-def _shown(text: str) -> str:
-    """Return the text made harmless for a terminal: anybody may have written it."""
-    return text if text.isprintable() else repr(text)
 
 
 class _Bar:

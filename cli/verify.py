@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 import orjson
 
+from cli.output import shown
 from config.errors import CannotRun
 from events.export.formats import MARK
 from events.export.verification import BadHead, NothingToSay, Report, read_head, verify_export
@@ -48,15 +49,13 @@ def verify_file(export: str, *, head: str | None, after: str | None, keys: str |
     except OSError as error:
         raise CannotVerify(f"{name} can't be read: {error.strerror or error}") from error
     except NothingToSay as error:
-        raise CannotVerify(_shown(f"{name}: {error}")) from error
+        raise CannotVerify(shown(f"{name}: {error}")) from error
     except UnknownEvent as error:
-        told = f"{name}: {_shown(str(error))}.\nWhere a newer release made the export, verify it with that one."
+        told = f"{name}: {shown(str(error))}.\nWhere a newer release made the export, verify it with that one."
         raise CannotVerify(told) from error
     for path, each in ((head, kept), (after, begun)):
         if each and each.signed and report.user_id not in (None, each.signed.user_id):
-            raise CannotVerify(
-                f"{path}: this head is {_shown(each.signed.user_id)}'s, and {name} is another user's log"
-            )
+            raise CannotVerify(f"{path}: this head is {shown(each.signed.user_id)}'s, and {name} is another user's log")
     if begun:
         _check_beginning(name, report, begun.head)
     signed_by = dict.fromkeys(each.signed.key_id for each in (kept, begun) if each and each.signed)
@@ -132,7 +131,7 @@ def for_machines(verified: VerifiedExport) -> str:
 
 def for_people(verified: VerifiedExport) -> str:
     """Return the report as one to four lines."""
-    signed = [f"The head's signature holds, by the key {_shown(key)}." for key in verified.signed_by]
+    signed = [f"The head's signature holds, by the key {shown(key)}." for key in verified.signed_by]
     return "\n".join((_reported(verified.report), *signed))
 
 
@@ -141,7 +140,7 @@ def _reported(report: Report) -> str:
     if not report.events:
         return _said(found) if found else _none(report.head or 0)
     held = f"Event {report.first}" if report.events == 1 else f"Events {report.first} to {report.last}"
-    whose = f"of {_shown(report.user_id or '')}"
+    whose = f"of {shown(report.user_id or '')}"
     if found:
         return f"{_said(found)}\n{held} {whose} {'fits' if report.events == 1 else 'fit together'}."
     fine = f"{held} {whose}: nothing was changed, removed, added or reordered."
@@ -176,8 +175,3 @@ def _against(report: Report) -> str:
 
 
 _NONE_THEN = "When the head was kept, there were no events."
-
-
-def _shown(text: str) -> str:
-    """Return the text made harmless for a terminal: anybody may have written it."""
-    return text if text.isprintable() else repr(text)
