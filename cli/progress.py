@@ -55,7 +55,7 @@ class Results:
 
     def end(self, *, cut_short: str | None = None) -> None:
         """Print the totals, unless there is nothing in them but `cut_short`, the reason of an early end."""
-        self._progress.end()
+        self._progress.hide()
         seconds = time.perf_counter() - self._began
         if self._json:
             figures = {**self._totals, "seconds": round(seconds, 3), "cut_short": cut_short}
@@ -149,10 +149,7 @@ class _Bar:
         self._progress.start()
 
     def hide(self) -> None:
-        """Make room for a line; the next step shows the bar again."""
-        self._progress.stop()
-
-    def end(self) -> None:
+        """Make room for a line; the next step, if there is one, shows the bar again."""
         self._progress.stop()
 
 
@@ -180,7 +177,4 @@ class _Lines:
         note(told)
 
     def hide(self) -> None:
-        pass
-
-    def end(self) -> None:
         pass
