@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,21 +19,13 @@ def values(path: Path) -> Mapping[str, str | None]:
 
     Raises `BadSettings` if a line can't be read.
     """
-    if path.is_symlink() and not _exists(path):
+    if path.is_symlink() and not os.path.exists(path):  # noqa: PTH110 - also if its links lead in a circle
         raise BadSettings(f"{path}: is a link to what isn't there; mend or remove it.")
     if path.is_dir():
         raise BadSettings(
             f"{path}: is a folder, not a file (Docker makes one where it mounts a file that isn't there); remove it."
         )
     return _read(path) if path.is_file() or path.is_fifo() else {}
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.stat()
-    except OSError:  # nothing is there, or links lead in a circle
-        return False
-    return True
 
 
 def _read(path: Path) -> Mapping[str, str | None]:

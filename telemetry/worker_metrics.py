@@ -75,17 +75,13 @@ def write_snapshot(folder: Path) -> None:
     draft.replace(draft.with_suffix(".json"))
 
 
-def _sum(one: float, another: float) -> float:
-    return one + another
-
-
 class WorkersMetrics(Collector):
     """Collector of the sums over all workers; metrics in `combined` use the function there instead of the sum.
 
     A worker's counters stay after its end; its gauges don't.
     """
 
-    def __init__(self, folder: Path, *, combined: Mapping[str, Callable[[float, float], float]]) -> None:
+    def __init__(self, folder: Path, *, combined: Mapping[str, Callable[[Iterable[float]], float]]) -> None:
         self._folder = folder
         self._combined = combined
 
@@ -98,8 +94,8 @@ class WorkersMetrics(Collector):
             for sample, labels, value in samples:
                 key = sample, frozenset(labels.items())
                 before = found.get(key)
-                combine = self._combined.get(name, _sum)
-                found[key] = value if before is None else combine(before, value)
+                combine = self._combined.get(name, sum)
+                found[key] = value if before is None else combine((before, value))
         for name, metric in metrics.items():
             for (sample, labels_of_it), value in values[name].items():
                 if not sample.endswith("_created"):  # each worker has its own

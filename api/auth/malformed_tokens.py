@@ -2,7 +2,6 @@
 
 import json
 import re
-from binascii import Error as NotBase64
 from collections.abc import Mapping
 from typing import Any
 
@@ -104,6 +103,6 @@ def _bytes(part: str) -> bytes | None:
         return None
     try:
         raw = base64url_decode(bare)
-    except (NotBase64, ValueError):
+    except ValueError:
         return None
     return raw if base64url_encode(raw).decode() == bare else None
