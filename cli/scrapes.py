@@ -2,7 +2,6 @@
 
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -56,5 +55,4 @@ def start_metrics_server(host: str, port: int, registry: CollectorRegistry) -> N
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     server = _Server((str(address[0]), port), _Handler, family=family)
     server.set_app(make_wsgi_app(registry))
-    serve: Callable[[], None] = server.serve_forever
-    threading.Thread(target=serve, daemon=True).start()
+    threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -51,12 +51,6 @@ _NEXT_JS = ("http://localhost:3000", "http://127.0.0.1:3000")
 """Origins of a Next.js frontend in development."""
 
 
-def _plain(url: HttpUrl) -> HttpUrl:
-    if url.username or url.password or url.query is not None or url.fragment is not None:
-        raise ValueError("must be a URL without user, password, query and fragment")
-    return url
-
-
 def _origins(text: object) -> object:
     """Parse origins such as `https://a.example, capacitor://localhost, https://preview-*.example.com`, or `*`."""
     if not isinstance(text, str):
@@ -73,7 +67,9 @@ def _url(text: object, parse: ValidatorFunctionWrapHandler) -> HttpUrl:
         url: HttpUrl = parse(text)
     except ValueError:
         raise ValueError("must be a URL such as https://app.example.com") from None
-    return _plain(url)
+    if url.username or url.password or url.query is not None or url.fragment is not None:
+        raise ValueError("must be a URL without user, password, query and fragment")
+    return url
 
 
 PlainUrl = Annotated[HttpUrl, WrapValidator(_url)]

@@ -103,7 +103,7 @@ def _not_reached(error: httpx2.TransportError) -> NoJwks:
                     "trusted here, for that name.",
                 )
             case socket.gaierror():
-                return NoJwks(f"the name {_limited(_host(error))} isn't known: {cause.strerror}", _REACH)
+                return NoJwks(f"the name {_limited(error.request.url.host)} isn't known: {cause.strerror}", _REACH)
             case ConnectionRefusedError():
                 return NoJwks(
                     "the connection was refused",
@@ -116,10 +116,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _host(error: httpx2.TransportError) -> str:
-    return error.request.url.host
 
 
 def _named(status: int) -> str:
