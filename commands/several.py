@@ -117,7 +117,8 @@ class SeveralWrites(ABC, Generic[_Change]):
             changes = await self.changes_before(before.seq)
             return await self._changed(before, changes, count=self.events_in(changes), replayed=True)
         self._in_doubt = False
-        return _done(self.changes(head.seq + 1), end, seq=end.seq if self._count else None)
+        seq = end.seq if self._count else None
+        return SeveralChanges(self.changes(head.seq + 1), EntityTag(end.seq, end.hash), seq)
 
     async def _decide_and_append(self, stream: LockedStream, head: Head) -> None:
         """Do this try's work; or if an earlier one may still be committed, send its events again."""
@@ -145,8 +146,4 @@ class SeveralWrites(ABC, Generic[_Change]):
         """Return the changes of an earlier try or request, with the number and hash of its last event."""
         upto = first.seq + count - 1
         [last] = [entry async for entry in self.store.read(self.user_id, after=upto - 1, upto=upto)]
-        return _done(changes, Head(last.seq, last.hash), seq=last.seq, replayed=replayed)
-
-
-def _done(changes: Sequence[_Change], end: Head, *, seq: int | None, replayed: bool = False) -> SeveralChanges[_Change]:
-    return SeveralChanges(changes, EntityTag(end.seq, end.hash), seq, replayed)
+        return SeveralChanges(changes, EntityTag(last.seq, last.hash), last.seq, replayed)
