@@ -26,6 +26,7 @@ from commands.commands import (
     UpdateTask,
 )
 from commands.precondition import EntityTag, Precondition
+from events.hash_chain import Head
 from events.task import (
     FIELDS,
     NO_TASK,
@@ -141,8 +142,9 @@ def decide(command: Command, known: TaskState) -> TaskEvent | None:
     assert_never(command)
 
 
-def check_list(precondition: Precondition, current: EntityTag) -> None:
+def check_list(precondition: Precondition, head: Head) -> None:
     """Check a precondition on the list, which is a creation's or a batch's. Raise `VersionMismatch`."""
+    current = EntityTag(head.seq, head.hash)
     if not precondition.holds(current, exists=True):
         raise VersionMismatch(current, precondition, of="The list is at event")
 

@@ -80,7 +80,7 @@ class UserErasure:
         async with self._store.long_change(self._user) as head:
             outcome = await self._recorded(head)
             if outcome is None and not head.seq:
-                check_list(self._precondition, EntityTag(head.seq, head.hash))
+                check_list(self._precondition, head)
                 outcome = Outcome(None, head.hash, None, "unchanged")
             elif outcome is None:
                 end = await self._record(since=head.seq)
@@ -137,7 +137,7 @@ class UserErasure:
             heads = await stream.heads_since_change(self._user, seqs)
             if any(tag.names(EntityTag(each.seq, each.hash)) for each in heads for tag in condition.match):
                 condition = replace(condition, match=None)
-        check_list(condition, EntityTag(head.seq, head.hash))
+        check_list(condition, head)
 
     async def _append(self, stream: LockedStream, events: Sequence[Event]) -> None:
         for start in range(0, len(events), _AT_ONCE):

@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 
 from commands.commands import Command, CreateTask, EraseTask, RestoreTask, UndoEvent
 from commands.decider import Refusal, TaskExists, TaskState, check_list, decide, moment
-from commands.precondition import UNCONDITIONAL, EntityTag
+from commands.precondition import UNCONDITIONAL
 from db.errors import NOT_SENT, UNAVAILABLE, TooManyRequests, is_ambiguous, is_transient, retry
 from events.store import in_doubt
 from events.store.append import IdempotencyKeyTaken, PendingAppend, RecordedEvent, VersionConflict, VersionTaken
@@ -187,7 +187,7 @@ async def _check_list(stream: EventStore | LockedStream, command: Command) -> in
     if not isinstance(command, CreateTask) or command.precondition == UNCONDITIONAL:
         return None
     head = await stream.head(command.user_id)
-    check_list(command.precondition, EntityTag(head.seq, head.hash))
+    check_list(command.precondition, head)
     return head.seq
 
 

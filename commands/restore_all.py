@@ -61,10 +61,9 @@ class RestoreAll(SeveralWrites[TaskPutBack]):
             if key is not None and (before := await self.store.find(self.user_id, key)):
                 check_fingerprint(before, self.metadata)
             head = await self.store.head(self.user_id)
-            tag = EntityTag(head.seq, head.hash)
-            check_list(self._precondition, tag)
+            check_list(self._precondition, head)
             changes = [change async for _, _, _, change in self._decided(self.store, upto=head.seq)]
-        return SeveralChanges(changes, tag, None)
+        return SeveralChanges(changes, EntityTag(head.seq, head.hash), None)
 
     async def handle(self) -> SeveralChanges[TaskPutBack]:
         """Do it once. Raise as any `SeveralWrites` does, or `LongChangeUnderWay`."""

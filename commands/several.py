@@ -129,7 +129,7 @@ class SeveralWrites(ABC, Generic[_Change]):
             if again:
                 await self.append(stream, again)
             else:
-                check_list(self._precondition, EntityTag(head.seq, head.hash))
+                check_list(self._precondition, head)
                 await self.write(stream)
         except Conflict:
             self._in_doubt = doubted
