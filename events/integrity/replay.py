@@ -60,14 +60,7 @@ class Fold:
             AttributeError,
         ) as error:  # the last three: data of the wrong types
             self.tasks.pop(key, None)
-            self.broken[key] = Mismatch(
-                table="events",
-                user_id=user_id,
-                seq=seq,
-                task_id=task_id,
-                field="data",
-                message=f"event {seq} can't be applied: {error}",
-            )
+            self._break(key, seq, f"event {seq} can't be applied: {error}")
             return
         if after is not None:
             self.tasks[key] = after
@@ -82,14 +75,13 @@ class Fold:
             self.deleted[key] = version
         elif key not in self.erased:
             self.erased[key] = seq
-            self.broken[key] = Mismatch(
-                table="events",
-                user_id=key[0],
-                seq=seq,
-                task_id=key[1],
-                field="data",
-                message=f"the content of event {seq} was erased, and no event of its task records that",
-            )
+            self._break(key, seq, f"the content of event {seq} was erased, and no event of its task records that")
+
+    def _break(self, key: TaskKey, seq: int, why: str) -> None:
+        user_id, task_id = key
+        self.broken[key] = Mismatch(
+            table="events", user_id=user_id, seq=seq, task_id=task_id, field="data", message=why
+        )
 
     def all_but(self, last: TaskKey) -> "Fold":
         """Take out and return all tasks but `last`, which may have more events to come."""
