@@ -12,7 +12,6 @@ from db.pool import Connection
 from events.integrity.mismatch import Mismatch
 from events.integrity.replay import Fold
 from events.integrity.work_units import BATCH
-from events.serialization import parsed
 from events.store import log
 
 MAX_EVENTS = BATCH + BATCH // 4
@@ -126,8 +125,7 @@ async def folded(connection: Connection, user_id: str, *, upto: int) -> AsyncIte
     fold, first, events, key = Fold(), FIRST_TASK, 0, (FIRST_TASK, 0)
     while True:
         rows = await connection.fetch(FOLDABLE_BY_TASK, user_id, upto, *key, BATCH)
-        for _, seq, task, version, type_, at, data in rows:
-            fold.take(user_id, seq, task, version, type_, at, data and parsed(data))
+        fold.take_rows(rows)
         events += len(rows)
         if len(rows) < BATCH:
             yield Folded(fold, first, LAST_TASK, events)

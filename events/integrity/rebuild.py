@@ -16,7 +16,6 @@ from events.integrity.replay import Fold, compare
 from events.integrity.verify import verify
 from events.integrity.work_units import BATCH, StreamSize, split
 from events.projection import TaskRow
-from events.serialization import parsed
 from events.store import log
 from events.store.stored_tasks import TaskKey
 
@@ -89,8 +88,7 @@ async def _batch(connection: Connection, users: list[str], *, verified: Set[str]
     if len(rows) == reads.MAX_EVENTS:
         return _sum([await _one(connection, user, verified=user in verified) for user in users])
     fold = Fold()
-    for user, seq, task, version, type_, at, data in rows:
-        fold.take(user, seq, task, version, type_, at, data and parsed(data))
+    fold.take_rows(rows)
     counts, lasts = Counter(row["user_id"] for row in rows), {row["user_id"]: row["seq"] for row in rows}
     numbers = {user: _Numbers(counts[user], lasts.get(user, 0)) for user in users}
     try:
@@ -176,9 +174,7 @@ async def _write(
                 continue
             end = ends.get(user, 0)
             rows = await reads.foldable_since(connection, user, seen) if end > seen else []
-            for _, seq, task, version, type_, at, data in rows:
-                if first <= task <= last:
-                    fold.take(user, seq, task, version, type_, at, data and parsed(data))
+            fold.take_rows(row for row in rows if first <= row["task_id"] <= last)
             events += count + len(rows)
             if not count + len(rows) == (rows[-1]["seq"] if rows else seen) == end:
                 refused.append(_misnumbered(user, count + len(rows), end))

@@ -68,6 +68,11 @@ class Fold:
             self.tasks.pop(key, None)
             self.deleted[key] = version
 
+    def take_rows(self, rows: Iterable[Iterable[Any]]) -> None:
+        """Fold events by their columns in the order of the parameters of `take`, with `data` as stored."""
+        for user_id, seq, task_id, version, type_, at, data in rows:
+            self.take(user_id, seq, task_id, version, type_, at, data and parsed(data))
+
     def _take_erased(self, key: TaskKey, seq: int, version: int, type_: str, *, erased: bool) -> None:
         self.tasks.pop(key, None)
         if not erased and type_ == TaskErased.__name__:
