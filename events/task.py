@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Literal, NamedTuple, Protocol, TypeAlias, TypedDict, assert_never
+from typing import Literal, NamedTuple, TypeAlias, TypedDict, assert_never
 from uuid import UUID
 
 Priority: TypeAlias = Literal["low", "medium", "high"]
@@ -173,21 +173,6 @@ class Event:
     salt: bytes
 
 
-class Foldable(Protocol):
-    """The attributes of an event that the fold needs."""
-
-    @property
-    def user_id(self) -> str: ...
-    @property
-    def task_id(self) -> UUID: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def at(self) -> datetime: ...
-    @property
-    def payload(self) -> TaskEvent: ...
-
-
 class FoldedEvent(NamedTuple):
     """An event with only the attributes that the fold needs, as a rebuild reads it."""
 
@@ -196,6 +181,10 @@ class FoldedEvent(NamedTuple):
     version: int
     at: datetime
     payload: TaskEvent
+
+
+Foldable: TypeAlias = Event | FoldedEvent
+"""An event that can be folded."""
 
 
 class Erased(Enum):
