@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from api.schemas import TIMESTAMP, Changes, Task
+from api.schemas import TIMESTAMP, Changes, Task, Timestamp
 
 EventType = Literal[
     "TaskCreated", "TaskUpdated", "TaskToggled", "TaskDeleted", "TaskRestored", "TaskErased", "UserErased"
@@ -29,9 +29,7 @@ class AuditEvent(BaseModel):
     type: EventType
     task_id: UUID = Field(description="the nil UUID of a `UserErased`")
     version: int = Field(ge=1, description="its number in the task's history; the version it made")
-    at: datetime = Field(
-        description="UTC, RFC 3339, always six decimals and Z", json_schema_extra={"pattern": TIMESTAMP}
-    )
+    at: Timestamp
     actor: str = Field(description="who did it: the user, or somebody for them")
     request_id: str | None = Field(description="as in the answer's `X-Request-ID` then")
     client: Client
@@ -47,9 +45,7 @@ class AuditorAccess(BaseModel):
     """A read of a user's log or past by an auditor."""
 
     id: UUID
-    at: datetime = Field(
-        description="UTC, RFC 3339, always six decimals and Z", json_schema_extra={"pattern": TIMESTAMP}
-    )
+    at: Timestamp
     auditor: str = Field(description="the user of the auditor's token")
     actor: str = Field(description="who acted with it: the auditor, or somebody for them")
     path: str = Field(description="the path that was read, without its query")

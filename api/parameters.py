@@ -2,7 +2,7 @@
 
 import re
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,6 +16,7 @@ from api.problems import NotFound
 from api.schemas import LARGEST_VERSION
 from events.task import Priority
 from queries.audit import LAST_SEQ
+from queries.tasks import Sort
 
 _OTHERS_WORDS = frozenset({
     "all", "archive", "archived", "batch", "bulk", "clear", "completed", "count", "export", "filter", "import",
@@ -63,7 +64,7 @@ def _truth(value: Any) -> Any:
 
 Moment = Annotated[datetime, BeforeValidator(times.read_moment)]
 
-_COLUMNS = ("created_at", "updated_at", "title", "due_date", "priority", "completed_at")
+_COLUMNS = get_args(Sort)
 _SORT_NAMES = (*_COLUMNS, *(f"-{column}" for column in _COLUMNS))
 _OTHERS_NAMES = {
     "created": "created_at",

@@ -1,12 +1,7 @@
 """Models of requests and responses (docs/http-api.md, "Tasks"; docs/http-api.md, "History")."""
 
 from datetime import date, datetime
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NotRequired,
-)
+from typing import Annotated, Any, Literal, NotRequired, get_args
 from uuid import UUID
 
 from pydantic import (
@@ -28,6 +23,10 @@ from events.task import LONGEST_REASON, NO_TASK, Priority
 LARGEST_VERSION = 2**31 - 1
 
 TIMESTAMP = r"^[0-9-]{10}T[0-9:]{8}\.[0-9]{6}Z$"
+Timestamp = Annotated[
+    datetime,
+    Field(description="UTC, RFC 3339, always six decimals and Z", json_schema_extra={"pattern": TIMESTAMP}),
+]
 USER_ID_SCHEMA: dict[str, Any] = {"minLength": 1, "maxLength": 255, "pattern": r"^(?!\.{1,2}$)[^/\x00]+$"}
 """JSON Schema of a user id: `config.settings.USER_ID` for the OpenAPI document."""
 
@@ -66,11 +65,13 @@ def _distinct(tags: list[str]) -> list[str]:
     return list(dict.fromkeys(tags))
 
 
-_PRIORITIES = ("low", "medium", "high")
 GivenPriority = Annotated[
     Priority | None,
     BeforeValidator(_in_lower_case),
-    Field(description="in any case; null, or empty text, clears it", json_schema_extra={"enum": [*_PRIORITIES, None]}),
+    Field(
+        description="in any case; null, or empty text, clears it",
+        json_schema_extra={"enum": [*get_args(Priority), None]},
+    ),
 ]
 GivenDueDate = Annotated[
     str | None,
@@ -156,10 +157,8 @@ class Task(BaseModel):
     priority: Priority | None
     due_date: str | None = Field(description="a date, or a time in UTC with six decimals and Z")
     tags: list[str] = Field(max_length=20)
-    created_at: datetime = Field(
-        description="UTC, RFC 3339, always six decimals and Z", json_schema_extra={"pattern": TIMESTAMP}
-    )
-    updated_at: datetime = Field(description="grows with every change", json_schema_extra={"pattern": TIMESTAMP})
+    created_at: Timestamp
+    updated_at: Timestamp = Field(description="grows with every change")
     completed_at: datetime | None = Field(
         description="when it was last completed; null while it isn't", json_schema_extra={"pattern": TIMESTAMP}
     )
