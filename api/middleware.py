@@ -20,8 +20,8 @@ from config.settings import PATH_PREFIX
 from telemetry import metrics
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
-_PROBES = frozenset({"/livez", "/readyz", "/health"})
-"""Routes that probes request every few seconds: logged at INFO only if they fail."""
+PROBES = frozenset({"/livez", "/readyz", "/health"})
+"""Routes that probes request every few seconds, and that cost nothing: logged at INFO only if they fail."""
 
 _log = structlog.get_logger(__name__)
 _logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class RequestContext:
             seconds = time.perf_counter() - started
             method = scope["method"] if scope["method"] in METHODS else "other"
             _series(method, route or "none", status).observe(seconds)
-            level = logging.DEBUG if route in _PROBES and status == HTTPStatus.OK else logging.INFO
+            level = logging.DEBUG if route in PROBES and status == HTTPStatus.OK else logging.INFO
             if _logger.isEnabledFor(level):
                 _log.log(
                     level,

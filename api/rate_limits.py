@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.middleware import PROBES
 from api.problems import RateLimitExceeded, problem_response
 from config.rates import Rate, Rates
 
@@ -36,9 +37,6 @@ REFUSED_AFTER = 0.2
 
 At once, a client that asks again on each of its connections would have thousands refused a second, and fill the cores.
 """
-
-_UNLIMITED = frozenset({"/livez", "/readyz", "/health"})
-"""Routes that probes ask, and that cost nothing."""
 
 
 class _Verdict(NamedTuple):
@@ -174,7 +172,7 @@ class RateLimiting:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].removeprefix(scope.get("root_path", "")) in _UNLIMITED:
+        if scope["type"] != "http" or scope["path"].removeprefix(scope.get("root_path", "")) in PROBES:
             return await self.app(scope, receive, send)
 
         async def send_with_limit(message: Message) -> None:

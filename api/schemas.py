@@ -1,7 +1,7 @@
 """Models of requests and responses (docs/http-api.md, "Tasks"; docs/http-api.md, "History")."""
 
 from datetime import date, datetime
-from typing import Annotated, Any, Literal, NotRequired, get_args
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias, get_args
 from uuid import UUID
 
 from pydantic import (
@@ -322,11 +322,14 @@ class ProblemDetails(TypedDict):
     errors: NotRequired[Annotated[list[FieldError], Field(min_length=1, description="where fields are at fault")]]
 
 
+DatabaseState: TypeAlias = Literal["reachable", "read-only", "unreachable"]
+
+
 class Health(BaseModel):
     """The readiness to serve requests."""
 
     status: Literal["healthy", "unhealthy"]
-    database: Literal["reachable", "read-only", "unreachable"]
+    database: DatabaseState
     version: str
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from importlib.metadata import version
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import asyncpg
 import structlog
@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from api import examples
 from api.openapi import answer
-from api.schemas import Alive, Health
+from api.schemas import Alive, DatabaseState, Health
 from db.errors import FAILED, DatabaseUnavailable, ReadOnly, TooManyRequests
 from db.pool import Pool
 
@@ -41,9 +41,6 @@ _HEALTH: dict[str, Any] = {
         },
     },
 }
-
-
-DatabaseState: TypeAlias = Literal["reachable", "read-only", "unreachable"]
 
 
 class Readiness:
