@@ -20,7 +20,7 @@ from cli.output import Unwritten
 from cli.worker import Job, Result
 from db.connection import connect
 from db.dsn import connect_arguments
-from db.errors import FAILED
+from db.errors import FAILED_OR_CLOSED
 from db.pool import Connection
 from db.session import SEE_SHARDS
 from events.integrity import work_units
@@ -71,10 +71,6 @@ class Choice:
         return await work_units.total(connection, after=self.after)
 
 
-_FAILURES: tuple[type[Exception], ...] = (BrokenProcessPool, *FAILED, asyncpg.InterfaceError)
-"""Errors that may end a job early. `InterfaceError`: the connection ended between statements."""
-
-
 async def go_through(dsn: str, job: Job, choice: Choice, *, workers: int, report: Receiver) -> None:
     """Do the job on all chosen users.
 
@@ -112,7 +108,7 @@ async def _share_out(units: AsyncIterator[WorkUnit], workers: int, under_way: "_
     except (CutShort, Unwritten, asyncpg.UndefinedTableError):
         raise
     except Exception as error:  # noqa: BLE001 - the user to go on after is told, whatever it was
-        if not isinstance(error, _FAILURES):  # unforeseen
+        if not isinstance(error, (BrokenProcessPool, *FAILED_OR_CLOSED)):  # unforeseen
             traceback.print_exception(error)
         raise CutShort(_why(error), under_way.after) from None
 

@@ -76,6 +76,9 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
 FAILED: tuple[type[Exception], ...] = (*UNAVAILABLE, asyncpg.PostgresError)
 """All errors of a statement: those on the way and those of the database."""
 
+FAILED_OR_CLOSED: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
+"""All errors of a statement, also on a connection that had ended by then."""
+
 
 def is_ambiguous(error: BaseException) -> bool:
     """Say whether the connection ended, or the time ran out, before the statement's result arrived."""

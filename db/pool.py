@@ -15,6 +15,7 @@ from db.connection import UniqueNames, connect, connect_for_pool
 from db.dsn import PREPARED, connect_arguments
 from db.errors import (
     FAILED,
+    FAILED_OR_CLOSED,
     NOT_PREPARED,
     CannotConnect,
     ConnectionLost,
@@ -44,8 +45,6 @@ has waited long for a connection has less.
 """
 _looks_for_room: ContextVar[bool] = ContextVar("_looks_for_room", default=False)
 """True in a task that only tests if the server has room for a connection again."""
-_USELESS: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
-"""Errors after which a connection is of no more use."""
 
 
 class Pool:
@@ -142,7 +141,7 @@ class Pool:
             raise
         try:
             await self._connections.release(acquired)
-        except _USELESS as error:  # the work itself is done
+        except FAILED_OR_CLOSED as error:  # the work itself is done
             _log.debug("connection given up", error=repr(error))
         finally:
             self._done()
@@ -290,7 +289,7 @@ class Pool:
                     continue
                 await self._connections.release(found)
                 return
-        except _USELESS as error:
+        except FAILED_OR_CLOSED as error:
             self._watch.report(error)
         finally:
             self._turns.regain()
@@ -336,7 +335,7 @@ class Pool:
                 if not session.is_gone(acquired) and acquired.is_in_transaction():
                     await acquired.execute("ROLLBACK")
                 await self._connections.release(acquired)
-        except _USELESS as error:
+        except FAILED_OR_CLOSED as error:
             _log.debug("connection given up", error=repr(error))
             if not session.is_gone(acquired):
                 acquired.terminate()

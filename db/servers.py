@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 
 from db.connection import connect
-from db.errors import FAILED, NOT_SENT, UNAVAILABLE, CannotConnect
+from db.errors import FAILED, FAILED_OR_CLOSED, NOT_SENT, UNAVAILABLE, CannotConnect
 
 if TYPE_CHECKING:
     from db.pool import Pool
@@ -35,8 +35,6 @@ _ASKING = 2.0
 """Seconds in which a server in doubt must answer."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 """First and longest pause between two probes, in seconds."""
-
-_NO_ANSWER: tuple[type[Exception], ...] = (*FAILED, asyncpg.InterfaceError)
 
 
 class Servers:
@@ -138,7 +136,7 @@ class Servers:
         try:
             async with asyncio.timeout(self._timeout):
                 await connection.fetchval(PROBE_OF_SERVER, user)
-        except _NO_ANSWER as error:
+        except FAILED_OR_CLOSED as error:
             _log.debug("a server doesn't answer", error=repr(error))
             return False
         finally:
