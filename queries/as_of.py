@@ -4,7 +4,7 @@ import heapq
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from db.pool import Pool
@@ -52,7 +52,7 @@ async def _ids(
     pool: Pool, user_id: str, query: ListQuery, at: datetime, upto: int, slices: TimeSlices
 ) -> Sequence[UUID]:
     """Return the ids of the page's tasks, in order, and one more if there is a next page."""
-    found: _Found = _Times(query) if query.sort in ("created_at", "updated_at") else _Keys(query)
+    found: _Times | _Keys = _Times(query) if query.sort in ("created_at", "updated_at") else _Keys(query)
     words, now = [search_text(word) for word in query.words], query.now()
     async for tasks in past.tasks_at(pool, user_id, at, upto=upto, slices=slices):
         for task in tasks:
@@ -78,16 +78,11 @@ async def _bodies(
                 yield bodies[id_]
 
 
-class _Found(Protocol):
-    """A collection of matching tasks that keeps no more of them than is needed to tell the page's tasks."""
-
-    def add(self, task: Task) -> None: ...
-    def page(self) -> Sequence[UUID]:
-        """Return the ids of the page's tasks, in order."""
-
-
 class _Times:
-    """A collection in order of creation or last change: each task's place is a number, and a heap holds the first."""
+    """A collection of matching tasks that keeps no more of them than is needed to tell the page's tasks.
+
+    It is in order of creation or last change: each task's place is a number, and a heap holds the first.
+    """
 
     def __init__(self, query: ListQuery) -> None:
         self._sort = query.sort
@@ -112,6 +107,7 @@ class _Times:
             heapq.heapreplace(self._heap, place)
 
     def page(self) -> Sequence[UUID]:
+        """Return the ids of the page's tasks, in order."""
         backwards = []
         while len(self._heap) > self._offset:
             backwards.append(UUID(int=self._sign * heapq.heappop(self._heap) & _ID))
@@ -124,7 +120,7 @@ _ID = 2**128 - 1
 
 
 class _Keys:
-    """A collection in any other order, nulls last: now and then it is sorted, and the first are kept."""
+    """A collection like `_Times` in any other order, nulls last: now and then it is sorted, and the first are kept."""
 
     MORE = 2000
     """Number of keys kept before they are sorted, besides those that may be on the page: 2 MB at the most."""
@@ -152,6 +148,7 @@ class _Keys:
         del self._found[self._most :]
 
     def page(self) -> Sequence[UUID]:
+        """Return the ids of the page's tasks, in order."""
         self._sort()
         return [id_ for *_, id_ in self._found[self._offset :]]
 
