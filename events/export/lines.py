@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from types import NoneType
 from typing import Any, BinaryIO, TypeAlias
 
 import orjson
@@ -35,26 +36,16 @@ def is_number(value: object) -> bool:
     return type(value) is int and 0 < value < 2**63
 
 
-def _text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _text_or_null(value: object) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _object(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _null(value: object) -> bool:
-    return value is None
+def _is(*types: type) -> Callable[[object], bool]:
+    """Make a check that a value read from JSON has one of these types."""
+    return lambda value: type(value) in types
 
 
 def _true(value: object) -> bool:
     return value is True
 
 
+_text, _text_or_null, _object, _null = _is(str), _is(str, NoneType), _is(dict), _is(NoneType)
 _uuid = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 is_moment = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z").fullmatch
 is_hash = re.compile("[0-9a-f]{64}").fullmatch
