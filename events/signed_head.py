@@ -1,8 +1,7 @@
 """Signed heads: a head that says who answered it, as a JWS (RFC 7515) with Ed25519 (RFC 8037)."""
 
-import base64
-import hashlib
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import jwt
@@ -10,6 +9,8 @@ import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from jwt.algorithms import OKPAlgorithm
+from jwt.utils import base64url_encode
 
 from events.hash_chain import Head
 from events.serialization import Json, canonical
@@ -41,8 +42,8 @@ class HeadSigner:
         if not isinstance(key, Ed25519PrivateKey):
             raise NoSigningKey("must be an Ed25519 key in PEM: openssl genpkey -algorithm ed25519")
         self._key = key
-        public = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(key.public_key().public_bytes_raw())}
-        self._kid = _base64url(hashlib.sha256(canonical(public)).digest())  # its thumbprint (RFC 7638)
+        public = OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
+        self._kid = base64url_encode(sha256(canonical(public)).digest()).decode()  # its thumbprint (RFC 7638)
         self.jwks: Json = {"keys": [{**public, "kid": self._kid, "use": "sig", "alg": "EdDSA"}]}
         """The public key as a JWK Set (RFC 7517), to check heads with."""
 
@@ -86,7 +87,3 @@ def check_signature(signed: str, head: Head, keys: bytes) -> Signed:
 def _decoded(signed: str, key: jwt.PyJWK) -> dict[str, Any]:
     options: Any = {f"verify_{name}": False for name in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")}
     return jwt.decode_complete(signed, key, algorithms=["EdDSA"], options=options)
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
