@@ -62,22 +62,18 @@ async def heads_since_change(database: Executor, user_id: str, seqs: Sequence[in
 
 
 READ = f"""
-SELECT {COLUMNS} FROM events
-WHERE user_id = $1 AND seq > $2 AND seq <= $3 AND at <= coalesce($4::timestamptz, 'infinity')
-ORDER BY seq LIMIT $5
+SELECT {COLUMNS} FROM events WHERE user_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4
 """  # noqa: S608 - a constant fragment
 
 
-async def read(
-    database: Executor, user_id: str, *, upto: int, after: int = 0, at: datetime | None = None
-) -> AsyncIterator[RecordedEvent]:
-    """Read a user's events in order, after number `after`, up to and with `upto`, and none after the moment `at`.
+async def read(database: Executor, user_id: str, *, upto: int, after: int = 0) -> AsyncIterator[RecordedEvent]:
+    """Read a user's events in order, after number `after`, up to and with `upto`.
 
     They are read batch by batch, in constant memory and without a transaction, since the log only grows. On a pool, a
     connection is held only while a batch is fetched. Raise `UnknownEvent` (events.serialization).
     """
     seq = after
-    while rows := await database.fetch(READ, user_id, seq, upto, at, READ_BATCH):
+    while rows := await database.fetch(READ, user_id, seq, upto, READ_BATCH):
         for row in rows:
             yield _recorded(row)
         seq = rows[-1]["seq"]

@@ -80,7 +80,7 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
         "oldest events": (audit.AUDIT["asc"], page, {"events_pkey"}),
         "audit of a task": (audit.AUDIT_OF_TASK["desc"], of_task, {"events_task_version_key"}),
         "head": (audit.HEAD_JSON, (USER,), {"events_pkey"}),
-        "read": (log.READ, (USER, 10, 20, None, 5), {"events_pkey"}),
+        "read": (log.READ, (USER, 10, 20, 5), {"events_pkey"}),
         "heads since a change": (log.HEADS_SINCE_CHANGE, (USER, [150, 151]), {"events_pkey"}),
         "history": (log.HISTORY, (USER, task.id, 0, None, None, 200), {"events_task_version_key"}),
         "past": (past.FACTS_AT, (USER, 150, middle.created_at, *behind_task), {"events_task_version_key"}),
