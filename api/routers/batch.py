@@ -20,7 +20,6 @@ from commands.batch import Batch, CommandResult
 from commands.commands import Command, CreateTask, DeleteTask, RestoreTask, ToggleTask, UpdateTask
 from commands.decider import Refusal
 from commands.precondition import UNCONDITIONAL, Precondition
-from commands.several import SeveralChanges
 from events.projection import task_document
 from events.task import Fields
 
@@ -56,7 +55,10 @@ async def carry_out_batch(write: Write, body: Annotated[Operations, Depends(json
         actor=write.actor,
         metadata=write.metadata,
     )
-    return _response(await batch.handle(), commands, write.request.state.request_id)
+    done = await batch.handle()
+    request_id = write.request.state.request_id
+    results = [_result(*each, request_id) for each in zip(commands, done.changes, strict=True)]
+    return Response(orjson.dumps({"results": results}), 200, headers_of_several(done), JSON)
 
 
 def _command(user: str, operation: Operation) -> Command:
@@ -81,11 +83,6 @@ def _precondition(tag: str | None) -> Precondition:
     if tag is None:
         return UNCONDITIONAL
     return Precondition(match="*" if tag == "*" else entity_tags(tag))
-
-
-def _response(done: SeveralChanges[CommandResult], commands: list[Command], request_id: str) -> Response:
-    results = [_result(*each, request_id) for each in zip(commands, done.changes, strict=True)]
-    return Response(orjson.dumps({"results": results}), 200, headers_of_several(done), JSON)
 
 
 def _result(command: Command, outcome: CommandResult, request_id: str) -> dict[str, Any]:
