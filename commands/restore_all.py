@@ -96,10 +96,6 @@ class RestoreAll(SeveralWrites[TaskPutBack]):
         self._put_back = [change async for _, _, _, change in decided]
         return self.changes(first)
 
-    def events_in(self, changes: Sequence[TaskPutBack]) -> int:
-        """Count the changes: each has an event."""
-        return len(changes)
-
     async def _decided(
         self, stream: EventStore | LockedStream, *, upto: int, again: bool = False
     ) -> AsyncIterator[tuple[Command, TaskState, TaskEvent, TaskPutBack]]:
