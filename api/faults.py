@@ -24,9 +24,9 @@ class Fault:
         return self.problem(self.detail, hint=self.hint, errors=self.errors).body(request_id=REQUEST_ID)
 
 
-def _of_fields(problem: type[Problem], summary: str, *faults: tuple[str, str, str], hint: str | None = None) -> Fault:
+def _invalid(summary: str, *faults: tuple[str, str, str], hint: str | None = None) -> Fault:
     listed = tuple({"field": field, "message": message, "type": type_} for field, message, type_ in faults)
-    return Fault(problem, summary, hint, summarized(listed), listed)
+    return Fault(problems.Invalid, summary, hint, summarized(listed), listed)
 
 
 def _of_parameters(summary: str, field: str, message: str, type_: str) -> Fault:
@@ -159,17 +159,13 @@ FAULTS = {
         "The body is something else",
         "The body must be application/json, not 'text/plain'.",
     ),
-    "invalid": _of_fields(
-        problems.Invalid,
+    "invalid": _invalid(
         "Two fields break a rule",
         ("title", "Title must not be empty.", "string_too_short"),
         ("completed", "Completed must be true or false.", "bool_type"),
     ),
-    "notBoolean": _of_fields(
-        problems.Invalid, "It is no boolean", ("completed", "Completed must be true or false.", "bool_type")
-    ),
-    "noKnownField": _of_fields(
-        problems.Invalid,
+    "notBoolean": _invalid("It is no boolean", ("completed", "Completed must be true or false.", "bool_type")),
+    "noKnownField": _invalid(
         "The body names no field that is known",
         ("body", "The app sent nothing that can be changed here.", "no_known_field"),
         hint="The body names no field that is known here. There are: title, description, completed, priority, "
@@ -181,25 +177,21 @@ FAULTS = {
         "The query says something else",
         "The query names no parameter that is known here. There is: completed.",
     ),
-    "noVersion": _of_fields(
-        problems.Invalid,
+    "noVersion": _invalid(
         "There was no such version",
         ("version", "Version 3 doesn't exist: the task has versions 1 to 2.", "not_restorable"),
     ),
-    "badOperation": _of_fields(
-        problems.Invalid,
+    "badOperation": _invalid(
         "Two operations break a rule",
         ("operations.0.title", "Operation 0: Title must not be empty.", "string_too_short"),
         ("operations.1.id", "Operation 1: Id is required.", "missing"),
     ),
-    "noAsOf": _of_fields(problems.Invalid, "The moment is missing", ("as_of", "As of is required.", "missing")),
-    "badReason": _of_fields(
-        problems.Invalid,
+    "noAsOf": _invalid("The moment is missing", ("as_of", "As of is required.", "missing")),
+    "badReason": _invalid(
         "The reason is too long",
         ("reason", "Reason must have at most 500 characters.", "string_too_long"),
     ),
-    "notConfirmed": _of_fields(
-        problems.Invalid,
+    "notConfirmed": _invalid(
         "It is confirmed for another user",
         ("confirm", "Confirm must be the user's id, as the path has it.", "not_confirmed"),
     ),
@@ -209,7 +201,7 @@ FAULTS = {
     "tooManyStreams": Fault(
         problems.TooManyStreams, "Eight are open", "Close a stream first: 8 of the user, 8 of all."
     ),
-    "noSeq": _of_fields(problems.Invalid, "It is no number", ("seq", "Seq must be a whole number.", "int_type")),
+    "noSeq": _invalid("It is no number", ("seq", "Seq must be a whole number.", "int_type")),
     "keyReused": Fault(
         problems.KeyReused,
         "The key is another request's",
