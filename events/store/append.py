@@ -148,11 +148,11 @@ def _arguments(pending: PendingAppend) -> tuple[Any, ...]:
     )
 
 
-def _call(first: int, element: str) -> str:
-    """Write the function's array arguments: parameters of the statement from number `first` on."""
+def _call(element: str) -> str:
+    """Write the function's array arguments: parameters of the statement from its second on."""
     return ", ".join(
         f"p_{name} => {element.format(f'${number}', type_)}"
-        for number, (name, type_) in enumerate(_PARAMETERS.items(), first)
+        for number, (name, type_) in enumerate(_PARAMETERS.items(), 2)
     )
 
 
@@ -161,18 +161,18 @@ _RESULT = "WITH ORDINALITY AS appended (seq, hash, outcome, message, n)"
 # One event. Its parameters are no arrays, for which the driver would ask about their types on each new connection.
 APPEND = f"""
 SELECT n, seq, hash, outcome, message
-FROM daybook_append(p_user_id => $1, p_wait => true, {_call(2, "ARRAY[{}::{}]")}) {_RESULT}
+FROM daybook_append(p_user_id => $1, p_wait => true, {_call("ARRAY[{}::{}]")}) {_RESULT}
 """  # noqa: S608 - constant fragments
 
 # Several events of one user.
 APPEND_SEVERAL = f"""
 SELECT n, seq, hash, outcome, message
-FROM daybook_append(p_user_id => $1, p_wait => true, {_call(2, "{}::{}[]")}) {_RESULT}
+FROM daybook_append(p_user_id => $1, p_wait => true, {_call("{}::{}[]")}) {_RESULT}
 """  # noqa: S608 - constant fragments
 
 # Events of several users. Each one's are adjacent, and users come in the order of their keys.
 APPEND_MANY = f"""
-SELECT n, seq, hash, outcome, message FROM daybook_append_many(p_user_id => $1::text[], {_call(2, "{}::{}[]")})
+SELECT n, seq, hash, outcome, message FROM daybook_append_many(p_user_id => $1::text[], {_call("{}::{}[]")})
 """  # noqa: S608 - constant fragments
 
 
