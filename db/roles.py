@@ -46,10 +46,12 @@ async def grant_service_role(owner: str, service: str) -> bool:
     name = its["user"]
     if name == own["user"]:
         return False
+
+    async def grant() -> bool:  # without arguments, which the log would show when it is tried again
+        return await _grant(own, name, its["password"])
+
     try:
-        return await stamina.retry(on=_is_race, attempts=10, wait_initial=0.02, wait_max=0.5)(_grant)(
-            own, name, its["password"]
-        )
+        return await stamina.retry(on=_is_race, attempts=10, wait_initial=0.02, wait_max=0.5)(grant)()
     except UNAVAILABLE:
         raise
     except asyncpg.PostgresError as error:

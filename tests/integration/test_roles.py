@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
 from commands.commands import CreateTask
@@ -96,6 +97,24 @@ async def test_the_login_is_made_in_several_databases_of_one_server_at_once(serv
         databases = [await stack.enter_async_context(new_database(server, FROM_TEMPLATE)) for _ in range(6)]
         made = await asyncio.gather(*(grant_service_role(database, as_login(database, name)) for database in databases))
         assert sorted(made) == [*[False] * 5, True]
+
+
+async def test_no_password_is_logged_when_a_grant_is_tried_again(
+    database: str, other: asyncpg.Connection, pool: Pool, name: str
+) -> None:
+    """It is tried again if a run for another database has just made the role."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'CREATE ROLE%'"
+    with capture_logs() as logs:
+        async with other.transaction():
+            quoted = name.replace('"', '""')
+            await other.execute(f'CREATE ROLE "{quoted}" LOGIN')
+            granting = asyncio.create_task(grant_service_role(database, as_login(database, name)))
+            while not await pool.fetchval(waiting):
+                await asyncio.sleep(0.01)
+        assert await granting is False
+    [again] = logs
+    assert again["event"] == "stamina.retry_scheduled"
+    assert "password" not in repr(again)
 
 
 async def test_no_login_is_made_if_both_are_the_same(database: str) -> None:
