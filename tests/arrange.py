@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
@@ -101,3 +103,30 @@ async def until_locked_out(watching: Executor, number: int = 1) -> int:
     while len(waiting := await watching.fetch(_WAITING)) < number:
         await asyncio.sleep(0.01)
     return int(waiting[0]["pid"])
+
+
+class Statement(NamedTuple):
+    """A statement that Postgres has answered, with the number of rows of the answer."""
+
+    text: str
+    arguments: tuple[Any, ...]
+    rows: int
+    in_transaction: bool
+
+
+def note_statements(monkeypatch: pytest.MonkeyPatch, note: Callable[[Statement], object]) -> None:
+    """Have `note` called with each statement that asks for rows on any connection of this process, once it is answered.
+
+    asyncpg's own query loggers don't tell the rows nor the transaction, and are called later.
+    """
+    for method, rows_of in (("fetch", len), ("fetchrow", lambda row: int(row is not None))):
+        monkeypatch.setattr(asyncpg.Connection, method, _noted(getattr(asyncpg.Connection, method), rows_of, note))
+
+
+def _noted(method: Any, rows_of: Callable[[Any], int], note: Callable[[Statement], object]) -> Any:
+    async def and_note(self: asyncpg.Connection, query: str, *arguments: Any, **options: Any) -> Any:
+        answer = await method(self, query, *arguments, **options)
+        note(Statement(query, arguments, rows_of(answer), self.is_in_transaction()))
+        return answer
+
+    return and_note

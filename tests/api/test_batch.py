@@ -4,15 +4,16 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import httpx2
 import pytest
 
 from db.pool import Pool
-from events.store import event_store, log
+from events.store import log
 from tests.api.test_etags import count
+from tests.arrange import Statement, note_statements
 from tests.long_logs import make_history
-from tests.service import TASKS, Service, sql
+from tests.network import Link, Request
+from tests.service import TASKS, Service, serving, sql
 
 BATCH = "/api/ann/batch"
 KEY = {"Idempotency-Key": "k-1"}
@@ -245,15 +246,13 @@ async def test_a_history_is_read_once_for_all_its_restorations_and_not_under_the
     async with pool.acquire() as connection:
         id_ = await make_history(connection, "ann", events - 1)
     read, locked = 0, False
-    history = log.history
 
-    async def counted(database: Any, *arguments: Any, **options: Any) -> Any:
+    def counted(statement: Statement) -> None:
         nonlocal read, locked
-        async for entry in history(database, *arguments, **options):
-            read, locked = read + 1, locked or not isinstance(database, Pool)
-            yield entry
+        if statement.text == log.HISTORY:
+            read, locked = read + statement.rows, locked or (statement.rows > 0 and statement.in_transaction)
 
-    monkeypatch.setattr(log, "history", counted)
+    note_statements(monkeypatch, counted)
     operations = [{"op": "restore", "id": id_, "version": number + 1} for number in range(48)]
     operations += [{"op": "restore", "id": id_, "version": events + 1}, {"op": "delete", "id": id_}]
     operations += [{"op": "restore", "id": id_}, {"op": "restore", "id": id_, "version": events + 50}]
@@ -268,39 +267,44 @@ async def test_a_history_is_read_once_for_all_its_restorations_and_not_under_the
     assert without_ids(again) == without_ids(first)
 
 
-async def test_a_batch_whose_commit_was_not_heard_of_is_carried_out_once(
-    service: Service, pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append = event_store.LockedStream.append_all
-    lost = 0
+async def test_a_batch_whose_commit_was_not_heard_of_is_carried_out_once(database: str, pool: Pool) -> None:
+    link, lost = Link(database), 0
 
-    async def and_lose(self: Any, pending: Any) -> Any:
+    async def on_request(request: Request) -> None:
         nonlocal lost
-        entries = await append(self, pending)
-        if not lost:
+        if b"COMMIT\0" in request.data and not lost:  # not READ COMMITTED
             lost += 1
-            await self._connection.execute("COMMIT")
-            raise asyncpg.ConnectionDoesNotExistError("lost")
-        return entries
+            link.stall()  # no answer arrives any more
+            request.server.write(request.data)
+            while not await count(pool):
+                await asyncio.sleep(0.01)
+            request.client.abort()
+            request.server.abort()
+            link.flow()
 
-    monkeypatch.setattr(event_store.LockedStream, "append_all", and_lose)
-    answer = await batch(service, {"op": "create", "title": "a"}, {"op": "create", "title": "b"})
+    link.on_request = on_request
+    async with link.open() as dsn, serving(dsn) as service:
+        answer = await batch(service, {"op": "create", "title": "a"}, {"op": "create", "title": "b"})
     assert (answer.status_code, statuses(answer), lost) == (200, [201, 201], 1)
     assert [each["seq"] for each in answer.json()["results"]] == [1, 2]
     assert await count(pool) == 2
 
 
-async def test_a_batch_that_stays_in_doubt_says_so(
-    service: Service, pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def lose(*_: Any) -> Any:
-        raise asyncpg.ConnectionDoesNotExistError("lost")
+async def test_a_batch_that_stays_in_doubt_says_so(database: str, pool: Pool) -> None:
+    link, lost = Link(database), 0
 
-    monkeypatch.setattr(event_store.LockedStream, "append_all", lose)
-    answer = await batch(service, {"op": "create", "title": "a"})
+    async def on_request(request: Request) -> None:
+        nonlocal lost
+        if b"Buy milk" in request.data:
+            lost += 1
+            request.server.abort()
+
+    link.on_request = on_request
+    async with link.open() as dsn, serving(dsn) as service:
+        answer = await batch(service, {"op": "create", "title": "Buy milk"})
     assert (answer.status_code, "retry-after" in answer.headers) == (503, False)
     assert "may or may not" in answer.json()["detail"]
-    assert await count(pool) == 0
+    assert (await count(pool), lost > 0) == (0, True)
 
 
 @pytest.mark.parametrize(
