@@ -11,8 +11,9 @@ import httpx2
 import pytest
 
 from api.user_turns import READS
-from db import time_slices, turns
+from db import time_slices
 from events.store import log
+from tests.arrange import end_a_slice_at_each_step
 from tests.processes import Serving
 from tests.service import SECRET, TASKS, Service, bearer, serving, sql
 
@@ -232,23 +233,25 @@ async def test_the_turns_are_the_auditors(
     for _ in range(log.READ_BATCH + 1):  # so that the past is a long read
         await service.client.post(TASKS, json={"title": "x"})
     of_users, long_reads = service.state["turns"].reads, service.state["store"].long_reads
+    connections = service.pool._turns
     for _ in range(READS):
         await of_users.acquire("ann")
     seen: set[str | None] = set()
+    end_a_slice_at_each_step(monkeypatch)  # and so wait for another one
+    schedulers, loop = time_slices._schedulers, asyncio.get_running_loop()
 
-    def noted(function: Any) -> Any:
-        def call(itself: Any, user: str | None, *arguments: Any, **options: Any) -> Any:
-            seen.add(user)
-            return function(itself, user, *arguments, **options)
+    async def watch() -> None:
+        """Note at each turn of the loop whose turns are held or waited for: none begins and ends in a single one."""
+        while True:
+            slices = schedulers[loop]._waiting if loop in schedulers else ()
+            seen.update(connections._held, connections._waiting, slices)
+            await asyncio.sleep(0)
 
-        return call
-
-    monkeypatch.setattr(turns.Turns, "taken", noted(turns.Turns.taken))
-    monkeypatch.setattr(turns.FairQueue, "put", noted(turns.FairQueue.put))
-    monkeypatch.setattr(time_slices.TimeSlices, "__init__", noted(time_slices.TimeSlices.__init__))
+    watching = asyncio.create_task(watch())
     async with long_reads.turn("ann"):
         for read in reads(task):
             assert (await service.client.get(read, headers=EVE)).status_code == 200, read
+    watching.cancel()
     assert seen - {None} == {"eve"}
     for _ in range(READS):
         of_users.release("ann")
