@@ -15,7 +15,7 @@ from commands.commands import Command, CreateTask
 from commands.erasure import UserErasure
 from commands.handler import handle
 from commands.precondition import UNCONDITIONAL
-from db import time_slices
+from db import indexes, time_slices
 from db.pool import Executor, Pool
 from events.store.event_store import EventStore
 from events.task import Metadata, Task
@@ -130,3 +130,11 @@ def _noted(method: Any, rows_of: Callable[[Any], int], note: Callable[[Statement
         return answer
 
     return and_note
+
+
+async def build_no_indexes(connection: asyncpg.Connection) -> None:
+    """Hold the lock of a process that builds indexes: until this session ends, `migrate` builds none on its database.
+
+    To build them reads tables through, and needs the columns of the newest schema.
+    """
+    await connection.execute("SELECT pg_advisory_lock($1)", indexes._LOCK_KEY)

@@ -16,11 +16,10 @@ from db.pool import Pool, open_pool
 from events.store.append import IdempotencyKeyTaken, VersionTaken
 from events.store.content import erase_content_of_task
 from tests import schema
-from tests.arrange import create, store_of
+from tests.arrange import build_no_indexes, create, store_of
 from tests.arrange import run as run_command
 from tests.conftest import PARTITIONS, execute, needs_citus, on_plain_postgres
 from tests.integration.test_group_commit import creation
-from tests.integration.test_migrations import no_indexes
 from tests.processes import run
 from tests.schema import REVISIONS
 from tests.service import sql
@@ -145,12 +144,14 @@ async def former(empty_database: str, migrations: Path, monkeypatch: pytest.Monk
     later = {path: path.read_text() for path in (migrations / "versions").glob("*.py") if path.name > "0003"}
     for path in later:
         path.unlink()
+    connection = await asyncpg.connect(**connect_arguments(empty_database))
+    await build_no_indexes(connection)
     with monkeypatch.context() as patch:
-        patch.setattr(migrating, "build_indexes", no_indexes)
         patch.setattr(distribute, "TABLES", ("streams", "events", "tasks"))
         patch.setattr(distribute, "APPEND_ONLY", {"events": 1})
         patch.setattr(distribute, "FUNCTIONS", ("daybook_append", "daybook_lock_stream"))
         assert await asyncio.to_thread(migrate, empty_database, sharded=True) == ["0001", "0002"]
+    await connection.close()
     for path, text in later.items():
         path.write_text(text)
     return empty_database

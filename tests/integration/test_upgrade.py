@@ -8,7 +8,6 @@ import asyncpg
 import orjson
 import pytest
 
-from db import migrate as migrating
 from db.dsn import connect_arguments
 from db.migrate import migrate
 from events.integrity import work_units
@@ -17,7 +16,7 @@ from events.integrity.verify import verify
 from events.projection import project
 from events.serialization import from_row
 from events.task import Task, evolve
-from tests.integration.test_migrations import no_indexes
+from tests.arrange import build_no_indexes
 from tests.schema import REVISIONS
 from tests.service import TASKS, serving
 from tests.unit.test_old_event_forms import ROWS_2
@@ -54,14 +53,15 @@ async def fill(dsn: str, rows: list[dict[str, Any]]) -> Task:
 
 
 @pytest.fixture
-async def former(empty_database: str, migrations: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+async def former(empty_database: str, migrations: Path) -> str:
     """Return the DSN of a database with the schema of the release before 0002."""
     later = [(path, path.read_text()) for path in (migrations / "versions").glob("*.py") if "0001" not in path.name]
     for path, _ in later:
         path.unlink()
-    with monkeypatch.context() as patch:
-        patch.setattr(migrating, "build_indexes", no_indexes)
-        assert await asyncio.to_thread(migrate, empty_database) == ["0001"]
+    connection = await asyncpg.connect(**connect_arguments(empty_database))
+    await build_no_indexes(connection)
+    assert await asyncio.to_thread(migrate, empty_database) == ["0001"]
+    await connection.close()
     for path, text in later:
         path.write_text(text)
     return empty_database
