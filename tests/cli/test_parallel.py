@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -22,8 +22,8 @@ from bench.load import Author, load
 from cli.parallel import Choice, CutShort, go_through
 from cli.worker import Result
 from db.dsn import connect_arguments
-from db.pool import Connection
 from events.integrity import work_units
+from tests.arrange import Statement, note_statements
 from tests.conftest import execute, let_the_log_change, on_plain_postgres
 from tests.faults.servers import children
 from tests.processes import DAYBOOK, run
@@ -355,16 +355,15 @@ async def test_workers_keep_their_connection_and_get_few_units_ahead(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work_units, "_PAGE", 1)
-    everyone, taken, ahead, report = work_units.everyone, 0, list[int](), Kept()
+    taken, ahead, report = 0, list[int](), Kept()
 
-    async def counted(connection: Connection, *, after: str) -> AsyncIterator[work_units.WorkUnit]:
+    def counted(statement: Statement) -> None:
         nonlocal taken
-        async for unit in everyone(connection, after=after):
+        if statement.text == work_units.PAGE and statement.rows:
             taken += 1
             ahead.append(taken - report.count("1 users"))
-            yield unit
 
-    monkeypatch.setattr(work_units, "everyone", counted)
+    note_statements(monkeypatch, counted)
     before = await _sessions(database)
     await go_through(database, "verify", Choice(sharded=SHARDED), workers=2, report=report)
     assert report.count("1 users") == taken == USERS

@@ -23,10 +23,9 @@ from db.errors import ConnectionLost, TooManyRequests
 from db.pool import Pool, open_pool
 from events.projection import TaskRow
 from events.store import in_doubt, log
-from events.store.append import RecordedEvent
 from events.store.event_store import EventStore, LockedStream
 from events.store.in_doubt import InDoubt
-from events.task import Event, Metadata
+from events.task import Metadata
 from tests.arrange import store_of, until_locked_out
 from tests.conftest import execute as run_sql
 from tests.conftest import named
@@ -212,34 +211,36 @@ async def test_a_batch_whose_commit_takes_long_is_carried_out_once(
 
 
 async def test_a_batch_in_doubt_is_decided_anew_if_another_writer_is_first(
-    pool: Pool, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    database: str, pool: Pool, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The user has no event yet; the first try ends without a commit while the second one is under way."""
     create = CreateTask(user_id="ann", task_id=uuid7(), fields={"title": "x"})
+    link, tries = Link(database), list[int]()
 
     async def nothing(_: object) -> None:
         """Leave the first try open."""
 
-    monkeypatch.setattr(_LosesTheFirst, "_commit", nothing)
-    find = LockedStream.find_appended
-
-    async def before_the_other(self: LockedStream, event: Event) -> RecordedEvent | None:
-        found = await find(self, event)
-        if store.tries == 2:
+    async def on_request(request: Request) -> None:
+        if b"victim" not in request.data:
+            return
+        tries.append(store.tries)
+        if len(tries) == 1:  # the event wasn't found in the log, and is sent again
             await other.execute("ROLLBACK")
             await do(pool, replace(create, task_id=uuid7()), "other")
-        return found
 
-    monkeypatch.setattr(LockedStream, "find_appended", before_the_other)
-    store = _LosesTheFirst(pool, other)
-    batch = Batch(
-        store,
-        "ann",
-        [create],
-        atomic=True,
-        precondition=UNCONDITIONAL,
-        actor="ann",
-        metadata=Metadata(request_id="victim"),
-    )
-    done = await batch.handle()
+    monkeypatch.setattr(_LosesTheFirst, "_commit", nothing)
+    link.on_request = on_request
+    async with link.open() as dsn, open_pool(dsn, sharded=SHARDED) as far:
+        store = _LosesTheFirst(far, other)
+        batch = Batch(
+            store,
+            "ann",
+            [create],
+            atomic=True,
+            precondition=UNCONDITIONAL,
+            actor="ann",
+            metadata=Metadata(request_id="victim"),
+        )
+        done = await batch.handle()
     assert (done.seq, store.tries, await pool.fetchval(VICTIMS)) == (2, 3, 1)
+    assert tries == [2, 3]
