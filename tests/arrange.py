@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -138,3 +139,28 @@ async def build_no_indexes(connection: asyncpg.Connection) -> None:
     To build them reads tables through, and needs the columns of the newest schema.
     """
     await connection.execute("SELECT pg_advisory_lock($1)", indexes._LOCK_KEY)
+
+
+def rows_of_history(number: int) -> list[dict[str, object]]:
+    """Make so many rows of the log, as `log.HISTORY` reads them: a task of ann's that is toggled."""
+    task_id, at = uuid7(), datetime.now(UTC)
+    toggles = [f'{{"v": 3, "changes": {{"completed": {{"from": {was}, "to": {to}}}}}}}' for was, to in _TOGGLED]
+    return [
+        {
+            **dict.fromkeys(("request_id", "client_address", "client_agent", "idempotency_key", "fingerprint", "salt")),
+            "user_id": "ann",
+            "seq": version,
+            "hash": bytes(32),
+            "id": uuid7(),
+            "task_id": task_id,
+            "version": version,
+            "type": "TaskToggled",
+            "at": at,
+            "actor": "ann",
+            "data": toggles[version % 2].encode(),
+        }
+        for version in range(1, number + 1)
+    ]
+
+
+_TOGGLED = (("true", "false"), ("false", "true"))

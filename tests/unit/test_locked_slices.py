@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, cast
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
@@ -12,22 +12,19 @@ from events.hash_chain import Head
 from events.store import log
 from events.store.event_store import LockedStream
 from events.task import NO_TASK
-from tests.arrange import busy_loop, end_a_slice_at_each_step
+from tests.arrange import busy_loop, end_a_slice_at_each_step, rows_of_history
 
 _EVENTS = 30
 _CREATION = (1, "TaskCreated", datetime.now(UTC), True, b'{"v": 3, "changes": {"title": {"from": null, "to": "one"}}}')
 
 
 class Log:
-    """A connection to a log of creations, `_EVENTS` in number."""
+    """A connection to a log of creations, or of toggles of one task, `_EVENTS` in number."""
 
-    async def fetch(self, _statement: str, _user: str, _upto: int, task_id: UUID, *_: object) -> list[tuple[Any, ...]]:
-        return [(uuid4(), *_CREATION) for _ in range(_EVENTS)] if task_id == NO_TASK else []
-
-
-async def _history(*_: object, **__: object) -> AsyncIterator[int]:
-    for number in range(_EVENTS):
-        yield number
+    async def fetch(self, statement: str, _user: str, *arguments: Any) -> list[Any]:
+        if statement == log.HISTORY:
+            return rows_of_history(_EVENTS)
+        return [(uuid4(), *_CREATION) for _ in range(_EVENTS)] if arguments[1] == NO_TASK else []
 
 
 def _all_tasks(stream: LockedStream) -> AsyncIterator[object]:
@@ -43,9 +40,10 @@ async def test_a_read_under_the_lock_lets_others_run_but_does_not_wait_for_them_
     read: Callable[[LockedStream], AsyncIterator[object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end_a_slice_at_each_step(monkeypatch)
-    monkeypatch.setattr(log, "history", _history)
     monkeypatch.setattr(log, "READ_BATCH", _EVENTS + 1)
+    found = 0
     async with busy_loop() as loop:
         async for _ in read(LockedStream(cast("Connection", Log()), Head(_EVENTS, bytes(32)))):
-            pass
+            found += 1
+    assert found == _EVENTS
     assert _EVENTS <= loop.turns <= 2 * _EVENTS

@@ -1,7 +1,7 @@
 """A long read goes on soon if others wait for its turn, however busy the event loop is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -14,7 +14,7 @@ from db.pool import Pool
 from events.store import log, past
 from events.store.event_store import EventStore
 from events.task import NO_TASK
-from tests.arrange import busy_loop, end_a_slice_at_each_step
+from tests.arrange import busy_loop, end_a_slice_at_each_step, rows_of_history
 
 _EVENTS = 30
 _DATA = b'{"v": 3, "changes": {"title": {"from": null, "to": "one"}}}'
@@ -22,7 +22,7 @@ _NOW = datetime.now(UTC)
 
 
 class Log:
-    """A pool of connections to a log of creations, `_EVENTS` in number."""
+    """A pool of connections to a log of creations, or of toggles of one task, `_EVENTS` in number."""
 
     timeout, sharded = 10.0, False
 
@@ -35,16 +35,13 @@ class Log:
     async def server_of(self, _user: str) -> None:
         return None
 
-    async def fetch(self, statement: str, _user: str, *arguments: Any) -> list[tuple[Any, ...]]:
+    async def fetch(self, statement: str, _user: str, *arguments: Any) -> list[Any]:
+        if statement == log.HISTORY:
+            return rows_of_history(_EVENTS)
         if statement == past.FACTS_UPTO:
             return [(id_, 1, "TaskCreated", _NOW, _DATA) for id_ in arguments[0]]
         begun = next(each for each in arguments if isinstance(each, UUID)) != NO_TASK
         return [] if begun else [(uuid4(), 1, "TaskCreated", _NOW, True, _DATA) for _ in range(_EVENTS)]
-
-
-async def _history(*_: object, **__: object) -> AsyncIterator[int]:
-    for number in range(_EVENTS):
-        yield number
 
 
 async def _then_and_now(store: EventStore) -> None:
@@ -70,7 +67,6 @@ async def _page_of_feed(store: EventStore) -> None:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> EventStore:
     end_a_slice_at_each_step(monkeypatch)
-    monkeypatch.setattr(log, "history", _history)
     monkeypatch.setattr(log, "READ_BATCH", 2 * _EVENTS)
     return EventStore(cast("Pool", Log()))
 
