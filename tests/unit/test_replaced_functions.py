@@ -9,9 +9,6 @@ import pytest
 
 from tests.unit.test_layout import PACKAGES, ROOT
 
-NOT_YET = {"tests/api/test_erasure.py", "tests/api/test_feed.py"}
-"""Tests that still do."""
-
 _CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*")
 
 
@@ -82,7 +79,7 @@ def test_no_test_replaces_a_function_of_ours() -> None:
     found = {
         str(path.relative_to(ROOT)): [*replaced(path.read_text())] for path in sorted((ROOT / "tests").rglob("*.py"))
     }
-    assert {path: calls for path, calls in found.items() if calls and path not in NOT_YET} == {}
+    assert {path: calls for path, calls in found.items() if calls} == {}
 
 
 @pytest.mark.parametrize(
