@@ -1,11 +1,12 @@
 """Arrangements that several tests share: commands that are carried out, and moments that are waited for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import asyncpg
@@ -106,31 +107,67 @@ async def until_locked_out(watching: Executor, number: int = 1) -> int:
     return int(waiting[0]["pid"])
 
 
-class Statement(NamedTuple):
-    """A statement that Postgres has answered, with the number of rows of the answer."""
+@dataclass(eq=False)
+class Statement:
+    """A statement that asyncpg was told to send."""
 
-    text: str
+    query: str
     arguments: tuple[Any, ...]
-    rows: int
-    in_transaction: bool
+    rows: int | None = None
+    """Number of rows that it returned; `None` until then."""
+    failed: bool = False
+    in_transaction: bool = False
+    """True if a transaction was open when it was answered."""
 
 
-def note_statements(monkeypatch: pytest.MonkeyPatch, note: Callable[[Statement], object]) -> None:
-    """Have `note` called with each statement that asks for rows on any connection of this process, once it is answered.
+async def _let_pass(_statement: Statement) -> None:
+    """Hand an answer on at once."""
 
-    asyncpg's own query loggers don't tell the rows nor the transaction, and are called later.
+
+class Statements:
+    """The statements that asyncpg was told to fetch rows by, since `note_statements`, on every connection.
+
+    asyncpg's own query loggers tell neither the rows nor the transaction, and can't hold an answer.
     """
-    for method, rows_of in (("fetch", len), ("fetchrow", lambda row: int(row is not None))):
-        monkeypatch.setattr(asyncpg.Connection, method, _noted(getattr(asyncpg.Connection, method), rows_of, note))
+
+    def __init__(self) -> None:
+        self.sent: list[Statement] = []
+        self.on_answer: Callable[[Statement], Awaitable[None]] = _let_pass
+        """Called with each that was answered; what it returned is known to its caller only once this returns."""
+
+    def of(self, query: str) -> list[Statement]:
+        """Return those with this text."""
+        return [each for each in self.sent if each.query == query]
+
+    @property
+    def failures(self) -> int:
+        """Return how many have failed."""
+        return sum(each.failed for each in self.sent)
 
 
-def _noted(method: Any, rows_of: Callable[[Any], int], note: Callable[[Statement], object]) -> Any:
-    async def and_note(self: asyncpg.Connection, query: str, *arguments: Any, **options: Any) -> Any:
-        answer = await method(self, query, *arguments, **options)
-        note(Statement(query, arguments, rows_of(answer), self.is_in_transaction()))
-        return answer
+def note_statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
+    """Note each statement that is sent by asyncpg's `fetch` and `fetchrow` from now on."""
+    noted = Statements()
 
-    return and_note
+    def noting(send: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def sending(connection: asyncpg.Connection, query: str, *arguments: Any, **options: Any) -> Any:
+            statement = Statement(query, arguments)
+            noted.sent.append(statement)
+            try:
+                answer = await send(connection, query, *arguments, **options)
+            except Exception:
+                statement.failed = True
+                raise
+            statement.in_transaction = connection.is_in_transaction()
+            statement.rows = len(answer) if isinstance(answer, list) else int(answer is not None)
+            await noted.on_answer(statement)
+            return answer
+
+        return sending
+
+    for name in ("fetch", "fetchrow"):
+        monkeypatch.setattr(asyncpg.Connection, name, noting(getattr(asyncpg.Connection, name)))
+    return noted
 
 
 async def build_no_indexes(connection: asyncpg.Connection) -> None:

@@ -18,7 +18,7 @@ from events.hash_chain import Head
 from events.store import log
 from events.store.event_store import EventStore
 from queries import feed as feeds
-from tests.arrange import create, until
+from tests.arrange import Statement, create, note_statements, until
 from tests.feeds import FeedReader
 from tests.feeds import reading as feed_reader
 from tests.service import TASKS, Service, bearer, listening, serving, sql, value
@@ -84,22 +84,14 @@ async def test_a_replay_folds_the_events_before_it_once(
     for round_ in range(1, 7):
         operations = [{"op": "update", "id": id_, "title": str(round_)} for id_ in ids]
         await service.client.post("/api/ann/batch", json={"operations": operations})
-    fetch, statements, folded = Pool.fetch, 0, 0
-
-    async def count(self: Pool, query: str, *arguments: Any) -> Any:
-        nonlocal statements, folded
-        rows = await fetch(self, query, *arguments)
-        if query != feeds.FEED and "streams" not in query:
-            statements, folded = statements + 1, folded + len(rows)
-        return rows
-
-    monkeypatch.setattr(Pool, "fetch", count)
+    statements = note_statements(monkeypatch)
     async with reading(port, f"{STREAM}?after={after}") as reader:
         for seq in range(after, 420):
             task = (await reader.event())["task"]
             assert (task["id"], task["title"], task["version"]) == (ids[seq % 60], str(seq // 60), seq // 60 + 1)
-    assert folded == after
-    assert statements <= 2  # one for each page with tasks that it doesn't know
+    folds = [each for each in statements.sent if each.query != feeds.FEED and "streams" not in each.query]
+    assert sum(each.rows or 0 for each in folds) == after
+    assert len(folds) <= 2  # one for each page with tasks that it doesn't know
 
 
 async def test_a_long_history_is_folded_batch_by_batch(service: Service, port: int) -> None:
@@ -121,17 +113,10 @@ async def test_deletions_and_what_was_brought_back_need_no_fold(
     for _ in range(2):
         await service.client.delete(f"{TASKS}/{id_}")
         expected += [None, (await service.client.post(f"{TASKS}/{id_}/restore")).json()]
-    fetch, asked = Pool.fetch, []
-
-    async def note(self: Pool, query: str, *arguments: Any) -> Any:
-        if query != feeds.FEED and "streams" not in query:
-            asked.append(query)
-        return await fetch(self, query, *arguments)
-
-    monkeypatch.setattr(Pool, "fetch", note)
+    statements = note_statements(monkeypatch)
     async with reading(port, f"{STREAM}?after=1") as reader:
         assert [(await reader.event())["task"] for _ in expected] == expected
-    assert not asked
+    assert not [each for each in statements.sent if each.query != feeds.FEED and "streams" not in each.query]
 
 
 async def test_what_a_feed_holds_has_a_limit_in_bytes(
@@ -307,22 +292,16 @@ async def test_silence_is_broken_while_the_database_is_away(
 async def test_feeds_of_a_user_at_the_same_place_share_what_they_read(
     service: Service, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch, read = Pool.fetch, list[int]()
-
-    async def count(self: Pool, query: str, *arguments: Any) -> Any:
-        if query == feeds.FEED:
-            read.append(arguments[1])
-        return await fetch(self, query, *arguments)
-
     async with AsyncExitStack() as opened:
         readers = [await opened.enter_async_context(reading(port)) for _ in range(8)]
         for each in readers:
             await each.message()
-        monkeypatch.setattr(Pool, "fetch", count)
+        statements = note_statements(monkeypatch)
         for seq in range(1, 4):
             await service.client.post(TASKS, json={"title": "x"})
             assert {(await each.event())["seq"] for each in readers} == {seq}
-        await until(lambda: 3 in read)
+        await until(lambda: any(each.arguments[1] == 3 for each in statements.of(feeds.FEED)))
+    read = [each.arguments[1] for each in statements.of(feeds.FEED)]
     assert set(read) == {0, 1, 2, 3}
     assert len(read) < 16  # 48 if each read for itself: an event, and that there is no more
 
@@ -331,22 +310,20 @@ async def test_a_read_that_began_before_an_event_is_not_shared_after_it(
     service: Service, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A feed that is woken while an older read runs would take the older for its own, and sleep on the event."""
-    fetch, reads, going = Pool.fetch, 0, asyncio.Event()
+    statements, going = note_statements(monkeypatch), asyncio.Event()
 
-    async def hold(self: Pool, query: str, *arguments: Any) -> Any:
-        nonlocal reads
-        rows = await fetch(self, query, *arguments)
-        if query == feeds.FEED:
-            reads += 1
-            if reads == 2:
-                await going.wait()
-        return rows
+    async def hold_the_second(answered: Statement) -> None:
+        if answered in statements.of(feeds.FEED)[1:2]:
+            await going.wait()
 
-    monkeypatch.setattr(Pool, "fetch", hold)
+    def answered() -> int:
+        return sum(each.rows is not None for each in statements.of(feeds.FEED))
+
+    statements.on_answer = hold_the_second
     async with asyncio.timeout(10), reading(port) as sleeping:
-        await until(lambda: reads == 1)
+        await until(lambda: answered() == 1)
         async with reading(port, f"{STREAM}?after=0") as reader:
-            await until(lambda: reads == 2)
+            await until(lambda: answered() == 2)
             await service.client.post(TASKS, json={"title": "x"})
             assert (await sleeping.event())["seq"] == 1
             going.set()
@@ -354,18 +331,11 @@ async def test_a_read_that_began_before_an_event_is_not_shared_after_it(
 
 
 async def test_nothing_is_read_in_silence(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, number = feeds.Feed.read, 0
-
-    async def count(self: Any, *arguments: Any, **options: Any) -> Any:
-        nonlocal number
-        number += 1
-        return await read(self, *arguments, **options)
-
+    statements = note_statements(monkeypatch)
     monkeypatch.setattr(feed, "_SILENCE", 0.05)
-    monkeypatch.setattr(feeds.Feed, "read", count)
     async with reading(port) as reader:
         assert [await reader.message() for _ in range(4)] == [{"retry": "2000", "id": "0"}, *[{"": "ping"}] * 3]
-    assert number == 1
+    assert [each.query for each in statements.sent if "streams" not in each.query] == [feeds.FEED]
 
 
 async def test_it_ends_with_its_token(port: int) -> None:

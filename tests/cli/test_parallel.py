@@ -357,13 +357,13 @@ async def test_workers_keep_their_connection_and_get_few_units_ahead(
     monkeypatch.setattr(work_units, "_PAGE", 1)
     taken, ahead, report = 0, list[int](), Kept()
 
-    def counted(statement: Statement) -> None:
+    async def count(statement: Statement) -> None:
         nonlocal taken
-        if statement.text == work_units.PAGE and statement.rows:
+        if statement.query == work_units.PAGE and statement.rows:
             taken += 1
             ahead.append(taken - report.count("1 users"))
 
-    note_statements(monkeypatch, counted)
+    note_statements(monkeypatch).on_answer = count
     before = await _sessions(database)
     await go_through(database, "verify", Choice(sharded=SHARDED), workers=2, report=report)
     assert report.count("1 users") == taken == USERS
