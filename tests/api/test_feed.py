@@ -1,8 +1,8 @@
 """A user's events as they happen (docs/http-api.md, "Feed")."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,13 +12,12 @@ import pytest
 from api.auth import verifier
 from api.routers import feed
 from api.server.graceful_close import GracefulProtocol
-from db.errors import DatabaseUnavailable
+from db import servers
 from db.pool import Pool, open_pool
-from events.hash_chain import Head
 from events.store import log
 from events.store.event_store import EventStore
 from queries import feed as feeds
-from tests.arrange import Statement, create, note_statements, until
+from tests.arrange import Statement, create, note_statements, until, until_locked_out
 from tests.feeds import FeedReader
 from tests.feeds import reading as feed_reader
 from tests.service import TASKS, Service, bearer, listening, serving, sql, value
@@ -36,6 +35,15 @@ def reading(port: int, path: str = STREAM, **options: str) -> AbstractAsyncConte
 async def port(service: Service) -> AsyncIterator[int]:
     async with listening(service.app, service.state) as port:
         yield port
+
+
+@asynccontextmanager
+async def locked(other: asyncpg.Connection, table: str, *users: str) -> AsyncIterator[None]:
+    """Hold the locks of these users' rows for the block. Reads don't wait for them, but for `FOR UPDATE`."""
+    async with other.transaction():
+        for user in users:
+            await other.execute(f"SELECT FROM {table} WHERE user_id = $1 FOR UPDATE", user)
+        yield
 
 
 async def test_events_come_as_they_happen_with_the_task_after_them(service: Service, port: int) -> None:
@@ -169,46 +177,40 @@ async def test_events_of_other_processes_come_too(pool: Pool, port: int) -> None
 async def test_events_of_other_processes_come_after_a_look_for_them_has_failed(
     pool: Pool, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look, failed = EventStore.heads, asyncio.Event()
-
-    async def fail(self: EventStore, users: Sequence[str]) -> Any:
-        if failed.is_set():
-            return await look(self, users)
-        failed.set()
-        raise asyncpg.InternalServerError
-
-    monkeypatch.setattr(EventStore, "heads", fail)
+    statements = note_statements(monkeypatch)
     async with asyncio.timeout(10), reading(port) as reader:
         await reader.message()
-        await failed.wait()
+        await sql(pool, "ALTER TABLE streams RENAME TO gone")
+        await until(lambda: statements.failures)
+        await sql(pool, "ALTER TABLE gone RENAME TO streams")
         await create(pool)
         assert (await reader.event())["seq"] == 1
 
 
 @pytest.mark.parametrize("fails", [True, False], ids=["down", "frozen"])
 async def test_a_server_that_fails_or_hangs_holds_up_no_feed_of_another_ones_users(
-    database: str, pool: Pool, monkeypatch: pytest.MonkeyPatch, fails: bool
+    database: str, pool: Pool, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    head = log.head
-
-    async def head_of(executor: Any, user_id: str) -> Head:
-        if user_id == "ann":
-            return await head(executor, user_id)
-        if fails:
-            raise DatabaseUnavailable
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    async def server_of(_: Pool, user_id: str) -> int:
-        return 1 if fails or user_id == "ann" else 2
-
-    monkeypatch.setattr(log, "head", head_of)
-    monkeypatch.setattr(Pool, "server_of", server_of)
-    async with asyncio.timeout(10), open_pool(database, sharded=True) as sharded, AsyncExitStack() as opened:
+    others = ("abe", "bob")
+    for user in others:
+        await create(pool, user)
+    statements, their_server = note_statements(monkeypatch), 1 if fails else 2
+    monkeypatch.setattr(servers, "SERVER_OF", f"SELECT CASE $1::text WHEN 'ann' THEN 1 ELSE {their_server} END")
+    monkeypatch.setattr(log, "HEAD", f"{log.HEAD} FOR UPDATE {'NOWAIT' if fails else ''}")
+    async with (
+        asyncio.timeout(10),
+        open_pool(database, sharded=True) as sharded,
+        locked(other, "streams", *others),
+        AsyncExitStack() as opened,
+    ):
         all_feeds = feeds.Feeds(EventStore(sharded), most=10, most_of_user=8)
-        for user in ("abe", "bob"):
+        for user in others:
             await opened.enter_async_context(all_feeds.opened(user))
         feed = await opened.enter_async_context(all_feeds.opened("ann"))
+        if fails:
+            await until(lambda: statements.failures)
+        else:
+            await until_locked_out(other)
         for _ in range(2):
             await create(pool)
             await feed.wait(10)
@@ -275,17 +277,13 @@ async def test_silence_is_broken_by_a_comment(port: int, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("hangs", [True, False])
 async def test_silence_is_broken_while_the_database_is_away(
-    port: int, monkeypatch: pytest.MonkeyPatch, hangs: bool
+    pool: Pool, port: int, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
-    async def fail(*_: object, **__: object) -> None:
-        if hangs:
-            await asyncio.Event().wait()
-        raise ConnectionResetError
-
+    await create(pool)
     monkeypatch.setattr(feed, "_SILENCE", 0.05)
     monkeypatch.setattr(feed, "_AGAIN", 0.01)
-    monkeypatch.setattr(feeds.Feed, "read", fail)
-    async with reading(port) as reader:
+    monkeypatch.setattr(feeds, "FEED", f"{feeds.FEED} FOR UPDATE OF events {'' if hangs else 'NOWAIT'}")
+    async with locked(other, "events", "ann"), reading(port, f"{STREAM}?after=0") as reader:
         assert [await reader.message() for _ in range(3)] == [{"retry": "2000", "id": "0"}, {"": "ping"}, {"": "ping"}]
 
 
@@ -360,21 +358,17 @@ async def test_it_ends_when_the_service_stops(service: Service) -> None:
 
 
 async def test_it_ends_at_once_if_it_begins_while_the_service_stops(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: Service, other: asyncpg.Connection
 ) -> None:
-    looked, going = asyncio.Event(), asyncio.Event()
-
-    async def wait(*_: object) -> Head:
-        looked.set()
-        await going.wait()
-        return Head()
-
-    monkeypatch.setattr(EventStore, "head", wait)
     async with asyncio.timeout(10), AsyncExitStack() as opened:
         async with listening(service.app, service.state) as port:
+            lock = other.transaction()
+            await lock.start()
+            await other.execute("LOCK TABLE streams")
             opening = asyncio.create_task(opened.enter_async_context(reading(port)))
-            await looked.wait()
-            asyncio.get_running_loop().call_soon(going.set)
+            await until_locked_out(other, 2)  # its own look at the log's end, and the one for all feeds
+            unlocking = asyncio.create_task(lock.rollback())  # begins once the service has been told to stop
+        await unlocking
         assert "200" in (await opening).head
 
 
@@ -398,21 +392,16 @@ async def test_a_client_that_reads_nothing_does_not_hold_up_the_service_s_end(
 
 
 async def test_it_goes_on_after_the_database_was_away(
-    service: Service, port: int, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, port: int, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, failed = feeds.Feed.read, 0
-
-    async def fail(self: Any, *arguments: Any, **options: Any) -> Any:
-        nonlocal failed
-        failed += 1
-        if failed < 3:
-            raise ConnectionResetError
-        return await read(self, *arguments, **options)
-
+    await create(pool)
+    statements = note_statements(monkeypatch)
     monkeypatch.setattr(feed, "_AGAIN", 0.05)
-    monkeypatch.setattr(feeds.Feed, "read", fail)
-    await service.client.post(TASKS, json={"title": "x"})
-    async with reading(port, f"{STREAM}?after=0") as reader:
+    monkeypatch.setattr(feeds, "FEED", f"{feeds.FEED} FOR UPDATE OF events NOWAIT")
+    async with AsyncExitStack() as opened:
+        async with locked(other, "events", "ann"):
+            reader = await opened.enter_async_context(reading(port, f"{STREAM}?after=0"))
+            await until(lambda: statements.failures >= 2)
         assert (await reader.event())["seq"] == 1
 
 
