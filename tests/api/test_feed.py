@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import asyncpg
 import pytest
@@ -133,21 +132,20 @@ async def test_what_a_feed_holds_has_a_limit_in_bytes(
     made = await make_tasks(service, 60, description="\N{GRINNING FACE}" * 5000)
     operations = [{"op": "update", "id": id_, "title": "1"} for id_ in made]
     await service.client.post("/api/ann/batch", json={"operations": operations})
-    read, pages = feeds.Feed.read, []
-
-    async def note(self: feeds.Feed, *arguments: Any, **options: Any) -> Any:
-        page = await read(self, *arguments, **options)
-        pages.append(sum(len(row["data"]) + len(task.description or "") * 4 for row, task in page if task))
-        return page
-
-    monkeypatch.setattr(feeds.Feed, "read", note)
-    remembered = service.state["feeds"]._remembered
+    all_feeds = service.state["feeds"]
+    remembered = all_feeds._remembered
     monkeypatch.setattr(remembered, "_most", 1_000_000)  # 24 of the tasks
+    pages, seq = list[int](), 0
+    async with all_feeds.opened("ann") as feed:
+        while page := await feed.read(service.pool.of("ann"), after=seq):
+            pages.append(sum(len(row["data"]) + len(task.description or "") * 4 for row, task in page if task))
+            seq = page[-1][0]["seq"]
+    assert seq == 120
+    assert max(pages) < 400_000
     async with reading(port, f"{STREAM}?after=0") as reader:
         for number in range(120):
             assert (await reader.event())["task"]["version"] == 1 + number // 60
             assert remembered.size < 1_000_000
-        assert max(pages) < 400_000
         await until(lambda: 0 < remembered.size < 200_000)  # of up to date feeds: four tasks
     await until(lambda: remembered.size == 0)
 
