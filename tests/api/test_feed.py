@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from api.auth import verifier
 from api.routers import feed
-from api.server.graceful_close import GracefulProtocol
 from db import servers
 from db.pool import Pool, open_pool
 from events.store import log
@@ -373,13 +373,13 @@ async def test_it_ends_at_once_if_it_begins_while_the_service_stops(
 async def test_a_client_that_reads_nothing_does_not_hold_up_the_service_s_end(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paused, pause = asyncio.Event(), GracefulProtocol.pause_writing
+    paused, pause = asyncio.Event(), FlowControl.pause_writing
 
-    def notice(self: GracefulProtocol) -> None:
+    def notice(self: FlowControl) -> None:
         pause(self)
         paused.set()
 
-    monkeypatch.setattr(GracefulProtocol, "pause_writing", notice)
+    monkeypatch.setattr(FlowControl, "pause_writing", notice)
     operations = [{"op": "create", "title": "x", "description": "y" * 5000}] * 100
     for _ in range(8):
         assert (await service.client.post("/api/ann/batch", json={"operations": operations})).status_code == 200
