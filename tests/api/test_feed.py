@@ -19,6 +19,8 @@ from queries import feed as feeds
 from tests.arrange import Statement, create, note_statements, until, until_locked_out
 from tests.feeds import FeedReader
 from tests.feeds import reading as feed_reader
+from tests.network import Link
+from tests.processes import free_port
 from tests.service import TASKS, Service, bearer, listening, serving, sql, value
 
 STREAM = "/api/ann/audit/stream"
@@ -273,16 +275,56 @@ async def test_silence_is_broken_by_a_comment(port: int, monkeypatch: pytest.Mon
         assert [await reader.message() for _ in range(3)] == [{"retry": "2000", "id": "0"}, {"": "ping"}, {"": "ping"}]
 
 
-@pytest.mark.parametrize("hangs", [True, False])
-async def test_silence_is_broken_while_the_database_is_away(
-    pool: Pool, port: int, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, hangs: bool
+async def test_silence_is_broken_while_the_database_hangs(
+    pool: Pool, port: int, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await create(pool)
     monkeypatch.setattr(feed, "_SILENCE", 0.05)
-    monkeypatch.setattr(feed, "_AGAIN", 0.01)
-    monkeypatch.setattr(feeds, "FEED", f"{feeds.FEED} FOR UPDATE OF events {'' if hangs else 'NOWAIT'}")
+    monkeypatch.setattr(feeds, "FEED", f"{feeds.FEED} FOR UPDATE OF events")
     async with locked(other, "events", "ann"), reading(port, f"{STREAM}?after=0") as reader:
         assert [await reader.message() for _ in range(3)] == [{"retry": "2000", "id": "0"}, {"": "ping"}, {"": "ping"}]
+
+
+@asynccontextmanager
+async def cut_off(
+    database: str, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[FeedReader, Link]]:
+    """Yield a reader of a feed with an event to read, whose service lost the database while it read, and the link."""
+    monkeypatch.setattr(feeds, "_TICK", 60)  # other reads than the feed's would be refused too
+    monkeypatch.setattr(feeds, "FEED", f"{feeds.FEED} FOR UPDATE OF events")
+    link = Link(database)
+    async with (
+        link.open() as far,
+        serving(far) as service,
+        listening(service.app, service.state) as port,
+        AsyncExitStack() as opened,
+    ):
+        await service.client.post(TASKS, json={"title": "x"})
+        async with locked(other, "events", "ann"):
+            reader = await opened.enter_async_context(reading(port, f"{STREAM}?after=0"))
+            assert await reader.message() == {"retry": "2000", "id": "0"}
+            await until_locked_out(other)
+            link.lead_to(f"postgresql://x@127.0.0.1:{free_port()}/x")
+            link.drop()
+            await until(lambda: service.pool.down)
+        yield reader, link
+
+
+def refused() -> float:
+    """Return how many reads weren't sent since the database was known to be away."""
+    return value("daybook_database_refusals_total", reason="unavailable")
+
+
+async def test_silence_is_broken_while_the_database_is_away(
+    database: str, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_SILENCE", 0.05)
+    monkeypatch.setattr(feed, "_AGAIN", 0.01)
+    async with cut_off(database, other, monkeypatch) as (reader, _):
+        before = refused()
+        while refused() < before + 3:
+            assert await reader.message() == {"": "ping"}
+        assert [await reader.message() for _ in range(2)] == [{"": "ping"}] * 2
 
 
 async def test_feeds_of_a_user_at_the_same_place_share_what_they_read(
@@ -390,16 +432,13 @@ async def test_a_client_that_reads_nothing_does_not_hold_up_the_service_s_end(
 
 
 async def test_it_goes_on_after_the_database_was_away(
-    pool: Pool, port: int, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    database: str, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await create(pool)
-    statements = note_statements(monkeypatch)
     monkeypatch.setattr(feed, "_AGAIN", 0.05)
-    monkeypatch.setattr(feeds, "FEED", f"{feeds.FEED} FOR UPDATE OF events NOWAIT")
-    async with AsyncExitStack() as opened:
-        async with locked(other, "events", "ann"):
-            reader = await opened.enter_async_context(reading(port, f"{STREAM}?after=0"))
-            await until(lambda: statements.failures >= 2)
+    async with cut_off(database, other, monkeypatch) as (reader, link):
+        before = refused()
+        await until(lambda: refused() >= before + 3)
+        link.lead_to(database)
         assert (await reader.event())["seq"] == 1
 
 
