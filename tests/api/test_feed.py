@@ -128,15 +128,13 @@ async def test_deletions_and_what_was_brought_back_need_no_fold(
     assert not [each for each in statements.sent if each.query != feeds.FEED and "streams" not in each.query]
 
 
-async def test_what_a_feed_holds_has_a_limit_in_bytes(
-    service: Service, port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_a_feed_holds_has_a_limit_in_bytes(service: Service, port: int) -> None:
     made = await make_tasks(service, 60, description="\N{GRINNING FACE}" * 5000)
     operations = [{"op": "update", "id": id_, "title": "1"} for id_ in made]
     await service.client.post("/api/ann/batch", json={"operations": operations})
     all_feeds = service.state["feeds"]
     remembered = all_feeds._remembered
-    monkeypatch.setattr(remembered, "_most", 1_000_000)  # 24 of the tasks
+    remembered._most = 1_000_000  # 24 of the tasks
     pages, seq = list[int](), 0
     async with all_feeds.opened("ann") as feed:
         while page := await feed.read(service.pool.of("ann"), after=seq):
