@@ -113,5 +113,6 @@ def page() -> str:
         6: "NULL",
         7: "NULL",
     }
-    statement = re.sub(r"\$(\d)", lambda found: f"({values[int(found[1])]})", LIST["created_at", "desc", False]).strip()
+    statement = LIST["created_at", "desc", False, False].strip()
+    statement = re.sub(r"\$(\d)", lambda found: f"({values[int(found[1])]})", statement)
     return f"\\set u random(0, {USERS - 1})\n{statement};\n"

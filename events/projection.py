@@ -1,5 +1,6 @@
 """The projector: makes the row of `tasks` from a task, for live writes, rebuild and verify."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import product
 from types import NoneType
@@ -104,14 +105,12 @@ def present_form(document: bytes) -> bytes:
     return document if document.rfind(_NEWEST_FIELD) >= 0 else _filled(document)  # before it may be a long text
 
 
-def array_of(documents: list[bytes]) -> bytes:
-    """Make a JSON array of documents, each in its `present_form`."""
-    if not documents:
-        return b"[]"
-    present = [*map(present_form, documents)]
-    present[0] = b"[" + present[0]
-    present[-1] += b"]"
-    return b",".join(present)  # the only copy: the array may have 20 MB, and nothing else runs meanwhile
+def joined(documents: Sequence[bytes]) -> bytes:
+    """Join documents by commas, each in its `present_form`."""
+    found = b",".join(documents)
+    if found.count(_NEWEST_FIELD) == len(documents):  # twice as fast as to look at each
+        return found
+    return b",".join(map(present_form, documents))
 
 
 def _filled(document: bytes) -> bytes:

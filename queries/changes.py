@@ -45,7 +45,7 @@ class ChangesPage:
 # A task's document is there only in the row of its last event: others bring what is outdated, or comes on a later page.
 CHANGES = """
 SELECT seq, hash, task_id, version, type, (
-    SELECT CASE WHEN tasks.version = events.version THEN convert_to(document, 'UTF8') ELSE '' END
+    SELECT CASE WHEN tasks.version = events.version THEN textsend(document) ELSE '' END
     FROM tasks WHERE user_id = $1 AND id = events.task_id
 ) AS document
 FROM events WHERE user_id = $1 AND seq >= $2 ORDER BY seq LIMIT $3
@@ -81,7 +81,7 @@ UNION ALL (
     SELECT id, CASE WHEN $2::bigint IS NULL OR (
         SELECT seq FROM events
         WHERE user_id = $1 AND task_id = tasks.id AND events.version = tasks.version
-    ) <= $2 THEN convert_to(document, 'UTF8') END, NULL
+    ) <= $2 THEN textsend(document) END, NULL
     FROM tasks WHERE user_id = $1 AND id >= $3 ORDER BY id LIMIT $4
 )
 """

@@ -235,7 +235,7 @@ class Feed:
 # The document is there if the task is as this event left it.
 FEED = f"""
 SELECT {log.COLUMNS}, (
-    SELECT convert_to(document, 'UTF8') FROM tasks
+    SELECT textsend(document) FROM tasks
     WHERE user_id = $1 AND id = events.task_id AND tasks.version = events.version AND tasks.updated_at = events.at
 ) AS document
 FROM events WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3

@@ -1,10 +1,12 @@
 """JSON arrays of stored documents, made in slices: a page of the longest tasks has 20 MB."""
 
 from db.time_slices import TimeSlices
-from events.projection import array_of, present_form
+from events.projection import joined
 
-_SHORT = 256 * 1024
-"""Largest number of bytes that are joined at once."""
+_SHORT = 1024 * 1024
+"""Number of bytes that are joined in one go. Others run between slices, and may have their turn for far longer."""
+_AT_ONCE = 100
+"""Number of longer documents that are joined at once: at most two megabytes."""
 
 
 async def json_array(
@@ -12,16 +14,18 @@ async def json_array(
 ) -> bytes | memoryview:
     """Make an array of a user's documents, each in its `present_form`, with pauses in which other requests run.
 
-    `before` and `after` are bytes around it. `documents` is empty afterwards, if they are long: each is freed as soon
-    as it is copied.
+    `before` and `after` are bytes around it. `documents` is empty afterwards, if they are long: they are freed as they
+    are copied.
     """
     if sum(map(len, documents)) <= _SHORT:
-        return b"%b%b%b" % (before, array_of(documents), after)
+        return b"%b[%b]%b" % (before, joined(documents), after)
     slices = TimeSlices(user_id)
     body = bytearray(before + b"[")
     documents.reverse()
     while documents:
-        body += present_form(documents.pop())
+        some = documents[: -_AT_ONCE - 1 : -1]
+        del documents[-_AT_ONCE:]
+        body += joined(some)
         body += b"," if documents else b"]"
         await slices.pause()
     body += after

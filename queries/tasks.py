@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import chain
 from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -153,25 +154,34 @@ _WHERE = """WHERE user_id = $1
 # $4 is the page's size: one row more is read, to know if there is a next page. $6 and $7 are the end of the last page;
 # as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
 # The number and hash of the user's last event must be read in one statement with the tasks: one row has them, and each
-# other one a task. The driver reads row by row as they arrive, but an array of 20 MB in one piece. Documents are
-# converted after the sort: only those of the page.
-_HEAD = "SELECT int8send(seq) || hash AS found, true AS is_head FROM streams WHERE user_id = $1"
-_LIST = f"""
-{_HEAD} UNION ALL (
-    SELECT convert_to(document, 'UTF8'), false FROM (
-        SELECT document FROM tasks
-        {_WHERE}
-          AND {{after}}
-        ORDER BY {{order}}
-        LIMIT $4::bigint + 1 OFFSET $5::bigint
-    ) AS page
-)
+# other one up to a hundred documents. A row each would cost twice the time; but Postgres holds an array as a whole, and
+# so only short documents are in it. `textsend` makes the bytes that are sent anyway: convert_to checks them once more.
+_ARRAYS = """
+SELECT ARRAY[int8send(seq) || hash] AS found, true AS is_head FROM streams WHERE user_id = $1
+UNION ALL
+SELECT documents[first : first + 99], false FROM (
+    SELECT ARRAY(
+        SELECT CASE WHEN octet_length(document) <= 8192 THEN textsend(document) END FROM ({page}) AS page
+    ) AS documents, generate_series(1, $4::bigint + 1, 100) AS first
+) AS page
+"""
+_ONE_BY_ONE = """
+SELECT ARRAY[int8send(seq) || hash] AS found, true AS is_head FROM streams WHERE user_id = $1
+UNION ALL
+SELECT ARRAY[textsend(document)], false FROM ({page}) AS page
+"""
+
+_PAGE = f"""
+    SELECT document FROM tasks
+    {_WHERE}
+      AND {{after}}
+    ORDER BY {{order}}
+    LIMIT $4::bigint + 1 OFFSET $5::bigint
 """  # noqa: S608 - constant fragments
 
 # Tasks without a value in the sort column come last, whatever the order. They are in no index but the primary key, and
 # are read only as far as the tasks with a value don't fill the page (docs/adr/0028).
 _NULLS_LAST = f"""
-{_HEAD} UNION ALL (
     WITH valued AS MATERIALIZED (
         SELECT document, {{column}} AS key, id FROM tasks
         {_WHERE}
@@ -180,7 +190,7 @@ _NULLS_LAST = f"""
         ORDER BY {{column}} {{direction}}, id {{direction}}
         LIMIT $4::bigint + 1 + $5::bigint
     )
-    SELECT convert_to(document, 'UTF8'), false FROM (
+    SELECT document FROM (
         SELECT 1 AS part, document, key, id FROM valued
         UNION ALL (
             SELECT 2, document, NULL, id FROM tasks
@@ -190,8 +200,7 @@ _NULLS_LAST = f"""
         )
         ORDER BY part, key {{direction}}, id {{direction}}
         LIMIT $4::bigint + 1 OFFSET $5::bigint
-    ) AS page
-)
+    ) AS parts
 """  # noqa: S608 - constant fragments
 
 _FIRST, _LAST = "'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"
@@ -232,14 +241,15 @@ _UNLESS: dict[Sort, str] = {
 }
 """Conditions, by sort column, without which a filter fits no task that has no value in it: those aren't read then."""
 
-LIST: dict[tuple[Sort, Order, bool], str] = {
+
+_PAGES: dict[tuple[Sort, Order, bool, bool], str] = {
     **{
-        (*order, filtered): _LIST.format(more=more, **parts)
+        (*order, filtered, False): _PAGE.format(more=more, **parts)
         for order, parts in _ORDERS.items()
         for filtered, more in _SOME.items()
     },
     **{
-        (column, order, filtered): _NULLS_LAST.format(
+        (column, order, filtered, False): _NULLS_LAST.format(
             more=more,
             span=_SPANS.get(column, "") * filtered,
             unless=_UNLESS.get(column, "") * filtered,
@@ -252,20 +262,23 @@ LIST: dict[tuple[Sort, Order, bool], str] = {
         for order, direction in _DIRECTIONS.items()
         for filtered, more in _SOME.items()
     },
+    **{
+        (column, order, filtered, True): _PAGE.format(
+            more=more,
+            order=f"id {direction['direction']}",
+            after=f"{column} IS NULL AND $6::text IS NULL AND id {direction['than']} $7::uuid",
+        )
+        for column in _BOUNDS
+        for order, direction in _DIRECTIONS.items()
+        for filtered, more in _SOME.items()
+    },
 }
-"""List statements by sort, order, and whether there are filters of priority, tags or due date."""
-
-LIST_NULLS: dict[tuple[Sort, Order, bool], str] = {
-    (column, order, filtered): _LIST.format(
-        more=more,
-        order=f"id {direction['direction']}",
-        after=f"{column} IS NULL AND $6::text IS NULL AND id {direction['than']} $7::uuid",
-    )
-    for column in _BOUNDS
-    for order, direction in _DIRECTIONS.items()
-    for filtered, more in _SOME.items()
-}
-"""List statements for pages behind a task without a value in the sort column."""
+LIST = {kind: _ARRAYS.format(page=page) for kind, page in _PAGES.items()}
+"""List statements by sort, order, whether there are filters of priority, tags or due date, and whether the page is
+behind a task without a value in the sort column. A document over 8 KiB is null.
+"""
+LIST_OF_LONG = {kind: _ONE_BY_ONE.format(page=page) for kind, page in _PAGES.items()}
+"""The same, for pages with longer documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,21 +300,24 @@ async def fetch_tasks(pool: Pool, scans: Scans, user_id: str, query: ListQuery) 
     if query.has_filters:
         tags = [f"%\n{_escaped(tag)}\n%" for tag in query.tags] or None
         arguments += [rank(query.priority), tags, query.due_before, query.due_after, query.overdue, *query.now()]
+    among_nulls = query.sort in NULLABLE and query.after is not None and query.after[0] is None
+    kind = (query.sort, query.order, query.has_filters, among_nulls)
     async with AsyncExitStack() as turn:
         if query.looks_at_all:
             await turn.enter_async_context(scans.turn(user_id))
-        rows = await pool.fetch(_statement(query), *arguments)
-    found: list[bytes] = [value for value, is_head in rows if not is_head]
-    heads = [hash_chain.Head(int.from_bytes(value[:8]), value[8:]) for value, is_head in rows if is_head]
-    del rows  # it would keep the documents
+        found, head = await _fetch(pool, LIST[kind], arguments)
+        if not all(found):
+            found, head = await _fetch(pool, LIST_OF_LONG[kind], arguments)
     end = end_of(found[query.limit - 1], query.sort) if len(found) > query.limit else None
     del found[query.limit :]
-    return Page(await json_array(user_id, found), end, heads[0] if heads else hash_chain.Head())
+    return Page(await json_array(user_id, found), end, head)
 
 
-def _statement(query: ListQuery) -> str:
-    among_nulls = query.sort in NULLABLE and query.after is not None and query.after[0] is None
-    return (LIST_NULLS if among_nulls else LIST)[query.sort, query.order, query.has_filters]
+async def _fetch(pool: Pool, statement: str, arguments: list[Any]) -> tuple[list[bytes], hash_chain.Head]:
+    rows = await pool.fetch(statement, *arguments)
+    heads = [found[0] for found, is_head in rows if is_head]
+    head = hash_chain.Head(int.from_bytes(heads[0][:8]), heads[0][8:]) if heads else hash_chain.Head()
+    return [*chain.from_iterable(found for found, is_head in rows if not is_head)], head
 
 
 def end_of(task: bytes, sort: Sort) -> PageKey:

@@ -82,7 +82,7 @@ async def events_of_one(connection: Connection, user_id: str) -> AsyncIterator[S
 
 
 # In the order of the parameters of `Fold.take`.
-_COLUMNS_TO_FOLD = "user_id, seq, task_id, version, type, at, convert_to(data::text, 'UTF8') AS data"
+_COLUMNS_TO_FOLD = "user_id, seq, task_id, version, type, at, textsend(data::text) AS data"
 
 FOLDABLE = f"SELECT {_COLUMNS_TO_FOLD} FROM events WHERE user_id = ANY($1) LIMIT $2"  # noqa: S608 - a constant fragment
 

@@ -23,7 +23,7 @@ async def lock_stream(connection: Connection, user_id: str) -> Head:
 
 
 # As text, Python would take up to four bytes for every character, by the widest one; as UTF-8, it takes one for most.
-COLUMNS = """user_id, seq, hash, id, task_id, version, type, at, actor, convert_to(data::text, 'UTF8') AS data,
+COLUMNS = """user_id, seq, hash, id, task_id, version, type, at, actor, textsend(data::text) AS data,
        request_id, client_address, client_agent, idempotency_key, fingerprint, salt, personal"""
 """Columns of `events` that `events.serialization.from_row` and `events.records` need."""
 

@@ -43,7 +43,7 @@ async def task_at(
 # events than it returns rows, and takes equally long for any moment.
 _FACTS_AT = """
 SELECT task_id, version, type, at, seq <= $2 AND at <= $3 AS wanted,
-    CASE WHEN seq <= $2 AND at <= $3 THEN convert_to(data::text, 'UTF8') END AS data
+    CASE WHEN seq <= $2 AND at <= $3 THEN textsend(data::text) END AS data
 FROM events
 WHERE user_id = $1 AND (task_id, version) > ($4, $5) {and_task}
 ORDER BY task_id, version LIMIT $6
@@ -92,7 +92,7 @@ async def tasks_at(
 # The first events of each task, a few each: a statement reads no more of them than it returns, which is a batch.
 FACTS_UPTO = """
 SELECT found.* FROM unnest($2::uuid[], $3::integer[], $4::integer[]) AS wanted (id, after, upto), LATERAL (
-    SELECT task_id, version, type, at, convert_to(data::text, 'UTF8') AS data FROM events
+    SELECT task_id, version, type, at, textsend(data::text) AS data FROM events
     WHERE user_id = $1 AND task_id = wanted.id AND version > wanted.after AND version <= wanted.upto
     ORDER BY version LIMIT $5
 ) AS found

@@ -36,7 +36,7 @@ STORED = """
 SELECT version, (
     SELECT hash FROM events
     WHERE user_id = $1 AND task_id = $2 AND events.version = tasks.version AND events.at = tasks.updated_at
-) AS hash, convert_to(document, 'UTF8') AS document
+) AS hash, textsend(document) AS document
 FROM tasks WHERE user_id = $1 AND id = $2
 """
 
@@ -48,7 +48,7 @@ SELECT wanted.user_id, wanted.id, found.* FROM unnest($1::text[], $2::uuid[]) AS
         SELECT hash FROM events
         WHERE events.user_id = wanted.user_id AND events.task_id = wanted.id
           AND events.version = tasks.version AND events.at = tasks.updated_at
-    ) AS hash, convert_to(document, 'UTF8') AS document
+    ) AS hash, textsend(document) AS document
     FROM tasks WHERE tasks.user_id = wanted.user_id AND tasks.id = wanted.id OFFSET 0
 ) AS found
 """
@@ -58,7 +58,7 @@ STORED_OF_USER = """
 SELECT id, version, (
     SELECT hash FROM events
     WHERE user_id = $1 AND task_id = tasks.id AND events.version = tasks.version AND events.at = tasks.updated_at
-) AS hash, convert_to(document, 'UTF8') AS document
+) AS hash, textsend(document) AS document
 FROM tasks WHERE user_id = $1 AND id = ANY ($2)
 """
 

@@ -29,7 +29,7 @@ class ThenAndNow(NamedTuple):
 # An event after number `upto` is returned as a row without data, as in events.store.past.
 FACTS = """
 SELECT task_id, version, type, at, seq <= $2 AS wanted,
-    CASE WHEN seq <= $2 THEN convert_to(data::text, 'UTF8') END AS data
+    CASE WHEN seq <= $2 THEN textsend(data::text) END AS data
 FROM events
 WHERE user_id = $1 AND (task_id, version) > ($3, $4)
 ORDER BY task_id, version LIMIT $5

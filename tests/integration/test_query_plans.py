@@ -73,9 +73,9 @@ async def test_each_statement_reads_one_partition_by_its_index(pool: Pool) -> No
     key = await pool.fetchval("SELECT idempotency_key FROM events WHERE user_id = $1 AND idempotency_key <> ''", USER)
     expected: dict[str, tuple[str, tuple[Any, ...], set[str]]] = {
         "load": (stored_tasks.STORED, (USER, task.id), {"tasks_pkey", "events_task_version_key"}),
-        "list": (tasks.LIST["created_at", "desc", False], first, {"tasks_created_at_idx"}),
-        "next page": (tasks.LIST["created_at", "desc", False], behind, {"tasks_created_at_idx"}),
-        "oldest first": (tasks.LIST["created_at", "asc", False], first, {"tasks_created_at_idx"}),
+        "list": (tasks.LIST["created_at", "desc", False, False], first, {"tasks_created_at_idx"}),
+        "next page": (tasks.LIST["created_at", "desc", False, False], behind, {"tasks_created_at_idx"}),
+        "oldest first": (tasks.LIST["created_at", "asc", False, False], first, {"tasks_created_at_idx"}),
         "audit": (audit.AUDIT["desc"], page, {"events_pkey"}),
         "oldest events": (audit.AUDIT["asc"], page, {"events_pkey"}),
         "audit of a task": (audit.AUDIT_OF_TASK["desc"], of_task, {"events_task_version_key"}),
@@ -167,28 +167,27 @@ async def test_each_filter_and_sort_stays_within_the_users_own_rows(pool: Pool) 
     own = ("due_date", "priority")
     keys = {"due_date": "2026-11-20", "priority": 2, "completed_at": task.created_at, "title": "x"}
     lists = [
-        (statement, (sort, order, filtered), (USER, None, None, 10, 0, *after, *(each if filtered else ())))
-        for (sort, order, filtered), statement in tasks.LIST.items()
-        for after in ((None, None), (keys.get(sort, task.created_at), task.id))
-        for each in filters[: len(filters) if filtered else 1]
-    ] + [
-        (statement, (sort, order, filtered), (USER, None, None, 10, 0, None, task.id, *(none if filtered else ())))
-        for (sort, order, filtered), statement in tasks.LIST_NULLS.items()
+        (statement, kind, (USER, None, None, 10, 0, *after, *(each if filtered else ())))
+        for statements in (tasks.LIST, tasks.LIST_OF_LONG)
+        for kind, statement in statements.items()
+        for sort, _, filtered, among_nulls in [kind]
+        for after in (((None, None), (keys.get(sort, task.created_at), task.id)), ((None, task.id),))[among_nulls]
+        for each in (filters if filtered and not among_nulls else [none])
     ]
-    counts = (stats.COUNT_TASKS, ("stats", "", False), (USER, "2026-11-20", "2026-11-20T12:00:00.000000Z"))
-    for statement, (sort, order, filtered), arguments in [*lists, counts]:
+    counts = (stats.COUNT_TASKS, ("stats", "", False, False), (USER, "2026-11-20", "2026-11-20T12:00:00.000000Z"))
+    for statement, (sort, order, filtered, among_nulls), arguments in [*lists, counts]:
         found = await explained(pool, statement, *arguments)
         whole = [node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"]
         assert whole in ([], ["streams"]), (sort, order, whole)
         indexes = {node["Index Name"].split("_", 2)[2] for node in found if "Index Name" in node}
         rows = tasks_read(found)
         assert rows <= 2 * count, (sort, order, rows)
-        if sort in own and not filtered and statement in tasks.LIST.values():
+        if sort in own and not filtered and not among_nulls:
             assert f"{sort}_idx" in indexes, (sort, order, indexes)
             assert rows <= 12, (sort, order, arguments, rows)  # of the page, and one more; or none of those behind it
     due = "SELECT count(*) FROM tasks WHERE user_id = $1 AND due_date >= '2026-11-10' AND due_date < '2026-11-20'"
-    for (sort, _, filtered), statement in tasks.LIST.items():
-        if sort != "due_date" or not filtered:
+    for (sort, _, filtered, among_nulls), statement in tasks.LIST.items():
+        if sort != "due_date" or not filtered or among_nulls:
             continue
         found = await explained(pool, statement, USER, None, None, 1000, 0, None, None, *filters[1])
         assert tasks_read(found) == await pool.fetchval(due, USER) > 0  # none without a due date, and no other

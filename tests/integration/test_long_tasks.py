@@ -1,0 +1,50 @@
+"""Tasks with long texts are in a list like others; Postgres doesn't hold a page of them in memory."""
+
+from typing import Any
+
+import orjson
+import pytest
+from uuid_utils.compat import uuid7
+
+from commands.commands import CreateTask
+from commands.handler import handle
+from db.long_reads import Scans
+from db.pool import Pool
+from events.task import Metadata
+from queries.tasks import LIST, ListQuery, fetch_tasks
+from tests.arrange import store_of
+
+LENGTHS = [10, 5000, 4000, 10, 1900, 2048, 5000]
+"""Lengths of descriptions, in characters of four bytes."""
+
+
+@pytest.fixture
+async def made(pool: Pool) -> list[str]:
+    titles = [f"{number}: {length}" for number, length in enumerate(LENGTHS)]
+    for title, length in zip(titles, LENGTHS, strict=True):
+        fields: Any = {"title": title, "description": "🎉" * length}
+        command = CreateTask(user_id="ann", task_id=uuid7(), fields=fields)
+        await handle(store_of(pool), command, actor="ann", metadata=Metadata())
+    return titles
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 1000])
+async def test_pages_with_long_tasks_together_are_the_list(pool: Pool, made: list[str], limit: int) -> None:
+    after, found = None, list[str]()
+    while True:
+        page = await fetch_tasks(pool, Scans(pool), "ann", ListQuery(order="asc", limit=limit, after=after))
+        tasks = orjson.loads(page.body)
+        assert all(len(task["description"]) == int(task["title"].split()[1]) for task in tasks)
+        found += [task["title"] for task in tasks]
+        if page.end is None:
+            break
+        after = page.end
+    assert found == made
+
+
+@pytest.mark.usefixtures("made")
+async def test_no_long_document_is_in_an_array(pool: Pool) -> None:
+    rows = await pool.fetch(LIST["created_at", "asc", False, False], "ann", None, None, 1000, 0, None, None)
+    [documents] = [documents for documents, is_head in rows if documents and not is_head]
+    assert [document is None for document in documents] == [length > 2000 for length in LENGTHS]
+    assert max(len(document) for document in documents if document) < 8192
