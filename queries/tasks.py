@@ -278,7 +278,7 @@ LIST = {kind: _ARRAYS.format(page=page) for kind, page in _PAGES.items()}
 behind a task without a value in the sort column. A document over 8 KiB is null.
 """
 LIST_OF_LONG = {kind: _ONE_BY_ONE.format(page=page) for kind, page in _PAGES.items()}
-"""The same, for pages with longer documents."""
+"""List statements for pages with longer documents, by the same keys."""
 
 
 @dataclass(frozen=True, slots=True)
