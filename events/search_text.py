@@ -5,6 +5,7 @@ It is made here, and not in Postgres, so that lists of the past, which Python fi
 
 import re
 from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from unicodedata import combining, normalize
 
 _LETTERS = frozenset((0, 7, 8, 9))
@@ -26,10 +27,12 @@ def search_text(text: str) -> str:
     """
     if text.isascii():
         return text.lower()
-    chars = sorted(set(text), key=combining)
-    text = with_sorted_marks(_without(text, [char for char in chars if char != _IOTA and _is_accent(char)]), chars)
+    chars = set(text)
+    accents = {char for char in chars if char != _IOTA and _is_accent(char)}
+    chars -= accents
+    text = with_sorted_marks(_without(text, accents), chars)
     of_folded = set(_folded("".join(chars)))  # a letter may become a dozen
-    return normalize("NFC", _without(_folded(text), [char for char in of_folded if _is_accent(char)]))
+    return normalize("NFC", _without(_folded(text), {char for char in of_folded if _is_accent(char)}))
 
 
 def _folded(text: str) -> str:
@@ -40,9 +43,9 @@ def _is_accent(char: str) -> bool:
     return combining(char) not in _LETTERS
 
 
-def _without(text: str, accents: Collection[str]) -> str:
+def _without(text: str, accents: AbstractSet[str]) -> str:
     if len(accents) > 64:
-        return re.sub(f"[{''.join(accents)}]+", "", text)
+        return "".join([char for char in text if char not in accents])
     for accent in accents:
         text = text.replace(accent, "")
     return text

@@ -1,7 +1,9 @@
 """Search text makes one form of all spellings of a word."""
 
+import re
 import sys
 import unicodedata
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -83,6 +85,20 @@ def test_the_search_text_of_each_character_is_as_defined() -> None:
 def test_a_search_text_of_many_accents_is_as_defined() -> None:
     text = "".join(f"a\u1e69\u1fb3{chr(each)}" for each in range(0x300, 0x370))
     assert search_text(text) == as_defined(text)
+
+
+def test_an_expression_is_made_of_no_accent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of hundreds of marks takes longer to be compiled than the longest text to be searched."""
+    sub, made = re.sub, list[str]()
+
+    def noting(pattern: str, *arguments: Any) -> str:
+        made.append(pattern)
+        return sub(pattern, *arguments)
+
+    monkeypatch.setattr(re, "sub", noting)
+    text = "".join(char for char in map(chr, range(sys.maxunicode + 1)) if unicodedata.combining(char))
+    assert search_text(text) == as_defined(text)
+    assert [char for char in set("".join(made)) if unicodedata.combining(char) not in (0, 7, 8, 9, 240)] == []
 
 
 @given(st.text(st.sampled_from(MARKS + "aé ")))
