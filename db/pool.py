@@ -371,6 +371,7 @@ async def open_pool(
     arguments = {"statement_cache_size": PREPARED, "command_timeout": timeout, **told}
 
     async def set_up(connection: Connection) -> None:
+        session.know_types(connection)
         if arguments["statement_cache_size"]:  # else a pooler is there, and shares its sessions with others
             await session.set_up(connection, sharded=sharded, direct=direct)
 

@@ -13,6 +13,18 @@ array's type for the first time, which then takes seconds. Another server doesn'
 """
 _COMPILE_NOTHING = "set_config('jit', 'off', false)"
 
+_ARRAY_OF_BYTEA = {
+    "oid": 1001,
+    "ns": "pg_catalog",
+    "name": "_bytea",
+    "elemtype": 17,
+    "elemdelim": ",",
+    "basetype": None,
+    "range_subtype": None,
+    "attrtypoids": None,
+}
+"""The type as the driver reads it from pg_type. Its numbers are the same in each Postgres."""
+
 SEE_SHARDS = f"SELECT {_SEE_SHARDS}"
 """Prepares a connection that isn't of a pool to a server that may be a Citus coordinator."""
 
@@ -25,6 +37,14 @@ async def set_up(connection: asyncpg.Connection | PoolConnectionProxy, *, sharde
     """
     ours = "" if direct else f" WHERE pg_backend_pid() = {connection.get_server_pid()}"
     await connection.execute(f"SELECT {_COMPILE_NOTHING}, {_SEE_SHARDS if sharded else _PLAN_ONCE}{ours}")
+
+
+def know_types(connection: asyncpg.Connection | PoolConnectionProxy) -> None:
+    """Tell the driver the type of which lists are made.
+
+    Otherwise a connection's first list would wait for three more statements, one of them a slow one.
+    """
+    connection.get_settings().register_data_types([_ARRAY_OF_BYTEA])
 
 
 async def keep(_connection: asyncpg.Connection | PoolConnectionProxy) -> None:

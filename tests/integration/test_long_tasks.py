@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import asyncpg
 import orjson
 import pytest
 from uuid_utils.compat import uuid7
@@ -9,10 +10,11 @@ from uuid_utils.compat import uuid7
 from commands.commands import CreateTask
 from commands.handler import handle
 from db.long_reads import Scans
-from db.pool import Pool
+from db.pool import Pool, open_pool
 from events.task import Metadata
 from queries.tasks import LIST, ListQuery, fetch_tasks
 from tests.arrange import store_of
+from tests.service import SHARDED
 
 LENGTHS = [10, 5000, 4000, 10, 1900, 2048, 5000]
 """Lengths of descriptions, in characters of four bytes."""
@@ -48,3 +50,13 @@ async def test_no_long_document_is_in_an_array(pool: Pool) -> None:
     [documents] = [documents for documents, is_head in rows if documents and not is_head]
     assert [document is None for document in documents] == [length > 2000 for length in LENGTHS]
     assert max(len(document) for document in documents if document) < 8192
+
+
+@pytest.mark.usefixtures("made")
+async def test_the_first_list_of_a_connection_reads_no_types(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def introspect(_connection: asyncpg.Connection, types: set[int], _timeout: float) -> Any:
+        raise AssertionError(f"it reads the types {types}")
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", introspect)
+    async with open_pool(database, sharded=SHARDED) as pool:
+        assert len(orjson.loads((await fetch_tasks(pool, Scans(pool), "ann", ListQuery(limit=1000))).body)) == 7
