@@ -5,8 +5,8 @@ from events.projection import joined
 
 _SHORT = 1024 * 1024
 """Number of bytes that are joined in one go. Others run between slices, and may have their turn for far longer."""
-_AT_ONCE = 100
-"""Number of longer documents that are joined at once: at most two megabytes."""
+_AT_ONCE = 20
+"""Number of longer documents that are joined at once: the longest take a millisecond, if each is of a former form."""
 
 
 async def json_array(
