@@ -306,7 +306,7 @@ async def fetch_tasks(pool: Pool, scans: Scans, user_id: str, query: ListQuery) 
         if query.looks_at_all:
             await turn.enter_async_context(scans.turn(user_id))
         found, head = await _fetch(pool, LIST[kind], arguments)
-        if not all(found):
+        if not all(found[: query.limit]):
             found, head = await _fetch(pool, LIST_OF_LONG[kind], arguments)
     end = end_of(found[query.limit - 1], query.sort) if len(found) > query.limit else None
     del found[query.limit :]

@@ -13,7 +13,7 @@ from db.long_reads import Scans
 from db.pool import Pool, open_pool
 from events.task import Metadata
 from queries.tasks import LIST, ListQuery, fetch_tasks
-from tests.arrange import store_of
+from tests.arrange import note_statements, store_of
 from tests.service import SHARDED
 
 LENGTHS = [10, 5000, 4000, 10, 1900, 2048, 5000]
@@ -42,6 +42,16 @@ async def test_pages_with_long_tasks_together_are_the_list(pool: Pool, made: lis
             break
         after = page.end
     assert found == made
+
+
+@pytest.mark.usefixtures("made")
+async def test_a_page_is_read_once_more_only_if_it_has_a_long_task(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, times in ((1, 1), (2, 2)):  # the second task is long
+        statements = note_statements(monkeypatch)
+        page = await fetch_tasks(pool, Scans(pool), "ann", ListQuery(order="asc", limit=limit))
+        assert page.end is not None
+        assert [len(orjson.loads(page.body)), len(statements.sent)] == [limit, times]
+        monkeypatch.undo()
 
 
 @pytest.mark.usefixtures("made")
