@@ -156,20 +156,19 @@ _WHERE = """WHERE user_id = $1
 # The number and hash of the user's last event must be read in one statement with the tasks: one row has them, and each
 # other one up to a hundred documents. A row each would cost twice the time; but Postgres holds an array as a whole, and
 # so only short documents are in it. `textsend` makes the bytes that are sent anyway: convert_to checks them once more.
-_ARRAYS = """
-SELECT ARRAY[int8send(seq) || hash] AS found, true AS is_head FROM streams WHERE user_id = $1
-UNION ALL
+_HEAD = "SELECT ARRAY[int8send(seq) || hash] AS found, true AS is_head FROM streams WHERE user_id = $1"
+_ARRAYS = f"""
+{_HEAD} UNION ALL
 SELECT documents[first : first + 99], false FROM (
     SELECT ARRAY(
-        SELECT CASE WHEN octet_length(document) <= 8192 THEN textsend(document) END FROM ({page}) AS page
+        SELECT CASE WHEN octet_length(document) <= 8192 THEN textsend(document) END FROM ({{page}}) AS page
     ) AS documents, generate_series(1, $4::bigint + 1, 100) AS first
 ) AS page
-"""
-_ONE_BY_ONE = """
-SELECT ARRAY[int8send(seq) || hash] AS found, true AS is_head FROM streams WHERE user_id = $1
-UNION ALL
-SELECT ARRAY[textsend(document)], false FROM ({page}) AS page
-"""
+"""  # noqa: S608 - constant fragments
+_ONE_BY_ONE = f"""
+{_HEAD} UNION ALL
+SELECT ARRAY[textsend(document)], false FROM ({{page}}) AS page
+"""  # noqa: S608 - constant fragments
 
 _PAGE = f"""
     SELECT document FROM tasks
@@ -240,7 +239,6 @@ _UNLESS: dict[Sort, str] = {
     "priority": " AND $8::smallint IS NULL",
 }
 """Conditions, by sort column, without which a filter fits no task that has no value in it: those aren't read then."""
-
 
 _PAGES: dict[tuple[Sort, Order, bool, bool], str] = {
     **{
