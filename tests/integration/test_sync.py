@@ -111,9 +111,9 @@ def test_each_clients_copy_is_the_list(server: str, runner: asyncio.Runner) -> N
         run_state_machine_as_test(
             lambda: Clients(runner, pool),  # type: ignore[arg-type] # any factory does
             settings=settings(
-                max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+                max_examples=80, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
             ),
         )
-        assert runner.run(pool.fetchval("SELECT count(*) FROM events")) > 30
+        assert runner.run(pool.fetchval("SELECT count(*) FROM events")) > 100
     finally:
         runner.run(opened.aclose())
