@@ -153,17 +153,15 @@ _WHERE = """WHERE user_id = $1
 
 # $4 is the page's size: one row more is read, to know if there is a next page. $6 and $7 are the end of the last page;
 # as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
-# The number and hash of the user's last event must be read in one statement with the tasks: one row has them, and each
-# other one up to a hundred documents. A row each would cost twice the time; but Postgres holds an array as a whole, and
-# so only short documents are in it. `textsend` makes the bytes that are sent anyway: convert_to checks them once more.
+# The number and hash of the user's last event must be read in one statement with the tasks: a row has them, and another
+# one all documents. A row each would cost twice the time; but Postgres holds an array four times over, and so only
+# short documents are in it. `textsend` makes the bytes that are sent anyway: convert_to checks them once more.
 _HEAD = "SELECT ARRAY[int8send(seq) || hash] AS found, true AS is_head FROM streams WHERE user_id = $1"
-_ARRAYS = f"""
+_IN_AN_ARRAY = f"""
 {_HEAD} UNION ALL
-SELECT documents[first : first + 99], false FROM (
-    SELECT ARRAY(
-        SELECT CASE WHEN octet_length(document) <= 8192 THEN textsend(document) END FROM ({{page}}) AS page
-    ) AS documents, generate_series(1, $4::bigint + 1, 100) AS first
-) AS page
+SELECT ARRAY(
+    SELECT CASE WHEN octet_length(document) <= 4096 THEN textsend(document) END FROM ({{page}}) AS page
+), false
 """  # noqa: S608 - constant fragments
 _ONE_BY_ONE = f"""
 {_HEAD} UNION ALL
@@ -271,9 +269,9 @@ _PAGES: dict[tuple[Sort, Order, bool, bool], str] = {
         for filtered, more in _SOME.items()
     },
 }
-LIST = {kind: _ARRAYS.format(page=page) for kind, page in _PAGES.items()}
+LIST = {kind: _IN_AN_ARRAY.format(page=page) for kind, page in _PAGES.items()}
 """List statements by sort, order, whether there are filters of priority, tags or due date, and whether the page is
-behind a task without a value in the sort column. A document over 8 KiB is null.
+behind a task without a value in the sort column. A document over 4 KiB is null.
 """
 LIST_OF_LONG = {kind: _ONE_BY_ONE.format(page=page) for kind, page in _PAGES.items()}
 """List statements for pages with longer documents, by the same keys."""

@@ -16,7 +16,7 @@ from queries.tasks import LIST, ListQuery, fetch_tasks
 from tests.arrange import note_statements, store_of
 from tests.service import SHARDED
 
-LENGTHS = [10, 5000, 4000, 10, 1900, 2048, 5000]
+LENGTHS = [10, 5000, 4000, 10, 880, 1024, 5000]
 """Lengths of descriptions, in characters of four bytes."""
 
 
@@ -58,8 +58,8 @@ async def test_a_page_is_read_once_more_only_if_it_has_a_long_task(pool: Pool, m
 async def test_no_long_document_is_in_an_array(pool: Pool) -> None:
     rows = await pool.fetch(LIST["created_at", "asc", False, False], "ann", None, None, 1000, 0, None, None)
     [documents] = [documents for documents, is_head in rows if documents and not is_head]
-    assert [document is None for document in documents] == [length > 2000 for length in LENGTHS]
-    assert max(len(document) for document in documents if document) < 8192
+    assert [document is None for document in documents] == [length > 1000 for length in LENGTHS]
+    assert max(len(document) for document in documents if document) < 4096
 
 
 @pytest.mark.usefixtures("made")

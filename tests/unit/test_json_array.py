@@ -1,11 +1,13 @@
 """An array has each document in its present form, and is made in slices, between which other requests run."""
 
 import asyncio
+from typing import Any
 
 import orjson
 import pytest
 
 from events.projection import task_document
+from events.task import Task
 from queries.json_array import json_array
 from tests.arrange import end_a_slice_at_each_step
 from tests.spec import MILK_TASK
@@ -28,6 +30,20 @@ async def test_a_document_of_a_former_form_gets_its_new_fields(place: int, lengt
     former, task = [*present], orjson.loads(present[place])
     former[place] = orjson.dumps({name: task[name] for name in task if name != "priority"})
     assert bytes(await json_array("ann", former)) == b"[%b]" % b",".join(present)
+
+
+@pytest.mark.parametrize("text", ['ity":', ',"priority":', '\\ity":'])
+@pytest.mark.parametrize("field", ["title", "description", "tags"])
+async def test_a_text_is_not_taken_for_a_field(field: str, text: str) -> None:
+    changed: dict[str, Any] = {field: [text] if field == "tags" else text}
+    task = MILK_TASK._replace(**changed)
+    former = orjson.loads(task_document(task))
+    del former["priority"]
+    assert await json_array("ann", [orjson.dumps(former)]) == b"[%b]" % task_document(task)
+
+
+def test_no_other_field_ends_as_the_newest_one() -> None:
+    assert [name for name in Task._fields if name.endswith("ity")] == ["priority"]
 
 
 async def test_no_documents_make_an_empty_array() -> None:
