@@ -96,8 +96,8 @@ def task_document(task: Task) -> bytes:
 _NEWEST_FIELD = b',"priority":'
 """Bytes of every document but those of former forms. Within a text, the quotes would be escaped."""
 
-_END_OF_ITS_NAME = b'ity":'
-"""Five bytes of it, which are counted in 0.4 of the time. No other name ends so, and a colon follows names alone."""
+_END_OF_ITS_NAME = _NEWEST_FIELD[-5:]
+"""Fewer bytes, which are counted in 0.4 of the time. No other name ends so; in a text, the quote would be escaped."""
 
 _ADDED: dict[str, Any] = {"priority": None, "due_date": None, "tags": [], "completed_at": None}
 """Fields that documents of former forms lack, with their values there."""

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from events.projection import task_document
+from events.projection import _END_OF_ITS_NAME, task_document
 from events.task import Task
 from queries.json_array import json_array
 from tests.arrange import end_a_slice_at_each_step
@@ -43,7 +43,7 @@ async def test_a_text_is_not_taken_for_a_field(field: str, text: str) -> None:
 
 
 def test_no_other_field_ends_as_the_newest_one() -> None:
-    assert [name for name in Task._fields if name.endswith("ity")] == ["priority"]
+    assert [name for name in Task._fields if f'"{name}":'.encode().endswith(_END_OF_ITS_NAME)] == ["priority"]
 
 
 async def test_no_documents_make_an_empty_array() -> None:
