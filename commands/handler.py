@@ -1,4 +1,4 @@
-"""Command handler: load, decide, append. Every write goes through it; one transaction appends and detects conflicts."""
+"""Command handler of single writes: load, decide, append. One transaction appends and detects conflicts."""
 
 import secrets
 from contextlib import aclosing, nullcontext
@@ -105,7 +105,7 @@ async def _carry_out(store: EventStore, command: Command, actor: str, metadata: 
     """
     of_past = isinstance(command, RestoreTask | UndoEvent | EraseTask)
     past = await _rehydrate(store, command, TaskState()) if of_past else None
-    for locked in (False, True, True):
+    for locked in (False, True, True):  # the third: the row may be found to differ from the log
         state, pending, entry = None, None, None
         try:
             async with store.locked(command.user_id) if locked else nullcontext(store) as stream:

@@ -25,7 +25,8 @@ _Value = TypeVar("_Value")
 class BatchWorkers(Generic[_Batch]):
     """A few tasks that process the waiting work, a batch at a time.
 
-    Invariant: no work waits while fewer than `number` tasks are counted. One with a long batch isn't counted.
+    Invariant: nothing that `take` would return waits while fewer than `number` tasks are counted. One with a long batch
+    isn't counted.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ _RANKS: dict[Priority, int] = {"low": 1, "medium": 2, "high": 3}
 
 
 class TaskRow(NamedTuple):
-    """A row of `tasks`, in the order of its columns: the document, and the columns for filters, search and sorting.
+    """A row of `tasks`: the document, and the columns for filters, search and sorting. Named as its columns.
 
     A rebuild makes, compares and writes such tuples as they are.
     """

@@ -1,4 +1,4 @@
-"""Lists of tasks as of a past moment: folded from the log, in memory bounded by the page's length, not by texts."""
+"""Lists of tasks as of a past moment: folded from the log, in memory bounded by ids and sort keys, not by texts."""
 
 import heapq
 from collections.abc import AsyncIterator, Callable, Sequence

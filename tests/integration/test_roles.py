@@ -59,6 +59,12 @@ async def test_the_login_is_made_once_and_has_the_rights_of_the_service(database
         assert await own.fetchval("SELECT session_user") == name
         for forbidden in (
             "DELETE FROM events",
+            "INSERT INTO events SELECT * FROM events",
+            "UPDATE streams SET seq = 0",
+            "INSERT INTO streams SELECT * FROM streams",
+            "INSERT INTO tasks SELECT * FROM tasks",
+            "UPDATE tasks SET document = '{}'",
+            "DELETE FROM tasks",
             "TRUNCATE tasks",
             "DROP TABLE tasks",
             "CREATE TABLE mine ()",
