@@ -5,11 +5,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import chain
 from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import orjson
 
 from db.long_reads import Scans
@@ -153,19 +153,18 @@ _WHERE = """WHERE user_id = $1
 
 # $4 is the page's size: one row more is read, to know if there is a next page. $6 and $7 are the end of the last page;
 # as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
-# The number and hash of the user's last event must be read in one statement with the tasks: a row has them, and another
-# one all documents. A row each would cost twice the time; but Postgres holds an array four times over, and so only
-# short documents are in it. `textsend` makes the bytes that are sent anyway: convert_to checks them once more.
-_HEAD = "SELECT ARRAY[int8send(seq) || hash] AS found, true AS is_head FROM streams WHERE user_id = $1"
-_IN_AN_ARRAY = f"""
-{_HEAD} UNION ALL
-SELECT ARRAY(
-    SELECT CASE WHEN octet_length(document) <= 4096 THEN textsend(document) END FROM ({{page}}) AS page
-), false
+# The number and hash of the user's last event must be read in one statement with the tasks. `textsend` makes the bytes
+# that are sent anyway: convert_to checks them once more.
+_HEAD = "SELECT int8send(seq) || hash AS head, NULL::{} AS found FROM streams WHERE user_id = $1"
+_ROWS = f"""
+{_HEAD.format("bytea")} UNION ALL
+SELECT NULL, textsend(document) FROM ({{page}}) AS page
 """  # noqa: S608 - constant fragments
-_ONE_BY_ONE = f"""
-{_HEAD} UNION ALL
-SELECT ARRAY[textsend(document)], false FROM ({{page}}) AS page
+_ARRAY = f"""
+{_HEAD.format("bytea[]")} UNION ALL
+SELECT NULL, ARRAY(
+    SELECT CASE WHEN octet_length(document) <= 4096 THEN textsend(document) END FROM ({{page}}) AS page
+)
 """  # noqa: S608 - constant fragments
 
 _PAGE = f"""
@@ -269,12 +268,19 @@ _PAGES: dict[tuple[Sort, Order, bool, bool], str] = {
         for filtered, more in _SOME.items()
     },
 }
-LIST = {kind: _IN_AN_ARRAY.format(page=page) for kind, page in _PAGES.items()}
+LIST = {kind: _ROWS.format(page=page) for kind, page in _PAGES.items()}
 """List statements by sort, order, whether there are filters of priority, tags or due date, and whether the page is
-behind a task without a value in the sort column. A document over 4 KiB is null.
+behind a task without a value in the sort column.
 """
-LIST_OF_LONG = {kind: _ONE_BY_ONE.format(page=page) for kind, page in _PAGES.items()}
-"""List statements for pages with longer documents, by the same keys."""
+LIST_AS_ARRAY: dict[Order, str] = {
+    order: _ARRAY.format(page=_PAGES["created_at", order, False, False]) for order in _DIRECTIONS
+}
+"""List statements by order of creation, without such filters: one array with the documents. A long one is null.
+
+A row each takes twice the time on a long page. But Postgres holds an array four times over while it makes and sends it.
+"""
+_MANY = 100
+"""Largest page that an array isn't worth a second statement for, in tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,19 +307,28 @@ async def fetch_tasks(pool: Pool, scans: Scans, user_id: str, query: ListQuery) 
     async with AsyncExitStack() as turn:
         if query.looks_at_all:
             await turn.enter_async_context(scans.turn(user_id))
-        found, head = await _fetch(pool, LIST[kind], arguments)
-        if not all(found[: query.limit]):
-            found, head = await _fetch(pool, LIST_OF_LONG[kind], arguments)
+        head, found = await _read(pool, query, LIST[kind], arguments)
     end = end_of(found[query.limit - 1], query.sort) if len(found) > query.limit else None
     del found[query.limit :]
     return Page(await json_array(user_id, found), end, head)
 
 
-async def _fetch(pool: Pool, statement: str, arguments: list[Any]) -> tuple[list[bytes], hash_chain.Head]:
+async def _read(
+    pool: Pool, query: ListQuery, statement: str, arguments: list[Any]
+) -> tuple[hash_chain.Head, list[bytes]]:
+    """Read the user's head, and the page's documents with the one behind it, if there is one."""
+    if query.limit > _MANY and not query.looks_at_all:
+        rows = await pool.fetch(LIST_AS_ARRAY[query.order], *arguments)
+        [documents] = [found for _, found in rows if found is not None]
+        if all(documents[: query.limit]):
+            return _head(rows), documents
     rows = await pool.fetch(statement, *arguments)
-    heads = [found[0] for found, is_head in rows if is_head]
-    head = hash_chain.Head(int.from_bytes(heads[0][:8]), heads[0][8:]) if heads else hash_chain.Head()
-    return [*chain.from_iterable(found for found, is_head in rows if not is_head)], head
+    return _head(rows), [found for _, found in rows if found is not None]
+
+
+def _head(rows: Sequence[asyncpg.Record]) -> hash_chain.Head:
+    head: bytes | None = next((head for head, _ in rows if head is not None), None)
+    return hash_chain.Head(int.from_bytes(head[:8]), head[8:]) if head else hash_chain.Head()
 
 
 def end_of(task: bytes, sort: Sort) -> PageKey:

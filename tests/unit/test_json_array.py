@@ -6,8 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from events.projection import _END_OF_ITS_NAME, task_document
-from events.task import Task
+from events.projection import task_document
 from queries.json_array import json_array
 from tests.arrange import end_a_slice_at_each_step
 from tests.spec import MILK_TASK
@@ -40,10 +39,6 @@ async def test_a_text_is_not_taken_for_a_field(field: str, text: str) -> None:
     former = orjson.loads(task_document(task))
     del former["priority"]
     assert await json_array("ann", [orjson.dumps(former)]) == b"[%b]" % task_document(task)
-
-
-def test_no_other_field_ends_as_the_newest_one() -> None:
-    assert sum(f'"{name}":'.encode().endswith(_END_OF_ITS_NAME) for name in Task._fields) == 1
 
 
 async def test_no_documents_make_an_empty_array() -> None:

@@ -201,7 +201,7 @@ def unbound(statement: str) -> list[str]:
 def test_the_statements_are_found() -> None:
     assert {"events.store.log.READ", "events.store.stored_tasks.STORED"} <= STATEMENTS.keys()
     assert sum(name.startswith("queries.tasks.LIST[") for name in STATEMENTS) == 36
-    assert sum(name.startswith("queries.tasks.LIST_OF_LONG[") for name in STATEMENTS) == 36
+    assert sum(name.startswith("queries.tasks.LIST_AS_ARRAY[") for name in STATEMENTS) == 2
     assert sum(name.startswith("queries.audit.AUDIT") for name in STATEMENTS) == 4
 
 
