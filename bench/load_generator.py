@@ -20,8 +20,8 @@ from db.dsn import connect_arguments
 
 POOL = 10
 """Database connections of each worker: the service's default."""
-DELETIONS = 9_000
-"""Tasks that are made for the deletions of one round."""
+DELETIONS = 8_000
+"""Tasks that are made for the deletions of each second of a round."""
 WARM_UP = 1.0
 """Seconds of load before the rounds of each kind of request."""
 
@@ -78,18 +78,21 @@ class LoadGenerator:
         sizes = {each.name: await self._response_size(kind, setup, each) for each in candidates}
         found: dict[str, list[wrk.Load]] = {each.name: [] for each in candidates}
         for number in range(self.rounds + 1):
+            seconds = self.seconds if number else WARM_UP
             for each in candidates:
-                file = await self._request_file(kind, setup, each)
+                file = await self._request_file(kind, setup, each, seconds)
                 load = await asyncio.to_thread(
                     wrk.run,
                     each.service.port,
                     file,
                     connections=setup.connections,
-                    seconds=self.seconds if number else WARM_UP,
+                    seconds=seconds,
                     size=sizes[each.name],
                     once=kind.deletes,
                     processes=(each.service.pid, self.postmaster),
                 )
+                if kind.deletes and load.rate * seconds > DELETIONS * seconds - 2 * setup.connections:
+                    raise wrk.Failed(f"{each.name} deleted all tasks before the round ended: raise DELETIONS")
                 if number:
                     found[each.name].append(load)
         return found
@@ -99,9 +102,9 @@ class LoadGenerator:
             return self.people.large[:1]
         return self.people.large[1:] if kind.large else self.people.many
 
-    async def _request_file(self, kind: Kind, setup: Setup, candidate: Candidate) -> Path:
+    async def _request_file(self, kind: Kind, setup: Setup, candidate: Candidate, seconds: float) -> Path:
         if kind.deletes:
-            return wrk.write(self.folder / "deletions", await self._deletions(setup, candidate))
+            return wrk.write(self.folder / "deletions", await self._deletions(setup, candidate, seconds))
         file = self.folder / f"{kind.name} {setup.one_user}".replace(" ", "-")
         return (
             file
@@ -109,12 +112,13 @@ class LoadGenerator:
             else wrk.write(file, list(kind.requests(self._people(kind, setup))))
         )
 
-    async def _deletions(self, setup: Setup, candidate: Candidate) -> list[bytes]:
+    async def _deletions(self, setup: Setup, candidate: Candidate, seconds: float) -> list[bytes]:
         """Make users with tasks, and the requests that delete these tasks."""
         batch, users = next(self._batch), 1 if setup.one_user else 60
         authors = [Creator(f"delete-{batch}-{number}") for number in range(users)]
         connection = await asyncpg.connect(**connect_arguments(candidate.dsn))
-        people = [await populate(connection, author, DELETIONS // users, self.secret) for author in authors]
+        count = int(DELETIONS * seconds) // users
+        people = [await populate(connection, author, count, self.secret) for author in authors]
         await connection.close()
         return [
             request(person, "DELETE", f"tasks/{id_}")
@@ -129,7 +133,7 @@ class LoadGenerator:
         """
         if kind is MIXED:
             return 0
-        requests = await self._request_file(kind, setup, candidate)
+        requests = await self._request_file(kind, setup, candidate, WARM_UP)
         first = requests.read_bytes().split(b"\n", 1)[1]
         length = int(requests.read_bytes().split(b"\n", 1)[0])
         connection = await connect(candidate.service.port)
