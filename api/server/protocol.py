@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import socket
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -20,6 +21,11 @@ _SLOWEST = 10
 """Seconds from the connection's start, or on a kept-alive one from a request's first byte, to the request's last."""
 _MOST_WAITING = 16
 """Largest number of requests that wait on one connection behind the one being answered."""
+_UNSENT = 128 * 1024
+"""Largest number of bytes of a connection that the kernel takes before it can send them. It would take 4 MB else, which
+`api.server.unsent` can't count: for a client that doesn't read, a whole list.
+"""
+_UNSENT_OPTION = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
 
 
 class _Refused(Exception):
@@ -41,6 +47,8 @@ class BoundedRequests(GracefulProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
+        if _UNSENT_OPTION is not None:
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _UNSENT_OPTION, _UNSENT)
         self._incoming = IncomingRequest()
         address = self.client[0] if self.client else None
         if CONNECTIONS.add(address, trusted=address in self.app_state.get("trusted_proxies", ())):

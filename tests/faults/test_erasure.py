@@ -4,12 +4,14 @@ import asyncio
 import random
 import signal
 import subprocess
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import asyncpg
 import httpx2
 import pytest
 
+from db.dsn import connect_arguments
 from db.embedded import binaries
 from tests.conftest import execute
 from tests.faults.servers import Postgres, service, verified
@@ -93,27 +95,55 @@ async def test_it_is_in_no_table_no_dump_no_file_no_line_and_no_answer(folder: P
         assert files_with(base) == set()
 
 
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+A_TASK = """
+    SELECT id FROM tasks WHERE id = (
+        SELECT id FROM tasks ORDER BY id OFFSET (SELECT floor($1::float8 * count(*)) FROM tasks) LIMIT 1
+    ) FOR UPDATE
+"""
+AN_EVENT = """
+    SELECT id FROM events WHERE id = (
+        SELECT id FROM events WHERE data IS NOT NULL AND type !~ 'Erased$' ORDER BY seq
+        OFFSET (SELECT floor($1::float8 * count(*)) FROM events WHERE data IS NOT NULL AND type !~ 'Erased$') LIMIT 1
+    ) FOR UPDATE
+"""
+"""Statements that lock a row, by its place from 0 to 1: its erasure is recorded, or done, past that place only."""
+
+
+def erase(url: str) -> httpx2.Response:
+    with httpx2.Client(base_url=url, headers=bearer(), timeout=60) as client:
+        return client.request("DELETE", USER, json={"confirm": "ann"})
+
+
+async def erase_until(kill: Callable[[], None], url: str, dsn: str, lock: str, place: float) -> httpx2.Response | None:
+    """Erase all, and kill as soon as this waits for the lock. Return the answer; `None` if the service died."""
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    await connection.execute("BEGIN")
+    assert await connection.fetchval(lock, place)
+    erasing = asyncio.create_task(asyncio.to_thread(erase, url))
+    while not await connection.fetchval(WAITING):
+        assert not erasing.done()
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(kill)
+    connection.terminate()
+    try:
+        return await erasing
+    except httpx2.TransportError:
+        return None
+
+
 async def test_killed_in_the_middle_it_is_finished_by_the_next(folder: Path) -> None:
     chance = random.Random(1)  # noqa: S311 - draws lots
     with Postgres(folder) as postgres:
-        kills = 0
-        for _ in range(5):
+        for lock in (A_TASK, AN_EVENT, AN_EVENT, A_TASK, AN_EVENT):
             with service(folder, postgres.dsn) as serving:
                 serving.wait_until_ready()
                 with httpx2.Client(base_url=serving.url, headers=bearer(), timeout=60) as client:
                     fill(client, batches=10)
-                    kill = threading.Timer(chance.uniform(0.01, 0.4), serving.process.kill)
-                    kill.start()
-                    try:
-                        client.request("DELETE", USER, json={"confirm": "ann"})
-                    except httpx2.TransportError:
-                        kills += 1
-                    kill.cancel()
-                if serving.process.poll() is None:
-                    serving.process.kill()
+                place = chance.uniform(0.1, 0.9)
+                assert await erase_until(serving.process.kill, serving.url, postgres.dsn, lock, place) is None
                 serving.process.wait()
             assert verified(folder, postgres.dsn)
-        assert kills
         with service(folder, postgres.dsn) as serving:
             serving.wait_until_ready()
             with httpx2.Client(base_url=serving.url, headers=bearer(), timeout=60) as client:
@@ -129,10 +159,9 @@ async def test_postgres_killed_in_the_middle(folder: Path) -> None:
         serving.wait_until_ready()
         with httpx2.Client(base_url=serving.url, headers=bearer(), timeout=60) as client:
             fill(client, batches=10)
-            kill = threading.Timer(0.15, postgres.kill)
-            kill.start()
-            answer = client.request("DELETE", USER, json={"confirm": "ann"})
-            kill.join()
+            answer = await erase_until(postgres.kill, serving.url, postgres.dsn, AN_EVENT, 0.5)
+            assert answer is not None
+            assert answer.status_code == 503
             postgres.start()
             while answer.status_code == 503:
                 await asyncio.sleep(0.1)
