@@ -164,11 +164,13 @@ describe("a user's tasks", { concurrency: true }, () => {
     const ann = await arrive(test);
     const page = await ann.signUp();
     await add(page, "Buy milk");
+    await ann.made(1);
     const second = await ann.open();
     await row(second, "Buy milk").getByRole("button", { name: "Edit" }).click();
     await row(page, "Buy milk").getByRole("button", { name: "Edit" }).click();
     await page.getByLabel("Title").fill("Buy oat milk");
     await page.getByRole("button", { name: "Save" }).click();
+    await ann.made(2); // before, the second change would wait behind it, and be made on top of it
     await ann.sent(page);
     await second.getByLabel("Title").fill("Buy soy milk");
     await second.getByRole("button", { name: "Save" }).click();

@@ -1,5 +1,7 @@
 // Somebody with a browser of their own, who uses the app.
 
+import { setTimeout } from "node:timers/promises";
+
 import { chromium } from "playwright-core";
 
 const FLAGS = [
@@ -84,6 +86,15 @@ export class Visitor {
     /** @type {{ type: string }[]} */
     const events = await (await this.fetch("/audit?order=asc&limit=1000")).json();
     return events.map(({ type }) => type);
+  }
+
+  /**
+   * Wait until so many events are in the log. A change waits to be sent only from a moment after the click.
+   *
+   * @param {number} count
+   */
+  async made(count) {
+    while ((await this.events()).length < count) await setTimeout(50);
   }
 
   /**
