@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import asyncpg
 import orjson
 
 from db.long_reads import Scans
@@ -295,7 +294,8 @@ class Page:
 async def fetch_tasks(pool: Pool, scans: Scans, user_id: str, query: ListQuery) -> Page:
     """List a user's tasks in the order asked for, ids breaking ties.
 
-    A list that `looks_at_all` takes a turn of `scans`. Raise `TooManyRequests`.
+    A list that `looks_at_all`, and a long page with long tasks, takes a turn of `scans` until its array is made: such
+    a page has up to 20 MB, and its bytes count only once they are sent (api.server.unsent). Raise `TooManyRequests`.
     """
     words = [f"%{_escaped(search_text(word))}%" for word in query.words] or None
     arguments: list[Any] = [user_id, query.completed, words, query.limit, query.offset, *(query.after or (None, None))]
@@ -307,28 +307,26 @@ async def fetch_tasks(pool: Pool, scans: Scans, user_id: str, query: ListQuery) 
     async with AsyncExitStack() as turn:
         if query.looks_at_all:
             await turn.enter_async_context(scans.turn(user_id))
-        head, found = await _read(pool, query, LIST[kind], arguments)
-    end = end_of(found[query.limit - 1], query.sort) if len(found) > query.limit else None
-    del found[query.limit :]
-    return Page(await json_array(user_id, found), end, head)
+        elif query.limit > _MANY:
+            head, [documents] = await _read(pool, LIST_AS_ARRAY[query.order], arguments)
+            if all(documents[: query.limit]):
+                return await _page(user_id, query, head, documents)
+            await turn.enter_async_context(scans.turn(user_id))
+        return await _page(user_id, query, *await _read(pool, LIST[kind], arguments))
 
 
-async def _read(
-    pool: Pool, query: ListQuery, statement: str, arguments: list[Any]
-) -> tuple[hash_chain.Head, list[bytes]]:
-    """Read the user's head, and the page's documents with the one behind it, if there is one."""
-    if query.limit > _MANY and not query.looks_at_all:
-        rows = await pool.fetch(LIST_AS_ARRAY[query.order], *arguments)
-        [documents] = [found for _, found in rows if found is not None]
-        if all(documents[: query.limit]):
-            return _head(rows), documents
+async def _page(user_id: str, query: ListQuery, head: hash_chain.Head, documents: list[bytes]) -> Page:
+    """Make the page of its documents, and the one behind it, if there is one."""
+    end = end_of(documents[query.limit - 1], query.sort) if len(documents) > query.limit else None
+    del documents[query.limit :]
+    return Page(await json_array(user_id, documents), end, head)
+
+
+async def _read(pool: Pool, statement: str, arguments: list[Any]) -> tuple[hash_chain.Head, list[Any]]:
     rows = await pool.fetch(statement, *arguments)
-    return _head(rows), [found for _, found in rows if found is not None]
-
-
-def _head(rows: Sequence[asyncpg.Record]) -> hash_chain.Head:
-    head: bytes | None = next((head for head, _ in rows if head is not None), None)
-    return hash_chain.Head(int.from_bytes(head[:8]), head[8:]) if head else hash_chain.Head()
+    found: bytes | None = next((head for head, _ in rows if head is not None), None)
+    head = hash_chain.Head(int.from_bytes(found[:8]), found[8:]) if found else hash_chain.Head()
+    return head, [documents for _, documents in rows if documents is not None]
 
 
 def end_of(task: bytes, sort: Sort) -> PageKey:

@@ -4,11 +4,13 @@ import json
 import resource
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from bench.memory import resident
@@ -79,3 +81,26 @@ def test_lists_that_nobody_reads_are_bounded(serving: Serving) -> None:
             answers[exchange(client, "GET")[-3:]] += 1
         assert set(answers) == {b"200", b"503"}
         assert resident(serving.process.pid) - before < 110 * MEGABYTE
+
+
+def test_lists_that_many_users_read_at_once_are_bounded(serving: Serving) -> None:
+    """Also while they are made: two of each user's requests are carried out at once."""
+    users = [f"user{number}" for number in range(20)]
+    operations = [{"op": "create", "title": "long", "description": "日" * 4999}] * 40
+    for user in users:
+        with httpx2.Client(base_url=serving.url, headers=bearer(user), timeout=60) as writer:
+            for _ in range(5):  # 3 MB in all
+                assert writer.post(f"/api/{user}/batch", json={"operations": operations}).status_code == 200
+    before = resident(serving.process.pid)
+    most = 0
+    with ExitStack() as stack:
+        for user in users * 4:
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", serving.port))
+            token = bearer(user)["Authorization"]
+            client.sendall(f"GET /api/{user}/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n\r\n".encode())
+        for _ in range(300):
+            most = max(most, resident(serving.process.pid))
+            time.sleep(0.01)
+    assert most - before < 200 * MEGABYTE
