@@ -311,6 +311,7 @@ async def fetch_tasks(pool: Pool, scans: Scans, user_id: str, query: ListQuery) 
             head, [documents] = await _read(pool, LIST_AS_ARRAY[query.order], arguments)
             if all(documents[: query.limit]):
                 return await _page(user_id, query, head, documents)
+            del documents  # nothing of it is held while it waits
             await turn.enter_async_context(scans.turn(user_id))
         return await _page(user_id, query, *await _read(pool, LIST[kind], arguments))
 
