@@ -47,7 +47,13 @@ async function seed(user) {
 
 const VIEWS = {
   tasks: ["#/tasks", (page) => page.locator(".row").first().waitFor()],
-  editing: ["#/tasks", (page) => page.locator(".row .title", { hasText: "letter" }).click()],
+  editing: [
+    "#/tasks",
+    async (page) => {
+      await page.locator(".row .title", { hasText: "letter" }).click();
+      await page.locator(".editing [name=title]:focus").waitFor(); // the form has been scrolled to
+    },
+  ],
   toast: [
     "#/tasks",
     async (page) => {

@@ -124,6 +124,20 @@ test("everything can be done by keyboard alone", async (t) => {
   assert.equal(await page.getByRole("button", { name: "Skip to the content" }).isVisible(), true);
 });
 
+test("a row that is gone before its frame isn't focused", async (t) => {
+  await api("left", "POST", "/tasks", { title: "Buy milk" });
+  const page = await open(t, browser, "left", { route: "#/tasks" });
+  await page.locator(".row").first().waitFor();
+  await page.evaluate(() => {
+    const frame = requestAnimationFrame;
+    globalThis.requestAnimationFrame = (draw) => setTimeout(frame, 200, draw); // frames of a busy machine
+  });
+  await page.keyboard.press("j");
+  await page.evaluate(() => void (location.hash = "#/learn"));
+  await page.getByRole("heading", { level: 1 }).waitFor();
+  await page.waitForTimeout(400);
+});
+
 test("two windows follow each other", async (t) => {
   const [one, other] = [await open(t, browser, "pair"), await open(t, browser, "pair", { route: "#/history" })];
   await other.getByRole("heading", { name: "History" }).waitFor();

@@ -35,7 +35,7 @@ export function TaskList({ handle, tasks: selected, now }: Props) {
   const extra = edited >= 0 && formHeight ? formHeight - rowHeight : 0;
   const topOf = (index: number) => index * rowHeight + (edited >= 0 && index > edited ? extra : 0);
   const focusRow = (id: string) =>
-    list.current!.querySelector<HTMLElement>(`[data-id="${id}"] .title`)?.focus({ preventScroll: true });
+    list.current?.querySelector<HTMLElement>(`[data-id="${id}"] .title`)?.focus({ preventScroll: true });
   const select = (index: number) => {
     const task = tasks[Math.max(0, Math.min(tasks.length - 1, index))];
     if (!task) return;
