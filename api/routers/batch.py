@@ -14,6 +14,7 @@ from api.request_body import json_body
 from api.responses import JSON, headers_of_several
 from api.routing import Route
 from api.schemas import TaskChanges
+from api.server import unsent
 from api.user_turns import take_turn
 from api.writes import Write, refuse_query
 from commands.batch import Batch, CommandResult
@@ -45,6 +46,7 @@ async def carry_out_batch(write: Write, body: Annotated[Operations, Depends(json
     """
     refuse_query(write.request)
     commands = [_command(write.user, operation) for operation in body.operations]
+    unsent.require_room(write.user)
     await take_turn(write.request, write.user)
     batch = Batch(
         write.store,
@@ -58,7 +60,7 @@ async def carry_out_batch(write: Write, body: Annotated[Operations, Depends(json
     done = await batch.handle()
     request_id = write.request.state.request_id
     results = [_result(*each, request_id) for each in zip(commands, done.changes, strict=True)]
-    return Response(orjson.dumps({"results": results}), 200, headers_of_several(done), JSON)
+    return unsent.response(orjson.dumps({"results": results}), headers_of_several(done), JSON, done=True)
 
 
 def _command(user: str, operation: Operation) -> Command:

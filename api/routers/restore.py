@@ -54,4 +54,4 @@ async def restore_all(
     done = await while_connected(write.request, request.tell() if body.dry_run else request.handle())
     # Each change is written with the fields of `TaskPutBack`, in their order.
     content = orjson.dumps({"dry_run": body.dry_run, "changes": done.changes}, default=str)
-    return unsent.response(content, headers_of_several(done), JSON)
+    return unsent.response(content, headers_of_several(done), JSON, done=not body.dry_run)

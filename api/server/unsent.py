@@ -63,13 +63,16 @@ class UnsentAnswers:
         if self._of_users and self._of_users[user] >= self._most_of_user:
             raise user_overloaded(_HINT)
 
-    def begin(self, user: str, size: int, abort: Callable[[], None], now: float) -> _Answer:
-        """Count a response of `size` bytes. Raises `Overloaded` if the user, or the process, has too many already."""
-        if self._of_users[user] + size > self._most_of_user and self._of_users[user]:
+    def begin(self, user: str, size: int, abort: Callable[[], None], now: float, *, done: bool = False) -> _Answer:
+        """Count a response of `size` bytes. Raises `Overloaded` if the user, or the process, has too many already.
+
+        A write that is `done` is answered all the same: its client must not take it for one that can be sent again.
+        """
+        if not done and self._of_users[user] + size > self._most_of_user and self._of_users[user]:
             raise user_overloaded(_HINT)
         while self.bytes + size > self._most and self._end_slowest(now):
             pass
-        if self.bytes + size > self._most and self.bytes:  # not by this user alone
+        if not done and self.bytes + size > self._most and self.bytes:  # not by this user alone
             raise Overloaded(hint=_HINT, headers={"Retry-After": "1"})
         answer = _Answer(user, size, abort, now)
         self._answers.add(answer)
@@ -108,23 +111,29 @@ def require_room(user: str) -> None:
     _unsent.check(user)
 
 
-def response(body: bytes | memoryview, headers: Mapping[str, str], media_type: str) -> Response:
-    """Make the response (200) with a user's `body`, which may have many megabytes.
+def response(body: bytes | memoryview, headers: Mapping[str, str], media_type: str, *, done: bool = False) -> Response:
+    """Make the response (200) with a user's `body`, which may have many megabytes; `done`: of a write that is done.
 
     It counts for the requester, whom `api.auth.authentication` has kept.
     """
-    kind = Response if len(body) <= _LONG else _LongResponse
-    return kind(body, 200, headers, media_type)
+    if len(body) <= _LONG:
+        return Response(body, 200, headers, media_type)
+    return _LongResponse(body, headers, media_type, done=done)
 
 
 class _LongResponse(Response):
     """A response that is sent in slices, each after the client has read most of the earlier ones."""
 
+    def __init__(self, body: bytes | memoryview, headers: Mapping[str, str], media_type: str, *, done: bool) -> None:
+        super().__init__(body, 200, headers, media_type)
+        self._done = done
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
-        """Send the response. Raises `Overloaded` before its head is sent."""
+        """Send the response. Raises `Overloaded` before its head is sent, unless it is of a write that is done."""
         clock = asyncio.get_running_loop().time
         abort, closed = (scope["state"].get(each, _nothing) for each in ("abort", "closed"))
-        answer = _unsent.begin(scope["state"]["requester"], len(self.body), abort, clock())
+        requester = scope["state"]["requester"]
+        answer = _unsent.begin(requester, len(self.body), abort, clock(), done=self._done)
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             for start in range(0, len(self.body), _SLICE):

@@ -62,6 +62,21 @@ def test_answers_that_have_just_begun_are_not_ended() -> None:
         answers.begin("bob", 80, nothing, 10.5)
 
 
+def test_a_write_that_is_done_is_answered_all_the_same() -> None:
+    answers = UnsentAnswers(most=100, most_of_user=50)
+    answers.begin("ann", 50, pytest.fail, 10)
+    answers.begin("ann", 40, pytest.fail, 10, done=True)
+    answers.begin("bob", 40, pytest.fail, 10.5, done=True)
+    assert answers.bytes == 130
+    with pytest.raises(Overloaded):
+        answers.check("ann")
+    ended: list[None] = []
+    answers = UnsentAnswers(most=100, most_of_user=100)
+    answers.begin("ann", 80, lambda: ended.append(None), 10)
+    answers.begin("bob", 40, pytest.fail, 20, done=True)
+    assert (len(ended), answers.bytes) == (1, 40)
+
+
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> UnsentAnswers:
     fresh = UnsentAnswers(most=30_000_000, most_of_user=30_000_000)
