@@ -34,18 +34,21 @@ async def fetch_past_tasks(pool: Pool, store: EventStore, user_id: str, query: L
     head = await store.head(user_id)
     upto = head.seq if query.upto is None else query.upto
     page: Sequence[UUID] = ()
-    bodies: Sequence[bytes] = ()
+    body, last = bytearray(), b""
     async with AsyncExitStack() as turn:
         if upto > log.READ_BATCH:
             await turn.enter_async_context(store.long_reads.turn(user_id))
         slices = store.slices(user_id)
-        while not bodies:  # again if all of a page's tasks were erased before they were folded
+        while not body:  # again if all of a page's tasks were erased before they were folded
             page = await _ids(pool, user_id, query, at, upto, slices)
-            bodies = [body async for body in _bodies(pool, user_id, at, upto, page[: query.limit], slices)]
+            async for last in _bodies(pool, user_id, at, upto, page[: query.limit], slices):
+                body += b",%b" % last
             if len(page) <= query.limit:
                 break
-    end = end_of(bodies[-1], query.sort) if len(page) > query.limit else None
-    return Page(b"[%b]" % b",".join(bodies), end, head)
+    body[:1] = b"["
+    body += b"]"
+    end = end_of(last, query.sort) if len(page) > query.limit else None
+    return Page(memoryview(body), end, head)
 
 
 async def _ids(

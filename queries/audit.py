@@ -1,9 +1,11 @@
 """Reads of the log: a page of it, a whole selection, and its head."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
+
+from asyncpg import Record
 
 from db.pool import Pool
 from events.serialization import Row
@@ -11,9 +13,6 @@ from events.store import log
 from queries.tasks import Order
 
 LAST_SEQ = 2**63 - 1
-EXPORT_BATCH = 50
-"""Number of events of an export in memory at once, 3 MB if all are of the largest size: many exports may be read at
-once, and slowly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,33 +40,37 @@ WHERE user_id = $1 AND seq > $2 AND seq < $3
   {{and_task}}
 ORDER BY {{order}} LIMIT $8
 """  # noqa: S608 - a constant fragment
-AUDIT: dict[Order, str] = {
-    "asc": _AUDIT.format(and_task="", order="seq"),
-    "desc": _AUDIT.format(and_task="", order="seq DESC"),
+_BY_SEQ: dict[Order, str] = {"asc": "seq", "desc": "seq DESC"}
+AUDIT: dict[Order, log.Batched] = {
+    order: log.batched(log.COLUMN_NAMES, _AUDIT.format(and_task="", order=by), order=by)
+    for order, by in _BY_SEQ.items()
 }
 # A task's events have the same order by version, and there is an index for that.
 _OF_TASK = "AND task_id = $9 AND version > $10 AND version <= $11"
-AUDIT_OF_TASK: dict[Order, str] = {
-    "asc": _AUDIT.format(and_task=_OF_TASK, order="version"),
-    "desc": _AUDIT.format(and_task=_OF_TASK, order="version DESC"),
+_BY_VERSION: dict[Order, str] = {"asc": "version", "desc": "version DESC"}
+AUDIT_OF_TASK: dict[Order, log.Batched] = {
+    order: log.batched(log.COLUMN_NAMES, _AUDIT.format(and_task=_OF_TASK, order=by), order=by)
+    for order, by in _BY_VERSION.items()
 }
 
 
-async def page(pool: Pool, user_id: str, selection: Selection, *, limit: int) -> Sequence[Row]:
-    """Read the first `limit` events of the selection, as rows for `events.records`."""
-    arguments = (
-        user_id,
-        selection.after,
-        selection.before,
-        selection.since,
-        selection.until,
-        selection.types or None,
-        selection.actors or None,
-        limit,
-    )
-    if selection.task_id is None:
-        return await pool.fetch(AUDIT[selection.order], *arguments)
-    return await pool.fetch(AUDIT_OF_TASK[selection.order], *arguments, selection.task_id, *selection.versions)
+def fetch_events(
+    pool: Pool, user_id: str, selection: Selection, *, most: int | None = None
+) -> AsyncIterator[Sequence[Row]]:
+    """Read the selection, or its first `most` events, in batches of rows for `events.records`.
+
+    Between batches no connection is held, however slowly they are taken, and none is needed: the log only grows.
+    """
+    task_id = selection.task_id
+    filters = (selection.since, selection.until, selection.types or None, selection.actors or None)
+
+    def fetch(form: str, last: Record | None, limit: int) -> Awaitable[Sequence[Record]]:
+        rest = selection if last is None else behind(selection, last)
+        of_task = () if task_id is None else (task_id, *rest.versions)
+        return pool.fetch(form, user_id, rest.after, rest.before, *filters, limit, *of_task)
+
+    statements = AUDIT if task_id is None else AUDIT_OF_TASK
+    return log.in_batches(statements[selection.order], fetch, most=most)
 
 
 def behind(selection: Selection, row: Row) -> Selection:
@@ -78,27 +81,19 @@ def behind(selection: Selection, row: Row) -> Selection:
     return replace(selection, before=row["seq"], versions=(above, row["version"] - 1 if selection.task_id else upto))
 
 
+async def has_events(pool: Pool, user_id: str, task_id: UUID) -> bool:
+    """Say whether the user has, or had, this task."""
+    return bool(await log.known(pool, user_id, [task_id]))
+
+
 async def export(
     pool: Pool, user_id: str, selection: Selection, *, limit: int | None = None
 ) -> AsyncIterator[Sequence[Row]]:
-    """Read the selection as it is now, or its first `limit` events, in one or more batches of rows.
-
-    Between batches no connection is held, however slowly they are taken, and none is needed: the log only grows.
-    """
-    left = limit
+    """Read the selection as it is now, or its first `limit` events, as `fetch_events` does."""
     last = (await log.head(pool, user_id)).seq
     selection = replace(selection, before=min(selection.before, last + 1))
-    while left is None or left > 0:
-        size = EXPORT_BATCH if left is None else min(EXPORT_BATCH, left)
-        rows = await page(pool, user_id, selection, limit=size)
-        complete = len(rows) < size
-        if rows:
-            selection = behind(selection, rows[-1])
+    async for rows in fetch_events(pool, user_id, selection, most=limit):
         yield rows
-        del rows  # before the next batch is fetched
-        if complete:
-            return
-        left = None if left is None else left - size
 
 
 HEAD_JSON = """

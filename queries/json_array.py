@@ -9,18 +9,15 @@ _AT_ONCE = 20
 """Number of longer documents that are joined at once: the longest take a millisecond, if each is of a former form."""
 
 
-async def json_array(
-    user_id: str, documents: list[bytes], *, before: bytes = b"", after: bytes = b""
-) -> bytes | memoryview:
+async def json_array(user_id: str, documents: list[bytes]) -> bytes | memoryview:
     """Make an array of a user's documents, each in its `present_form`, with pauses in which other requests run.
 
-    `before` and `after` are bytes around it. `documents` is empty afterwards, if they are long: they are freed as they
-    are copied.
+    `documents` is empty afterwards, if they are long: they are freed as they are copied.
     """
     if sum(map(len, documents)) <= _SHORT:
-        return b"%b[%b]%b" % (before, joined(documents), after)
+        return b"[%b]" % joined(documents)
     slices = TimeSlices(user_id)
-    body = bytearray(before + b"[")
+    body = bytearray(b"[")
     documents.reverse()
     while documents:
         some = documents[: -_AT_ONCE - 1 : -1]
@@ -28,5 +25,4 @@ async def json_array(
         body += joined(some)
         body += b"," if documents else b"]"
         await slices.pause()
-    body += after
     return memoryview(body)

@@ -1,7 +1,7 @@
 """Arrangements that several tests share: commands that are carried out, and moments that are waited for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from commands.handler import handle
 from commands.precondition import UNCONDITIONAL
 from db import indexes, time_slices
 from db.pool import Executor, Pool
+from events.serialization import DATA_VERSION
 from events.store.event_store import EventStore
 from events.task import Metadata, Task
 
@@ -178,10 +179,18 @@ async def build_no_indexes(connection: asyncpg.Connection) -> None:
     await connection.execute("SELECT pg_advisory_lock($1)", indexes._LOCK_KEY)
 
 
+class FakeRow(dict[str, object]):
+    """A row as a statement returns it: by column name, or value by value."""
+
+    def __iter__(self) -> Iterator[object]:  # type: ignore[override] # as of a record
+        return iter(self.values())
+
+
 def rows_of_history(number: int) -> list[dict[str, object]]:
     """Make so many rows of the log, as `log.HISTORY` reads them: a task of ann's that is toggled."""
     task_id, at = uuid7(), datetime.now(UTC)
-    toggles = [f'{{"v": 3, "changes": {{"completed": {{"from": {was}, "to": {to}}}}}}}' for was, to in _TOGGLED]
+    form = '{"v": %d, "changes": {"completed": {"from": %s, "to": %s}}}'
+    toggles = [form % (DATA_VERSION, *change) for change in _TOGGLED]
     return [
         {
             **dict.fromkeys(("request_id", "client_address", "client_agent", "idempotency_key", "fingerprint", "salt")),

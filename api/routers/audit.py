@@ -5,6 +5,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Annotated, Literal, TypeAlias
 
@@ -24,6 +25,7 @@ from api.readers import CurrentReader, Reader
 from api.responses import JSON
 from api.routing import Route
 from api.server import unsent
+from api.server.disconnects import while_connected
 from api.user_turns import user_overloaded
 from db.time_slices import TimeSlices
 from events.records import CSV_COLUMNS, csv_cells, full_record, record
@@ -53,7 +55,9 @@ _CHUNK = 64 * 1024
 """Bytes sent at once, about. A slow reader must take them within the bounds of `api.server.graceful_close`."""
 
 _MOST_EXPORTS = 4
-"""Largest number of exports sent to one user at a time. Each holds a batch of events, of up to 12 MB."""
+"""Largest number of exports sent to one user at a time. Each holds a batch of events."""
+_MUCH = 512 * 1024
+"""Bytes of a page that are made without a turn."""
 
 router = APIRouter(prefix="/api/{user_id}", tags=["audit"], route_class=Route)
 
@@ -151,7 +155,7 @@ async def get_history(
         raise NotFound(hint=f"There is no task {task_id}.")
     selection = Selection(task_id=task_id, after=parameters.after, order="asc")
     answer = await _page(caller, selection, parameters.limit)
-    if answer.body == b"[]" and not await query.page(caller.pool, caller.user, Selection(task_id=task_id), limit=1):
+    if answer.body == b"[]" and not await query.has_events(caller.pool, caller.user, task_id):
         raise NotFound(hint=f"There is no task {task_id}.")
     return answer
 
@@ -175,23 +179,32 @@ async def _admitted(reader: Reader) -> Caller:
 
 
 async def _page(caller: Caller, selection: Selection, limit: int) -> Response:
-    rows = await query.page(caller.pool, caller.user, selection, limit=limit + 1)
-    answer = unsent.response(await _array(caller.requester, rows[:limit]), {}, JSON)
-    if len(rows) > limit:
-        rest = query.behind(selection, rows[limit - 1])
+    """Make a page, with pauses in which other requests run: a thousand events take a while.
+
+    One with long events takes a turn of `LongReads` until it is made: it has up to 60 MB, and they count only once they
+    are sent (api.server.unsent).
+    """
+    body, last, left, held = bytearray(), None, limit, False
+    slices = TimeSlices(caller.requester)
+    async with AsyncExitStack() as turn:
+        async for rows in query.fetch_events(caller.pool, caller.user, selection, most=limit + 1):
+            for last in rows[:left]:
+                body += b","
+                body += orjson.dumps(record(last))
+                await slices.pause()
+            left -= len(rows)
+            if len(body) > _MUCH and left >= 0 and not held:
+                entering = turn.enter_async_context(caller.store.long_reads.turn(caller.user))
+                await while_connected(caller.request, entering)
+                held = True
+    body[:1] = b"["
+    body += b"]"
+    answer = unsent.response(memoryview(body), {}, JSON)
+    if left < 0 and last is not None:
+        rest = query.behind(selection, last)
         name, place = ("after", rest.after) if rest.order == "asc" else ("before", rest.before)
         answer.headers["Link"] = next_link(caller.request, (name, place))
     return answer
-
-
-async def _array(requester: str, rows: Sequence[Row]) -> bytes:
-    """Make the JSON of a page, with pauses in which other requests run: a thousand events take a while."""
-    slices = TimeSlices(requester)
-    records = []
-    for row in rows:
-        records.append(orjson.dumps(record(row)))
-        await slices.pause()
-    return b"[%b]" % b",".join(records)
 
 
 class _Export(StreamingResponse):
@@ -219,13 +232,12 @@ def _check_exports(user: str) -> None:
 
 async def _begun(batches: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
     """Fetch the first batch, and return an iterator of all. If that fails, the response can still be an error."""
-    begun = [await anext(batches)]  # in a list, so that its memory can be freed
+    first: Sequence[Row] = await anext(batches, [])
 
     async def all_of_them() -> AsyncIterator[Sequence[Row]]:
-        yield begun.pop()
+        yield first
         async for batch in batches:
             yield batch
-            del batch
 
     return all_of_them()
 
@@ -242,7 +254,6 @@ async def _stream(
             if len(piece) >= _CHUNK:
                 yield bytes(piece)
                 piece.clear()
-        del rows  # frees the batch before the next one is fetched
     if piece:
         yield bytes(piece)
 

@@ -1,18 +1,19 @@
 """Erasure of content: the statements that find it, and that erase it."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 import orjson
+from asyncpg import Record
 
 from db.pool import Executor
 from db.time_slices import TimeSlices
 from events.hash_chain import inner_digest
 from events.serialization import Row, meta_of
-from events.store.log import COLUMNS, READ_BATCH
+from events.store.log import COLUMN_NAMES, COLUMNS, Batched, batched, in_batches
 from events.task import ERASURE_TYPES, NO_TASK
 
 
@@ -79,17 +80,19 @@ async def last_of_user(database: Executor, user_id: str) -> LastEvent | None:
     return None if row is None else LastEvent(NO_TASK, *row)
 
 
-CONTENT_OF_TASK = f"""
+_CONTENT_OF_TASK = f"""
 SELECT {COLUMNS} FROM events
 WHERE user_id = $1 AND task_id = $2 AND version > $3 AND personal IS NULL AND type <> ALL ($4)
 ORDER BY version LIMIT $5
 """  # noqa: S608 - a constant fragment
+CONTENT_OF_TASK = batched(COLUMN_NAMES, _CONTENT_OF_TASK, order="version")
 
-CONTENT_OF_USER = f"""
+_CONTENT_OF_USER = f"""
 SELECT {COLUMNS} FROM events
 WHERE user_id = $1 AND seq < $2 AND seq > $3 AND personal IS NULL AND type <> ALL ($4)
 ORDER BY seq LIMIT $5
 """  # noqa: S608 - a constant fragment
+CONTENT_OF_USER = batched(COLUMN_NAMES, _CONTENT_OF_USER, order="seq")
 
 ERASE = "SELECT daybook_erase($1, $2, $3)"
 
@@ -108,13 +111,15 @@ async def erase_content_of_user(database: Executor, user_id: str, *, before: int
     return await _erase_all(database, CONTENT_OF_USER, "seq", user_id, before)
 
 
-async def _erase_all(database: Executor, statement: str, place: str, user_id: str, of: UUID | int) -> int:
+async def _erase_all(database: Executor, statement: Batched, place: str, user_id: str, of: UUID | int) -> int:
     """Erase the content of the events that the statement finds, batch by batch behind the last one's `place`."""
-    last, erased, refused = 0, 0, list[int]()
-    while rows := await database.fetch(statement, user_id, of, last, ERASURE_TYPES, READ_BATCH):
-        last = rows[-1][place]
+
+    def fetch(form: str, last: Record | None, limit: int) -> Awaitable[Sequence[Record]]:
+        return database.fetch(form, user_id, of, 0 if last is None else last[place], ERASURE_TYPES, limit)
+
+    erased, refused = 0, list[int]()
+    async for rows in in_batches(statement, fetch):
         erased += await _erase(database, user_id, rows, refused)
-        del rows  # before the next batch is fetched
     if refused:
         raise ErasureRefused(user_id, refused)
     return erased

@@ -1,8 +1,13 @@
 """Statements on the event log: lock a user's stream, read events back, find one."""
 
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
+from contextlib import aclosing
 from datetime import datetime
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
+
+from asyncpg import Record
 
 from db.pool import Connection, Executor
 from events.hash_chain import Head
@@ -23,12 +28,92 @@ async def lock_stream(connection: Connection, user_id: str) -> Head:
 
 
 # As text, Python would take up to four bytes for every character, by the widest one; as UTF-8, it takes one for most.
-COLUMNS = """user_id, seq, hash, id, task_id, version, type, at, actor, textsend(data::text) AS data,
+_DATA = "textsend(data::text)"
+COLUMN_NAMES = """user_id, seq, hash, id, task_id, version, type, at, actor, data,
        request_id, client_address, client_agent, idempotency_key, fingerprint, salt, personal"""
+COLUMNS = COLUMN_NAMES.replace(" data,", f" {_DATA} AS data,")
 """Columns of `events` that `events.serialization.from_row` and `events.records` need."""
 
 READ_BATCH = 200
-"""Number of events read at once: enough to make round trips cheap, and 12 MB if all are of the largest size."""
+"""Largest number of events read at once: enough to make round trips cheap."""
+BATCH_BYTES = 256 * 1024
+"""Bytes of `data` that make a batch of long events full: `READ_BATCH` of the largest would take 12 MB."""
+
+# What is stored uncompressed, in a row of 2 KB, is short. Of the rest, the length must be found out.
+_SHORT_DATA = f"""
+    CASE WHEN pg_column_compression(data) IS NULL AND pg_column_size(data) <= 2000 OR octet_length(data::text) <= 4096
+        THEN {_DATA}
+    WHEN data IS NOT NULL THEN ''::bytea END
+"""
+
+
+class Batched(NamedTuple):
+    """A statement that reads events batch by batch, in two forms: few users have long events."""
+
+    short: str
+    """Has no bytes for `data` that are long."""
+    bounded: str
+    """Returns as many of its events as have `BATCH_BYTES`, and takes half as long again for each."""
+
+
+def batched(names: str, statement: str, *, order: str) -> Batched:
+    """Make both forms of a statement with these columns, one of them `data`, whose events are in this order."""
+    bounded = f"""
+SELECT {names} FROM (
+    SELECT found.*, sum(coalesce(length(data), 0)) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS bytes
+    FROM ({statement}) AS found
+) AS counted
+WHERE bytes - coalesce(length(data), 0) < {BATCH_BYTES} ORDER BY {order}
+"""  # noqa: S608 - constant fragments
+    return Batched(statement.replace(_DATA, _SHORT_DATA), bounded)
+
+
+def lack_data(rows: Sequence[Record]) -> bool:
+    """Say whether rows of the short form lack data that are long."""
+    return b"" in [row["data"] for row in rows]
+
+
+def are_full(rows: Sequence[Record]) -> bool:
+    """Say whether there may be more rows than these of the bounded form."""
+    return sum(len(row["data"] or b"") for row in rows) >= BATCH_BYTES
+
+
+Fetch: TypeAlias = Callable[[str, Record | None, int], Awaitable[Sequence[Record]]]
+"""A read, by a form of the statement, of the events behind a row, or of the first ones: so many at the most."""
+
+
+async def in_batches(
+    statement: Batched,
+    fetch: Fetch,
+    *,
+    most: int | None = None,
+    before_second: Callable[[], Awaitable[object]] | None = None,
+) -> AsyncGenerator[Sequence[Record], None]:
+    """Read events batch by batch, or the first `most` of them.
+
+    `before_second` is called before the second batch is read. Of long events, few are asked for: the database reads as
+    many as that, also if fewer fit.
+    """
+    form, last, size, left = statement.short, None, READ_BATCH, sys.maxsize if most is None else most
+    while True:
+        limit = min(size, left)
+        rows = await fetch(form, last, limit)
+        if form == statement.short and lack_data(rows):
+            form = statement.bounded
+            rows = await fetch(form, last, limit)
+        if not rows:
+            return
+        full = form == statement.bounded and are_full(rows)
+        left -= len(rows)
+        if full:
+            size = min(READ_BATCH, 1 + len(rows) * 5 // 4)
+        yield rows
+        if not left or (len(rows) < limit and not full):
+            return
+        if last is None and before_second is not None:
+            await before_second()
+        last = rows[-1]
+        del rows  # before the next batch is read
 
 
 HEADS = "SELECT user_id, seq, hash FROM streams WHERE user_id = ANY ($1)"
@@ -61,9 +146,8 @@ async def heads_since_change(database: Executor, user_id: str, seqs: Sequence[in
     return [Head(*row) for row in await database.fetch(HEADS_SINCE_CHANGE, user_id, seqs)]
 
 
-READ = f"""
-SELECT {COLUMNS} FROM events WHERE user_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4
-"""  # noqa: S608 - a constant fragment
+_READ = f"SELECT {COLUMNS} FROM events WHERE user_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4"  # noqa: S608 - a constant fragment
+READ = batched(COLUMN_NAMES, _READ, order="seq")
 
 
 async def read(database: Executor, user_id: str, *, upto: int, after: int = 0) -> AsyncIterator[RecordedEvent]:
@@ -72,19 +156,22 @@ async def read(database: Executor, user_id: str, *, upto: int, after: int = 0) -
     They are read batch by batch, in constant memory and without a transaction, since the log only grows. On a pool, a
     connection is held only while a batch is fetched. Raise `UnknownEvent` (events.serialization).
     """
-    seq = after
-    while rows := await database.fetch(READ, user_id, seq, upto, READ_BATCH):
+
+    def fetch(form: str, last: Record | None, limit: int) -> Awaitable[Sequence[Record]]:
+        return database.fetch(form, user_id, after if last is None else last["seq"], upto, limit)
+
+    async for rows in in_batches(READ, fetch):
         for row in rows:
             yield _recorded(row)
-        seq = rows[-1]["seq"]
 
 
-HISTORY = f"""
+_HISTORY = f"""
 SELECT {COLUMNS} FROM events
 WHERE user_id = $1 AND task_id = $2 AND version > $3
   AND version <= coalesce($4::integer, 2147483647) AND at <= coalesce($5::timestamptz, 'infinity')
 ORDER BY version LIMIT $6
 """  # noqa: S608 - a constant fragment
+HISTORY = batched(COLUMN_NAMES, _HISTORY, order="version")
 
 
 async def history(
@@ -102,16 +189,15 @@ async def history(
     They are read batch by batch, as by `read`; `before_second` is called before the second batch is. Raise
     `UnknownEvent` (events.serialization).
     """
-    seen = after
-    while rows := await database.fetch(HISTORY, user_id, task_id, seen, version, at, READ_BATCH):
-        for row in rows:
-            yield _recorded(row)
-        if len(rows) < READ_BATCH:
-            return
-        if before_second is not None and seen == after:
-            await before_second()
-        seen = rows[-1]["version"]
-        del row, rows  # before the next batch is fetched
+
+    def fetch(form: str, last: Record | None, limit: int) -> Awaitable[Sequence[Record]]:
+        seen = after if last is None else last["version"]
+        return database.fetch(form, user_id, task_id, seen, version, at, limit)
+
+    async with aclosing(in_batches(HISTORY, fetch, before_second=before_second)) as batches:
+        async for rows in batches:
+            for row in rows:
+                yield _recorded(row)
 
 
 OF_SEQ = """

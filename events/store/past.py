@@ -1,9 +1,11 @@
 """Reads of the past: one task at a version or a moment, or all of a user's tasks at a moment."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from uuid import UUID
+
+from asyncpg import Record
 
 from db.pool import Executor
 from db.time_slices import TimeSlices
@@ -48,8 +50,9 @@ FROM events
 WHERE user_id = $1 AND (task_id, version) > ($4, $5) {and_task}
 ORDER BY task_id, version LIMIT $6
 """
-FACTS_AT = _FACTS_AT.format(and_task="")
-FACTS_AT_OF_SOME = _FACTS_AT.format(and_task="AND task_id = ANY ($7)")
+_NAMES, _ORDER = "task_id, version, type, at, wanted, data", "task_id, version"
+FACTS_AT = log.batched(_NAMES, _FACTS_AT.format(and_task=""), order=_ORDER)
+FACTS_AT_OF_SOME = log.batched(_NAMES, _FACTS_AT.format(and_task="AND task_id = ANY ($7)"), order=_ORDER)
 
 
 async def tasks_at(
@@ -63,34 +66,33 @@ async def tasks_at(
     Raise `UnknownEvent` or `ImpossibleEvent`.
     """
     statement, some = (FACTS_AT, ()) if ids is None else (FACTS_AT_OF_SOME, (ids,))
+
+    def fetch(form: str, last: Record | None, limit: int) -> Awaitable[Sequence[Record]]:
+        place = (NO_TASK, 0) if last is None else (last["task_id"], last["version"])
+        return database.fetch(form, user_id, upto, at, *place, limit, *some)
+
     state: Task | Erased | None = None
-    last = (NO_TASK, 0)
-    complete = False
-    while not complete:
-        rows = await database.fetch(statement, user_id, upto, at, *last, log.READ_BATCH, *some)
-        complete = len(rows) < log.READ_BATCH
+    folded: UUID = NO_TASK
+    async for rows in log.in_batches(statement, fetch):
         finished = []
         for task_id, version, type_, moment, wanted, data in rows:
-            if task_id != last[0]:
+            if task_id != folded:
                 if isinstance(state, Task):
                     finished.append(state)
-                state = None
+                state, folded = None, task_id
             if type_ == TaskErased.__name__:
                 state = Erased.ERASED
             elif wanted:
                 step = FoldedEvent(user_id, task_id, version, moment, payload_of(type_, data))
                 state = evolve_erased(state, step)
-            last = (task_id, version)
             await slices.pause()
-        if complete and isinstance(state, Task):
-            finished.append(state)
-        del rows  # before the next batch is fetched
         yield finished
-        del finished
+    if isinstance(state, Task):
+        yield [state]
 
 
 # The first events of each task, a few each: a statement reads no more of them than it returns, which is a batch.
-FACTS_UPTO = """
+_FACTS_UPTO = """
 SELECT found.* FROM unnest($2::uuid[], $3::integer[], $4::integer[]) AS wanted (id, after, upto), LATERAL (
     SELECT task_id, version, type, at, textsend(data::text) AS data FROM events
     WHERE user_id = $1 AND task_id = wanted.id AND version > wanted.after AND version <= wanted.upto
@@ -98,6 +100,7 @@ SELECT found.* FROM unnest($2::uuid[], $3::integer[], $4::integer[]) AS wanted (
 ) AS found
 ORDER BY task_id, version
 """
+FACTS_UPTO = log.batched("task_id, version, type, at, data", _FACTS_UPTO, order=_ORDER)
 
 
 async def tasks_at_versions(
@@ -112,12 +115,21 @@ async def tasks_at_versions(
     left = list(versions)
     while left:
         places, goals = [done[id_] for id_ in left], [versions[id_] for id_ in left]
-        rows = await database.fetch(FACTS_UPTO, user_id, left, places, goals, max(1, log.READ_BATCH // len(left)))
+        arguments = (user_id, left, places, goals, max(1, log.READ_BATCH // len(left)))
+        rows = await database.fetch(FACTS_UPTO.short, *arguments)
+        full = False
+        if log.lack_data(rows):
+            rows = await database.fetch(FACTS_UPTO.bounded, *arguments)
+            full = log.are_full(rows)
         slices = new_slices()  # without the wait for the database
         for task_id, version, type_, at, data in rows:
             step = FoldedEvent(user_id, task_id, version, at, payload_of(type_, data))
             tasks[task_id], done[task_id] = evolve_erased(tasks[task_id], step), version
             await slices.pause()
         del rows  # before the next batch is fetched
-        left = [id_ for id_, before in zip(left, places, strict=True) if before < done[id_] < versions[id_]]
+        left = [
+            id_
+            for id_, before in zip(left, places, strict=True)
+            if done[id_] < versions[id_] and (full or before < done[id_])
+        ]
     return tasks

@@ -1,9 +1,11 @@
 """Reads of all of a user's tasks, each as it was at a moment and as it is now."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
+
+from asyncpg import Record
 
 from db.pool import Executor
 from db.time_slices import TimeSlices
@@ -27,13 +29,14 @@ class ThenAndNow(NamedTuple):
 
 
 # An event after number `upto` is returned as a row without data, as in events.store.past.
-FACTS = """
+_FACTS = """
 SELECT task_id, version, type, at, seq <= $2 AS wanted,
     CASE WHEN seq <= $2 THEN textsend(data::text) END AS data
 FROM events
 WHERE user_id = $1 AND (task_id, version) > ($3, $4)
 ORDER BY task_id, version LIMIT $5
 """
+FACTS = log.batched("task_id, version, type, at, wanted, data", _FACTS, order="task_id, version")
 
 
 async def then_and_now(
@@ -44,14 +47,14 @@ async def then_and_now(
     Tasks come in order of their ids, and are read in constant memory, as by `tasks_at` (events.store.past). A task that
     is recorded as erased is left out, also while its content is still there.
     """
+
+    def fetch(form: str, last: Record | None, limit: int) -> Awaitable[Sequence[Record]]:
+        place = (NO_TASK, 0) if last is None else (last["task_id"], last["version"])
+        return database.fetch(form, user_id, upto, *place, limit)
+
     found: ThenAndNow | None = None
-    last = (NO_TASK, 0)
-    complete = False
-    while not complete:
-        rows = await database.fetch(FACTS, user_id, upto, *last, log.READ_BATCH)
-        complete = len(rows) < log.READ_BATCH
+    async for rows in log.in_batches(FACTS, fetch):
         for task_id, version, type_, at, wanted, data in rows:
-            last = (task_id, version)
             if not wanted:
                 continue
             if found is not None and found.task_id != task_id:
@@ -65,6 +68,5 @@ async def then_and_now(
             then = now if at <= moment else found and found.then
             found = ThenAndNow(task_id, then, now, version, at)
             await slices.pause()
-        del rows  # before the next batch is fetched
     if found is not None:
         yield found

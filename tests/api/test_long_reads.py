@@ -1,6 +1,7 @@
 """Reads as long as a log: one at once for a user, a few for the service, and each ends with its client."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -116,9 +117,37 @@ async def test_the_service_has_so_many_long_reads_at_once_and_short_ones_dont_wa
     assert (await waiting).status_code == 200
 
 
+async def test_a_long_page_of_the_audit_trail_takes_a_turn(service: Service) -> None:
+    """It may have 60 MB, so that few are made at once. A short one doesn't wait."""
+    async with service.pool.acquire() as connection:
+        await make_tasks(connection, "ann", 60, length=5000)  # 1.2 MB
+        await make_tasks(connection, "carl", LONG)
+    others = [reads(service).turn(f"user-{number}") for number in range(AT_ONCE)]
+    async with AsyncExitStack() as held:
+        for other in others:
+            await held.enter_async_context(other)
+        waiting = asyncio.create_task(service.client.get("/api/ann/audit?limit=1000"))
+        await asking(service, "ann", 1)
+        async with service.as_user("carl") as carl:
+            assert len((await carl.get("/api/carl/audit?limit=1000")).json()) == LONG
+        assert len((await service.client.get("/api/ann/audit?limit=10")).json()) == 10
+        assert not waiting.done()
+    assert [each["seq"] for each in (await waiting).json()] == list(range(60, 0, -1))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_long_read_ends_with_its_client(service: Service, history: str, kind: str) -> None:
-    method, path, query = request(kind, history)
+    await end_while_waiting(service, *request(kind, history))
+
+
+async def test_a_long_page_of_the_audit_trail_ends_with_its_client(service: Service) -> None:
+    async with service.pool.acquire() as connection:
+        await make_tasks(connection, "ann", 60, length=5000)
+    await end_while_waiting(service, "GET", "/api/ann/audit", "limit=1000")
+
+
+async def end_while_waiting(service: Service, method: str, path: str, query: str) -> None:
+    """Hang up while ann's request waits for a turn, and check that it ends at once, without an answer."""
     gone = asyncio.Event()
     received = iter([{"type": "http.request", "body": b"", "more_body": False}])
 

@@ -112,6 +112,35 @@ async def test_the_first_copy_is_of_the_moment_of_its_token(service: Service) ->
     assert [each["title"] for each in (await changes(service, second["next"]))["tasks"]] == ["c2"]
 
 
+async def all_pages(service: Service, since: str | None = None) -> tuple[list[dict[str, Any]], str]:
+    """Read page after page, each of few megabytes. Return their tasks, and the last token."""
+    tasks: list[dict[str, Any]] = []
+    more, pages = True, 0
+    while more:
+        page = await changes(service, since)
+        assert len(str(page["tasks"]).encode()) < 1_200_000
+        tasks += page["tasks"]
+        since, more, pages = page["next"], page["more"], pages + 1
+    assert pages >= 3
+    assert since is not None
+    return tasks, since
+
+
+async def test_pages_of_long_tasks_are_shorter(service: Service) -> None:
+    """They have a megabyte each, in the first copy as in the changes since, and nothing is missed between them."""
+    token = (await changes(service))["next"]
+    operations = [{"op": "create", "title": "long", "description": "😀" * 5000}] * 45
+    made = []
+    for _ in range(3):
+        answer = await service.client.post("/api/ann/batch", json={"operations": operations})
+        made += [each["task"] for each in answer.json()["results"]]
+    since_then, end = await all_pages(service, token)
+    assert since_then == made
+    copy, end_of_copy = await all_pages(service)
+    assert copy == sorted(made, key=lambda task: str(task["id"]))
+    assert end_of_copy == end
+
+
 async def test_a_task_with_the_first_id_of_all_is_in_the_copy(service: Service) -> None:
     first = "00000000-0000-0000-0000-000000000001"  # the nil UUID stands for no task
     await service.client.post(TASKS, json={"id": first, "title": "x"})

@@ -8,7 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -22,6 +25,7 @@ pytestmark = pytest.mark.once
 
 REQUEST = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 MEGABYTE = 1024 * 1024
+LONG = "日" * 4999
 
 
 @pytest.fixture
@@ -55,9 +59,17 @@ def test_connections_that_are_reset_leave_nothing_behind(serving: Serving) -> No
     assert resident(serving.process.pid) - before < 10 * MEGABYTE
 
 
-def send(client: socket.socket, method: str, body: bytes = b"", *, user: str = "ann") -> None:
-    """Send a request for a user's tasks."""
-    head = f"{method} /api/{user}/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer(user)['Authorization']}\r\n"
+def reluctant(port: int) -> socket.socket:
+    """Connect as a client that takes in little before it reads."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", port))
+    return client
+
+
+def send(client: socket.socket, method: str, body: bytes = b"", *, user: str = "ann", path: str = "tasks") -> None:
+    """Send a request of the user's."""
+    head = f"{method} /api/{user}/{path} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer(user)['Authorization']}\r\n"
     client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
 
@@ -68,7 +80,7 @@ def exchange(client: socket.socket, method: str, body: bytes = b"") -> bytes:
 
 
 def fill(port: int, count: int) -> None:
-    body = json.dumps({"title": "long", "description": "日" * 4999}, ensure_ascii=False).encode()
+    body = json.dumps({"title": "long", "description": LONG}, ensure_ascii=False).encode()
     for _ in range(count):
         with socket.create_connection(("127.0.0.1", port)) as client:
             assert exchange(client, "POST", body).endswith(b"201")
@@ -80,27 +92,57 @@ def test_lists_that_nobody_reads_are_bounded(serving: Serving) -> None:
     with ExitStack() as stack:
         answers: Counter[bytes] = Counter()
         for _ in range(80):
-            client = stack.enter_context(socket.socket())
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.connect(("127.0.0.1", serving.port))
-            answers[exchange(client, "GET")[-3:]] += 1
+            answers[exchange(stack.enter_context(reluctant(serving.port)), "GET")[-3:]] += 1
         assert set(answers) == {b"200", b"503"}
         assert resident(serving.process.pid) - before < 110 * MEGABYTE
 
 
-def test_lists_that_many_users_read_at_once_are_bounded(serving: Serving) -> None:
-    """Also while they are made: two of each user's requests are carried out at once."""
-    users = [f"user{number}" for number in range(20)]
-    operations = [{"op": "create", "title": "long", "description": "日" * 4999}] * 40
-    for user in users:
+USERS = [f"user{number}" for number in range(20)]
+VERSIONS = uuid4()
+"""The task of each user that has many versions, for `long_answers`."""
+
+
+@pytest.fixture
+def long_answers(serving: Serving) -> Serving:
+    """Make 200 tasks for each user, of 3 MB together, and 120 versions of one more, with 3.6 MB of events."""
+    create = {"op": "create", "title": "long", "description": LONG}
+    first = {"op": "create", "title": "long", "id": str(VERSIONS)}
+    updates = [{"op": "update", "id": str(VERSIONS), "description": f"{LONG[:-1]}{turn}"} for turn in (0, 1)]
+    for user in USERS:
         with httpx2.Client(base_url=serving.url, headers=bearer(user), timeout=60) as writer:
-            for _ in range(5):  # 3 MB in all
+            for operations in ([create] * 40,) * 5 + ([first],) + (updates * 20,) * 3:
                 assert writer.post(f"/api/{user}/batch", json={"operations": operations}).status_code == 200
-    with ExitStack() as stack, watched(serving.process.pid) as memory:
-        for user in users * 4:
-            client = stack.enter_context(socket.socket())
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.connect(("127.0.0.1", serving.port))
-            send(client, "GET", user=user)
-        time.sleep(3)  # the lists are made meanwhile
+    return serving
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tasks",
+        "tasks?sort=title",
+        "tasks?as_of={now}",
+        "tasks/changes",
+        "tasks/{task}?as_of={now}",
+        "audit?limit=1000",
+        "tasks/{task}/history?limit=1000",
+    ],
+)
+def test_long_answers_to_many_users_at_once_are_bounded(long_answers: Serving, path: str) -> None:
+    """Also while they are made: two of each user's reads are carried out at once."""
+    path = path.format(now=quote(datetime.now(UTC).isoformat()), task=VERSIONS)
+    with ExitStack() as stack, watched(long_answers.process.pid) as memory:
+        for user in USERS * 4:
+            send(stack.enter_context(reluctant(long_answers.port)), "GET", user=user, path=path)
+        time.sleep(3)  # the answers are made meanwhile
     assert memory.growth < 200 * MEGABYTE
+
+
+def test_answers_to_batches_that_nobody_reads_are_bounded(serving: Serving) -> None:
+    operations = [{"op": "create", "title": "long", "description": LONG}] * 60
+    body = json.dumps({"operations": operations}, ensure_ascii=False).encode()
+    with ExitStack() as stack, watched(serving.process.pid) as memory:
+        for number in range(200):  # 180 MB, few at once
+            client = stack.enter_context(reluctant(serving.port))
+            send(client, "POST", body, user=f"user{number % 20}", path="batch")
+            assert client.recv(12).endswith(b"200")
+    assert memory.growth < 150 * MEGABYTE

@@ -134,7 +134,7 @@ async def _use(client: httpx2.AsyncClient, user: str, answers: Counter[tuple[str
 
 @pytest.mark.parametrize(
     "statement",
-    [STORED, log.LAST, log.HISTORY, log.LOCK_STREAM, APPEND],
+    [STORED, log.LAST, log.HISTORY.short, log.LOCK_STREAM, APPEND],
     ids=["load", "is there", "history", "lock", "append"],
 )
 async def test_a_write_is_done_whichever_of_its_statements_is_lost(database: str, folder: Path, statement: str) -> None:

@@ -46,8 +46,8 @@ async def log(pool: Pool) -> Log:
     await run(pool, DeleteTask(user_id="ann", task_id=gone.id))
     await run(pool, EraseTask(user_id="ann", task_id=gone.id))
     await sql(pool, (ROOT / "db" / "roles.sql").read_text())
-    rows = await pool.fetch(CONTENT_OF_TASK, "ann", gone.id, 0, ["TaskErased"], 10)
-    rows += await pool.fetch(CONTENT_OF_TASK, "ann", live.id, 0, ["TaskErased"], 10)
+    rows = await pool.fetch(CONTENT_OF_TASK.short, "ann", gone.id, 0, ["TaskErased"], 10)
+    rows += await pool.fetch(CONTENT_OF_TASK.short, "ann", live.id, 0, ["TaskErased"], 10)
     return Log(pool, gone.id, live.id, {row["seq"]: content_digest(row) for row in rows})
 
 

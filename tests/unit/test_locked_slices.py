@@ -9,22 +9,24 @@ import pytest
 
 from db.pool import Connection
 from events.hash_chain import Head
+from events.serialization import DATA_VERSION
 from events.store import log
 from events.store.event_store import LockedStream
 from events.task import NO_TASK
-from tests.arrange import busy_loop, end_a_slice_at_each_step, rows_of_history
+from tests.arrange import FakeRow, busy_loop, end_a_slice_at_each_step, rows_of_history
 
 _EVENTS = 30
-_CREATION = (1, "TaskCreated", datetime.now(UTC), True, b'{"v": 3, "changes": {"title": {"from": null, "to": "one"}}}')
+_DATA = b'{"v": %d, "changes": {"title": {"from": null, "to": "one"}}}' % DATA_VERSION
+_CREATION = {"version": 1, "type": "TaskCreated", "at": datetime.now(UTC), "wanted": True, "data": _DATA}
 
 
 class Log:
     """A connection to a log of creations, or of toggles of one task, `_EVENTS` in number."""
 
     async def fetch(self, statement: str, _user: str, *arguments: Any) -> list[Any]:
-        if statement == log.HISTORY:
+        if statement == log.HISTORY.short:
             return rows_of_history(_EVENTS)
-        return [(uuid4(), *_CREATION) for _ in range(_EVENTS)] if arguments[1] == NO_TASK else []
+        return [FakeRow(task_id=uuid4(), **_CREATION) for _ in range(_EVENTS)] if arguments[1] == NO_TASK else []
 
 
 def _all_tasks(stream: LockedStream) -> AsyncIterator[object]:

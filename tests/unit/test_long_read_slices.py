@@ -11,13 +11,15 @@ import pytest
 
 from db.long_reads import AT_ONCE
 from db.pool import Pool
+from events.serialization import DATA_VERSION
 from events.store import log, past
 from events.store.event_store import EventStore
 from events.task import NO_TASK
-from tests.arrange import busy_loop, end_a_slice_at_each_step, rows_of_history
+from tests.arrange import FakeRow, busy_loop, end_a_slice_at_each_step, rows_of_history
 
 _EVENTS = 30
-_DATA = b'{"v": 3, "changes": {"title": {"from": null, "to": "one"}}}'
+_DATA = b'{"v": %d, "changes": {"title": {"from": null, "to": "one"}}}' % DATA_VERSION
+_TYPE = "TaskCreated"
 _NOW = datetime.now(UTC)
 
 
@@ -36,12 +38,13 @@ class Log:
         return None
 
     async def fetch(self, statement: str, _user: str, *arguments: Any) -> list[Any]:
-        if statement == log.HISTORY:
+        if statement == log.HISTORY.short:
             return rows_of_history(_EVENTS)
-        if statement == past.FACTS_UPTO:
-            return [(id_, 1, "TaskCreated", _NOW, _DATA) for id_ in arguments[0]]
+        if statement == past.FACTS_UPTO.short:
+            return [FakeRow(task_id=id_, version=1, type=_TYPE, at=_NOW, data=_DATA) for id_ in arguments[0]]
         begun = next(each for each in arguments if isinstance(each, UUID)) != NO_TASK
-        return [] if begun else [(uuid4(), 1, "TaskCreated", _NOW, True, _DATA) for _ in range(_EVENTS)]
+        creation = {"version": 1, "type": _TYPE, "at": _NOW, "wanted": True, "data": _DATA}
+        return [] if begun else [FakeRow(task_id=uuid4(), **creation) for _ in range(_EVENTS)]
 
 
 async def _then_and_now(store: EventStore) -> None:

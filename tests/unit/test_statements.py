@@ -57,10 +57,21 @@ def constants() -> Iterator[tuple[str, str]]:
     for module in modules():
         for name, value in vars(importlib.import_module(module)).items():
             if name.lstrip("_").isupper():
-                entries = value.items() if isinstance(value, dict) else [(None, value)]
-                for key, text in entries:
-                    if isinstance(text, str) and SQL.search(text) and "{" not in text:
-                        yield f"{module}.{name}" + ("" if key is None else f"[{key}]"), text
+                for named, text in texts(f"{module}.{name}", value):
+                    if SQL.search(text) and "{" not in text:
+                        yield named, text
+
+
+def texts(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield a text, each text of a dictionary, or each form of a statement that has several, with its name."""
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from texts(f"{name}[{key}]", each)
+    elif hasattr(value, "_fields"):
+        for form, each in zip(value._fields, value, strict=True):
+            yield from texts(f"{name}.{form}", each)
 
 
 def queries(parsed: Any) -> Iterator[str]:
@@ -199,10 +210,14 @@ def unbound(statement: str) -> list[str]:
 
 
 def test_the_statements_are_found() -> None:
-    assert {"events.store.log.READ", "events.store.stored_tasks.STORED"} <= STATEMENTS.keys()
+    assert {
+        "events.store.log.READ.short",
+        "events.store.log.READ.bounded",
+        "events.store.stored_tasks.STORED",
+    } <= STATEMENTS.keys()
     assert sum(name.startswith("queries.tasks.LIST[") for name in STATEMENTS) == 36
     assert sum(name.startswith("queries.tasks.LIST_AS_ARRAY[") for name in STATEMENTS) == 2
-    assert sum(name.startswith("queries.audit.AUDIT") for name in STATEMENTS) == 4
+    assert sum(name.startswith("queries.audit.AUDIT") for name in STATEMENTS) == 4 * 2
 
 
 @pytest.mark.parametrize("name", [name for name in STATEMENTS if name != "db.servers.SERVER_OF"])  # of no rows

@@ -1,0 +1,112 @@
+"""Long events are read in batches of few bytes, and none is missed or read twice at their edges."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from db.pool import Pool
+from db.time_slices import TimeSlices
+from events.store import log, past, then_and_now
+from events.task import Task
+from queries import audit
+from queries.audit import Selection
+from tests.arrange import Statements, note_statements
+from tests.conftest import let_the_log_change
+from tests.long_logs import make_tasks
+
+NUMBER, LENGTH = 40, 5000
+FITTING = log.BATCH_BYTES // (4 * LENGTH) + 1
+"""Events that are in a batch: with the last one it is full."""
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def statements(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Statements:
+    """Create `NUMBER` tasks of ann's, and return the statements that are sent from now on."""
+    async with pool.acquire() as connection:
+        await make_tasks(connection, "ann", NUMBER, length=LENGTH)
+    return note_statements(monkeypatch)
+
+
+def check(statements: Statements, query: str) -> None:
+    """Check that the statement was sent for full batches, and for the rest."""
+    rows = [each.rows or 0 for each in statements.of(query)]
+    assert sum(rows) == NUMBER
+    assert max(rows) == FITTING
+    assert len(rows) == -(-NUMBER // FITTING)
+
+
+async def collected(batches: AsyncIterator[Any]) -> list[Any]:
+    return [each async for batch in batches for each in batch]
+
+
+async def test_the_log(pool: Pool, statements: Statements) -> None:
+    assert [each.seq async for each in log.read(pool, "ann", upto=NUMBER)] == list(range(1, NUMBER + 1))
+    check(statements, log.READ.bounded)
+
+
+async def test_tasks_of_the_past(pool: Pool, statements: Statements) -> None:
+    slices = TimeSlices("ann")
+    found = await collected(past.tasks_at(pool, "ann", NOW, upto=NUMBER, slices=slices))
+    check(statements, past.FACTS_AT.bounded)
+    ids = [task.id for task in found]
+    assert len({*ids}) == NUMBER
+    assert await collected(past.tasks_at(pool, "ann", NOW, upto=NUMBER, slices=slices, ids=ids)) == found
+    check(statements, past.FACTS_AT_OF_SOME.bounded)
+
+
+async def test_tasks_at_their_versions(pool: Pool, statements: Statements) -> None:
+    ids = [task.id for task in await collected(past.tasks_at(pool, "ann", NOW, upto=NUMBER, slices=TimeSlices("ann")))]
+    versions = dict.fromkeys(ids, 1)
+    found = await past.tasks_at_versions(pool, "ann", versions, new_slices=lambda: TimeSlices("ann"))
+    assert [task.id for task in found.values() if isinstance(task, Task)] == ids
+    check(statements, past.FACTS_UPTO.bounded)
+
+
+async def test_a_version_that_the_log_lacks_is_not_waited_for(pool: Pool, statements: Statements) -> None:
+    ids = [task.id for task in await collected(past.tasks_at(pool, "ann", NOW, upto=NUMBER, slices=TimeSlices("ann")))]
+    await past.tasks_at_versions(pool, "ann", dict.fromkeys(ids, 2), new_slices=lambda: TimeSlices("ann"))
+    assert sum(each.rows or 0 for each in statements.of(past.FACTS_UPTO.bounded)) == NUMBER
+
+
+async def test_tasks_then_and_now(pool: Pool, statements: Statements) -> None:
+    found = then_and_now.then_and_now(pool, "ann", NOW, upto=NUMBER, slices=TimeSlices("ann"))
+    assert len({each.task_id async for each in found}) == NUMBER
+    check(statements, then_and_now.FACTS.bounded)
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("most", [None, FITTING - 1, FITTING, FITTING + 1, NUMBER, NUMBER + 1])
+async def test_the_audit_trail(pool: Pool, statements: Statements, order: Any, most: int | None) -> None:
+    found = [row["seq"] for row in await collected(audit.fetch_events(pool, "ann", Selection(order=order), most=most))]
+    whole = list(range(1, NUMBER + 1))
+    assert found == (whole if order == "asc" else whole[::-1])[:most]
+    assert max(each.rows or 0 for each in statements.of(audit.AUDIT[order].bounded)) <= FITTING
+
+
+async def test_the_database_reads_few_events_more_than_it_returns(pool: Pool, statements: Statements) -> None:
+    """It reads as many as are asked for, also if fewer fit."""
+    await collected(audit.fetch_events(pool, "ann", Selection(order="asc")))
+    asked = [each.arguments[-1] for each in statements.of(audit.AUDIT["asc"].bounded)]
+    assert asked[0] == log.READ_BATCH
+    assert all(limit <= 1.25 * FITTING + 1 for limit in asked[1:])
+
+
+async def test_a_history(database: str, pool: Pool, statements: Statements) -> None:
+    """After the first batch, the caller may wait."""
+    await let_the_log_change(database)
+    async with pool.acquire() as connection:
+        id_ = await connection.fetchval("SELECT task_id FROM events WHERE user_id = 'ann' AND seq = 1")
+        await connection.execute("UPDATE events SET task_id = $1, version = seq WHERE user_id = 'ann'", id_)
+    waited = 0
+
+    async def wait() -> None:
+        nonlocal waited
+        waited += 1
+
+    entries = log.history(pool, "ann", id_, before_second=wait)
+    assert [entry.event.version async for entry in entries] == list(range(1, NUMBER + 1))
+    assert waited == 1
+    check(statements, log.HISTORY.bounded)
