@@ -44,7 +44,8 @@ _SLOW = 2_000_000
 _SLOW_SECONDS = 10
 """Seconds for which the slow reader is slow. It then reads the rest as fast as it comes."""
 _SLOW_BUFFER = 64 * 1024
-_READERS = 5
+_READERS = 4
+"""As many exports as are sent to one user at a time."""
 _TIMES = 5
 _CHUNK = 64 * 1024
 _END = {"ndjson": b"\n", "csv": b"\r\n"}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from events.export.verification import NothingToSay, verify_export
 from events.hash_chain import Head
-from events.serialization import UnknownEvent, canonical
+from events.serialization import DATA_VERSION, UnknownEvent, canonical
 from tests.exports import (
     FIFTH,
     LOG,
@@ -35,16 +35,17 @@ WHOLE, LAST = lines(LOG), head_of(LOG[-1])
 FORM_1 = {"v": 1, "task": {"title": "Buy milk", "description": None, "completed": False}}
 UNREADABLE: tuple[Record, ...] = (
     {"v": 99},
-    {"v": 3},
-    {"v": 3, "changes": {"completed": True}},
+    {"v": DATA_VERSION},
+    {"v": DATA_VERSION, "changes": {"completed": True}},
     {"v": 1, "task": None},
     {},
 )
+_FORM = b'"v":%d' % DATA_VERSION
 SPELLINGS = (
     (b'"version":1,', b'"version":1.0,'),
     (b'"version":1,', b'"version":1,"version":1,'),
-    (b'"v":3', b'"v":3.0'),
-    (b'"v":3', b'"v":3,"v":3'),
+    (_FORM, _FORM + b".0"),
+    (_FORM, _FORM + b"," + _FORM),
     (b'"seq":1,', b'"seq": 1 ,'),
     (b'"seq":1,', b'"seq":1e0,'),
     (b'"version":2,', b'"version":99999999999999999999,'),
@@ -119,6 +120,7 @@ def _changed() -> Iterator[Case]:
             record = put(LOG[place], path, changed(leaf(LOG[place], path)))
             yield Case(lines([*LOG[:place], record, *LOG[place + 1 :]]), LAST)
     for old, new in SPELLINGS:
+        assert old in WHOLE
         yield Case(WHOLE.replace(old, new, 1))
 
 
@@ -165,9 +167,8 @@ def _erasure(before: Record, type_: str, reason: str | None, **values: Any) -> R
     about = {**before, "seq": seq, "id": f"{before['id'][:-4]}{seq:04}", "type": type_, "version": seq, "changes": {}}
     place = list(about).index("hash")
     items = list(about.items())
-    return (
-        dict([*items[:place], ("reason", reason), *items[place:]]) | values | {"data": {"v": 3, "changes": {}, **said}}
-    )
+    data = {"v": DATA_VERSION, "changes": {}, **said}
+    return dict([*items[:place], ("reason", reason), *items[place:]]) | values | {"data": data}
 
 
 _FIRST = _erasure(LOG[-1], "TaskErased", "Ann asked for it")
@@ -229,7 +230,7 @@ FAULTS: tuple[tuple[int, Record, str, str], ...] = (
     (10, {"reason": 1}, "reason", _UNLIKE),
     (10, {"reason": ...}, "reason", _LACKS),
     (10, {"changes": LOG[0]["changes"]}, "changes", "`{}` doesn't follow from `data`"),
-    (10, {"data": {"v": 3, "changes": {}}}, "hash", _HASH),
+    (10, {"data": {"v": DATA_VERSION, "changes": {}}}, "hash", _HASH),
     (11, {"task_id": LOG[0]["task_id"]}, "hash", _HASH),
     (11, {"erased": True}, "erased", _UNKNOWN),
     (11, {"personal": "ab" * 32}, "personal", _UNKNOWN),
