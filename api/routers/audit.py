@@ -185,9 +185,9 @@ async def _page(caller: Caller, selection: Selection, limit: int) -> Response:
     are sent (api.server.unsent).
     """
     body, last, left, held = bytearray(), None, limit, False
-    slices = TimeSlices(caller.requester)
     async with AsyncExitStack() as turn:
         async for rows in query.fetch_events(caller.pool, caller.user, selection, most=limit + 1):
+            slices = TimeSlices(caller.requester)  # without the wait for the database
             for last in rows[:left]:
                 body += b","
                 body += orjson.dumps(record(last))
