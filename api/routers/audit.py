@@ -3,9 +3,9 @@
 import csv
 import io
 import re
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Annotated, Literal, TypeAlias
 
@@ -57,7 +57,7 @@ _CHUNK = 64 * 1024
 _MOST_EXPORTS = 4
 """Largest number of exports sent to one user at a time. Each holds a batch of events."""
 _MUCH = 512 * 1024
-"""Bytes of a page that are made without a turn."""
+"""Bytes of a page that is made without a turn."""
 
 router = APIRouter(prefix="/api/{user_id}", tags=["audit"], route_class=Route)
 
@@ -179,32 +179,49 @@ async def _admitted(reader: Reader) -> Caller:
 
 
 async def _page(caller: Caller, selection: Selection, limit: int) -> Response:
-    """Make a page, with pauses in which other requests run: a thousand events take a while.
+    """Make a page. A long one takes a turn of `LongReads` until it is made.
 
-    One with long events takes a turn of `LongReads` until it is made: it has up to 60 MB, and they count only once they
-    are sent (api.server.unsent).
+    It may have 60 MB, which count only once they are sent (api.server.unsent). So it is begun anew with the turn: many
+    may wait for one, and hold nothing.
     """
-    body, last, left, held = bytearray(), None, limit, False
-    async with AsyncExitStack() as turn:
-        async for rows in query.fetch_events(caller.pool, caller.user, selection, most=limit + 1):
-            slices = TimeSlices(caller.requester)  # without the wait for the database
-            for last in rows[:left]:
-                body += b","
-                body += orjson.dumps(record(last))
-                await slices.pause()
-            left -= len(rows)
-            if len(body) > _MUCH and left >= 0 and not held:
-                entering = turn.enter_async_context(caller.store.long_reads.turn(caller.user))
-                await while_connected(caller.request, entering)
-                held = True
-    body[:1] = b"["
-    body += b"]"
+    page = await _array(caller, selection, limit, most=_MUCH)
+    if page is None:
+        page = await while_connected(caller.request, _with_turn(caller, selection, limit))
+    body, last, more = page
     answer = unsent.response(memoryview(body), {}, JSON)
-    if left < 0 and last is not None:
+    if more and last is not None:
         rest = query.behind(selection, last)
         name, place = ("after", rest.after) if rest.order == "asc" else ("before", rest.before)
         answer.headers["Link"] = next_link(caller.request, (name, place))
     return answer
+
+
+_Array: TypeAlias = tuple[bytearray, Row | None, bool]
+"""The JSON of a page, its last event, and whether there are more."""
+
+
+async def _with_turn(caller: Caller, selection: Selection, limit: int) -> _Array:
+    async with caller.store.long_reads.turn(caller.user):
+        page = await _array(caller, selection, limit, most=sys.maxsize)
+    assert page is not None  # noqa: S101 - only a longer one is
+    return page
+
+
+async def _array(caller: Caller, selection: Selection, limit: int, *, most: int) -> _Array | None:
+    """Make the array, with pauses in which other requests run. Return None if it has more than `most` bytes."""
+    body, last, left = bytearray(), None, limit
+    async for rows in query.fetch_events(caller.pool, caller.user, selection, most=limit + 1):
+        slices = TimeSlices(caller.requester)  # without the wait for the database
+        for last in rows[:left]:
+            body += b","
+            body += orjson.dumps(record(last))
+            await slices.pause()
+        left -= len(rows)
+        if len(body) > most:
+            return None
+    body[:1] = b"["
+    body += b"]"
+    return body, last, left < 0
 
 
 class _Export(StreamingResponse):
