@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from db import time_slices
 from db.long_reads import AT_ONCE, WAITING, LongReads
 from events.store import log
+from tests.arrange import note_statements
 from tests.long_logs import make_history, make_tasks
 from tests.service import Service, bearer, serving, value
 
@@ -138,6 +140,20 @@ async def test_a_long_page_of_the_audit_trail_takes_a_turn(service: Service) -> 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_long_read_ends_with_its_client(service: Service, history: str, kind: str) -> None:
     await end_while_waiting(service, *request(kind, history))
+
+
+async def test_the_wait_for_the_database_is_no_slice_of_work(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short page of the audit trail is made at once, also if its statement took long."""
+    monkeypatch.setattr(time_slices, "_SLICE", 0.25)
+    statements = note_statements(monkeypatch)
+
+    async def wait(_statement: object) -> None:
+        await asyncio.sleep(0.5)
+
+    await service.client.post("/api/ann/tasks", json={"title": "x"})
+    statements.on_answer = wait
+    assert len((await service.client.get("/api/ann/audit")).json()) == 1
+    assert asyncio.get_running_loop() not in time_slices._schedulers  # which waits until the loop is idle
 
 
 async def test_a_long_page_of_the_audit_trail_ends_with_its_client(service: Service) -> None:
