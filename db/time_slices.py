@@ -29,6 +29,10 @@ class TimeSlices:
         self._user_id, self._locked, self._others_wait = user_id, locked, others_wait
         self._since, self._length = time.perf_counter(), _SLICE
 
+    def restart(self) -> None:
+        """Begin the slice anew. Call it after a wait, for the database or a client: others had that time."""
+        self._since = time.perf_counter()
+
     async def pause(self) -> None:
         """Let other tasks run if the slice is over. Call it between any two small steps.
 

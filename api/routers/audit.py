@@ -209,9 +209,9 @@ async def _with_turn(caller: Caller, selection: Selection, limit: int) -> _Array
 
 async def _array(caller: Caller, selection: Selection, limit: int, *, most: int) -> _Array | None:
     """Make the array, with pauses in which other requests run. Return None if it has more than `most` bytes."""
-    body, last, left = bytearray(), None, limit
+    body, last, left, slices = bytearray(), None, limit, TimeSlices(caller.requester)
     async for rows in query.fetch_events(caller.pool, caller.user, selection, most=limit + 1):
-        slices = TimeSlices(caller.requester)  # without the wait for the database
+        slices.restart()
         for last in rows[:left]:
             body += b","
             body += orjson.dumps(record(last))
@@ -265,12 +265,14 @@ async def _stream(
     piece = bytearray(beginning)
     slices = TimeSlices(requester)
     async for rows in batches:
+        slices.restart()
         for each in map(line, rows):
             await slices.pause()
             piece += each
             if len(piece) >= _CHUNK:
                 yield bytes(piece)
                 piece.clear()
+                slices.restart()
     if piece:
         yield bytes(piece)
 

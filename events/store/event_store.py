@@ -141,11 +141,12 @@ class EventStore:
             async def take_turn() -> None:
                 await turn.enter_async_context(self.long_reads.turn(user_id))
 
-            entries = log.history(pool, user_id, task_id, after=after, version=version, at=at, before_second=take_turn)
+            entries = log.history(
+                pool, user_id, task_id, after=after, version=version, at=at, slices=slices, before_second=take_turn
+            )
             async with aclosing(entries):
                 async for entry in entries:
                     yield entry
-                    await slices.pause()
 
     async def is_there(self, user_id: str, task_id: UUID) -> bool:
         """Say if the task exists by the log: it has events, and the last one is no end."""
@@ -309,10 +310,7 @@ class LockedStream:
         """Read the number and hash of those of the events that only `TaskErased` follow in the user's stream."""
         return await log.heads_since_change(self._connection, user_id, seqs)
 
-    async def history(self, user_id: str, task_id: UUID, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
+    def history(self, user_id: str, task_id: UUID, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
         """Read a task's events in order, after version `after`."""
         slices = TimeSlices(user_id, locked=True)
-        async with aclosing(log.history(self._connection, user_id, task_id, after=after)) as entries:
-            async for entry in entries:
-                yield entry
-                await slices.pause()
+        return log.history(self._connection, user_id, task_id, after=after, slices=slices)

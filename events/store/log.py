@@ -10,6 +10,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from db.pool import Connection, Executor
+from db.time_slices import TimeSlices
 from events.hash_chain import Head
 from events.serialization import Row, from_row
 from events.store.append import RecordedEvent
@@ -182,12 +183,13 @@ async def history(
     after: int = 0,
     version: int | None = None,
     at: datetime | None = None,
+    slices: TimeSlices,
     before_second: Callable[[], Awaitable[object]] | None = None,
 ) -> AsyncGenerator[RecordedEvent, None]:
     """Read a task's events in order, after version `after`, up to and with `version` and the moment `at`.
 
-    They are read batch by batch, as by `read`; `before_second` is called before the second batch is. Raise
-    `UnknownEvent` (events.serialization).
+    They are read batch by batch, as by `read`, with a pause after each; `before_second` is called before the second
+    batch is. Raise `UnknownEvent` (events.serialization).
     """
 
     def fetch(form: str, last: Record | None, limit: int) -> Awaitable[Sequence[Record]]:
@@ -196,8 +198,10 @@ async def history(
 
     async with aclosing(in_batches(HISTORY, fetch, before_second=before_second)) as batches:
         async for rows in batches:
+            slices.restart()
             for row in rows:
                 yield _recorded(row)
+                await slices.pause()
 
 
 OF_SEQ = """

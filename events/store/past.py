@@ -74,6 +74,7 @@ async def tasks_at(
     state: Task | Erased | None = None
     folded: UUID = NO_TASK
     async for rows in log.in_batches(statement, fetch):
+        slices.restart()
         finished = []
         for task_id, version, type_, moment, wanted, data in rows:
             if task_id != folded:

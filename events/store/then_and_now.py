@@ -54,6 +54,7 @@ async def then_and_now(
 
     found: ThenAndNow | None = None
     async for rows in log.in_batches(FACTS, fetch):
+        slices.restart()
         for task_id, version, type_, at, wanted, data in rows:
             if not wanted:
                 continue

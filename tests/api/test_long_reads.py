@@ -142,17 +142,30 @@ async def test_a_long_read_ends_with_its_client(service: Service, history: str, 
     await end_while_waiting(service, *request(kind, history))
 
 
-async def test_the_wait_for_the_database_is_no_slice_of_work(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A short page of the audit trail is made at once, also if its statement took long."""
-    monkeypatch.setattr(time_slices, "_SLICE", 0.25)
+READS = (
+    "audit",
+    "audit?format=ndjson",
+    "tasks?as_of=2100-01-01T00:00:00Z",
+    "tasks/{id}?version=1",
+    "tasks/{id}/history",
+)
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_the_wait_for_the_database_is_no_slice_of_work(
+    service: Service, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A short read is answered at once, also if its statements took long."""
+    monkeypatch.setattr(time_slices, "_SLICE", 0.15)
     statements = note_statements(monkeypatch)
 
     async def wait(_statement: object) -> None:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.3)
 
-    await service.client.post("/api/ann/tasks", json={"title": "x"})
+    task = (await service.client.post("/api/ann/tasks", json={"title": "x"})).json()
     statements.on_answer = wait
-    assert len((await service.client.get("/api/ann/audit")).json()) == 1
+    answer = await service.client.get(f"/api/ann/{path.format(id=task['id'])}")
+    assert (answer.status_code, b'"x"' in answer.content) == (200, True)
     assert asyncio.get_running_loop() not in time_slices._schedulers  # which waits until the loop is idle
 
 

@@ -214,7 +214,7 @@ async def test_a_write_that_finds_no_row_is_decided_on_the_log(pool: Pool, what:
     await sql(pool, "TRUNCATE tasks")
     outcome = await handle(store_of(pool), commands[what], actor="ann", metadata=keyed)
     assert not outcome.replayed
-    history = [event async for event in log.history(pool, "ann", of_task["task_id"])]
+    history = [event async for event in store_of(pool).history("ann", of_task["task_id"])]
     assert len(history) == (2 if what == "nothing" else 3)
     if what == "nothing":
         assert outcome.task is not None

@@ -14,6 +14,7 @@ from commands.handler import handle
 from db.pool import Pool
 from db.time_slices import TimeSlices
 from events.store import log
+from events.store.append import RecordedEvent
 from events.store.past import task_at, tasks_at
 from events.task import Metadata, Task
 from tests.arrange import store_of
@@ -51,17 +52,25 @@ async def test_the_log_is_read_in_order_up_to_a_number(pool: Pool, states: list[
     assert states[-1].version == MANY
 
 
+async def history(pool: Pool, user: str, task: UUID, **bounds: Any) -> list[RecordedEvent]:
+    return [entry async for entry in store_of(pool).history(user, task, **bounds)]
+
+
 async def test_a_tasks_history_is_read_in_order_up_to_a_version_or_a_moment(pool: Pool, states: list[Task]) -> None:
     task = states[0].id
-    everything = [entry async for entry in log.history(pool, "ann", task)]
+    everything = await history(pool, "ann", task)
     assert [entry.event.version for entry in everything] == list(range(1, MANY + 1))
     for version in (1, log.READ_BATCH, log.READ_BATCH + 1, MANY, MANY + 1):
-        assert [entry async for entry in log.history(pool, "ann", task, version=version)] == everything[:version]
+        assert [
+            entry async for entry in log.history(pool, "ann", task, version=version, slices=TimeSlices("ann"))
+        ] == everything[:version]
     for after in (1, log.READ_BATCH, MANY - 1, MANY):
-        assert [entry async for entry in log.history(pool, "ann", task, after=after)] == everything[after:]
+        assert [
+            entry async for entry in log.history(pool, "ann", task, after=after, slices=TimeSlices("ann"))
+        ] == everything[after:]
     middle = everything[MANY // 2].event.at
-    assert [entry async for entry in log.history(pool, "ann", task, at=middle)] == everything[: MANY // 2 + 1]
-    assert [entry async for entry in log.history(pool, "bob", task)] == []
+    assert await history(pool, "ann", task, at=middle) == everything[: MANY // 2 + 1]
+    assert await history(pool, "bob", task) == []
 
 
 async def test_every_version_of_a_long_history_can_be_had(pool: Pool, states: list[Task]) -> None:
@@ -93,7 +102,9 @@ async def test_a_task_with_a_long_history_is_restored_by_many_at_once(pool: Pool
         (MANY + 2, then.completed, then.created_at)
     }
     assert len(found) == 30
-    assert [entry.event.version async for entry in log.history(pool, "ann", task, after=MANY)] == [MANY + 1, MANY + 2]
+    assert [
+        entry.event.version async for entry in log.history(pool, "ann", task, after=MANY, slices=TimeSlices("ann"))
+    ] == [MANY + 1, MANY + 2]
 
 
 async def test_all_tasks_of_a_moment_are_those_of_the_events_until_then(pool: Pool, states: list[Task]) -> None:

@@ -106,7 +106,7 @@ async def test_a_history(database: str, pool: Pool, statements: Statements) -> N
         nonlocal waited
         waited += 1
 
-    entries = log.history(pool, "ann", id_, before_second=wait)
+    entries = log.history(pool, "ann", id_, before_second=wait, slices=TimeSlices("ann"))
     assert [entry.event.version async for entry in entries] == list(range(1, NUMBER + 1))
     assert waited == 1
     check(statements, log.HISTORY.bounded)
