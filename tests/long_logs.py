@@ -56,7 +56,13 @@ async def make_tasks(connection: Connection, user: str, number: int, *, length: 
 async def make_history(connection: Connection, user: str, toggles: int) -> str:
     """Create one task of a new user and toggle it so often, which `tasks` doesn't show; the task's id."""
     await make_tasks(connection, user, 1)
-    task = await connection.fetchval("SELECT id FROM tasks WHERE user_id = $1", user)
-    await connection.execute(_TOGGLES, user, task, 1, toggles)
-    await connection.execute("UPDATE streams SET seq = seq + $2 WHERE user_id = $1", user, toggles)
+    return await add_toggles(connection, user, toggles)
+
+
+async def add_toggles(connection: Connection, user: str, number: int) -> str:
+    """Toggle one of the user's tasks so often, which `tasks` doesn't show; the task's id."""
+    task = await connection.fetchval("SELECT id FROM tasks WHERE user_id = $1 LIMIT 1", user)
+    seq = await connection.fetchval("SELECT seq FROM streams WHERE user_id = $1", user)
+    await connection.execute(_TOGGLES, user, task, seq, number)
+    await connection.execute("UPDATE streams SET seq = seq + $2 WHERE user_id = $1", user, number)
     return str(task)

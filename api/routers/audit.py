@@ -26,7 +26,7 @@ from api.responses import JSON
 from api.routing import Route
 from api.server import unsent
 from api.server.disconnects import while_connected
-from api.user_turns import user_overloaded
+from api.user_turns import give_turn_back, user_overloaded
 from db.time_slices import TimeSlices
 from events.records import CSV_COLUMNS, csv_cells, full_record, record
 from events.serialization import Row
@@ -186,6 +186,7 @@ async def _page(caller: Caller, selection: Selection, limit: int) -> Response:
     """
     page = await _array(caller, selection, limit, most=_MUCH)
     if page is None:
+        give_turn_back(caller.request.scope)
         page = await while_connected(caller.request, _with_turn(caller, selection, limit))
     body, last, more = page
     answer = unsent.response(memoryview(body), {}, JSON)
@@ -249,10 +250,10 @@ def _check_exports(user: str) -> None:
 
 async def _begun(batches: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
     """Fetch the first batch, and return an iterator of all. If that fails, the response can still be an error."""
-    first: Sequence[Row] = await anext(batches, [])
+    begun: list[Sequence[Row]] = [await anext(batches, [])]  # in a list, so that its memory can be freed
 
     async def all_of_them() -> AsyncIterator[Sequence[Row]]:
-        yield first
+        yield begun.pop()
         async for batch in batches:
             yield batch
 

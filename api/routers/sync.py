@@ -15,8 +15,8 @@ from api.routing import Route
 from api.schemas import Sync
 from api.server import unsent
 from api.sync_tokens import sync_point, sync_token
-from events.projection import joined
 from queries import changes as query
+from queries.json_array import json_array
 
 router = APIRouter(prefix="/api/{user_id}/tasks", tags=["tasks"], route_class=Route)
 
@@ -45,5 +45,5 @@ async def get_changes(caller: CurrentCaller, parameters: Annotated[SyncParameter
         raise LogReplaced(hint="since is of a log that is no more: begin again without it.")
     deleted = [{**each._asdict(), "id": str(each.id)} for each in page.deleted]
     rest = {"deleted": deleted, "next": sync_token(page.next), "more": page.more}
-    body = b'{"tasks":[%b],%b' % (joined(page.tasks), orjson.dumps(rest)[1:])
+    body = b"".join((b'{"tasks":', await json_array(user, page.tasks), b",", orjson.dumps(rest)[1:]))
     return unsent.response(body, {}, JSON)

@@ -132,7 +132,8 @@ class EventStore:
     ) -> AsyncGenerator[RecordedEvent, None]:
         """Read a task's events in order, after version `after`, up to and with `version` and the moment `at`.
 
-        From the second batch on, a turn of `LongReads` is held: close the iterator (`aclosing`) to give it back early.
+        If they are more than a batch may have, a turn of `LongReads` is held from there on: close the iterator
+        (`aclosing`) to give it back early.
         Raise `UnknownEvent` (events.serialization) or `TooManyRequests`.
         """
         slices, pool = self.slices(user_id), self._pool.of(user_id)
@@ -142,7 +143,7 @@ class EventStore:
                 await turn.enter_async_context(self.long_reads.turn(user_id))
 
             entries = log.history(
-                pool, user_id, task_id, after=after, version=version, at=at, slices=slices, before_second=take_turn
+                pool, user_id, task_id, after=after, version=version, at=at, slices=slices, before_more=take_turn
             )
             async with aclosing(entries):
                 async for entry in entries:

@@ -79,6 +79,14 @@ def are_full(rows: Sequence[Record]) -> bool:
     return sum(len(row["data"] or b"") for row in rows) >= BATCH_BYTES
 
 
+def next_size(size: int, rows: Sequence[Record], *, full: bool) -> int:
+    """Return how many events to ask for after these, of `size` that were asked for.
+
+    The database reads as many, also if fewer fit: so it is a few more than fitted, and more again where all did.
+    """
+    return min(READ_BATCH, 1 + len(rows) * 5 // 4 if full else 2 * size)
+
+
 Fetch: TypeAlias = Callable[[str, Record | None, int], Awaitable[Sequence[Record]]]
 """A read, by a form of the statement, of the events behind a row, or of the first ones: so many at the most."""
 
@@ -88,14 +96,14 @@ async def in_batches(
     fetch: Fetch,
     *,
     most: int | None = None,
-    before_second: Callable[[], Awaitable[object]] | None = None,
+    before_more: Callable[[], Awaitable[object]] | None = None,
 ) -> AsyncGenerator[Sequence[Record], None]:
     """Read events batch by batch, or the first `most` of them.
 
-    `before_second` is called before the second batch is read. Of long events, few are asked for: the database reads as
-    many as that, also if fewer fit.
+    `before_more` is called before more than `READ_BATCH` are read.
     """
     form, last, size, left = statement.short, None, READ_BATCH, sys.maxsize if most is None else most
+    seen = 0
     while True:
         limit = min(size, left)
         rows = await fetch(form, last, limit)
@@ -106,13 +114,12 @@ async def in_batches(
             return
         full = form == statement.bounded and are_full(rows)
         left -= len(rows)
-        if full:
-            size = min(READ_BATCH, 1 + len(rows) * 5 // 4)
+        size = next_size(size, rows, full=full)
         yield rows
         if not left or (len(rows) < limit and not full):
             return
-        if last is None and before_second is not None:
-            await before_second()
+        if seen < READ_BATCH <= (seen := seen + len(rows)) and before_more is not None:
+            await before_more()
         last = rows[-1]
         del rows  # before the next batch is read
 
@@ -184,19 +191,19 @@ async def history(
     version: int | None = None,
     at: datetime | None = None,
     slices: TimeSlices,
-    before_second: Callable[[], Awaitable[object]] | None = None,
+    before_more: Callable[[], Awaitable[object]] | None = None,
 ) -> AsyncGenerator[RecordedEvent, None]:
     """Read a task's events in order, after version `after`, up to and with `version` and the moment `at`.
 
-    They are read batch by batch, as by `read`, with a pause after each; `before_second` is called before the second
-    batch is. Raise `UnknownEvent` (events.serialization).
+    They are read batch by batch, as by `read`, with a pause after each; `before_more` is called before more than
+    `READ_BATCH` are. Raise `UnknownEvent` (events.serialization).
     """
 
     def fetch(form: str, last: Record | None, limit: int) -> Awaitable[Sequence[Record]]:
         seen = after if last is None else last["version"]
         return database.fetch(form, user_id, task_id, seen, version, at, limit)
 
-    async with aclosing(in_batches(HISTORY, fetch, before_second=before_second)) as batches:
+    async with aclosing(in_batches(HISTORY, fetch, before_more=before_more)) as batches:
         async for rows in batches:
             slices.restart()
             for row in rows:

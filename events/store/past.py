@@ -113,24 +113,24 @@ async def tasks_at_versions(
     """
     tasks = dict[UUID, Task | Erased | None].fromkeys(versions)
     done = dict.fromkeys(versions, 0)
-    left = list(versions)
+    left, form, size = list(versions), FACTS_UPTO.short, log.READ_BATCH
     while left:
-        places, goals = [done[id_] for id_ in left], [versions[id_] for id_ in left]
-        arguments = (user_id, left, places, goals, max(1, log.READ_BATCH // len(left)))
-        rows = await database.fetch(FACTS_UPTO.short, *arguments)
-        full = False
-        if log.lack_data(rows):
-            rows = await database.fetch(FACTS_UPTO.bounded, *arguments)
-            full = log.are_full(rows)
+        some = left[:size]
+        places, goals = [done[id_] for id_ in some], [versions[id_] for id_ in some]
+        arguments = (user_id, some, places, goals, max(1, size // len(some)))
+        rows = await database.fetch(form, *arguments)
+        if form == FACTS_UPTO.short and log.lack_data(rows):
+            form = FACTS_UPTO.bounded
+            rows = await database.fetch(form, *arguments)
+        full = form == FACTS_UPTO.bounded and log.are_full(rows)
+        size = log.next_size(size, rows, full=full)
         slices = new_slices()  # without the wait for the database
         for task_id, version, type_, at, data in rows:
             step = FoldedEvent(user_id, task_id, version, at, payload_of(type_, data))
             tasks[task_id], done[task_id] = evolve_erased(tasks[task_id], step), version
             await slices.pause()
         del rows  # before the next batch is fetched
-        left = [
-            id_
-            for id_, before in zip(left, places, strict=True)
-            if done[id_] < versions[id_] and (full or before < done[id_])
-        ]
+        of_some = zip(some, places, strict=True)
+        again = [id_ for id_, before in of_some if done[id_] < versions[id_] and (full or before < done[id_])]
+        left = again + left[len(some) :]
     return tasks

@@ -73,6 +73,20 @@ async def test_a_tasks_history_is_read_in_order_up_to_a_version_or_a_moment(pool
     assert await history(pool, "bob", task) == []
 
 
+async def test_before_more_events_than_a_batch_may_have_the_caller_may_wait(pool: Pool, states: list[Task]) -> None:
+    read = waited = 0
+
+    async def wait() -> None:
+        nonlocal waited
+        waited += 1
+        assert read == log.READ_BATCH
+
+    slices = TimeSlices("ann")
+    async for _ in log.history(pool, "ann", states[0].id, slices=slices, before_more=wait):
+        read += 1
+    assert (read, waited) == (MANY, 1)
+
+
 async def test_every_version_of_a_long_history_can_be_had(pool: Pool, states: list[Task]) -> None:
     task = states[0].id
 

@@ -14,7 +14,7 @@ from queries import audit
 from queries.audit import Selection
 from tests.arrange import Statements, note_statements
 from tests.conftest import let_the_log_change
-from tests.long_logs import make_tasks
+from tests.long_logs import add_toggles, make_tasks
 
 NUMBER, LENGTH = 40, 5000
 FITTING = log.BATCH_BYTES // (4 * LENGTH) + 1
@@ -94,8 +94,17 @@ async def test_the_database_reads_few_events_more_than_it_returns(pool: Pool, st
     assert all(limit <= 1.25 * FITTING + 1 for limit in asked[1:])
 
 
+async def test_batches_grow_again_after_long_events(pool: Pool, statements: Statements) -> None:
+    async with pool.acquire() as connection:
+        await add_toggles(connection, "ann", 2000)
+    found = await collected(audit.fetch_events(pool, "ann", Selection(order="asc")))
+    assert [row["seq"] for row in found] == list(range(1, NUMBER + 2001))
+    sent = [each for form in audit.AUDIT["asc"] for each in statements.of(form)]
+    assert len(sent) <= 2000 // log.READ_BATCH + 10
+
+
 async def test_a_history(database: str, pool: Pool, statements: Statements) -> None:
-    """After the first batch, the caller may wait."""
+    """Its batches are full, too. The caller waits only if there are more events than a batch may have."""
     await let_the_log_change(database)
     async with pool.acquire() as connection:
         id_ = await connection.fetchval("SELECT task_id FROM events WHERE user_id = 'ann' AND seq = 1")
@@ -106,7 +115,7 @@ async def test_a_history(database: str, pool: Pool, statements: Statements) -> N
         nonlocal waited
         waited += 1
 
-    entries = log.history(pool, "ann", id_, before_second=wait, slices=TimeSlices("ann"))
+    entries = log.history(pool, "ann", id_, before_more=wait, slices=TimeSlices("ann"))
     assert [entry.event.version async for entry in entries] == list(range(1, NUMBER + 1))
-    assert waited == 1
+    assert waited == 0
     check(statements, log.HISTORY.bounded)
