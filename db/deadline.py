@@ -30,6 +30,20 @@ def lift() -> None:
         deadline.at = None
 
 
+@contextmanager
+def lifted(seconds: float) -> Iterator[None]:
+    """Lift the deadline for the block. Afterwards, the request has `seconds` from then on, if it had a deadline."""
+    deadline = _deadline.get()
+    if deadline is None or deadline.at is None:
+        yield
+        return
+    deadline.at = None
+    try:
+        yield
+    finally:
+        deadline.at = _now() + seconds
+
+
 def current() -> float | None:
     """Return the deadline, as a time of the event loop's clock; `None` if there is none."""
     deadline = _deadline.get()

@@ -27,7 +27,7 @@ class LongReads:
     requests. If users are on several servers, those of one have half of the process's turns.
 
     The wait for a turn ends by the deadline. A read with a turn has none: it may take as long as its stream is, and
-    each of its statements has the pool's timeout.
+    each of its statements has the pool's timeout. So has what follows in the same request, together.
     """
 
     _of_many_statements = True
@@ -81,7 +81,7 @@ class LongReads:
             except TimeoutError:
                 raise overloaded(f"other long reads took more than {self._timeout:g} s") from None
             if self._of_many_statements:
-                deadline.lift()
+                turn.enter_context(deadline.lifted(self._timeout))
             yield
 
 

@@ -125,6 +125,23 @@ async def test_a_long_read_has_the_bound_for_each_statement_and_a_scan_for_all(
         deadline.lift()
 
 
+async def test_what_follows_a_long_read_has_a_deadline_again(pool: Pool) -> None:
+    """Else a batch that has read a long history would wait for the lock of its stream for ever."""
+    deadline.begin(1)
+    try:
+        async with LongReads(pool).turn("ann"):
+            assert deadline.current() is None
+        at = deadline.current()
+        assert at is not None
+        assert at <= asyncio.get_running_loop().time() + pool.timeout
+        deadline.lift()  # as when the response begins
+        async with LongReads(pool).turn("ann"):
+            assert deadline.current() is None
+        assert deadline.current() is None
+    finally:
+        deadline.lift()
+
+
 async def test_a_statement_that_had_little_time_casts_no_doubt(pool: Pool) -> None:
     at = asyncio.get_running_loop().time() + pool.timeout / 100
     await pool.fetchval("SELECT 1")
