@@ -30,7 +30,7 @@ class TimeSlices:
         self._since, self._length = time.perf_counter(), _SLICE
 
     def restart(self) -> None:
-        """Begin the slice anew. Call it after a wait, for the database or a client: others had that time."""
+        """Begin the slice anew. Call it after a wait for the database: others had that time."""
         self._since = time.perf_counter()
 
     async def pause(self) -> None:

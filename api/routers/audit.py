@@ -266,14 +266,12 @@ async def _stream(
     piece = bytearray(beginning)
     slices = TimeSlices(requester)
     async for rows in batches:
-        slices.restart()
         for each in map(line, rows):
-            await slices.pause()
+            await slices.pause()  # after each wait, too: an export that is read fast has time, and others don't
             piece += each
             if len(piece) >= _CHUNK:
                 yield bytes(piece)
                 piece.clear()
-                slices.restart()
     if piece:
         yield bytes(piece)
 
