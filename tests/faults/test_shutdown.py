@@ -1,9 +1,11 @@
 """SIGTERM: requests under way are finished, new ones are refused, and nothing is lost."""
 
 import asyncio
+import os
 import signal
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -88,4 +90,16 @@ async def test_stopped_under_load_nothing_acknowledged_is_lost(database: str, fo
             assert await asyncio.to_thread(serving.process.wait, 60) == 0
         await check_all(database, writers)
         assert verified(folder, database)
+        assert not [line for line in serving.errors if "Traceback" in line]
+
+
+@pytest.mark.unmeasured  # see `Serving.stop`
+def test_sigterm_for_every_process_again_and_again_ends_the_service(database: str, folder: Path, workers: str) -> None:
+    with service(folder, database, "--workers", workers) as serving:
+        serving.wait_until_ready()
+        while serving.process.poll() is None:  # as systemd does to all of a service's processes
+            with suppress(ProcessLookupError):
+                os.killpg(serving.process.pid, signal.SIGTERM)
+            time.sleep(0.01)
+        assert serving.process.wait(30) == 0
         assert not [line for line in serving.errors if "Traceback" in line]
