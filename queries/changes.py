@@ -85,7 +85,7 @@ async def _fetch(pool: Pool, statement: _Paged, *arguments: Any) -> tuple[Sequen
     if _LEFT_OUT not in [row["document"] for row in rows]:
         return rows, False
     rows = await pool.fetch(statement.bounded, *arguments)
-    return rows, max(row["bytes"] or 0 for row in rows) >= _PAGE_BYTES
+    return rows, max((row["bytes"] or 0 for row in rows), default=0) >= _PAGE_BYTES
 
 
 # A task's document is there only in the row of its last event: others bring what is outdated, or comes on a later page.

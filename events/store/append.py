@@ -79,6 +79,9 @@ class RecordedEvent:
 AppendResult: TypeAlias = RecordedEvent | Conflict | asyncpg.PostgresError
 """The recorded event, or the reason why it wasn't written."""
 
+PIECE = 128 * 1024
+"""Characters of text in a statement after which a user's further events go in another (`append_all`)."""
+
 RESOLVE_SECONDS = 0.9
 """Seconds in which an in-doubt commit must be resolved. An append ends so long before the deadline."""
 
@@ -186,37 +189,78 @@ async def append(connection: Connection, appends: Sequence[PendingAppend]) -> li
     can't be encoded: nothing is sent then.
     """
     order = sorted(range(len(appends)), key=lambda position: appends[position].event.user_id)
-    users = [appends[position].event.user_id for position in order]
-    of_one_user = users[0] == users[-1]
-    arguments: list[tuple[Any, ...]] = []
-    slices = TimeSlices(users[0], locked=True)
-    for position in order:
-        if arguments and of_one_user:  # others' events would have to wait with them
-            await slices.pause()
-        arguments.append(_arguments(appends[position]))
-    try:
-        if len(appends) == 1:
-            rows = await connection.fetch(APPEND, users[0], *arguments[0])
-        elif of_one_user:
-            rows = await connection.fetch(APPEND_SEVERAL, users[0], *zip(*arguments, strict=True))
-        else:
-            rows = await connection.fetch(APPEND_MANY, users, *zip(*arguments, strict=True))
-    except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
-        return [_refusal(error.sqlstate or "", str(error)) for _ in appends]
-    results: dict[int, AppendResult] = {}
-    for n, seq, hash_, outcome, message in rows:
-        position = order[n - 1]
-        event = appends[position].event
-        results[position] = RecordedEvent(seq, hash_, event) if outcome is None else _refusal(outcome, message)
+    ordered = [appends[position] for position in order]
+    results = dict(zip(order, await _send(connection, ordered, await _encode(ordered)), strict=True))
     return [results[position] for position in range(len(appends))]
+
+
+async def append_all(connection: Connection, appends: Sequence[PendingAppend]) -> list[RecordedEvent]:
+    """Append events of one user in the caller's transaction, long ones in several statements; return them as recorded.
+
+    To send a megabyte at once would keep the event loop busy for some milliseconds. Raise a `Conflict`, or the
+    database's error, of the first event that can't be written.
+    """
+    arguments = await _encode(appends)
+    recorded: list[RecordedEvent] = []
+    while len(recorded) < len(appends):
+        piece = slice(len(recorded), _end_of_piece(arguments, len(recorded)))
+        recorded += map(_recorded, await _send(connection, appends[piece], arguments[piece]))
+    return recorded
 
 
 async def append_one(connection: Connection, pending: PendingAppend) -> RecordedEvent:
     """Append one event as `append` does, and return it as recorded. Raise a `Conflict`, or the database's error."""
     [result] = await append(connection, [pending])
+    return _recorded(result)
+
+
+def _recorded(result: AppendResult) -> RecordedEvent:
     if isinstance(result, RecordedEvent):
         return result
     raise result
+
+
+async def _encode(appends: Sequence[PendingAppend]) -> list[tuple[Any, ...]]:
+    """Make each event's arguments; if all are of one user, in slices: others' events would have to wait with them."""
+    first, last = appends[0].event.user_id, appends[-1].event.user_id
+    slices = TimeSlices(first, locked=True)
+    arguments: list[tuple[Any, ...]] = []
+    for each in appends:
+        if arguments and first == last:
+            await slices.pause()
+        arguments.append(_arguments(each))
+    return arguments
+
+
+def _end_of_piece(arguments: Sequence[tuple[Any, ...]], start: int) -> int:
+    length = 0
+    for end, each in enumerate(arguments[start:], start + 1):
+        length += sum(len(value) for value in each if isinstance(value, str))
+        if length >= PIECE:
+            return end
+    return len(arguments)
+
+
+async def _send(
+    connection: Connection, appends: Sequence[PendingAppend], arguments: Sequence[tuple[Any, ...]]
+) -> list[AppendResult]:
+    """Append events in one statement. Each user's are adjacent, and users come in the order of their keys."""
+    first, last = appends[0].event.user_id, appends[-1].event.user_id
+    try:
+        if len(appends) == 1:
+            rows = await connection.fetch(APPEND, first, *arguments[0])
+        elif first == last:
+            rows = await connection.fetch(APPEND_SEVERAL, first, *zip(*arguments, strict=True))
+        else:
+            users = [each.event.user_id for each in appends]
+            rows = await connection.fetch(APPEND_MANY, users, *zip(*arguments, strict=True))
+    except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
+        return [_refusal(error.sqlstate or "", str(error)) for _ in appends]
+    results: dict[int, AppendResult] = {}
+    for n, seq, hash_, outcome, message in rows:
+        event = appends[n - 1].event
+        results[n] = RecordedEvent(seq, hash_, event) if outcome is None else _refusal(outcome, message)
+    return [results[n] for n in range(1, len(appends) + 1)]
 
 
 def _refusal(sqlstate: str, message: str) -> Conflict | asyncpg.PostgresError:

@@ -21,7 +21,7 @@ from db.time_slices import TimeSlices
 from db.user_semaphore import UserSemaphore
 from events.hash_chain import Head
 from events.store import content, log
-from events.store.append import RESOLVE_SECONDS, PendingAppend, RecordedEvent, append, append_one
+from events.store.append import RESOLVE_SECONDS, PendingAppend, RecordedEvent, append_all, append_one
 from events.store.content import LastEvent
 from events.store.group_commit import GroupCommit
 from events.store.stored_tasks import StoredTask, TaskKey, stored, stored_of_user
@@ -133,8 +133,7 @@ class EventStore:
         """Read a task's events in order, after version `after`, up to and with `version` and the moment `at`.
 
         If they are more than a batch may have, a turn of `LongReads` is held from there on: close the iterator
-        (`aclosing`) to give it back early.
-        Raise `UnknownEvent` (events.serialization) or `TooManyRequests`.
+        (`aclosing`) to give it back early. Raise `UnknownEvent` (events.serialization) or `TooManyRequests`.
         """
         slices, pool = self.slices(user_id), self._pool.of(user_id)
         async with AsyncExitStack() as turn:
@@ -255,14 +254,10 @@ class LockedStream:
         return entry
 
     async def append_all(self, pending: Sequence[PendingAppend]) -> list[RecordedEvent]:
-        """Append several events in one statement. If one of them can't be, raise as `append` does, and give up all."""
+        """Append several events. If one of them can't be written, raise as `append` does, and give up all."""
         last = self._head.seq
         numbered = [each._replace(after=last + number) for number, each in enumerate(pending)]
-        entries = []
-        for result in await append(self._connection, numbered):
-            if not isinstance(result, RecordedEvent):
-                raise result
-            entries.append(result)
+        entries = await append_all(self._connection, numbered)
         self._head = Head(entries[-1].seq, entries[-1].hash)
         return entries
 

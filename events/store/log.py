@@ -4,7 +4,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import aclosing
 from datetime import datetime
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from asyncpg import Record
@@ -69,14 +69,19 @@ WHERE bytes - coalesce(length(data), 0) < {BATCH_BYTES} ORDER BY {order}
     return Batched(statement.replace(_DATA, _SHORT_DATA), bounded)
 
 
-def lack_data(rows: Sequence[Record]) -> bool:
-    """Say whether rows of the short form lack data that are long."""
-    return b"" in [row["data"] for row in rows]
+async def fetch_batch(
+    statement: Batched, form: str, fetch: Callable[..., Awaitable[Sequence[Record]]], *arguments: Any
+) -> tuple[Sequence[Record], str, bool]:
+    """Fetch a batch by `form`, or by the bounded form if data are long.
 
-
-def are_full(rows: Sequence[Record]) -> bool:
-    """Say whether there may be more rows than these of the bounded form."""
-    return sum(len(row["data"] or b"") for row in rows) >= BATCH_BYTES
+    Return the rows, the form to go on with, and whether there may be more rows, since these fill a batch.
+    """
+    rows = await fetch(form, *arguments)
+    if form == statement.short:
+        if b"" not in [row["data"] for row in rows]:
+            return rows, form, False
+        rows = await fetch(statement.bounded, *arguments)
+    return rows, statement.bounded, sum(len(row["data"] or b"") for row in rows) >= BATCH_BYTES
 
 
 def next_size(size: int, rows: Sequence[Record], *, full: bool) -> int:
@@ -106,13 +111,9 @@ async def in_batches(
     seen = 0
     while True:
         limit = min(size, left)
-        rows = await fetch(form, last, limit)
-        if form == statement.short and lack_data(rows):
-            form = statement.bounded
-            rows = await fetch(form, last, limit)
+        rows, form, full = await fetch_batch(statement, form, fetch, last, limit)
         if not rows:
             return
-        full = form == statement.bounded and are_full(rows)
         left -= len(rows)
         size = next_size(size, rows, full=full)
         yield rows

@@ -117,12 +117,9 @@ async def tasks_at_versions(
     while left:
         some = left[:size]
         places, goals = [done[id_] for id_ in some], [versions[id_] for id_ in some]
-        arguments = (user_id, some, places, goals, max(1, size // len(some)))
-        rows = await database.fetch(form, *arguments)
-        if form == FACTS_UPTO.short and log.lack_data(rows):
-            form = FACTS_UPTO.bounded
-            rows = await database.fetch(form, *arguments)
-        full = form == FACTS_UPTO.bounded and log.are_full(rows)
+        rows, form, full = await log.fetch_batch(
+            FACTS_UPTO, form, database.fetch, user_id, some, places, goals, max(1, size // len(some))
+        )
         size = log.next_size(size, rows, full=full)
         slices = new_slices()  # without the wait for the database
         for task_id, version, type_, at, data in rows:

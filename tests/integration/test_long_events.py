@@ -1,20 +1,25 @@
-"""Long events are read in batches of few bytes, and none is missed or read twice at their edges."""
+"""Long events are read and appended in batches of few bytes, and none is missed or read twice at their edges."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from uuid_utils.compat import uuid7
 
 from db.pool import Pool
 from db.time_slices import TimeSlices
-from events.store import log, past, then_and_now
-from events.task import Task
+from events.store import append, log, past, then_and_now
+from events.store.append import PendingAppend, VersionTaken
+from events.task import Task, TaskCreated, evolve
 from queries import audit
 from queries.audit import Selection
-from tests.arrange import Statements, note_statements
+from queries.changes import FIRST_COPY, fetch_first_copy
+from tests.arrange import Statement, Statements, note_statements, store_of
 from tests.conftest import let_the_log_change
 from tests.long_logs import add_toggles, make_tasks
+from tests.spec import event
 
 NUMBER, LENGTH = 40, 5000
 FITTING = log.BATCH_BYTES // (4 * LENGTH) + 1
@@ -119,3 +124,46 @@ async def test_a_history(database: str, pool: Pool, statements: Statements) -> N
     assert [entry.event.version async for entry in entries] == list(range(1, NUMBER + 1))
     assert waited == 0
     check(statements, log.HISTORY.bounded)
+
+
+def long_creations() -> list[PendingAppend]:
+    created = TaskCreated("x", LENGTH * "x")
+    events = [replace(event(created, 1, user_id="ann", task_id=uuid7()), id=uuid7()) for _ in range(NUMBER)]
+    return [PendingAppend(each, evolve(None, each)) for each in events]
+
+
+async def test_events_are_appended_in_statements_of_few_characters(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pending, statements = long_creations(), note_statements(monkeypatch)
+    async with store_of(pool).locked("ann") as stream:
+        recorded = await stream.append_all(pending)
+    assert [(each.seq, each.event) for each in recorded] == [(n, each.event) for n, each in enumerate(pending, 1)]
+    found = [each async for each in log.read(pool, "ann", upto=NUMBER)]
+    assert [(each.seq, each.hash, each.event) for each in found] == [(e.seq, e.hash, e.event) for e in recorded]
+    lengths = [
+        sum(len(text) for array in each.arguments[1:] for text in array if isinstance(text, str))
+        for each in statements.of(append.APPEND_SEVERAL)
+    ]
+    assert len(lengths) > 1
+    assert max(lengths) < append.PIECE + 4 * LENGTH
+
+
+async def test_nothing_is_sent_behind_an_event_that_was_refused(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pending, statements = long_creations(), note_statements(monkeypatch)
+    pending[1] = pending[0]
+    with pytest.raises(VersionTaken):
+        async with store_of(pool).locked("ann") as stream:
+            await stream.append_all(pending)
+    assert len(statements.of(append.APPEND_SEVERAL)) == 1
+    assert not [each async for each in log.read(pool, "ann", upto=NUMBER)]
+
+
+async def test_a_first_copy_of_what_is_gone_meanwhile_is_empty(pool: Pool, statements: Statements) -> None:
+    async def restore_from_a_backup(answered: Statement) -> None:
+        if answered.query == FIRST_COPY.short:
+            async with pool.acquire() as connection:
+                await connection.execute("TRUNCATE tasks, streams")
+
+    statements.on_answer = restore_from_a_backup
+    page = await fetch_first_copy(pool, "ann", None, limit=NUMBER)
+    assert page is not None
+    assert (page.tasks, page.deleted, page.more) == ([], (), False)
