@@ -379,7 +379,7 @@ class Wire:
         return self.closed
 
 
-LONG = b"x" * 20_000
+LONG = b"x" * 40_000
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ LONG = b"x" * 20_000
         ([b"head", b"body", b"head", b"body"], [b"headbodyheadbody"]),
         ([b"head", LONG], [b"head", LONG]),
         ([LONG, b"end"], [LONG, b"end"]),
-        ([LONG[:10_000], LONG[:10_000]], [LONG[:10_000], LONG[:10_000]]),
+        ([LONG[:20_000], LONG[:20_000]], [LONG[:20_000], LONG[:20_000]]),
     ],
 )
 async def test_what_is_written_in_one_turn_leaves_in_one_piece_unless_it_is_long(
