@@ -53,6 +53,9 @@ _log = structlog.get_logger(__name__)
 _ANSWERING = 0.05
 """Share of DATABASE_TIMEOUT that is kept for the answer, so that the client has it in time if this process is busy."""
 
+_YOUNG_OBJECTS = 5_000
+"""Objects that may be made, less those freed, before a garbage collection (Python's default is 700)."""
+
 _DESCRIPTION = """
 Tasks per user, and a log of everything that happened to them.
 
@@ -200,4 +203,6 @@ def app_of_a_process() -> FastAPI:
     # The objects that exist by now stay. A garbage collection of them would stop the service for 0.1 s each time.
     gc.collect()
     gc.freeze()
+    # Requests leave no cycles (tests/api/test_garbage.py), except some that end early. So look for garbage less often.
+    gc.set_threshold(_YOUNG_OBJECTS)
     return app

@@ -1,0 +1,52 @@
+"""Requests leave no reference cycles, so what they used is freed at once and not by a later garbage collection."""
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from tests.service import TASKS, Service
+
+pytestmark = pytest.mark.once
+
+TIMES = 20
+
+REQUESTS = {
+    "list": ("GET", TASKS, b""),
+    "long list": ("GET", f"{TASKS}?limit=1000", b""),
+    "past list": ("GET", f"{TASKS}?as_of=2099-01-01T00:00:00Z", b""),
+    "sync": ("GET", f"{TASKS}/changes", b""),
+    "log": ("GET", "/api/ann/audit", b""),
+    "create": ("POST", TASKS, b'{"title": "Buy milk"}'),
+    "batch": ("POST", "/api/ann/batch", b'{"operations": [{"op": "create", "title": "Buy milk"}]}'),
+    "restore all": ("POST", "/api/ann/restore", b'{"as_of": "2020-01-01T00:00:00Z", "dry_run": true}'),
+    "no JSON": ("POST", TASKS, b'{"title'),
+    "no title": ("POST", TASKS, b'{"title": ""}'),
+    "no task": ("GET", f"{TASKS}/0198c0de-0000-7000-8000-000000000000", b""),
+    "wrong parameter": ("GET", f"{TASKS}?limit=x", b""),
+    "other user": ("GET", "/api/bob/tasks", b""),
+    "unknown path": ("GET", "/nowhere", b""),
+}
+
+
+@pytest.fixture
+def _without_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_without_collection")
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_a_request_leaves_nothing_to_a_garbage_collection(service: Service, name: str) -> None:
+    method, path, body = REQUESTS[name]
+
+    async def send() -> None:
+        headers = {"Content-Type": "application/json"}
+        await service.client.request(method, path, content=body or None, headers=headers)
+
+    await send()  # fills caches
+    gc.collect()
+    for _ in range(TIMES):
+        await send()
+    assert gc.collect() < TIMES
