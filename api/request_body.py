@@ -43,8 +43,7 @@ _Body = TypeVar("_Body")
 async def _read(request: Request) -> bytes:
     """Read the whole body, unparsed. Raises `ContentTooLarge`, `RequestTimeout`, or as `large_bodies.admit` does.
 
-    A large one first waits for room. Who has read it has a slice of time: to take a megabyte apart keeps the loop busy
-    for some milliseconds, and one user may send many at once.
+    A large one first waits for room. Who has read it has a slice of time (`_next_slice`).
     """
     length = request.headers.get("content-length", "")
     largest = LARGEST_BATCH if request.scope["route"].path.endswith("/batch") else LARGEST
@@ -59,8 +58,17 @@ async def _read(request: Request) -> bytes:
         await large_bodies.admit(request, user)
         if more:
             await _receive(request, body, largest=largest, most=largest)
-        await TimeSlices(user).next_slice()
+        await _next_slice(request, body)
     return bytes(body)
+
+
+async def _next_slice(request: Request, body: bytes | bytearray) -> None:
+    """Let other requests run before the next step with a large body.
+
+    Each keeps the loop busy for some milliseconds, and one user may send many bodies at once.
+    """
+    if len(body) > LARGEST:
+        await TimeSlices(request.path_params["user_id"]).next_slice()
 
 
 async def _receive(request: Request, body: bytearray, *, largest: int, most: int) -> bool:
@@ -104,7 +112,7 @@ def json_body(type_: type[_Body]) -> Callable[[Request, bytes], Awaitable[_Body]
     async def body(request: Request, raw: RawBody) -> _Body:
         if not raw:
             raise BadRequest(hint="The body is empty; send a JSON object.")
-        return reader.read(request, raw)
+        return await reader.read(request, raw)
 
     return body
 
@@ -114,7 +122,7 @@ def optional_json_body(type_: type[_Body]) -> Callable[[Request, bytes], Awaitab
     reader = _Reader(type_)
 
     async def body(request: Request, raw: RawBody) -> _Body | None:
-        return reader.read(request, raw) if raw else None
+        return await reader.read(request, raw) if raw else None
 
     return body
 
@@ -127,18 +135,21 @@ class _Reader(Generic[_Body]):
         self._known = tuple(type_.__annotations__)
         self._names = _property_names(self._model.json_schema())
 
-    def read(self, request: Request, raw: bytes) -> _Body:
+    async def read(self, request: Request, raw: bytes) -> _Body:
         _refuse_other_media_types(request)
+        await _next_slice(request, raw)  # after the fingerprint
         body = without_mark(raw)
         _refuse_constants(body)
         if _has_many_fields(body):
             body = _without_excess(body, self._names)
+        await _next_slice(request, body)
         try:
             value = _validate(self._model, body, self._names)
         except ValidationError as error:
             raise self._problem(body, error) from None
         if not value and self._names_none(body):
             raise self._nothing_known()
+        await _next_slice(request, body)
         return value
 
     def _problem(self, body: bytes, error: ValidationError) -> Problem:

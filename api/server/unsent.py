@@ -19,8 +19,8 @@ _LONG = 16 * 1024
 """Bytes; responses up to this size are written in one piece and not counted."""
 _SLICE = 64 * 1024
 """Bytes that are written at once: the most by which a connection's buffer exceeds its high-water mark."""
-_TURN = 1024 * 1024
-"""Bytes that are written in one turn of the loop, in a few milliseconds, if the client reads as fast as that."""
+_TURN = 256 * 1024
+"""Bytes that are written in one turn of the loop, in half a millisecond, if the client reads as fast as that."""
 _GRACE, _SLOWEST = 30, 32 * 1024
 """Seconds in which a client must read a response, and lowest rate in bytes per second beyond them."""
 _PROTECTED = 1

@@ -47,6 +47,11 @@ async def test_other_requests_run_between_large_bodies() -> None:
     assert len(set(after)) == 5
 
 
+async def test_other_requests_run_between_the_steps_with_a_large_body() -> None:
+    first, *_ = await turns_of_others(2 * LARGEST)
+    assert first >= len(("fingerprint", "checks", "validation", "commands"))
+
+
 @pytest.mark.parametrize("length", [0, LARGEST // 2])
 async def test_small_bodies_wait_for_nothing(length: int) -> None:
     assert len(set(await turns_of_others(length))) == 1
