@@ -60,7 +60,6 @@ class Batch(SeveralWrites[CommandResult]):
     ) -> None:
         super().__init__(store, user_id, precondition=precondition, metadata=metadata)
         self._commands, self._atomic, self._actor = commands, atomic, actor
-        self._results: list[CommandResult] = []
         self._histories = _Histories(user_id, commands)
 
     async def prepare(self) -> None:
@@ -68,13 +67,13 @@ class Batch(SeveralWrites[CommandResult]):
         for id_ in self._histories.ids:
             await self._histories.read(self.store, id_)
 
-    async def write(self, stream: LockedStream) -> None:
+    async def write(self, stream: LockedStream, first: int) -> None:
         """Decide the commands, and append their events."""
         tasks = _Tasks(stream, self._histories)
         if on_rows := {command.task_id for command in self._commands} - self._histories.ids:
             await tasks.load(stream, self.user_id, on_rows)
         pending: list[PendingAppend] = []
-        metadata, self._results = self.metadata, []
+        metadata = self.metadata
         slices = TimeSlices(self.user_id, locked=True)
         for index, command in enumerate(self._commands):
             state = await tasks.state(command)
@@ -83,15 +82,15 @@ class Batch(SeveralWrites[CommandResult]):
             except Refusal as refusal:
                 if self._atomic:
                     raise BatchRefused(index, refusal) from refusal
-                self._results.append(refusal)
+                self.changes.append(refusal)
                 continue
             if payload is None:
-                self._results.append(CarriedOut(state.task, None))
+                self.changes.append(CarriedOut(state.task, None))
                 continue
             event = event_of(command, state, payload, self._actor, metadata)
             metadata = replace(metadata, idempotency_key=None, fingerprint=None)
             task = tasks.take_in(state, event).task
-            self._results.append(CarriedOut(task, len(pending)))
+            self.changes.append(CarriedOut(task, first + len(pending)))
             pending.append(PendingAppend(event, task, on_row=False))
             await slices.pause()
         if pending:
@@ -102,14 +101,7 @@ class Batch(SeveralWrites[CommandResult]):
                 self._histories.ids |= changed
                 raise
 
-    def changes(self, first: int) -> Sequence[CommandResult]:
-        """Return the results of the commands, in order."""
-        return [
-            each if isinstance(each, Refusal) or each.seq is None else replace(each, seq=first + each.seq)
-            for each in self._results
-        ]
-
-    async def changes_before(self, first: int) -> Sequence[CommandResult]:
+    async def changes_before(self, first: int) -> list[CommandResult]:
         """Return the results that the batch had, whose first event has this number."""
         following = self.store.read(self.user_id, after=first - 1, upto=first + len(self._commands) - 1)
         recorded = [entry async for entry in following]

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from uuid import UUID
 
 from commands.commands import Command, DeleteTask, RestoreTask
@@ -52,7 +53,6 @@ class RestoreAll(SeveralWrites[TaskPutBack]):
     ) -> None:
         super().__init__(store, user_id, precondition=precondition, metadata=metadata)
         self._as_of, self._actor = as_of, actor
-        self._put_back: list[TaskPutBack] = []
 
     async def tell(self) -> SeveralChanges[TaskPutBack]:
         """Return the changes that would be made, and make none. Raise as `handle` does."""
@@ -70,31 +70,25 @@ class RestoreAll(SeveralWrites[TaskPutBack]):
         async with self.store.long_change(self.user_id):
             return await super().handle()
 
-    async def write(self, stream: LockedStream) -> None:
+    async def write(self, stream: LockedStream, first: int) -> None:
         """Decide on each task, and append the events, some at a time."""
-        head = await stream.head(self.user_id)
-        metadata, self._put_back = self.metadata, []
+        metadata = self.metadata
         pending: list[PendingAppend] = []
-        async for command, state, payload, change in self._decided(stream, upto=head.seq):
+        async for command, state, payload, change in self._decided(stream, upto=first - 1):
             event = event_of(command, state, payload, self._actor, metadata)
             metadata = replace(metadata, idempotency_key=None, fingerprint=None)
             pending.append(PendingAppend(event, evolve(state.task, event), on_row=False))
-            self._put_back.append(change)
+            self.changes.append(replace(change, seq=first + len(self.changes)))
             if len(pending) == _AT_ONCE:
                 await self.append(stream, pending)
                 pending = []
         if pending:
             await self.append(stream, pending)
 
-    def changes(self, first: int) -> Sequence[TaskPutBack]:
-        """Return the tasks that were put back."""
-        return [replace(each, seq=first + number) for number, each in enumerate(self._put_back)]
-
-    async def changes_before(self, first: int) -> Sequence[TaskPutBack]:
+    async def changes_before(self, first: int) -> list[TaskPutBack]:
         """Return the tasks that an earlier request put back, whose first event has this number."""
-        decided = self._decided(self.store, upto=first - 1, again=True)
-        self._put_back = [change async for _, _, _, change in decided]
-        return self.changes(first)
+        decided, numbers = self._decided(self.store, upto=first - 1, again=True), count(first)
+        return [replace(change, seq=next(numbers)) async for _, _, _, change in decided]
 
     async def _decided(
         self, stream: EventStore | LockedStream, *, upto: int, again: bool = False

@@ -27,7 +27,7 @@ class SeveralChanges(Generic[_Change]):
     wasn't done again.
     """
 
-    changes: Sequence[_Change]
+    changes: list[_Change]
     list_tag: EntityTag
     seq: int | None
     replayed: bool = False
@@ -50,6 +50,7 @@ class SeveralWrites(ABC, Generic[_Change]):
         """Make one; the precondition is on the list."""
         self.store, self.user_id, self.metadata = store, user_id, metadata
         self._precondition = precondition
+        self.changes: list[_Change] = []
         self._sent: Sequence[PendingAppend] = ()
         self._count = 0
         self._in_doubt = False
@@ -58,15 +59,14 @@ class SeveralWrites(ABC, Generic[_Change]):
         """Read ahead for a try, before it has the lock and a connection."""
 
     @abstractmethod
-    async def write(self, stream: LockedStream) -> None:
-        """Decide everything, and append its events by `append`. It may be called again, for another try."""
+    async def write(self, stream: LockedStream, first: int) -> None:
+        """Decide everything, add it to `changes`, and append its events by `append`; the first has number `first`.
+
+        It may be called again, for another try.
+        """
 
     @abstractmethod
-    def changes(self, first: int) -> Sequence[_Change]:
-        """Return the changes that `write` has decided on; its first event has this number."""
-
-    @abstractmethod
-    async def changes_before(self, first: int) -> Sequence[_Change]:
+    async def changes_before(self, first: int) -> list[_Change]:
         """Decide the changes again that an earlier request made, whose first event has this number."""
 
     async def handle(self) -> SeveralChanges[_Change]:
@@ -111,14 +111,14 @@ class SeveralWrites(ABC, Generic[_Change]):
                 await self._decide_and_append(stream, head)
                 end = await stream.head(self.user_id)
         if sent is not None:
-            return await self._changed(sent, self.changes(sent.seq), count=self._count)
+            return await self._changed(sent, self.changes, count=self._count)
         if before is not None:
             check_fingerprint(before, self.metadata)
             changes = await self.changes_before(before.seq)
             return await self._changed(before, changes, count=self.events_in(changes), replayed=True)
         self._in_doubt = False
         seq = end.seq if self._count else None
-        return SeveralChanges(self.changes(head.seq + 1), EntityTag(end.seq, end.hash), seq)
+        return SeveralChanges(self.changes, EntityTag(end.seq, end.hash), seq)
 
     async def _decide_and_append(self, stream: LockedStream, head: Head) -> None:
         """Do this try's work; or if an earlier one may still be committed, send its events again."""
@@ -130,7 +130,8 @@ class SeveralWrites(ABC, Generic[_Change]):
                 await self.append(stream, again)
             else:
                 check_list(self._precondition, head)
-                await self.write(stream)
+                self.changes = []
+                await self.write(stream, head.seq + 1)
         except Conflict:
             self._in_doubt = doubted
             metrics.CONFLICTS.inc()
@@ -141,7 +142,7 @@ class SeveralWrites(ABC, Generic[_Change]):
         return len(changes)
 
     async def _changed(
-        self, first: RecordedEvent, changes: Sequence[_Change], *, count: int, replayed: bool = False
+        self, first: RecordedEvent, changes: list[_Change], *, count: int, replayed: bool = False
     ) -> SeveralChanges[_Change]:
         """Return the changes of an earlier try or request, with the number and hash of its last event."""
         upto = first.seq + count - 1
