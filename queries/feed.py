@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
 from typing import TypeAlias
 from uuid import UUID
 
@@ -202,8 +201,8 @@ class _User:
         async with AsyncExitStack() as turn:
             if sum(versions.values()) > log.READ_BATCH:
                 await turn.enter_async_context(self._store.long_reads.turn(self._user_id))
-            new_slices = partial(self._store.slices, self._user_id)
-            tasks.update(await tasks_at_versions(pool, self._user_id, versions, new_slices=new_slices))
+            slices = self._store.slices(self._user_id)
+            tasks.update(await tasks_at_versions(pool, self._user_id, versions, slices=slices))
         return tasks
 
 

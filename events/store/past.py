@@ -1,6 +1,6 @@
 """Reads of the past: one task at a version or a moment, or all of a user's tasks at a moment."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from uuid import UUID
@@ -105,7 +105,7 @@ FACTS_UPTO = log.batched("task_id, version, type, at, data", _FACTS_UPTO, order=
 
 
 async def tasks_at_versions(
-    database: Executor, user_id: str, versions: Mapping[UUID, int], *, new_slices: Callable[[], TimeSlices]
+    database: Executor, user_id: str, versions: Mapping[UUID, int], *, slices: TimeSlices
 ) -> Mapping[UUID, Task | Erased | None]:
     """Fold several of a user's tasks, up to a version each, by statements that they share.
 
@@ -121,7 +121,7 @@ async def tasks_at_versions(
             FACTS_UPTO, form, database.fetch, user_id, some, places, goals, max(1, size // len(some))
         )
         size = log.next_size(size, rows, full=full)
-        slices = new_slices()  # without the wait for the database
+        slices.restart()
         for task_id, version, type_, at, data in rows:
             step = FoldedEvent(user_id, task_id, version, at, payload_of(type_, data))
             tasks[task_id], done[task_id] = evolve_erased(tasks[task_id], step), version

@@ -65,14 +65,14 @@ async def test_tasks_of_the_past(pool: Pool, statements: Statements) -> None:
 async def test_tasks_at_their_versions(pool: Pool, statements: Statements) -> None:
     ids = [task.id for task in await collected(past.tasks_at(pool, "ann", NOW, upto=NUMBER, slices=TimeSlices("ann")))]
     versions = dict.fromkeys(ids, 1)
-    found = await past.tasks_at_versions(pool, "ann", versions, new_slices=lambda: TimeSlices("ann"))
+    found = await past.tasks_at_versions(pool, "ann", versions, slices=TimeSlices("ann"))
     assert [task.id for task in found.values() if isinstance(task, Task)] == ids
     check(statements, past.FACTS_UPTO.bounded)
 
 
 async def test_a_version_that_the_log_lacks_is_not_waited_for(pool: Pool, statements: Statements) -> None:
     ids = [task.id for task in await collected(past.tasks_at(pool, "ann", NOW, upto=NUMBER, slices=TimeSlices("ann")))]
-    await past.tasks_at_versions(pool, "ann", dict.fromkeys(ids, 2), new_slices=lambda: TimeSlices("ann"))
+    await past.tasks_at_versions(pool, "ann", dict.fromkeys(ids, 2), slices=TimeSlices("ann"))
     assert sum(each.rows or 0 for each in statements.of(past.FACTS_UPTO.bounded)) == NUMBER
 
 

@@ -64,7 +64,7 @@ async def _list(store: EventStore) -> None:
 
 async def _page_of_feed(store: EventStore) -> None:
     versions = {uuid4(): 1 for _ in range(_EVENTS)}
-    await past.tasks_at_versions(cast("Pool", Log()), "ann", versions, new_slices=lambda: store.slices("ann"))
+    await past.tasks_at_versions(cast("Pool", Log()), "ann", versions, slices=store.slices("ann"))
 
 
 @pytest.fixture
