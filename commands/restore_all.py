@@ -1,6 +1,6 @@
 """Restoration of all of a user's tasks to a moment."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
@@ -30,7 +30,7 @@ class TaskPutBack:
     task_id: UUID
     title: str
     type: str
-    fields: Sequence[str]
+    fields: tuple[str, ...]
     seq: int | None
 
 
@@ -121,5 +121,6 @@ class RestoreAll(SeveralWrites[TaskPutBack]):
         task = then or now
         if payload is None or task is None:
             return None
-        fields = [name for name in FIELDS if isinstance(payload, TaskRestored) and name in payload.after]
+        after = payload.after if isinstance(payload, TaskRestored) else ()
+        fields = tuple(filter(after.__contains__, FIELDS))
         return command, state, payload, TaskPutBack(task_id, task.title, type(payload).__name__, fields, None)
