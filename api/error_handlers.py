@@ -44,7 +44,7 @@ from commands.decider import (
     VersionMismatch,
 )
 from commands.handler import IdempotencyKeyReused
-from db.errors import UNAVAILABLE, DatabaseUnavailable, ReadOnly, TooManyRequests
+from db.errors import UNAVAILABLE, DatabaseUnavailable, ReadOnly, TooBusy
 from events.store.event_store import LongChangeUnderWay
 from events.store.in_doubt import InDoubt
 from events.task import ContentErased
@@ -64,7 +64,7 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _bad_parameters)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(InDoubt, _outcome_unknown)
-    app.add_exception_handler(TooManyRequests, _overloaded)
+    app.add_exception_handler(TooBusy, _overloaded)
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _unavailable)
 

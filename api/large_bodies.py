@@ -40,7 +40,7 @@ class LargeBodies:
     async def enter(self, room: ExitStack, user_id: str) -> None:
         """Wait for room, which `room` gives back.
 
-        Raise `Overloaded` if too many of the user's bodies wait, and `TooManyRequests` if too many of all users' do, or
+        Raise `Overloaded` if too many of the user's bodies wait, and `TooBusy` if too many of all users' do, or
         if there is no room in time.
         """
         if self._waiting >= self._most_waiting:

@@ -14,13 +14,13 @@ Problem
 ├── NotDeletedYet                409  a task must be deleted before it is erased
 ├── LogReplaced                  410  the token is of a log that is no more
 ├── Gone                         410  it needs content that was erased
-├── PreconditionFailed           412  the task is at another version than If-Match wants
+├── PreconditionFailed           412  the task, or the list, is not as If-Match or If-None-Match wants
 ├── ContentTooLarge              413
 ├── UnsupportedMediaType         415
 ├── Invalid                      422  it can be read, but a field breaks a rule
 ├── KeyReused                    422  the Idempotency-Key stands for another request
 ├── RateLimitExceeded            429  more requests than the user, or the address, may send
-├── TooManyStreams               429  so many feeds are open already
+├── TooManyStreams               429  too many feeds are open already
 ├── RequestHeaderFieldsTooLarge  431  request line and headers
 ├── Failure                      500  something is broken here
 ├── Unavailable                  503  the database is down

@@ -8,7 +8,7 @@ from commands.commands import EraseTask
 from commands.decider import TaskState, check_list
 from commands.handler import Outcome, check_fingerprint, event_of, handle, without_client
 from commands.precondition import UNCONDITIONAL, EntityTag, Precondition
-from db.errors import UNAVAILABLE, TooManyRequests, is_transient, retry
+from db.errors import UNAVAILABLE, TooBusy, is_transient, retry
 from events.hash_chain import Head
 from events.store.append import Conflict, PendingAppend
 from events.store.content import LastEvent
@@ -67,7 +67,7 @@ class UserErasure:
             outcome = await retry(self._once, on=lambda error: is_transient(error) or isinstance(error, Conflict))
             what = outcome.what
         except Conflict as error:
-            raise TooManyRequests(f"others write tasks of {self._user} all the time") from error
+            raise TooBusy(f"others write tasks of {self._user} all the time") from error
         except UNAVAILABLE as error:
             if self._begun:
                 raise InDoubt(repr(error)) from error

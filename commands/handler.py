@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from commands.commands import Command, CreateTask, EraseTask, RestoreTask, UndoEvent
 from commands.decider import Refusal, TaskExists, TaskState, check_list, decide, moment
 from commands.precondition import UNCONDITIONAL
-from db.errors import NOT_SENT, UNAVAILABLE, TooManyRequests, is_ambiguous, is_transient, retry
+from db.errors import NOT_SENT, UNAVAILABLE, TooBusy, is_ambiguous, is_transient, retry
 from events.store import in_doubt
 from events.store.append import IdempotencyKeyTaken, PendingAppend, RecordedEvent, VersionConflict, VersionTaken
 from events.store.event_store import EventStore, LockedStream
@@ -63,7 +63,7 @@ async def handle(store: EventStore, command: Command, *, actor: str, metadata: M
         outcome = await retry(once, on=lambda error: is_transient(error) or isinstance(error, VersionConflict))
         what = outcome.what
     except VersionConflict as error:  # every try was refused, and wrote nothing
-        raise TooManyRequests(f"others write to task {command.task_id} all the time") from error
+        raise TooBusy(f"others write to task {command.task_id} all the time") from error
     except Refusal:
         what = "refused"
         raise
@@ -105,7 +105,7 @@ async def _carry_out(store: EventStore, command: Command, actor: str, metadata: 
     """
     of_past = isinstance(command, RestoreTask | UndoEvent | EraseTask)
     past = await _rehydrate(store, command, TaskState()) if of_past else None
-    for locked in (False, True, True):  # the third: the row may be found to differ from the log
+    for locked in (False, True, True):  # the third: on the log, if the row was wrong
         state, pending, entry = None, None, None
         try:
             async with store.locked(command.user_id) if locked else nullcontext(store) as stream:
@@ -132,7 +132,7 @@ async def _carry_out(store: EventStore, command: Command, actor: str, metadata: 
         if past is None and (state is None or locked):
             past = await _state_by_log(store, command)
             decide(command, past)  # a refusal needs no lock
-    raise VersionConflict(f"task {command.task_id} has changed three times")
+    raise VersionConflict(f"task {command.task_id} has changed all the time")
 
 
 async def _load(stream: EventStore | LockedStream, command: Command) -> TaskState | None:

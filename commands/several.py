@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from commands.decider import Refusal, check_list
 from commands.handler import check_fingerprint
 from commands.precondition import EntityTag, Precondition
-from db.errors import UNAVAILABLE, TooManyRequests, is_transient, retry
+from db.errors import UNAVAILABLE, TooBusy, is_transient, retry
 from events.hash_chain import Head
 from events.store.append import Conflict, PendingAppend, RecordedEvent
 from events.store.event_store import EventStore, LockedStream
@@ -78,7 +78,7 @@ class SeveralWrites(ABC, Generic[_Change]):
         except Conflict as error:
             if self._in_doubt:  # since an earlier try
                 raise InDoubt(repr(error)) from error
-            raise TooManyRequests(f"others write tasks of {self.user_id} all the time") from error
+            raise TooBusy(f"others write tasks of {self.user_id} all the time") from error
         except UNAVAILABLE as error:
             if self._in_doubt:
                 raise InDoubt(repr(error)) from error

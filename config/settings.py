@@ -162,7 +162,7 @@ class Settings(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
+    def _fit_for_production(self) -> Self:
         wrong = []
         if self.environment == "production":
             if not self.database_url:

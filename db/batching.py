@@ -92,7 +92,7 @@ class BatchLoader(Generic[_Key, _Value]):
     async def get(self, key: _Key) -> _Value | None:
         """Read the value for this key, as of now or a moment later, in time for the deadline.
 
-        Raises `read`'s errors, and `TooManyRequests`.
+        Raises `read`'s errors, and `TooBusy`.
         """
         user = self._user_of(key)
         if full(self._pool, len(self._waiting)):

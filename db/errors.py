@@ -4,7 +4,7 @@ ConnectionError
 ├── CannotConnect        the server refused the connection: nothing was sent
 ├── DatabaseUnavailable  it couldn't be reached a moment ago: nothing was sent
 │   └── ReadOnly         it took no writes a moment ago: nothing was sent
-├── TooManyRequests      too many wait for it already: nothing was sent
+├── TooBusy              too many wait for it already: nothing was sent
 ├── NotPrepared          a pooler lost the prepared statement: nothing was done
 └── ConnectionLost       the connection ended in use: the work under way may or may not be committed
 """
@@ -18,7 +18,7 @@ import stamina
 _Result = TypeVar("_Result")
 
 _RETRYING = 0.7
-"""Seconds for all tries together: a request is answered within one second, even if the database is down."""
+"""Seconds from the first try in which a next one may begin: a request is refused soon if the database is down."""
 
 
 class BadDsn(ValueError):
@@ -37,7 +37,7 @@ class ReadOnly(DatabaseUnavailable):
     """The database took no writes a moment ago: it is a standby, or read-only for now. Nothing was sent."""
 
 
-class TooManyRequests(ConnectionError):
+class TooBusy(ConnectionError):
     """More requests wait for the database than it can serve soon. Nothing was sent."""
 
 
@@ -52,7 +52,7 @@ class ConnectionLost(ConnectionError):
     """The connection ended while it was used: the work under way may or may not have been committed."""
 
 
-NOT_SENT = (CannotConnect, DatabaseUnavailable, TooManyRequests, NotPrepared)
+NOT_SENT = (CannotConnect, DatabaseUnavailable, TooBusy, NotPrepared)
 """Errors after which nothing of a statement, or of the transaction it was part of, can have been committed."""
 
 NOT_PREPARED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
@@ -104,7 +104,7 @@ def refused(error: BaseException) -> bool:
 
 def is_transient(error: Exception) -> bool:
     """Say whether a connection was dropped or refused, so that another one may succeed."""
-    return is_ambiguous(error) and not isinstance(error, TimeoutError | DatabaseUnavailable | TooManyRequests)
+    return is_ambiguous(error) and not isinstance(error, TimeoutError | DatabaseUnavailable | TooBusy)
 
 
 async def retry(work: Callable[[], Awaitable[_Result]], *, on: Callable[[Exception], bool] = is_transient) -> _Result:

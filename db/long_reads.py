@@ -57,7 +57,7 @@ class LongReads:
     async def turn(self, user_id: str) -> AsyncIterator[None]:
         """Hold a turn for the length of the block.
 
-        Wait for it as long as a request may wait for a connection, then raise `TooManyRequests`. Raise it at once if
+        Wait for it as long as a request may wait for a connection, then raise `TooBusy`. Raise it at once if
         too many of the user's reads wait already.
         """
         async with AsyncExitStack() as turn:

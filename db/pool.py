@@ -22,7 +22,7 @@ from db.errors import (
     DatabaseUnavailable,
     NotPrepared,
     ReadOnly,
-    TooManyRequests,
+    TooBusy,
     refused,
     retry,
 )
@@ -189,7 +189,7 @@ class Pool:
     async def probe(self, statement: str) -> None:
         """Run a statement as `fetch` does, without queueing: if all connections are in use, on one of its own.
 
-        Raises `TooManyRequests` if all are in use and the server has no room for a further one.
+        Raises `TooBusy` if all are in use and the server has no room for a further one.
         """
 
         async def once() -> None:
@@ -208,7 +208,7 @@ class Pool:
             connection = await connect(**self._arguments)
         except CannotConnect as error:
             if refused(error) and self._connections.get_size():
-                raise TooManyRequests("all connections are in use, and there is no room for another one") from error
+                raise TooBusy("all connections are in use, and there is no room for another one") from error
             self._watch.report(error)
             raise
         try:

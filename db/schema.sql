@@ -417,7 +417,7 @@ PARTITION BY HASH (user_id);
 COMMENT ON TABLE tasks IS 'The projection: every live task as its last event left it. Can be rebuilt from events.';
 COMMENT ON COLUMN tasks.title_key IS 'The title in the form in which titles are sorted.';
 COMMENT ON COLUMN tasks.search_text IS 'Title, description and tags in the form in which they are searched.';
-COMMENT ON COLUMN tasks.document IS 'The task as clients are sent it, as JSON. The other columns are made from it.';
+COMMENT ON COLUMN tasks.document IS 'The task as clients are sent it, as JSON. The other columns are made from the same task.';
 COMMENT ON COLUMN tasks.priority IS '1 low, 2 medium, 3 high.';
 COMMENT ON COLUMN tasks.due_date IS 'A date, or a moment in UTC: as text, both are in one order.';
 COMMENT ON COLUMN tasks.tags IS 'The tags, a line each, with a line end before and after each.';

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Generic, TypeAlias, TypeVar
 
 from db import deadline
-from db.errors import TooManyRequests
+from db.errors import TooBusy
 from db.servers import Server
 from telemetry import metrics
 
@@ -123,7 +123,7 @@ class Turns:
     async def wait(self, user: User) -> None:
         """Take a turn as soon as there is one, in time for the deadline.
 
-        Raises `TooManyRequests`, or the error given to `refuse_all`.
+        Raises `TooBusy`, or the error given to `refuse_all`.
         """
         if len(self._waiting) >= self._max_waiting:
             last = self._waiting.drop(for_user=user)
@@ -242,13 +242,13 @@ class Turns:
             self._held[user] = held
 
 
-def overloaded(message: str, *, by_user: bool = False) -> TooManyRequests:
+def overloaded(message: str, *, by_user: bool = False) -> TooBusy:
     """Count a refusal of a request that would wait too long, or behind too many, and make its error.
 
     `by_user` says that these are all of the same user.
     """
     metrics.REFUSALS.labels("user_overloaded" if by_user else "overloaded").inc()
-    return TooManyRequests(message)
+    return TooBusy(message)
 
 
 def _refuse(turn: "asyncio.Future[None]", error: Callable[[], Exception]) -> None:

@@ -1,4 +1,4 @@
-"""Lists of tasks as of a past moment: folded from the log, in memory bounded by ids and sort keys, not by texts."""
+"""Lists of tasks as of a past moment: folded from the log, in memory bounded by the page and its place."""
 
 import heapq
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -27,7 +27,7 @@ async def fetch_past_tasks(pool: Pool, store: EventStore, user_id: str, query: L
     earlier time, and would move tasks from page to page.
 
     The log is folded twice: all of it for the ids of the page, then the events of the page's tasks. A log of more than
-    one batch takes a turn of `LongReads`. Raise `TooManyRequests`, or the errors of `events.store.past.tasks_at`.
+    one batch takes a turn of `LongReads`. Raise `TooBusy`, or the errors of `events.store.past.tasks_at`.
     """
     at = query.as_of
     assert at is not None  # noqa: S101 - lists of the present are another query's

@@ -37,7 +37,7 @@ FROM (
 
 
 async def fetch_stats(pool: Pool, scans: Scans, user_id: str, zone: ZoneInfo) -> bytes:
-    """Count a user's tasks; return the counts as JSON (docs/http-api.md, "Counts"). Raise `TooManyRequests`.
+    """Count a user's tasks; return the counts as JSON (docs/http-api.md, "Counts"). Raise `TooBusy`.
 
     It looks at all of the user's tasks, and takes a turn of `scans`.
     """

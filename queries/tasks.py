@@ -150,8 +150,8 @@ _WHERE = """WHERE user_id = $1
       AND ($2::boolean IS NULL OR completed = $2)
       AND ($3::text[] IS NULL OR search_text LIKE ALL ($3)){more}"""
 
-# $4 is the page's size: one row more is read, to know if there is a next page. $6 and $7 are the end of the last page;
-# as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
+# $4 is the page's size: one row more is read, to know if there is a next page. $6 and $7 are the end of the page
+# before; as bounds of a row comparison they let the index (user_id, created_at DESC, id DESC) start right there.
 # The number and hash of the user's last event must be read in one statement with the tasks. `textsend` makes the bytes
 # that are sent anyway: convert_to checks them once more.
 _HEAD = "SELECT int8send(seq) || hash AS head, NULL::{} AS found FROM streams WHERE user_id = $1"
@@ -279,7 +279,7 @@ LIST_AS_ARRAY: dict[Order, str] = {
 A row each takes twice the time on a long page. But Postgres holds an array four times over while it makes and sends it.
 """
 _MANY = 100
-"""Largest page that an array isn't worth a second statement for, in tasks."""
+"""Largest page, in tasks, that is read as rows at once: an array would save less than a second statement may cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +295,7 @@ async def fetch_tasks(pool: Pool, scans: Scans, user_id: str, query: ListQuery) 
     """List a user's tasks in the order asked for, ids breaking ties.
 
     A list that `looks_at_all`, and a long page with long tasks, takes a turn of `scans` until its array is made: such
-    a page has up to 20 MB, and its bytes count only once they are sent (api.server.unsent). Raise `TooManyRequests`.
+    a page has up to 20 MB, and its bytes count only once they are sent (api.server.unsent). Raise `TooBusy`.
     """
     words = [f"%{_escaped(search_text(word))}%" for word in query.words] or None
     arguments: list[Any] = [user_id, query.completed, words, query.limit, query.offset, *(query.after or (None, None))]

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from api import examples
 from api.openapi import answer
 from api.schemas import Alive, DatabaseState, Health
-from db.errors import FAILED, DatabaseUnavailable, ReadOnly, TooManyRequests
+from db.errors import FAILED, DatabaseUnavailable, ReadOnly, TooBusy
 from db.pool import Pool
 
 _log = structlog.get_logger(__name__)
@@ -64,7 +64,7 @@ class Readiness:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 await self._pool.probe(PROBE_OF_SHARDED if self._pool.sharded else PROBE)
-        except TooManyRequests:  # it is answering others
+        except TooBusy:  # it is answering others
             return "reachable"
         except (ReadOnly, asyncpg.ReadOnlySQLTransactionError):  # logged once already
             return "read-only"

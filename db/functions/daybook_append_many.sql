@@ -3,7 +3,7 @@
 --
 -- Each user's events must be adjacent, and users in the order of their keys. All events are first written together, by
 -- one statement for each table, which is several times cheaper than one by one. If that fails, because one of them
--- can't be written, nothing of it is kept, and daybook_append writes each on its own.
+-- can't be written, nothing of it is kept, and daybook_append writes each event on its own.
 CREATE FUNCTION daybook_append_many(
     p_user_id text[],           -- one element for each event, here and below
     p_digest bytea[],           -- from here on, one element for each event

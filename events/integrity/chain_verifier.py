@@ -34,7 +34,7 @@ class ChainVerifier:
         if seq == due:
             told = f"event {seq} was changed: its hash doesn't follow from its content and the hash before"
             return self._mismatch("changed", seq, "hash", hash_.hex(), expected.hex() if expected else None, told)
-        return self._misplaced(seq, due)
+        return self._not_due(seq, due)
 
     def advance(self, seq: int, hash_: bytes) -> None:
         """Go on from this event."""
@@ -46,7 +46,7 @@ class ChainVerifier:
         """Check that the events reach up to this head."""
         return self._missing(head.seq, f"the head is event {head.seq}") if head.seq > self.seq else None
 
-    def _misplaced(self, seq: int, due: int) -> Mismatch:
+    def _not_due(self, seq: int, due: int) -> Mismatch:
         if seq < due:
             return self._mismatch(
                 "added", seq, "seq", seq, None, f"event {seq} was added: it comes after event {due - 1}"

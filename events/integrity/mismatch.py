@@ -11,7 +11,10 @@ Value: TypeAlias = str | int | bool | None
 Table: TypeAlias = Literal["events", "streams", "tasks"]
 
 Kind: TypeAlias = Literal["changed", "removed", "added", "reordered", "rewritten", "unreadable"]
-"""Kinds of damage. `rewritten`: this event or one before, with all later hashes. `unreadable`: it is no event."""
+"""Kinds of damage. `removed`: it is missing. `rewritten`: this event or one before, with all later hashes.
+
+`unreadable`: it is no event. Only exports have the last four.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from db import deadline
 from db.batching import BatchLoader
-from db.errors import FAILED, TooManyRequests
+from db.errors import FAILED, TooBusy
 from db.long_reads import LongReads
 from db.pool import Connection, Pool
 from db.servers import Server
@@ -29,7 +29,7 @@ from events.store.then_and_now import ThenAndNow, then_and_now
 from events.task import Event
 
 
-class LongChangeUnderWay(TooManyRequests):
+class LongChangeUnderWay(TooBusy):
     """Another request changes or reads all tasks, or holds the lock of the user's stream, for long."""
 
 
@@ -68,7 +68,7 @@ class EventStore:
     async def append(self, pending: PendingAppend) -> RecordedEvent:
         """Append an event, and upsert its task in the projection or delete its row, in one transaction.
 
-        Raise a `Conflict` (events.store.append), `TooManyRequests`, `DatabaseUnavailable` or `CannotConnect`: then
+        Raise a `Conflict` (events.store.append), `TooBusy`, `DatabaseUnavailable` or `CannotConnect`: then
         nothing was written. After any other of `UNAVAILABLE`, or if the caller is cancelled, the event may be in the
         log.
         """
@@ -133,7 +133,7 @@ class EventStore:
         """Read a task's events in order, after version `after`, up to and with `version` and the moment `at`.
 
         If they are more than a batch may have, a turn of `LongReads` is held from there on: close the iterator
-        (`aclosing`) to give it back early. Raise `UnknownEvent` (events.serialization) or `TooManyRequests`.
+        (`aclosing`) to give it back early. Raise `UnknownEvent` (events.serialization) or `TooBusy`.
         """
         slices, pool = self.slices(user_id), self._pool.of(user_id)
         async with AsyncExitStack() as turn:
@@ -232,7 +232,7 @@ class EventStore:
             if head.seq > log.READ_BATCH:
                 try:
                     await turn.enter_async_context(self.long_reads.turn(user_id))
-                except TooManyRequests as error:
+                except TooBusy as error:
                     raise LongChangeUnderWay(str(error)) from error
             yield head
 

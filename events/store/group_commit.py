@@ -1,4 +1,4 @@
-"""Group commit: events that arrive while an append is in flight go together in the next one (docs/adr/0016)."""
+"""Group commit: events that come while two appends run, or one of their user, go together (docs/adr/0016)."""
 
 import asyncio
 from collections import Counter
@@ -47,7 +47,7 @@ class AppendQueue:
     def put(self, pending: PendingAppend, server: Server | None) -> _Waiting:
         """Queue the event. Its caller waits for the outcome, and then calls `leave`.
 
-        Raise `TooManyRequests` if the queue is full, or if half of it is of users of the same server.
+        Raise `TooBusy` if the queue is full, or if half of it is of users of the same server.
         """
         user = pending.event.user_id
         if server is not None and full(self._pool, 2 * self._admitted_to[server]):
@@ -134,7 +134,7 @@ class GroupCommit:
     async def append(self, pending: PendingAppend) -> RecordedEvent:
         """Append an event, together with events that other callers append at that time.
 
-        Raise a `Conflict`, or the database's error. `TooManyRequests`, `DatabaseUnavailable` and `CannotConnect` mean
+        Raise a `Conflict`, or the database's error. `TooBusy`, `DatabaseUnavailable` and `CannotConnect` mean
         that nothing was sent. After any other of `UNAVAILABLE`, or if the caller is cancelled, the event may be in the
         log.
         """
@@ -187,7 +187,7 @@ class GroupCommit:
                     results = await append(connection, [each.pending for each in waiting])
         except Exception as error:  # noqa: BLE001 - it is raised in the callers of `append`
             if sent and len(waiting) > 1 and not isinstance(error, UNAVAILABLE):
-                for each in waiting:  # one of them can't be encoded, and must not fail the others
+                for each in waiting:  # one of them is at fault, and must not fail the others
                     await self._send([each])
                 return
             results = [error if sent else _not_sent(error)] * len(waiting)

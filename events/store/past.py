@@ -27,7 +27,7 @@ async def task_at(
 
     Return `None` if it didn't exist then: not yet, deleted, or without so many versions. The task's events up to then
     are read in constant memory. Raise `ContentErased` if it did, and its content was erased; `UnknownEvent`
-    (events.serialization), `ImpossibleEvent` (events.task), or `TooManyRequests` as `EventStore.history` does.
+    (events.serialization), `ImpossibleEvent` (events.task), or `TooBusy` as `EventStore.history` does.
     """
     state: Task | Erased | None = None
     hash_, last = b"", 0

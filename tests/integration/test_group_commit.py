@@ -18,7 +18,7 @@ from commands.commands import DeleteTask, ToggleTask
 from commands.decider import VersionMismatch
 from commands.precondition import EntityTag, Precondition
 from db.batching import MAX_BATCH
-from db.errors import TooManyRequests
+from db.errors import TooBusy
 from db.pool import Pool, open_pool
 from events.integrity import work_units
 from events.integrity.verify import verify
@@ -198,7 +198,7 @@ async def test_an_append_to_a_log_without_its_stream_ends(database: str) -> None
         await create(pool, "ann")
         await sql(pool, "DELETE FROM streams")
         async with asyncio.timeout(10):
-            with pytest.raises((TooManyRequests, TimeoutError)):  # at its deadline it is in the queue, or on its way
+            with pytest.raises((TooBusy, TimeoutError)):  # at its deadline it is in the queue, or on its way
                 await store_of(pool).append(creation("ann"))
 
 
@@ -332,7 +332,7 @@ async def test_a_flood_of_one_user_does_not_take_the_others_places(database: str
             assert sum(task.done() for task in flood) == 19  # she gave up one for him
         await bob
         outcomes = await asyncio.gather(*flood, return_exceptions=True)
-        assert Counter(type(outcome) for outcome in outcomes) == {RecordedEvent: 41, TooManyRequests: 19}
+        assert Counter(type(outcome) for outcome in outcomes) == {RecordedEvent: 41, TooBusy: 19}
         assert await log_state(pool) == (2 + 41 + 1, [])
 
 
@@ -389,13 +389,13 @@ async def test_an_append_that_waits_too_long_is_refused_and_not_sent(database: s
             pending_appends = [creation("ann") for _ in range(100)]
             outcomes = await asyncio.gather(*map(appends.append, pending_appends), return_exceptions=True)
         kinds = Counter(type(outcome) for outcome in outcomes)
-        assert kinds.keys() == {TimeoutError, TooManyRequests}
+        assert kinds.keys() == {TimeoutError, TooBusy}
         assert kinds[TimeoutError] <= 2 * MAX_BATCH  # those that were sent
         assert any("turn" in str(outcome) for outcome in outcomes)
         refused = [
             pending.event.id
             for pending, outcome in zip(pending_appends, outcomes, strict=True)
-            if type(outcome) is TooManyRequests
+            if type(outcome) is TooBusy
         ]
         assert not await pool.fetch("SELECT FROM events WHERE id = ANY ($1)", refused)
         assert (await log_state(pool))[1] == []

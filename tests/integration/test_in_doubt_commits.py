@@ -19,7 +19,7 @@ from commands.handler import Outcome, handle
 from commands.precondition import UNCONDITIONAL, EntityTag, Precondition
 from db import errors
 from db.dsn import connect_arguments
-from db.errors import ConnectionLost, TooManyRequests
+from db.errors import ConnectionLost, TooBusy
 from db.pool import Pool, open_pool
 from events.projection import TaskRow
 from events.store import in_doubt, log
@@ -118,7 +118,7 @@ async def test_a_lost_connection_followed_by_another_writers_event_is_decided_an
     async with link.open() as dsn, open_pool(dsn, sharded=SHARDED) as far:
         change = do(far, UpdateTask(user_id="ann", task_id=task_id, fields={"title": "y"}), "victim")
         if fails:
-            with pytest.raises((TooManyRequests, InDoubt)):
+            with pytest.raises((TooBusy, InDoubt)):
                 await change
         else:
             outcome = await change

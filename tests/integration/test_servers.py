@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from api.routers.health import Readiness
 from db import deadline, servers
 from db.dsn import connect_arguments
-from db.errors import UNAVAILABLE, DatabaseUnavailable, TooManyRequests
+from db.errors import UNAVAILABLE, DatabaseUnavailable, TooBusy
 from db.long_reads import LongReads
 from db.pool import Pool, open_pool
 from tests.arrange import create, until
@@ -105,7 +105,7 @@ async def test_a_servers_users_have_half_of_the_queue_of_writes(distributed: str
                     await create(pool, user)
                 refused = [each.exception() for each in hang if each.done()]
                 assert len(refused) == len(FROZEN) - 8
-                assert {type(each) for each in refused} == {TooManyRequests}
+                assert {type(each) for each in refused} == {TooBusy}
 
 
 async def test_a_single_connection_is_for_all(distributed: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from db.batching import MAX_BATCH, NUMBER, BatchLoader, BatchWorkers
-from db.errors import ConnectionLost, TooManyRequests
+from db.errors import ConnectionLost, TooBusy
 
 POOL: Any = SimpleNamespace(size=2, max_waiting=48)
 
@@ -98,7 +98,7 @@ async def test_reads_past_the_bound_are_refused() -> None:
     reads = Reads()
     together = BatchLoader(POOL, reads, user_of=str)
     waiting = [*await asked(together, [1]), *await asked(together, [2]), *await asked(together, range(50))]
-    with pytest.raises(TooManyRequests, match="50 reads"):
+    with pytest.raises(TooBusy, match="50 reads"):
         await together.get(1)
     reads.go.set()
     await asyncio.gather(*waiting, return_exceptions=True)
@@ -112,8 +112,8 @@ async def test_users_take_turns() -> None:
     others = await asked(together, [2, 4])
     outcomes = await asyncio.gather(*waiting[-2:], return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [
-        TooManyRequests,
-        TooManyRequests,
+        TooBusy,
+        TooBusy,
     ]  # so many waited that there was no more room
     reads.go.set()
     assert await asyncio.gather(*others) == [4, 16]

@@ -14,7 +14,7 @@ from api.large_bodies import WAITING_OF_USER, LargeBodies
 from api.operations import Operations
 from api.problems import Overloaded
 from api.request_body import LARGEST, _read, json_body
-from db.errors import TooManyRequests
+from db.errors import TooBusy
 from tests.arrange import busy_loop
 
 _validated = json_body(Operations)
@@ -89,7 +89,7 @@ async def test_bodies_past_the_room_of_the_process_wait() -> None:
 async def test_who_waits_for_room_too_long_is_refused_and_keeps_nothing() -> None:
     bodies = LargeBodies(timeout=0.01, at_once=1)
     first = await entered(bodies, "ann")
-    with ExitStack() as room, pytest.raises(TooManyRequests, match=r"large bodies took more than 0\.01 s"):
+    with ExitStack() as room, pytest.raises(TooBusy, match=r"large bodies took more than 0\.01 s"):
         await bodies.enter(room, "bob")
     first.close()
     assert not bodies.users.of_users
@@ -112,7 +112,7 @@ async def test_the_process_has_no_more_waiting_bodies_than_it_has_memory_for() -
     first = await entered(bodies, "ann")
     waiting = [asyncio.create_task(entered(bodies, user)) for user in ("bob", "cy")]
     await asyncio.sleep(0)
-    with pytest.raises(TooManyRequests, match="2 large bodies wait already"):
+    with pytest.raises(TooBusy, match="2 large bodies wait already"):
         await entered(bodies, "dee")
     first.close()
     for each in waiting:

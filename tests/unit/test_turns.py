@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.errors import DatabaseUnavailable, TooManyRequests
+from db.errors import DatabaseUnavailable, TooBusy
 from db.turns import FairQueue, Turns, User
 
 SERVER_OF = {"ann": 1, "amy": 1, "abe": 1, "bob": 2, "ben": 2, "bea": 2}
@@ -79,13 +79,13 @@ async def test_a_full_queue_refuses_first_who_waits_with_most() -> None:
     anns = await waiting(one, "ann", "ann", "ann")
     [bob] = await waiting(one, "bob")
     assert await come(*anns, bob) == [False, False, True, False]
-    with pytest.raises(TooManyRequests, match="fewer"):
+    with pytest.raises(TooBusy, match="fewer"):
         await anns[2]
-    with pytest.raises(TooManyRequests, match="3 requests"):
+    with pytest.raises(TooBusy, match="3 requests"):
         await one.wait("ann")
     [cid] = await waiting(one, "cid")
     assert await come(*anns[:2], bob, cid) == [False, True, False, False]
-    with pytest.raises(TooManyRequests, match="3 requests"):
+    with pytest.raises(TooBusy, match="3 requests"):
         await one.wait("bob")  # everybody has one
     for task in (anns[0], bob, cid):
         task.cancel()
@@ -95,7 +95,7 @@ async def test_a_full_queue_refuses_first_who_waits_with_most() -> None:
 async def test_who_waits_for_too_long_is_refused() -> None:
     one = turns(1, timeout=0.1)
     assert one.taken("ann")
-    with pytest.raises(TooManyRequests, match=r"no connection was free for 0\.1\d* s"):
+    with pytest.raises(TooBusy, match=r"no connection was free for 0\.1\d* s"):
         await one.wait("bob")
     one.give("ann")
     assert one.taken("bob")
@@ -165,13 +165,13 @@ async def test_a_servers_users_have_half_of_the_queue_and_who_has_most_there_is_
     assert [two.taken("ann"), two.taken("bob")] == [True, True]
     ann, anns, amy, ben = await waiting(two, "ann", "ann", "amy", "ben")
     assert await come(ann, anns, amy, ben) == [False, True, False, False]
-    with pytest.raises(TooManyRequests, match="for the server too"):
+    with pytest.raises(TooBusy, match="for the server too"):
         await anns
-    with pytest.raises(TooManyRequests, match="2 requests wait for the user's server"):
+    with pytest.raises(TooBusy, match="2 requests wait for the user's server"):
         await two.wait("abe")
     [bea] = await waiting(two, "bea")
     assert await come(ann, amy, ben, bea) == [False, False, False, False]
-    with pytest.raises(TooManyRequests, match="4 requests wait for the database"):
+    with pytest.raises(TooBusy, match="4 requests wait for the database"):
         await two.wait("cid")
     two.refuse_all(lambda: DatabaseUnavailable("frozen"), server=1)
     assert await come(ann, amy, ben, bea) == [True, True, False, False]

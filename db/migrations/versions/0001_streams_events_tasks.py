@@ -128,7 +128,7 @@ COMMENTS = {
     "CONSTRAINT tasks_updated_at_check ON tasks": "No change comes before the creation.",
     "CONSTRAINT tasks_version_check ON tasks": "A task that is there has at least one event.",
     "INDEX tasks_created_at_idx": "Serves the list, newest first, and its pages from any cursor.",
-    "COLUMN tasks.document": "The task as clients are sent it, as JSON. The other columns are made from it.",
+    "COLUMN tasks.document": "The task as clients are sent it, as JSON. The other columns are made from the same task.",
     "COLUMN tasks.title_key": "The title in the form in which titles are sorted.",
     "COLUMN tasks.search_text": "Title and description in the form in which they are searched.",
     "FUNCTION daybook_append": "Appends events to one stream, and moves the projection along with each.",
