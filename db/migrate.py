@@ -23,7 +23,7 @@ from db.errors import UNAVAILABLE, ConnectionLost
 from db.indexes import build_indexes
 from db.roles import LOCK_TIMEOUT_SECONDS, take_advisory_lock
 from db.schema import FROM_DEVELOPMENT, DevelopmentSchema, NewerSchema
-from db.server import NotUtf8, check_encoding
+from db.server_requirements import NotUtf8, check_encoding
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 

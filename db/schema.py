@@ -7,7 +7,7 @@ import asyncpg
 from config.errors import CannotRun
 from db.connection import connected
 from db.dsn import connect_arguments
-from db.server import check_encoding
+from db.server_requirements import check_encoding
 
 _REVISIONS = sorted(path.name.partition("_")[0] for path in Path(__file__).parent.glob("migrations/versions/*_*.py"))
 """This release's revisions, oldest first: each migration's file is named after its revision."""

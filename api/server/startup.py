@@ -12,7 +12,7 @@ from config.errors import CannotRun
 from db.errors import FAILED
 from db.pool import Pool
 from db.public_rights import open_to_public
-from db.server import standing
+from db.server_requirements import standing
 from events.integrity.spot_check import spot_check, unguarded
 
 _log = structlog.get_logger(__name__)

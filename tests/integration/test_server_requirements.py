@@ -9,7 +9,7 @@ import pytest
 
 from db.migrate import migrate
 from db.schema import check_schema
-from db.server import NotUtf8
+from db.server_requirements import NotUtf8
 from tests.conftest import execute, new_database
 from tests.integration.test_roles import as_login
 from tests.processes import run
