@@ -10,6 +10,7 @@ from tests.service import TASKS, Service
 pytestmark = pytest.mark.once
 
 TIMES = 20
+JSON = {"Content-Type": "application/json"}
 
 REQUESTS = {
     "list": ("GET", TASKS, b""),
@@ -41,12 +42,11 @@ def _without_collection() -> Iterator[None]:
 async def test_a_request_leaves_nothing_to_a_garbage_collection(service: Service, name: str) -> None:
     method, path, body = REQUESTS[name]
 
-    async def send() -> None:
-        headers = {"Content-Type": "application/json"}
-        await service.client.request(method, path, content=body or None, headers=headers)
+    async def left_by_requests() -> int:
+        gc.collect()
+        for _ in range(TIMES):
+            await service.client.request(method, path, content=body or None, headers=JSON)
+        return gc.collect()
 
-    await send()  # fills caches
-    gc.collect()
-    for _ in range(TIMES):
-        await send()
-    assert gc.collect() < TIMES
+    await left_by_requests()  # fills caches
+    assert min([await left_by_requests() for _ in range(3)]) < TIMES  # what else runs may leave some at times
