@@ -2,12 +2,15 @@
 
 import asyncio
 from contextlib import ExitStack
+from typing import Annotated
 
 import orjson
 import pytest
 from fastapi import Request
 from fastapi.routing import APIRoute
+from pydantic import AfterValidator
 from starlette.types import Message
+from typing_extensions import TypedDict
 
 from api import large_bodies
 from api.large_bodies import WAITING_OF_USER, LargeBodies
@@ -47,9 +50,23 @@ async def test_other_requests_run_between_large_bodies() -> None:
     assert len(set(after)) == 5
 
 
-async def test_other_requests_run_between_the_steps_with_a_large_body() -> None:
-    first, *_ = await turns_of_others(2 * LARGEST)
-    assert first >= len(("fingerprint", "checks", "validation", "commands"))
+@pytest.mark.parametrize(("length", "sliced"), [(LARGEST, True), (LARGEST // 2, False)])
+async def test_other_requests_run_before_a_large_body_is_validated_and_after_it(length: int, sliced: bool) -> None:
+    turns = list[int]()
+
+    def note(value: str) -> str:
+        turns.append(loop.turns)
+        return value
+
+    class Body(TypedDict):
+        text: Annotated[str, AfterValidator(note)]
+
+    read, scope = json_body(Body), {"type": "http", "headers": [], "path_params": {"user_id": "ann"}}
+    async with busy_loop() as loop:
+        note("before")
+        await read(Request(scope), orjson.dumps({"text": length * "x"}))
+        note("after")
+    assert len(set(turns)) == (3 if sliced else 1)
 
 
 @pytest.mark.parametrize("length", [0, LARGEST // 2])
