@@ -53,11 +53,10 @@ _log = structlog.get_logger(__name__)
 _ANSWERING = 0.05
 """Share of DATABASE_TIMEOUT that is kept for the answer, so that the client has it in time if this process is busy."""
 
-_COLLECTIONS = 5_000, 3, 50
+_COLLECTIONS = 5_000, 3, 10
 """New objects after which garbage is looked for among them (Python's default is 700); as `gc.set_threshold` takes them.
 
-Three such steps together look at 15,000 objects, which takes 5 ms at most. All that are old by then are seldom looked
-at, as they may be a hundred thousand.
+Three such steps together look at 15,000 objects, which takes 5 ms at most.
 """
 
 _DESCRIPTION = """
@@ -207,6 +206,6 @@ def app_of_a_process() -> FastAPI:
     # The objects that exist by now stay. A garbage collection of them would stop the service for 0.1 s each time.
     gc.collect()
     gc.freeze()
-    # Requests leave no cycles (tests/api/test_garbage.py), except some that end early. So look for garbage less often.
+    # Whole requests leave no cycles (tests/api/test_garbage.py), and those that end early few. So look seldom for them.
     gc.set_threshold(*_COLLECTIONS)
     return app

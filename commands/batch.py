@@ -82,7 +82,7 @@ class Batch(SeveralWrites[CommandResult]):
             except Refusal as refusal:
                 if self._atomic:
                     raise BatchRefused(index, refusal) from refusal
-                self.changes.append(refusal)
+                self.changes.append(refusal.with_traceback(None))  # which holds these changes
                 continue
             if payload is None:
                 self.changes.append(CarriedOut(state.task, None))
@@ -112,7 +112,7 @@ class Batch(SeveralWrites[CommandResult]):
             try:
                 payload = decide(command, state)
             except Refusal as refusal:
-                results.append(refusal)
+                results.append(refusal.with_traceback(None))
                 continue
             if payload is None:
                 results.append(CarriedOut(state.task, None))

@@ -77,22 +77,18 @@ async def _replay_or_carry_out(store: EventStore, command: Command, actor: str, 
 
     So the key costs no look-up if the command is carried out: the append itself refuses a second event with the key.
     """
-    outcome, refusal = None, None
+    key = metadata.idempotency_key
     try:
         outcome = await _carry_out(store, command, actor, metadata)
-        if outcome.what == "done" or metadata.idempotency_key is None:
+        if key is None or outcome.what == "done":
             return outcome
-    except (IdempotencyKeyTaken, Refusal) as error:
-        if metadata.idempotency_key is None:
+    except (IdempotencyKeyTaken, Refusal):
+        if key is None or (before := await store.find(command.user_id, key)) is None:
             raise
-        refusal = error
-    before = await store.find(command.user_id, metadata.idempotency_key)
-    if before is not None:
-        return await _replay(store, before, metadata)
-    if outcome is None:
-        assert refusal is not None  # noqa: S101 - one of the two is there
-        raise refusal
-    return outcome
+    else:
+        if (before := await store.find(command.user_id, key)) is None:
+            return outcome
+    return await _replay(store, before, metadata)
 
 
 async def _carry_out(store: EventStore, command: Command, actor: str, metadata: Metadata) -> Outcome:

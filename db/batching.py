@@ -103,8 +103,11 @@ class BatchLoader(Generic[_Key, _Value]):
         answer: asyncio.Future[_Value | None] = asyncio.get_running_loop().create_future()
         self._waiting.put(user, (key, answer))
         self._workers.wake()
-        async with asyncio.timeout_at(deadline.current()):
-            return await answer
+        try:
+            async with asyncio.timeout_at(deadline.current()):
+                return await answer
+        finally:
+            del answer  # its error holds this frame
 
     def _next(self) -> list[tuple[_Key, asyncio.Future[_Value | None]]] | None:
         """Take one read of each user in turn, then another of each, up to `MAX_BATCH`; None if there are none."""

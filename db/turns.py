@@ -148,6 +148,7 @@ class Turns:
         finally:
             timer.cancel()
             metrics.POOL_WAITING.dec()
+            del turn  # its error holds this frame
 
     def give(self, user: User) -> None:
         """Give a turn back, for the next user."""

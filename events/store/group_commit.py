@@ -146,6 +146,7 @@ class GroupCommit:
             return await waiting.outcome
         finally:
             self._queue.leave(waiting)
+            del waiting  # its error holds this frame
 
     def _take(self) -> _Batch | None:
         """Take the next statement's events; `None` if there are none."""

@@ -10,7 +10,9 @@ from tests.service import TASKS, Service
 pytestmark = pytest.mark.once
 
 TIMES = 20
-JSON = {"Content-Type": "application/json"}
+HEADERS = {"Content-Type": "application/json"}
+
+REFUSED = b'{"atomic": false, "operations": [{"op": "delete", "id": "0198c0de-0000-7000-8000-000000000000"}]}'
 
 REQUESTS = {
     "list": ("GET", TASKS, b""),
@@ -21,6 +23,8 @@ REQUESTS = {
     "create": ("POST", TASKS, b'{"title": "Buy milk"}'),
     "batch": ("POST", "/api/ann/batch", b'{"operations": [{"op": "create", "title": "Buy milk"}]}'),
     "restore all": ("POST", "/api/ann/restore", b'{"as_of": "2020-01-01T00:00:00Z", "dry_run": true}'),
+    "refused operations": ("POST", "/api/ann/batch", REFUSED),
+    "replay": ("POST", TASKS, b'{"title": "Buy milk"}'),
     "no JSON": ("POST", TASKS, b'{"title'),
     "no title": ("POST", TASKS, b'{"title": ""}'),
     "no task": ("GET", f"{TASKS}/0198c0de-0000-7000-8000-000000000000", b""),
@@ -41,11 +45,12 @@ def _without_collection() -> Iterator[None]:
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_a_request_leaves_nothing_to_a_garbage_collection(service: Service, name: str) -> None:
     method, path, body = REQUESTS[name]
+    headers = {**HEADERS, "Idempotency-Key": "k-1"} if name == "replay" else HEADERS
 
     async def left_by_requests() -> int:
         gc.collect()
         for _ in range(TIMES):
-            await service.client.request(method, path, content=body or None, headers=JSON)
+            await service.client.request(method, path, content=body or None, headers=headers)
         return gc.collect()
 
     await left_by_requests()  # fills caches
