@@ -25,6 +25,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, _Result]) 
         working.cancel()
         leaving.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)
+        del working  # its error holds this frame
 
 
 async def _disconnected(request: Request) -> None:
